@@ -1,0 +1,93 @@
+"""`python -m service`: serve, check, openapi."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from service.app import create_app
+from service.errors import LatentserveError
+from service.observability import configure_logging, log
+from service.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return the exit status: 0, or 2 with one line on stderr that says what is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="serve until SIGTERM; settings come from LATENTSERVE_* and these flags")
+    serve.add_argument("--host")
+    serve.add_argument("--port", type=int)
+    commands.add_parser("check", help="read settings and checkpoint, and say whether the service would start")
+    commands.add_parser("openapi", help="print the OpenAPI document")
+    options = parser.parse_args(arguments)
+
+    given = {name: value for name, value in vars(options).items() if name in {"host", "port"} and value is not None}
+    try:
+        settings = Settings(**given)
+        configure_logging(settings)
+        app = create_app(settings)
+    except LatentserveError as error:
+        print(f"latentserve does not start: {error.detail}", file=sys.stderr)
+        return 2
+    except ValidationError as error:
+        for mistake in error.errors():
+            name = "LATENTSERVE_" + "_".join(map(str, mistake["loc"])).upper()
+            print(
+                f"latentserve does not start: {name}: {mistake['msg']} (given: {mistake['input']!r})", file=sys.stderr
+            )
+        return 2
+
+    if options.command == "openapi":
+        print(json.dumps(app.openapi(), indent=2))
+    elif options.command == "check":
+        print("ok")
+    else:
+        _serve(app, settings)
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, with a drain: for a while after SIGTERM it serves on and says that it is not ready."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_seconds = drain_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        health = self._app.state.health
+        # Ctrl-C has nobody to warn, and a second signal means now.
+        if health.draining or sig == signal.SIGINT or self._drain_seconds == 0:
+            health.draining = True
+            super().handle_exit(sig, frame)
+            return
+        health.draining = True
+        log.info("draining", seconds=self._drain_seconds)
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._drain_seconds, uvicorn.Server.handle_exit, self, sig, frame)
+
+
+def _serve(app: FastAPI, settings: Settings) -> None:
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.shutdown_seconds),
+    )
+    _Server(config, app, settings.drain_seconds).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

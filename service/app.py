@@ -1,0 +1,181 @@
+"""create_app(settings): the only place where the parts are wired together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service import devices, health
+from service.batching import Batcher, Limits
+from service.errors import LatentserveError
+from service.gan import checkpoint
+from service.gan import routes as gan
+from service.gan import schemas as gan_schemas
+from service.gan import worker as gan_worker
+from service.health import Health
+from service.middleware import Edge
+from service.observability import Metrics
+from service.problems import Problem, from_domain, from_validation, problem
+from service.settings import Settings
+from service.version import VERSION
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
+
+# Models that the document refers to by name, besides those that FastAPI finds in the routes' signatures.
+DOCUMENTED: tuple[type[BaseModel], ...] = (Problem, gan_schemas.Images, gan_schemas.DiscriminateRequest)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application: read the checkpoint, place the engines on the device, mount the routes.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged or tampered with. Nothing is served then.
+        InvalidInput: the device that was asked for does not exist.
+    """
+    settings = settings or Settings()
+    device = devices.prepare(settings.device)
+    metrics = Metrics()
+
+    generator, discriminator, manifest = checkpoint.load(settings.checkpoints)
+    gan_engine = gan_worker.GanWorker(generator, discriminator, device)
+
+    def batcher(name: str, worker: Callable[[list[Any]], Any], batch_cost: float, **options: Any) -> Batcher[Any, Any]:
+        limits = Limits(settings.batch_items, batch_cost, settings.queue_items, batch_cost * settings.queue_batches)
+        return Batcher(
+            name,
+            worker,
+            limits=limits,
+            is_out_of_memory=devices.is_out_of_memory,
+            observer=metrics.engine(name),
+            **options,
+        )
+
+    batchers = {
+        "gan": batcher("gan", gan_engine, settings.batch_images, cost=gan_worker.cost),
+    }
+    warm_ups = [gan_engine.warm_up]
+
+    app = FastAPI(
+        title="Latentserve",
+        summary="EM registration, VAE reparameterization and GAN digits, batched.",
+        version=VERSION,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        lifespan=_lifespan(settings, batchers, warm_ups),
+        exception_handlers={
+            LatentserveError: _domain_error,
+            RequestValidationError: _validation_error,
+            HTTPException: _http_error,
+        },
+    )
+    app.state.health = Health(VERSION, settings.stall_seconds, _models(manifest.files), batchers, metrics)
+    app.state.gan = gan.GanEngine(
+        batchers["gan"],
+        gan.build_tag(manifest.files[checkpoint.GENERATOR_FILE], VERSION, devices.describe(device)),
+    )
+    for router in (gan.router, health.router):
+        app.include_router(router)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.add_middleware(
+        Edge,
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+        max_inflight_bytes=settings.max_inflight_bytes,
+    )
+    return app
+
+
+def _lifespan(
+    settings: Settings, batchers: dict[str, Batcher[Any, Any]], warm_ups: list[Callable[[], None]]
+) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for batcher in batchers.values():
+            batcher.start()
+        warming = asyncio.create_task(_warm_up(app.state.health, warm_ups))
+        try:
+            yield
+        finally:
+            app.state.health.draining = True
+            warming.cancel()
+            await asyncio.gather(*(batcher.close(settings.shutdown_seconds) for batcher in batchers.values()))
+
+    return lifespan
+
+
+async def _warm_up(state: Health, warm_ups: list[Callable[[], None]]) -> None:
+    for warm_up in warm_ups:
+        await asyncio.to_thread(warm_up)
+    state.warm = True
+    log.info("ready")
+
+
+def _models(files: dict[str, str]) -> dict[str, dict[str, object]]:
+    def tensor(name: str, datatype: str, *shape: int) -> dict[str, object]:
+        return {"name": name, "datatype": datatype, "shape": shape}
+
+    return {
+        "gan": {
+            "name": "gan",
+            "versions": [files[checkpoint.GENERATOR_FILE][:12]],
+            "platform": "pytorch",
+            "inputs": [tensor("latents", "FP32", -1, 128)],
+            "outputs": [tensor("images", "UINT8", -1, 32, 32), tensor("probability", "FP32", -1)],
+        },
+    }
+
+
+async def _domain_error(request: Request, error: Exception) -> Response:
+    return from_domain(error) if isinstance(error, LatentserveError) else _unexpected(error)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        return _unexpected(error)
+    known = error.body if isinstance(error.body, type) else None
+    fields = list(known.model_fields) if known is not None and issubclass(known, BaseModel) else []
+    return from_validation(error.errors(), fields)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        return _unexpected(error)
+    if error.status_code == 404 and "route" not in request.scope:
+        detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        detail = f"{request.method} is not allowed at {request.url.path}; {allowed} is"
+    else:
+        detail = str(error.detail)
+    return problem(error.status_code, "http", detail, headers=error.headers)
+
+
+def _unexpected(error: Exception) -> Response:
+    raise error
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            routes=app.routes,
+            license_info=app.license_info,
+        )
+        _, extra = models_json_schema(
+            [(model, "validation") for model in DOCUMENTED], ref_template="#/components/schemas/{model}"
+        )
+        document.setdefault("components", {}).setdefault("schemas", {}).update(extra["$defs"])
+        app.openapi_schema = document
+    return app.openapi_schema

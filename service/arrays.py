@@ -1,0 +1,118 @@
+"""Wire <-> ndarray: nested JSON lists in, float64 arrays out, with an error that points at the culprit.
+
+A schema's field is annotated `Vector`, `Matrix`, or one of the unions; its value is then an ndarray of that rank.
+Elements are JSON numbers: finite, and neither booleans nor strings.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+Float64 = NDArray[np.float64]
+
+# Prefix of the tags that pydantic puts into an error's location for the branches of a union; pointers leave them out.
+RANK_TAG = "rank:"
+
+
+def _nested(rank: int, element: CoreSchema) -> CoreSchema:
+    schema = element
+    for _ in range(rank):
+        # fail_fast: a million wrong elements are one error, not a million.
+        schema = core_schema.list_schema(schema, min_length=1, strict=True, fail_fast=True)
+    return schema
+
+
+def _check_even(value: list[Any], rank: int) -> None:
+    """Raise for the first row whose length is not that of its sisters."""
+    if rank < 2:
+        return
+    if len(set(map(len, value))) > 1:
+        row = next(index for index, row in enumerate(value) if len(row) != len(value[0]))
+        raise PydanticCustomError(
+            "ragged_array",
+            "row {row} has {found} elements where row 0 has {expected}; all rows need the same length",
+            {"row": row, "found": len(value[row]), "expected": len(value[0])},
+        )
+    for row in value if rank > 2 else ():
+        _check_even(row, rank - 1)
+    if rank > 2 and len({len(row[0]) for row in value}) > 1:
+        raise PydanticCustomError("ragged_array", "the innermost rows differ in length; all need the same")
+
+
+def _rank(value: object) -> int:
+    rank = 0
+    while isinstance(value, list) and value:
+        value = value[0]
+        rank += 1
+    return rank
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Annotation of an ndarray field: the ranks that it may have, and the type of its elements."""
+
+    ranks: tuple[int, ...]
+    integer: bool = False
+    ge: float | None = None
+    le: float | None = None
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A list schema of the right depth, then the conversion to an ndarray."""
+        if self.integer:
+            bounds = {"ge": int(self.ge or 0), "le": int(self.le or 0)}
+            element: CoreSchema = core_schema.int_schema(strict=True, ge=bounds["ge"], le=bounds["le"])
+        else:
+            element = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=self.ge, le=self.le)
+        branches = {rank: self._array(rank, element) for rank in self.ranks}
+        if len(branches) == 1:
+            return next(iter(branches.values()))
+        shallow, deep = min(self.ranks), max(self.ranks)
+        return core_schema.tagged_union_schema(
+            {f"{RANK_TAG}{rank}": schema for rank, schema in branches.items()},
+            # A value of a rank that is not among the choices is sent to the nearest one, which says what is wrong.
+            lambda value: f"{RANK_TAG}{min(max(_rank(value), shallow), deep)}",
+        )
+
+    def _array(self, rank: int, element: CoreSchema) -> CoreSchema:
+        dtype = np.uint8 if self.integer else np.float64
+
+        def convert(value: list[Any]) -> NDArray[Any]:
+            _check_even(value, rank)
+            return np.array(value, dtype)
+
+        return core_schema.no_info_after_validator_function(convert, _nested(rank, element))
+
+
+Vector = Annotated[Float64, Rank((1,))]
+Matrix = Annotated[Float64, Rank((2,))]
+VectorOrMatrix = Annotated[Float64, Rank((1, 2))]
+MatrixOrStack = Annotated[Float64, Rank((2, 3))]
+GreyImages = Annotated[NDArray[np.uint8], Rank((3,), integer=True, ge=0, le=255)]
+ScalarOrVector = Annotated[Float64, Rank((0, 1))]
+
+
+def to_json(value: object) -> bytes:
+    """JSON text of dicts, lists, numbers and ndarrays; floats are written so that they read back exactly."""
+    return orjson.dumps(value, default=_contiguous, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _contiguous(value: object) -> object:
+    # orjson hands over the arrays that it cannot walk itself: views with strides, and those of rank 0.
+    if isinstance(value, np.ndarray):
+        return np.ascontiguousarray(value) if value.ndim else value.item()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def to_npy(array: NDArray[Any]) -> bytes:
+    """The array as a NumPy .npy file, without pickle."""
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()

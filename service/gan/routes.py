@@ -1,0 +1,257 @@
+"""The GAN's endpoints: validate, await, encode."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import zlib
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import PIL
+import torch
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic_core import PydanticCustomError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from service.arrays import to_json, to_npy
+from service.batching import Batcher
+from service.errors import InvalidInput, MalformedBody, UnsupportedMediaType
+from service.gan.schemas import (
+    MAX_COUNT,
+    MAX_SEED,
+    DiscriminateRequest,
+    Format,
+    GenerateQuery,
+    GenerateRequest,
+    Judgement,
+    Picture,
+    check_size,
+)
+from service.gan.worker import DiscriminateJob, GenerateJob, Job, Result
+from service.images import UINT8, decode, encode, grid, shape_of_grid
+from service.problems import responses
+from service.routing import StrictRoute, Timeout, media_type, read_json
+
+# Pictures of more pixels than this are encoded on a thread; below it the hand-over costs more than the encoding.
+ENCODE_INLINE_PIXELS = 64 * 64
+MAX_UPLOAD_PIXELS = 64 * 64
+WEBP_SIDE = 16383
+
+
+class GanEngine(NamedTuple):
+    """What the endpoints need: the way to the worker, and what answers depend on besides the request."""
+
+    batcher: Batcher[Job, Result]
+    build: str
+
+
+def build_tag(checkpoint_digest: str, version: str, processor: str) -> str:
+    """Everything but the request that a picture's bytes depend on."""
+    return " ".join(
+        [checkpoint_digest, version, torch.__version__, PIL.__version__, zlib.ZLIB_RUNTIME_VERSION, processor]
+    )
+
+
+async def engine(request: Request) -> GanEngine:
+    """The engine that the application was wired with."""
+    found: GanEngine = request.app.state.gan
+    return found
+
+
+Engine = Annotated[GanEngine, Depends(engine)]
+router = APIRouter(prefix="/gan", tags=["gan"], route_class=StrictRoute)
+
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+PICTURES: dict[str, Any] = {
+    "image/png": BINARY,
+    "image/webp": BINARY,
+    "application/x-npy": BINARY,
+    "application/json": {"schema": {"$ref": "#/components/schemas/Images"}},
+}
+MEDIA_TYPES: dict[Format, str] = {
+    "png": "image/png",
+    "webp": "image/webp",
+    "npy": "application/x-npy",
+    "json": "application/json",
+}
+
+
+@router.get(
+    "/generate",
+    response_class=Response,
+    responses={
+        200: {"content": PICTURES, "description": "one picture, a grid of them, or the images themselves"},
+        304: {"description": "what If-None-Match names is still what this request gives"},
+        **responses(422, 500, 503, 504),
+    },
+)
+async def generate(
+    query: Annotated[GenerateQuery, Query()],
+    gan: Engine,
+    timeout: Timeout = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Draw digits. With a seed the answer never changes and may be cached for ever; without, one is drawn."""
+    seed = query.seed
+    headers = {"Cache-Control": "no-store"}
+    if seed is None:
+        seed = draw_seed()
+    else:
+        etag = _etag(gan.build, query)
+        headers = {"Cache-Control": "public, max-age=31536000, immutable", "ETag": etag}
+        if if_none_match is not None and _matches(if_none_match, etag):
+            return Response(status_code=304, headers=headers)
+    headers["X-Seed"] = str(seed)
+    _check_picture(query, query.count)
+    job = GenerateJob(query.count, seed, score=query.format == "json")
+    return await _answer(await gan.batcher.submit(job, timeout), query, seed, headers)
+
+
+@router.post(
+    "/generate",
+    response_class=Response,
+    responses={
+        200: {"content": PICTURES, "description": "the images, their scores in the JSON or in X-Probability"},
+        **responses(400, 413, 415, 422, 500, 503, 504),
+    },
+)
+async def generate_from(body: GenerateRequest, gan: Engine, timeout: Timeout = None) -> Response:
+    """Draw digits from latents of your own, or from a seed, and let the discriminator judge them."""
+    count, seed = body.count or 1, body.seed
+    if body.latents is not None:
+        job = GenerateJob(len(body.latents), latents=body.latents.astype(np.float32), score=True)
+    else:
+        seed = draw_seed() if seed is None else seed
+        job = GenerateJob(count, seed, score=True)
+    _check_picture(body, job.images)
+    headers = {"Cache-Control": "no-store"} | ({} if seed is None else {"X-Seed": str(seed)})
+    return await _answer(await gan.batcher.submit(job, timeout), body, seed, headers)
+
+
+@router.post(
+    "/discriminate",
+    response_class=Response,
+    responses={
+        200: {"model": Judgement, "description": "one probability for each image"},
+        **responses(400, 413, 415, 422, 500, 503, 504),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/DiscriminateRequest"}},
+                "image/png": BINARY,
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["images"],
+                        "properties": {
+                            "images": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+                        },
+                    }
+                },
+            },
+        }
+    },
+)
+async def discriminate(request: Request, gan: Engine, timeout: Timeout = None) -> Response:
+    """How real do these images look to the discriminator? PNG uploads or arrays of levels."""
+    images = await _read_images(request)
+    result = await gan.batcher.submit(DiscriminateJob(images), timeout)
+    return Response(to_json({"probability": result.probability}), media_type="application/json")
+
+
+def draw_seed() -> int:
+    """A seed that nobody knows beforehand."""
+    # JavaScript reads integers exactly up to 2**53; a seed that was drawn for a browser has to survive it.
+    return secrets.randbelow(min(MAX_SEED, 2**53))
+
+
+async def _read_images(request: Request) -> UINT8:
+    kind = media_type(request)
+    if kind == "application/json":
+        images = (await read_json(request, DiscriminateRequest)).images
+        return images if images.ndim == 3 else images[None]
+    if kind == "multipart/form-data":
+        files = await _read_form(request)
+    elif kind in {"image/png", "image/webp"}:
+        files = [await request.body()]
+    else:
+        raise UnsupportedMediaType(
+            f"images came as {kind or 'nothing declared'}",
+            allowed=["application/json", "image/png", "image/webp", "multipart/form-data"],
+        )
+    pictures = [decode(data, MAX_UPLOAD_PIXELS, f"/images/{index}") for index, data in enumerate(files)]
+    for index, picture in enumerate(pictures):
+        try:
+            check_size(picture)
+        except PydanticCustomError as error:
+            context = error.context or {}
+            raise InvalidInput(error.message(), pointer=f"/images/{index}", allowed=context.get("allowed")) from None
+    if len({picture.shape for picture in pictures}) > 1:
+        raise InvalidInput("the pictures differ in size; send one size at a time", pointer="/images")
+    return np.stack(pictures)
+
+
+async def _read_form(request: Request) -> list[bytes]:
+    try:
+        async with request.form(max_files=MAX_COUNT, max_fields=0) as form:
+            strange = [name for name in form if name != "images"]
+            if strange:
+                raise InvalidInput(f"unknown field {strange[0]!r}", pointer=f"/{strange[0]}", allowed=["images"])
+            files = [await part.read() for part in form.getlist("images") if isinstance(part, UploadFile)]
+    except HTTPException as error:  # Starlette's own for a form that breaks its grammar or its limits
+        raise MalformedBody(f"the form cannot be read: {error.detail}") from None
+    if not files:
+        raise InvalidInput("the form holds no pictures", pointer="/images", allowed="one or more files")
+    return files
+
+
+def _check_picture(picture: Picture, count: int) -> None:
+    side = 32 * picture.scale * max(shape_of_grid(count, picture.columns))
+    if picture.format == "webp" and side > WEBP_SIDE:
+        raise InvalidInput(
+            f"a side of {side} pixels is more than WebP can hold; take png, or a smaller scale or count",
+            pointer="/format",
+            allowed=["png"],
+        )
+
+
+async def _answer(result: Result, picture: Picture, seed: int | None, headers: dict[str, str]) -> Response:
+    if result.probability is not None:
+        headers["X-Probability"] = ",".join(f"{value:.6g}" for value in result.probability[:64])
+    kind = picture.format
+    if kind == "npy":
+        content = to_npy(result.images)
+    elif kind == "json":
+        content = to_json(
+            {
+                "count": len(result.images),
+                "seed": seed,
+                "images": result.images,
+                "latents": result.latents,
+                "probability": result.probability,
+            }
+        )
+    else:
+        sheet = grid(result.images, picture.columns, picture.scale)
+        if sheet.size <= ENCODE_INLINE_PIXELS:
+            content = encode(sheet, kind)
+        else:
+            content = await to_thread.run_sync(encode, sheet, kind)
+    return Response(content, headers=headers, media_type=MEDIA_TYPES[kind])
+
+
+def _etag(build: str, query: GenerateQuery) -> str:
+    # Named by what the bytes are computed from, so that a 304 costs no computation.
+    digest = hashlib.blake2b(f"{build} {query.model_dump_json()}".encode(), digest_size=16)
+    return f'"{digest.hexdigest()}"'
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
+    """RFC 9110, 13.1.2: weak comparison, and * for whatever there is."""
+    names = [name.strip().removeprefix("W/") for name in if_none_match.split(",")]
+    return etag in names or names == ["*"]

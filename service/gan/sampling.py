@@ -1,0 +1,78 @@
+"""Latents by seed, and the forward passes that serve them.
+
+Image i of seed s is drawn by a counter-based generator keyed by (s, i) (Philox; Salmon, Moraes, Dror, Shaw, "Parallel
+random numbers: as easy as 1, 2, 3", 2011), so it depends neither on how many images were asked for nor on anything
+drawn before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.special
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from service.gan.networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
+from service.images import UINT8, from_uint8, to_uint8
+
+Float32 = NDArray[np.float32]
+Network = Callable[[Tensor], Tensor]
+
+# Rows of one forward pass. On CUDA every pass has exactly this many, zeros behind the last: there the kernel, and
+# with it the rounding, is chosen by the shape, so that only one shape gives one answer.
+FORWARD_ROWS = 64
+
+
+def latents(seed: int, count: int) -> Float32:
+    """z ~ N(0, I) for images 0..count-1 of `seed` (0 <= seed < 2**64), shape (count, 128)."""
+    rows = np.empty((count, LATENT_DIM), np.float32)
+    for index, row in enumerate(rows):
+        generator = np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
+        generator.standard_normal(dtype=np.float32, out=row)
+    return rows
+
+
+def generate(generator: Generator, rows: Float32, device: torch.device) -> UINT8:
+    """G(z) in 8-bit grey: (B, 128) -> (B, 32, 32)."""
+    return to_uint8(_forward(generator, rows, device)[:, 0])
+
+
+def probability_of_real(discriminator: Discriminator, images: UINT8, device: torch.device) -> Float32:
+    """D(x): (B, 32, 32) 8-bit grey -> (B,) in [0, 1]."""
+    logits = _forward(discriminator.logits, from_uint8(images)[:, None], device)
+    # torch's sigmoid rounds the last few elements of an array by another routine than the rest; this one does not.
+    probability: Float32 = scipy.special.expit(logits)
+    return probability
+
+
+def resize(images: UINT8) -> UINT8:
+    """(B, 28, 28) as MNIST has them -> (B, 32, 32), bilinear as in training, rounded to 8 bits; 32 x 32 stays."""
+    if images.shape[-1] == IMAGE_SIZE:
+        return images
+    scaled = nn.functional.interpolate(
+        torch.from_numpy(images.astype(np.float32))[:, None],
+        (IMAGE_SIZE, IMAGE_SIZE),
+        mode="bilinear",
+        align_corners=False,
+    )
+    levels: UINT8 = np.rint(scaled[:, 0].numpy()).astype(np.uint8)
+    return levels
+
+
+@torch.inference_mode()
+def _forward(network: Network, rows: Float32, device: torch.device) -> Float32:
+    batch = torch.from_numpy(rows)
+    parts = [_one_pass(network, part, device) for part in torch.split(batch, FORWARD_ROWS)]
+    array: Float32 = torch.cat(parts).numpy()
+    return array
+
+
+def _one_pass(network: Network, rows: Tensor, device: torch.device) -> Tensor:
+    count = len(rows)
+    if device.type == "cuda":
+        padding = torch.zeros((FORWARD_ROWS - count, *rows.shape[1:]), dtype=rows.dtype)
+        rows = torch.cat([rows, padding])
+    return network(rows.to(device))[:count].cpu()

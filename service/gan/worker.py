@@ -1,0 +1,100 @@
+"""The GAN's computation for a batch of jobs: list[Job] -> list[Result]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.gan import sampling
+from service.gan.networks import Discriminator, Generator
+from service.gan.sampling import Float32
+from service.images import UINT8
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
+
+
+class GenerateJob(NamedTuple):
+    """Images to draw: of `latents` (n, 128) where given, else `images` of `seed`."""
+
+    images: int
+    seed: int = 0
+    latents: Float32 | None = None
+    score: bool = False
+
+
+class DiscriminateJob(NamedTuple):
+    """Images (n, 28, 28) or (n, 32, 32), 8-bit grey, to be judged."""
+
+    images: UINT8
+
+
+Job = GenerateJob | DiscriminateJob
+
+
+class Result(NamedTuple):
+    """`images` (n, 32, 32); `probability` (n,) of being real, None where nobody asked; `latents` (n, 128) drawn."""
+
+    images: UINT8
+    probability: Float32 | None
+    latents: Float32 | None
+
+
+def cost(job: Job) -> float:
+    """Images that pass through the networks."""
+    return job.images if isinstance(job, GenerateJob) else len(job.images)
+
+
+class GanWorker:
+    """Draws and judges with one pair of networks on one device."""
+
+    def __init__(self, generator: Generator, discriminator: Discriminator, device: torch.device) -> None:
+        self._generator = generator.to(device).eval()
+        self._discriminator = discriminator.to(device).eval()
+        self._device = device
+
+    def __call__(self, jobs: list[Job]) -> list[Result]:
+        """One pass of the generator over all latents, one of the discriminator over all images to be judged."""
+        drawn = [job for job in jobs if isinstance(job, GenerateJob)]
+        latents = [job.latents if job.latents is not None else sampling.latents(job.seed, job.images) for job in drawn]
+        pictures = self._draw(latents)
+
+        images: list[UINT8] = []
+        rows: list[Float32 | None] = []
+        for job in jobs:
+            if isinstance(job, GenerateJob):
+                images.append(pictures.pop(0))
+                rows.append(latents.pop(0))
+            else:
+                images.append(sampling.resize(job.images))
+                rows.append(None)
+        judged = [isinstance(job, DiscriminateJob) or job.score for job in jobs]
+        scores = self._judge([picture for picture, wanted in zip(images, judged, strict=True) if wanted])
+        return [
+            Result(picture, scores.pop(0) if wanted else None, row)
+            for picture, wanted, row in zip(images, judged, rows, strict=True)
+        ]
+
+    def warm_up(self) -> None:
+        """Run every shape class once, so that no caller pays for kernel selection and allocation."""
+        for count in (1, sampling.FORWARD_ROWS):
+            self([GenerateJob(count, score=True)])
+
+    def _draw(self, latents: list[Float32]) -> list[UINT8]:
+        if not latents:
+            return []
+        return _split(sampling.generate(self._generator, np.concatenate(latents), self._device), latents)
+
+    def _judge(self, images: list[UINT8]) -> list[Float32]:
+        if not images:
+            return []
+        return _split(sampling.probability_of_real(self._discriminator, np.concatenate(images), self._device), images)
+
+
+def _split(whole: NDArray[ScalarT], like: Sequence[NDArray[Any]]) -> list[NDArray[ScalarT]]:
+    edges = np.cumsum([0, *map(len, like)])
+    return [whole[start:stop] for start, stop in pairwise(edges)]

@@ -1,0 +1,87 @@
+"""uint8 arrays <-> pictures, and grids of them."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.errors import InvalidInput
+
+UINT8 = NDArray[np.uint8]
+
+
+def to_uint8(images: NDArray[np.float32]) -> UINT8:
+    """From (-1, 1) to 8-bit grey: round((x + 1) * 127.5), any shape."""
+    levels: UINT8 = np.rint((images + np.float32(1)) * np.float32(127.5)).astype(np.uint8)
+    return levels
+
+
+def from_uint8(images: UINT8) -> NDArray[np.float32]:
+    """From 8-bit grey to [-1, 1]: x / 127.5 - 1, any shape; `to_uint8` takes it back exactly."""
+    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def shape_of_grid(count: int, columns: int | None = None) -> tuple[int, int]:
+    """Rows and columns for `count` images; without `columns`, the smallest square that holds them."""
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    return math.ceil(count / columns), columns
+
+
+def grid(images: UINT8, columns: int | None = None, scale: int = 1) -> UINT8:
+    """Lay (n, H, W) out row by row, without padding; places behind the last image are black.
+
+    Args:
+        columns: images in a row, as `shape_of_grid` takes it.
+        scale: every pixel is repeated so many times each way.
+
+    Returns:
+        (rows * H * scale, columns * W * scale)
+    """
+    count, height, width = images.shape
+    rows, columns = shape_of_grid(count, columns)
+    cells = np.zeros((rows * columns, height, width), np.uint8)
+    cells[:count] = images
+    sheet = cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+    return sheet.repeat(scale, 0).repeat(scale, 1) if scale > 1 else sheet
+
+
+def encode(sheet: UINT8, kind: str) -> bytes:
+    """One (H, W) grey picture as "png" or "webp", both lossless."""
+    out = io.BytesIO()
+    picture = Image.fromarray(sheet)
+    if kind == "png":
+        picture.save(out, "PNG")
+    else:
+        picture.save(out, "WEBP", lossless=True, quality=50)
+    return out.getvalue()
+
+
+def decode(data: bytes, max_pixels: int, pointer: str = "") -> UINT8:
+    """Any PNG or WebP as (H, W) 8-bit grey.
+
+    Raises:
+        InvalidInput: the bytes are no such picture, are damaged, or hold more than `max_pixels`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a bomb is refused below, by our own limit and before it is decoded
+            with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
+                if picture.width * picture.height > max_pixels:
+                    raise InvalidInput(
+                        f"a picture of {picture.width} x {picture.height} pixels is too large",
+                        pointer=pointer,
+                        allowed=f"at most {max_pixels} pixels",
+                    )
+                return np.asarray(picture.convert("L"))
+    except InvalidInput:
+        raise
+    # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files.
+    except Exception as error:
+        raise InvalidInput(
+            f"not a readable picture of {len(data)} bytes", pointer=pointer, allowed="PNG or WebP"
+        ) from error

@@ -1,0 +1,43 @@
+"""Settings: everything an operator can turn, read once from LATENTSERVE_* variables and passed down frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """What the service runs with. `LATENTSERVE_PORT=9000` sets `port`, and so on for every field."""
+
+    model_config = SettingsConfigDict(env_prefix="LATENTSERVE_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    checkpoints: Path = Field(
+        Path(__file__).resolve().parent.parent / "checkpoints", description="folder that training published into"
+    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA where there is one")
+
+    max_body_bytes: PositiveInt = Field(128 * MIB, description="largest request body")
+    max_inflight_bytes: PositiveInt = Field(512 * MIB, description="request bodies held at once, all together")
+    max_pairs: PositiveFloat = Field(2.5e9, description="N x M of one registration problem")
+    max_problems: PositiveInt = Field(1024, description="problems in one batch registration request")
+
+    queue_items: PositiveInt = Field(4096, description="jobs that may wait for one engine")
+    queue_batches: PositiveInt = Field(256, description="and how many full batches of work they may add up to")
+    batch_items: PositiveInt = Field(256, description="jobs in one batch")
+    batch_images: PositiveInt = Field(64, description="images in one GAN batch")
+
+    drain_seconds: NonNegativeFloat = Field(
+        2.0, description="after SIGTERM: seconds of serving on with /readyz false, so that balancers look away"
+    )
+    shutdown_seconds: PositiveFloat = Field(20.0, description="after that: seconds for running requests to finish")
+    stall_seconds: PositiveFloat = Field(900.0, description="a batch that runs longer fails /livez")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"

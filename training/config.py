@@ -1,0 +1,131 @@
+"""All settings of a training run as one frozen value, and the named recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+from service.errors import LatentserveError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "loss": ("minimax", "non_saturating"),
+    "schedule": ("constant", "cosine"),
+    "precision": ("float32", "bfloat16", "auto"),
+    "device": ("cpu", "cuda", "auto"),
+}
+
+
+class ConfigError(LatentserveError):
+    """A setting is unknown or out of range."""
+
+
+@dataclass(frozen=True)
+class GanConfig:
+    """Settings of one run. `auto` and 0 threads are resolved to what the machine has before the run begins."""
+
+    recipe: str
+    loss: str
+    """`minimax`: G minimises V itself. `non_saturating`: G maximises mean log D(G(z))."""
+    learning_rate: float
+    betas: tuple[float, float]
+    """Adam's decay rates."""
+    schedule: str
+    """Of the learning rate: `constant`, or `cosine`, which falls to 0 over the run."""
+    r1_gamma: float
+    """Weight of the gradient penalty; 0 is none."""
+    r1_every: int
+    """The penalty is computed every so many steps, and weighs as many times more."""
+    ema_decay: float
+    """Of the generator's averaged weights, per step; 0 publishes the last weights."""
+    batch_size: int = 64
+    epochs: int = 60
+    seed: int = 0
+    precision: str = "auto"
+    channels_last: bool = True
+    threads: int = 0
+    """Intra-op threads; 0 takes torch's own choice."""
+    device: str = "auto"
+    save_every: int = 250
+    """Steps between two saved states, besides the one after each epoch."""
+    log_every: int = 50
+    """Steps that one line of metrics averages over."""
+
+    def __post_init__(self) -> None:
+        """Check every field. Raises ConfigError."""
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), hints[field.name])
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
+        for name in ("r1_every", "batch_size", "epochs", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.threads < 0:
+            raise ConfigError(f"threads is {self.threads}, expected 0 (torch's own choice) or more")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed is {self.seed}, expected 0 <= seed < 2^32")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ConfigError(f"learning_rate is {self.learning_rate}, expected a finite number above 0")
+        if not (math.isfinite(self.r1_gamma) and self.r1_gamma >= 0):
+            raise ConfigError(f"r1_gamma is {self.r1_gamma}, expected a finite number of 0 or more")
+        if not all(0 <= beta < 1 for beta in (*self.betas, self.ema_decay)):
+            raise ConfigError(f"betas are {self.betas} and ema_decay {self.ema_decay}, expected 0 <= each < 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values; `from_json` reads them back."""
+        fields = dataclasses.asdict(self)
+        return fields | {"betas": list(self.betas)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> GanConfig:
+        """The settings that `to_json` wrote. Raises ConfigError for unknown, missing or wrong ones."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(fields.keys() - known):
+            raise ConfigError(f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        if missing := sorted(known - fields.keys()):
+            raise ConfigError(f"missing settings {', '.join(missing)}")
+        values = dict(fields)
+        if isinstance(values["betas"], list):
+            values["betas"] = tuple(values["betas"])
+        return cls(**values)
+
+
+def _check_type(name: str, value: object, hint: Any) -> None:
+    if hint is float:
+        right = isinstance(value, (int, float)) and not isinstance(value, bool)
+    elif parts := get_args(hint):
+        right = isinstance(value, tuple) and len(value) == len(parts) and all(type(v) in (int, float) for v in value)
+    else:
+        right = type(value) is hint
+    if not right:
+        raise ConfigError(f"{name} is {value!r}, expected {getattr(hint, '__name__', 'value')}: {hint}")
+
+
+RECIPES: dict[str, GanConfig] = {
+    # The objective as it is written, with the settings of Radford et al. (2016): the base line that others improve on.
+    "minimax": GanConfig(
+        recipe="minimax",
+        loss="minimax",
+        learning_rate=2e-4,
+        betas=(0.5, 0.999),
+        schedule="constant",
+        r1_gamma=0.0,
+        r1_every=1,
+        ema_decay=0.0,
+        epochs=10,
+    ),
+    "default": GanConfig(
+        recipe="default",
+        loss="non_saturating",
+        learning_rate=5e-4,
+        betas=(0.0, 0.99),
+        schedule="cosine",
+        r1_gamma=1.0,
+        r1_every=4,
+        ema_decay=0.9995,
+    ),
+}
