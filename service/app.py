@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import structlog
 from fastapi import FastAPI, Request
@@ -15,25 +15,25 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
 
 from service import devices, health
 from service.batching import Batcher, Limits
 from service.errors import LatentserveError
 from service.gan import checkpoint
 from service.gan import routes as gan
-from service.gan import schemas as gan_schemas
 from service.gan import worker as gan_worker
 from service.health import Health
 from service.middleware import Edge
 from service.observability import Metrics
 from service.problems import Problem, from_domain, from_validation, problem
 from service.settings import Settings
+from service.vae import routes as vae
+from service.vae import worker as vae_worker
+from service.vae.worker import VaeWorker
 from service.version import VERSION
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
-
-# Models that the document refers to by name, besides those that FastAPI finds in the routes' signatures.
-DOCUMENTED: tuple[type[BaseModel], ...] = (Problem, gan_schemas.Images, gan_schemas.DiscriminateRequest)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -62,16 +62,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
 
     batchers = {
+        "vae": batcher("vae", VaeWorker(device), settings.batch_elements, cost=vae_worker.cost, key=vae_worker.key),
         "gan": batcher("gan", gan_engine, settings.batch_images, cost=gan_worker.cost),
     }
-    warm_ups = [gan_engine.warm_up]
 
     app = FastAPI(
         title="Latentserve",
         summary="EM registration, VAE reparameterization and GAN digits, batched.",
         version=VERSION,
         license_info={"name": "MIT", "identifier": "MIT"},
-        lifespan=_lifespan(settings, batchers, warm_ups),
+        lifespan=_lifespan(settings, batchers, {"gan": gan_worker.WARM_UP, "vae": vae_worker.WARM_UP}),
         exception_handlers={
             LatentserveError: _domain_error,
             RequestValidationError: _validation_error,
@@ -79,13 +79,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         },
     )
     app.state.health = Health(VERSION, settings.stall_seconds, _models(manifest.files), batchers, metrics)
+    app.state.vae = vae.VaeEngine(batchers["vae"])
     app.state.gan = gan.GanEngine(
         batchers["gan"],
         gan.build_tag(manifest.files[checkpoint.GENERATOR_FILE], VERSION, devices.describe(device)),
     )
-    for router in (gan.router, health.router):
-        app.include_router(router)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    slices = (vae, gan, health)
+    for part in slices:
+        app.include_router(part.router)
+    models = [Problem, *(model for part in slices for model in part.MODELS)]
+    app.openapi = lambda: _openapi(app, models)  # type: ignore[method-assign]
     app.add_middleware(
         Edge,
         metrics=metrics,
@@ -96,13 +99,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _lifespan(
-    settings: Settings, batchers: dict[str, Batcher[Any, Any]], warm_ups: list[Callable[[], None]]
+    settings: Settings, batchers: Mapping[str, Batcher[Any, Any]], warm_up: Mapping[str, Sequence[Any]]
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for batcher in batchers.values():
             batcher.start()
-        warming = asyncio.create_task(_warm_up(app.state.health, warm_ups))
+        warming = asyncio.create_task(_warm_up(app.state.health, batchers, warm_up))
         try:
             yield
         finally:
@@ -113,9 +116,13 @@ def _lifespan(
     return lifespan
 
 
-async def _warm_up(state: Health, warm_ups: list[Callable[[], None]]) -> None:
-    for warm_up in warm_ups:
-        await asyncio.to_thread(warm_up)
+async def _warm_up(
+    state: Health, batchers: Mapping[str, Batcher[Any, Any]], warm_up: Mapping[str, Sequence[Any]]
+) -> None:
+    """Run every engine once the way that requests will, so that no caller pays for kernel selection."""
+    for name, jobs in warm_up.items():
+        for job in jobs:
+            await batchers[name].submit(job)
     state.warm = True
     log.info("ready")
 
@@ -150,21 +157,28 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return _unexpected(error)
+    headers: Mapping[str, str] | None = error.headers
     if error.status_code == 404 and "route" not in request.scope:
         detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
     elif error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{request.method} is not allowed at {request.url.path}; {allowed} is"
+        # Starlette names the methods of the first route only; a path may have one route for each method.
+        methods = {method for route in request.app.routes if _serves(route, request) for method in route.methods or ()}
+        headers = {"Allow": ", ".join(sorted(methods))}
+        detail = f"{request.method} is not allowed at {request.url.path}; {headers['Allow']} is"
     else:
         detail = str(error.detail)
-    return problem(error.status_code, "http", detail, headers=error.headers)
+    return problem(error.status_code, "http", detail, headers=headers)
+
+
+def _serves(route: BaseRoute, request: Request) -> TypeGuard[Route]:
+    return isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE
 
 
 def _unexpected(error: Exception) -> Response:
     raise error
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,
@@ -174,7 +188,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             license_info=app.license_info,
         )
         _, extra = models_json_schema(
-            [(model, "validation") for model in DOCUMENTED], ref_template="#/components/schemas/{model}"
+            [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
         )
         document.setdefault("components", {}).setdefault("schemas", {}).update(extra["$defs"])
         app.openapi_schema = document

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from service.arrays import to_json
 from service.batching import Batcher
 from service.observability import Metrics
-from service.problems import problem, responses
-from service.routing import StrictRoute
+from service.problems import problem
+from service.routing import StrictRoute, answer, operation
 
 
 @dataclass
@@ -28,7 +27,7 @@ class Health:
     batchers: Mapping[str, Batcher[Any, Any]]
     metrics: Metrics
     warm: bool = False
-    draining: bool = field(default=False)
+    draining: bool = False
 
     def stuck(self) -> list[str]:
         """Engines whose worker died, or sits on one batch for longer than anybody should."""
@@ -65,65 +64,63 @@ class ModelMetadata(BaseModel):
     outputs: list[dict[str, Any]]
 
 
-async def health(request: Request) -> Health:
+def health(request: Request) -> Health:
     """The state that the application was wired with."""
     found: Health = request.app.state.health
     return found
 
 
-State = Annotated[Health, Depends(health)]
 router = APIRouter(tags=["health"], route_class=StrictRoute)
+MODELS = (Status, ServerMetadata, ModelMetadata)
 
 
-def _json(content: object) -> Response:
-    return Response(to_json(content), media_type="application/json", headers={"Cache-Control": "no-store"})
+PROBE: dict[str, Any] = operation(Status, description="yes", errors=(422, 503))
 
 
-@router.get("/livez", response_model=Status, responses=responses(422, 503))
-@router.get("/v2/health/live", response_model=Status, responses=responses(422, 503))
-async def live(state: State) -> Response:
+@router.get("/livez", **PROBE)
+@router.get("/v2/health/live", **PROBE)
+async def live(request: Request) -> Response:
     """Is the process worth keeping? Fails when a worker died or hangs: restart it then."""
-    if stuck := state.stuck():
+    if stuck := health(request).stuck():
         return problem(503, "stuck", f"the worker of {', '.join(stuck)} does not answer")
-    return _json({"status": "live"})
+    return answer({"status": "live"})
 
 
-@router.get("/readyz", response_model=Status, responses=responses(422, 503))
-@router.get("/v2/health/ready", response_model=Status, responses=responses(422, 503))
-async def ready(state: State) -> Response:
+@router.get("/readyz", **PROBE)
+@router.get("/v2/health/ready", **PROBE)
+async def ready(request: Request) -> Response:
     """Should requests be sent here? Not before it is warm, and not while it drains."""
-    if reason := state.unready():
+    if reason := health(request).unready():
         return problem(503, "not-ready", reason)
-    return _json({"status": "ready"})
+    return answer({"status": "ready"})
 
 
 @router.get(
     "/metrics",
-    response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **responses(422)},
+    **operation({"text/plain": {"schema": {"type": "string"}}}, description="Prometheus' text format"),
 )
-async def metrics(state: State) -> Response:
-    """Requests, queues, batch sizes and device time, in Prometheus' text format."""
-    return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request) -> Response:
+    """Requests, queues, batch sizes and device time."""
+    return Response(health(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/v2", response_model=ServerMetadata, responses=responses(422))
-async def server(state: State) -> Response:
+@router.get("/v2", **operation(ServerMetadata, description="name and version"))
+async def server(request: Request) -> Response:
     """Name and version of the server."""
-    return _json({"name": "latentserve", "version": state.version, "extensions": []})
+    return answer({"name": "latentserve", "version": health(request).version, "extensions": []})
 
 
-@router.get("/v2/models/{name}", response_model=ModelMetadata, responses=responses(404, 422))
-async def model(name: str, state: State) -> Response:
+@router.get("/v2/models/{name}", **operation(ModelMetadata, description="the model", errors=(404, 422)))
+async def model(name: str, request: Request) -> Response:
     """Inputs, outputs and version of one model."""
-    return _json(_model(state, name))
+    return answer(_model(health(request), name))
 
 
-@router.get("/v2/models/{name}/ready", response_model=Status, responses=responses(404, 422, 503))
-async def model_ready(name: str, state: State) -> Response:
+@router.get("/v2/models/{name}/ready", **operation(Status, description="yes", errors=(404, 422, 503)))
+async def model_ready(name: str, request: Request) -> Response:
     """Is this model ready?"""
-    _model(state, name)
-    return await ready(state)
+    _model(health(request), name)
+    return await ready(request)
 
 
 def _model(state: Health, name: str) -> Mapping[str, object]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import orjson
 import structlog
 from prometheus_client import (
     CollectorRegistry,
@@ -34,7 +35,9 @@ def configure_logging(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if settings.log_format == "console" else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer()
+        if settings.log_format == "console"
+        else structlog.processors.JSONRenderer(serializer=_dumps)
     )
     render = [structlog.processors.format_exc_info, last] if settings.log_format == "json" else [last]
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
@@ -52,6 +55,10 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.INFO), force=True)
+
+
+def _dumps(value: object, default: Callable[[object], object]) -> str:
+    return orjson.dumps(value, default=default).decode()
 
 
 class Metrics:

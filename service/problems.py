@@ -95,6 +95,8 @@ def from_validation(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = 
 def _translate(error: Mapping[str, Any], known: Sequence[str]) -> Found:
     kind, context = error["type"], error.get("ctx") or {}
     location = [part for part in error["loc"] if not str(part).startswith(RANK_TAG)]
+    if "field" in context:  # a check of the whole object that knows which field is to blame
+        location.append(context["field"])
     if location and location[0] in {"query", "path", "header"}:
         location = location[1:]
     pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)

@@ -1,76 +1,134 @@
-"""The route class of all endpoints: bodies straight from JSON text into the schema, unknown parameters refused."""
+"""How endpoints read requests, and how they say so in the OpenAPI document.
+
+An endpoint takes the bare `Request` and reads from it with the functions below, straight from text into its schema:
+FastAPI's own solving of parameters costs several times what a small inference does. `operation` describes to the
+document what the endpoint reads and answers, and `StrictRoute` refuses the query parameters that it does not name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
-from fastapi import Header, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
-from service.errors import MalformedBody, UnsupportedMediaType
+from service.arrays import to_json
+from service.errors import InvalidInput, MalformedBody, UnsupportedMediaType
+from service.problems import responses
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
-Timeout = Annotated[
-    float | None,
-    Header(
-        alias="X-Timeout-Seconds",
-        gt=0,
-        le=86400,
-        allow_inf_nan=False,
-        description="answer 504 when the result is not there after so many seconds; no limit without it",
-    ),
-]
-
-
-class _Validated(Request):
-    """A request whose JSON body has been turned into its schema already."""
-
-    def __init__(self, request: Request, value: BaseModel) -> None:
-        super().__init__(request.scope, request.receive)
-        self._value = value
-
-    async def body(self) -> bytes:
-        return b"read and validated"
-
-    async def json(self) -> BaseModel:
-        return self._value
+TIMEOUT_HEADER = "X-Timeout-Seconds"
+MAX_TIMEOUT_SECONDS = 86400.0
+_TIMEOUT_PARAMETER = {
+    "name": TIMEOUT_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "answer 504 when the result is not there after so many seconds; there is no limit without it",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS},
+}
+# What any request that goes to a worker may be answered, besides its result.
+COMPUTED = (422, 500, 503, 504)
+READ = (400, 413, 415)
 
 
 class StrictRoute(APIRoute):
-    """An APIRoute that reads bodies in one go and refuses query parameters that it does not know.
-
-    JSON text goes through pydantic's own parser into the schema, without Python objects in between: half the time
-    and memory for large clouds. FastAPI then gets the validated model.
-    """
+    """An APIRoute that refuses query parameters which its document does not name, and those given twice."""
 
     def get_route_handler(self) -> Handler:
-        """FastAPI's handler behind the two checks."""
+        """FastAPI's handler behind the check."""
         handle = super().get_route_handler()
-        model = self.body_field.field_info.annotation if self.body_field else None
-        known = _query_names(self)
+        described = (self.openapi_extra or {}).get("parameters", [])
+        known = sorted(parameter["name"] for parameter in described if parameter["in"] == "query")
 
         async def strict(request: Request) -> Response:
             if request.scope["query_string"]:
-                refuse_unknown(request.query_params.keys(), known)
-            if isinstance(model, type) and issubclass(model, BaseModel):
-                request = _Validated(request, await read_json(request, model))
+                _check_names([name for name, _ in request.query_params.multi_items()], known)
             return await handle(request)
 
         return strict
 
 
+def operation(
+    content: dict[str, Any] | type[BaseModel],
+    *,
+    description: str,
+    query: type[BaseModel] | None = None,
+    body: dict[str, Any] | type[BaseModel] | None = None,
+    errors: Sequence[int] = (422,),
+    headers: Sequence[dict[str, Any]] = (),
+    statuses: dict[int, str] | None = None,
+) -> dict[str, Any]:
+    """Keyword arguments for a router's decorator: the document's entry for one endpoint.
+
+    Args:
+        content: the answer's schema, or its media types where it is not JSON of one schema.
+        description: of the answer.
+        query: schema of the query parameters.
+        body: schema of the JSON body, or the media types of the body.
+        errors: statuses of the problems that it may answer.
+        headers: header parameters besides the timeout, which every endpoint with a worker behind it takes.
+        statuses: other statuses than 200 and problems, with what they mean.
+    """
+    parameters: list[dict[str, Any]] = [*headers]
+    if 504 in errors:
+        parameters.append(_TIMEOUT_PARAMETER)
+    if query is not None:
+        parameters += _query_parameters(query)
+    extra: dict[str, Any] = {"parameters": parameters}
+    if body is not None:
+        extra["requestBody"] = {"required": True, "content": body if isinstance(body, dict) else _json_of(body)}
+    answers: dict[int | str, dict[str, Any]] = {
+        200: {"description": description, "content": content if isinstance(content, dict) else _json_of(content)}
+    }
+    answers |= {status: {"description": meaning} for status, meaning in (statuses or {}).items()}
+    return {"openapi_extra": extra, "responses": answers | responses(*errors), "response_class": Response}
+
+
+def _json_of(model: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
+
+
+def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = model.model_json_schema()
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "description": field.pop("description", ""),
+            "schema": field,
+        }
+        for name, field in schema["properties"].items()
+    ]
+
+
+def answer(content: object) -> Response:
+    """200, as JSON."""
+    return Response(to_json(content), media_type="application/json")
+
+
+def read_query(request: Request, model: type[ModelT]) -> ModelT:
+    """The query string as `model`. Raises RequestValidationError where it does not fit."""
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from None
+
+
 async def read_json(request: Request, model: type[ModelT]) -> ModelT:
-    """The request's body as `model`.
+    """The body as `model`, from JSON text without Python objects in between.
 
     Raises:
         UnsupportedMediaType: the body is not declared to be JSON.
         MalformedBody: it is not JSON.
         RequestValidationError: it is JSON of another shape.
+        BodyTooLarge: it is over the operator's limit.
     """
     kind = media_type(request)
     if kind != "application/json" and not kind.endswith("+json"):
@@ -88,35 +146,39 @@ async def read_json(request: Request, model: type[ModelT]) -> ModelT:
         raise RequestValidationError(errors, body=model) from None
 
 
+def read_timeout(request: Request) -> float | None:
+    """Seconds that the caller allows, from the header; None for as long as it takes."""
+    text = request.headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+        raise InvalidInput(
+            f"{TIMEOUT_HEADER} is {text!r}",
+            pointer=f"/{TIMEOUT_HEADER}",
+            allowed=f"seconds, > 0 and <= {MAX_TIMEOUT_SECONDS:g}",
+        )
+    return seconds
+
+
 def media_type(request: Request) -> str:
     """The body's media type without its parameters, in lower case."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def refuse_unknown(given: Any, known: list[str]) -> None:
-    """Raise a RequestValidationError that names the parameters which do not exist, and those which do."""
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise RequestValidationError(
-            [
-                {
-                    "type": "unknown_parameter",
-                    "loc": ("query", name),
-                    "msg": f"unknown parameter {name!r}",
-                    "ctx": {"allowed": known or "no parameters"},
-                }
-                for name in unknown
-            ]
-        )
-
-
-def _query_names(route: APIRoute) -> list[str]:
-    names: list[str] = []
-    for dependant in (route.dependant, *route.dependant.dependencies):
-        for field in dependant.query_params:
-            annotation = field.field_info.annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                names += annotation.model_fields
-            else:
-                names.append(field.alias)
-    return sorted(names)
+def _check_names(given: list[str], known: list[str]) -> None:
+    errors = []
+    for name in dict.fromkeys(given):
+        if name not in known:
+            message = f"unknown parameter {name!r}"
+        elif given.count(name) > 1:
+            message = f"parameter {name!r} is given {given.count(name)} times"
+        else:
+            continue
+        context = {"allowed": known or "no parameters"}
+        errors.append({"type": "parameter", "loc": ("query", name), "msg": message, "ctx": context})
+    if errors:
+        raise RequestValidationError(errors)

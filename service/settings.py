@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     queue_items: PositiveInt = Field(4096, description="jobs that may wait for one engine")
     queue_batches: PositiveInt = Field(256, description="and how many full batches of work they may add up to")
     batch_items: PositiveInt = Field(256, description="jobs in one batch")
+    batch_elements: PositiveInt = Field(2**20, description="array elements in one VAE batch")
     batch_images: PositiveInt = Field(64, description="images in one GAN batch")
 
     drain_seconds: NonNegativeFloat = Field(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 from torchvision.datasets import MNIST
 
 from service.errors import LatentserveError
@@ -32,8 +32,13 @@ class Digits(NamedTuple):
     """Digest of the images' idx file."""
 
 
-class _RawMnist(MNIST):
+class _RawMnist(MNIST):  # type: ignore[misc]  # torchvision has no types
     """torchvision's MNIST without its pickled cache of earlier versions."""
+
+    @property
+    def raw_folder(self) -> str:
+        # The base class derives the folder from the class's name.
+        return str(Path(self.root) / "MNIST" / "raw")
 
     def _check_legacy_exist(self) -> bool:
         return False
@@ -56,7 +61,7 @@ def load(folder: Path, split: str = "train", *, download: bool = True) -> Digits
         data = _RawMnist(str(folder), train=split == "train", download=download)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"MNIST is not complete in {raw} and could not be downloaded ({error}); "
+            f"MNIST is not complete in {raw} and could not be downloaded ({_one_line(error)}); "
             "connect to the network, or put its four *-ubyte files there"
         ) from error
     _check_files(images_file, labels_file)
@@ -71,7 +76,7 @@ def resize(images: Tensor) -> Tensor:
     x/255, bilinear interpolation with align_corners=False, then x*2 - 1.
     """
     scaled = images.unsqueeze(1).to(torch.float32) / 255
-    resized = F.interpolate(scaled, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", align_corners=False)
+    resized = interpolate(scaled, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", align_corners=False)
     return resized.mul_(2).sub_(1)
 
 
@@ -110,3 +115,7 @@ def _check_idx(file: Path, magic: int, dimensions: int) -> tuple[int, ...]:
 
 def _cure(file: Path) -> str:
     return f"delete {file.name} and run again to download it, or copy it anew"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

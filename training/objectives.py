@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import logsigmoid
 
 
 def calculate_v(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -15,17 +15,17 @@ def calculate_v(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
     Goodfellow et al., "Generative Adversarial Nets" (2014), eq. 1. D maximises it. -2 log 2 where D is 1/2.
     """
-    return F.logsigmoid(real_logits).mean() + F.logsigmoid(-fake_logits).mean()
+    return logsigmoid(real_logits).mean() + logsigmoid(-fake_logits).mean()
 
 
 def minimax_loss(fake_logits: Tensor) -> Tensor:
     """What G minimises, literally: the part of V that depends on G, mean log(1 - D(G(z))). A scalar."""
-    return F.logsigmoid(-fake_logits).mean()
+    return logsigmoid(-fake_logits).mean()
 
 
 def non_saturating_loss(fake_logits: Tensor) -> Tensor:
-    """-mean log D(G(z)), a scalar: the same fixed point, with gradients where D is sure of itself (ibid., section 3)."""
-    return -F.logsigmoid(fake_logits).mean()
+    """-mean log D(G(z)), a scalar: the same fixed point, but gradients where D is sure of itself (ibid., section 3)."""
+    return -logsigmoid(fake_logits).mean()
 
 
 def r1_penalty(real_logits: Tensor, real: Tensor, gamma: float, every: int = 1) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from service.errors import CheckpointError
 from service.gan import checkpoint
 from training.config import GanConfig
 from training.steps import TrainState, init_state
@@ -21,14 +23,16 @@ def save(path: Path, state: TrainState, info: dict[str, Any]) -> None:
     checkpoint.save(path, _tensors(state), {"step": str(state.step), "info": json.dumps(info)})
 
 
-def load(path: Path, config: GanConfig) -> tuple[TrainState, dict[str, Any]]:
-    """The state and the info that `save` wrote. Raises CheckpointError when the file is damaged or another run's."""
+def load(path: Path, config: GanConfig, device: str | None = None) -> tuple[TrainState, dict[str, Any]]:
+    """The state and the info that `save` wrote, on `device` or else on the one that `config` names.
+
+    Raises CheckpointError when the file is missing, damaged, or not a training state.
+    """
     saved, metadata = checkpoint.read(path)
-    state = init_state(config)
-    _prepare_moments(state)
+    state = init_state(config if device is None else dataclasses.replace(config, device=device))
     current = _tensors(state)
     if {name: tensor.shape for name, tensor in saved.items()} != {n: t.shape for n, t in current.items()}:
-        raise checkpoint.CheckpointError(f"{path}: not the state of a training run of this version")
+        raise CheckpointError(f"{path}: not the state of a training run of this version")
     with torch.no_grad():
         for name, tensor in current.items():
             tensor.copy_(saved[name])
@@ -44,19 +48,6 @@ def _tensors(state: TrainState) -> dict[str, Tensor]:
     for prefix, module in modules.items():
         tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
     for prefix, optimizer in optimizers.items():
-        for (name, _), moments in zip(modules[prefix].named_parameters(), optimizer.state.values(), strict=False):
-            tensors |= {f"{prefix}_optimizer.{name}.{key}": moments[key] for key in MOMENTS}
+        for name, parameter in modules[prefix].named_parameters():
+            tensors |= {f"{prefix}_optimizer.{name}.{key}": optimizer.state[parameter][key] for key in MOMENTS}
     return tensors
-
-
-def _prepare_moments(state: TrainState) -> None:
-    """Give both optimisers the tensors that Adam makes in its first step, for `load` to fill."""
-    for optimizer in (state.generator_optimizer, state.discriminator_optimizer):
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                # As Adam does: moments share their parameter's memory layout, and a fused step counter its device.
-                optimizer.state[parameter] = {
-                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                    "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                    "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                }

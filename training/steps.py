@@ -42,7 +42,7 @@ def init_state(config: GanConfig) -> TrainState:
     for module in (generator, discriminator):
         module.to(config.device)
         if config.channels_last:
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module.to(memory_format=torch.channels_last)
     return TrainState(
         generator=generator,
         averaged=copy.deepcopy(generator).requires_grad_(False),
@@ -87,7 +87,7 @@ def _discriminator_step(state: TrainState, real: Tensor, config: GanConfig) -> t
         r1 = r1_penalty(real_logits, real, config.r1_gamma, config.r1_every) if penalised else torch.zeros_like(v)
     loss = r1 - v
     state.discriminator_optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     state.discriminator_optimizer.step()
     with torch.no_grad():
         probabilities = torch.sigmoid(real_logits).mean(), torch.sigmoid(fake_logits).mean()
@@ -102,7 +102,7 @@ def _generator_step(state: TrainState, count: int, config: GanConfig) -> Tensor:
         fake = state.generator(_latents(state, count, config))
         loss = GENERATOR_LOSSES[config.loss](state.discriminator.logits(fake).float())
     state.generator_optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     state.generator_optimizer.step()
     state.discriminator.requires_grad_(True)
     return loss.detach()
@@ -117,4 +117,12 @@ def _autocast(config: GanConfig) -> AbstractContextManager[object]:
 
 
 def _adam(module: nn.Module, config: GanConfig) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
+    optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
+    # What Adam would make in its first step is made here, so that a state has the same tensors before it and after.
+    for parameter in module.parameters():
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+        }
+    return optimizer

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import zlib
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
 import torch
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic_core import PydanticCustomError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -26,14 +26,24 @@ from service.gan.schemas import (
     Format,
     GenerateQuery,
     GenerateRequest,
+    Images,
     Judgement,
     Picture,
     check_size,
 )
 from service.gan.worker import DiscriminateJob, GenerateJob, Job, Result
 from service.images import UINT8, decode, encode, grid, shape_of_grid
-from service.problems import responses
-from service.routing import StrictRoute, Timeout, media_type, read_json
+from service.routing import (
+    COMPUTED,
+    READ,
+    StrictRoute,
+    answer,
+    media_type,
+    operation,
+    read_json,
+    read_query,
+    read_timeout,
+)
 
 # Pictures of more pixels than this are encoded on a thread; below it the hand-over costs more than the encoding.
 ENCODE_INLINE_PIXELS = 64 * 64
@@ -55,14 +65,14 @@ def build_tag(checkpoint_digest: str, version: str, processor: str) -> str:
     )
 
 
-async def engine(request: Request) -> GanEngine:
+def engine(request: Request) -> GanEngine:
     """The engine that the application was wired with."""
     found: GanEngine = request.app.state.gan
     return found
 
 
-Engine = Annotated[GanEngine, Depends(engine)]
 router = APIRouter(prefix="/gan", tags=["gan"], route_class=StrictRoute)
+MODELS = (GenerateRequest, Images, DiscriminateRequest, Judgement)
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 PICTURES: dict[str, Any] = {
@@ -79,22 +89,38 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 
 
+UPLOADS: dict[str, Any] = {
+    "application/json": {"schema": {"$ref": "#/components/schemas/DiscriminateRequest"}},
+    "image/png": BINARY,
+    "image/webp": BINARY,
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["images"],
+            "additionalProperties": False,
+            "properties": {
+                "images": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
+            },
+        }
+    },
+}
+IF_NONE_MATCH = {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}}
+
+
 @router.get(
     "/generate",
-    response_class=Response,
-    responses={
-        200: {"content": PICTURES, "description": "one picture, a grid of them, or the images themselves"},
-        304: {"description": "what If-None-Match names is still what this request gives"},
-        **responses(422, 500, 503, 504),
-    },
+    **operation(
+        PICTURES,
+        description="one picture, a grid of them, or the images themselves",
+        query=GenerateQuery,
+        errors=COMPUTED,
+        headers=[IF_NONE_MATCH],
+        statuses={304: "what If-None-Match names is still what this request gives"},
+    ),
 )
-async def generate(
-    query: Annotated[GenerateQuery, Query()],
-    gan: Engine,
-    timeout: Timeout = None,
-    if_none_match: Annotated[str | None, Header()] = None,
-) -> Response:
+async def generate(request: Request) -> Response:
     """Draw digits. With a seed the answer never changes and may be cached for ever; without, one is drawn."""
+    query, timeout, gan = read_query(request, GenerateQuery), read_timeout(request), engine(request)
     seed = query.seed
     headers = {"Cache-Control": "no-store"}
     if seed is None:
@@ -102,7 +128,7 @@ async def generate(
     else:
         etag = _etag(gan.build, query)
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "ETag": etag}
-        if if_none_match is not None and _matches(if_none_match, etag):
+        if _matches(request.headers.get("if-none-match", ""), etag):
             return Response(status_code=304, headers=headers)
     headers["X-Seed"] = str(seed)
     _check_picture(query, query.count)
@@ -112,14 +138,16 @@ async def generate(
 
 @router.post(
     "/generate",
-    response_class=Response,
-    responses={
-        200: {"content": PICTURES, "description": "the images, their scores in the JSON or in X-Probability"},
-        **responses(400, 413, 415, 422, 500, 503, 504),
-    },
+    **operation(
+        PICTURES,
+        description="the images, with their scores in the JSON or in X-Probability",
+        body=GenerateRequest,
+        errors=(*READ, *COMPUTED),
+    ),
 )
-async def generate_from(body: GenerateRequest, gan: Engine, timeout: Timeout = None) -> Response:
+async def generate_from(request: Request) -> Response:
     """Draw digits from latents of your own, or from a seed, and let the discriminator judge them."""
+    body, timeout = await read_json(request, GenerateRequest), read_timeout(request)
     count, seed = body.count or 1, body.seed
     if body.latents is not None:
         job = GenerateJob(len(body.latents), latents=body.latents.astype(np.float32), score=True)
@@ -128,40 +156,18 @@ async def generate_from(body: GenerateRequest, gan: Engine, timeout: Timeout = N
         job = GenerateJob(count, seed, score=True)
     _check_picture(body, job.images)
     headers = {"Cache-Control": "no-store"} | ({} if seed is None else {"X-Seed": str(seed)})
-    return await _answer(await gan.batcher.submit(job, timeout), body, seed, headers)
+    return await _answer(await engine(request).batcher.submit(job, timeout), body, seed, headers)
 
 
 @router.post(
     "/discriminate",
-    response_class=Response,
-    responses={
-        200: {"model": Judgement, "description": "one probability for each image"},
-        **responses(400, 413, 415, 422, 500, 503, 504),
-    },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/DiscriminateRequest"}},
-                "image/png": BINARY,
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["images"],
-                        "properties": {
-                            "images": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
-                        },
-                    }
-                },
-            },
-        }
-    },
+    **operation(Judgement, description="one probability for each image", body=UPLOADS, errors=(*READ, *COMPUTED)),
 )
-async def discriminate(request: Request, gan: Engine, timeout: Timeout = None) -> Response:
+async def discriminate(request: Request) -> Response:
     """How real do these images look to the discriminator? PNG uploads or arrays of levels."""
-    images = await _read_images(request)
-    result = await gan.batcher.submit(DiscriminateJob(images), timeout)
-    return Response(to_json({"probability": result.probability}), media_type="application/json")
+    images, timeout = await _read_images(request), read_timeout(request)
+    result = await engine(request).batcher.submit(DiscriminateJob(images), timeout)
+    return answer({"probability": result.probability})
 
 
 def draw_seed() -> int:

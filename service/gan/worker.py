@@ -44,6 +44,10 @@ class Result(NamedTuple):
     latents: Float32 | None
 
 
+# One image and a whole pass, drawn and judged: the shapes whose kernels differ.
+WARM_UP = [GenerateJob(images, score=True) for images in (1, sampling.FORWARD_ROWS)]
+
+
 def cost(job: Job) -> float:
     """Images that pass through the networks."""
     return job.images if isinstance(job, GenerateJob) else len(job.images)
@@ -78,11 +82,6 @@ class GanWorker:
             Result(picture, scores.pop(0) if wanted else None, row)
             for picture, wanted, row in zip(images, judged, rows, strict=True)
         ]
-
-    def warm_up(self) -> None:
-        """Run every shape class once, so that no caller pays for kernel selection and allocation."""
-        for count in (1, sampling.FORWARD_ROWS):
-            self([GenerateJob(count, score=True)])
 
     def _draw(self, latents: list[Float32]) -> list[UINT8]:
         if not latents:

@@ -34,6 +34,7 @@ TILE = 64
 _PADS = [np.ones(gap) for gap in range(TILE + 1)]
 # Below this |x|, x - log(1 + x) is summed as a series; above, the subtraction loses three bits at most.
 _NEAR = 0.125
+_FLOAT64 = np.dtype(np.float64)
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -77,17 +78,20 @@ def pack(columns: Sequence[Sequence[Array]], layout: Layout) -> torch.Tensor:
 def unpack(values: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     """Each job's part of a flat buffer (total,), as views in the jobs' own shapes."""
     parts = zip(layout.starts, layout.stops, shapes, strict=True)
-    return [values[start:stop].reshape(shape) for start, stop, shape in parts]
+    return [
+        values[start:stop] if len(shape) == 1 else values[start:stop].reshape(shape) for start, stop, shape in parts
+    ]
 
 
 def row_starts(layout: Layout, widths: Sequence[int]) -> NDArray[np.int64]:
     """Where each row (`widths[k]` elements) of each job begins, and after a job's last row where its pads begin."""
-    return np.concatenate(
-        [
-            np.arange(start, stop + 1, width)
-            for start, stop, width in zip(layout.starts, layout.stops, widths, strict=True)
-        ]
-    )
+    starts, stops, steps = np.array(layout.starts), np.array(layout.stops), np.array(widths)
+    counts = (stops - starts) // steps + 1
+    firsts = np.cumsum(counts) - counts
+    # Row i of all rows is row i - first of its job.
+    begins: NDArray[np.int64] = np.arange(counts.sum()) * np.repeat(steps, counts)
+    begins += np.repeat(starts - firsts * steps, counts)
+    return begins
 
 
 def sum_rows(terms: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
@@ -156,6 +160,8 @@ def run_batch(
 
 def as_array(value: Real) -> Array:
     """A float64 ndarray on the CPU, without a copy where it is one already."""
+    if isinstance(value, np.ndarray) and value.dtype is _FLOAT64:
+        return value
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     return np.asarray(value, dtype=np.float64)

@@ -27,18 +27,19 @@ def encoder_size(dimension: int, covariance: CovarianceKind) -> EncoderSize:
     if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 1:
         allowed = "an integer ≥ 1"
         raise InvalidInput(f"dimension = {dimension!r}: it must be {allowed}", pointer="/dimension", allowed=allowed)
+    kinds = get_args(CovarianceKind)
+    if covariance not in kinds:
+        detail = f"covariance = {covariance!r}: it must be one of {list(kinds)}"
+        raise InvalidInput(detail, pointer="/covariance", allowed=list(kinds))
     d = dimension
     means = _count(d, "mean")
     if covariance == "identity":
         return EncoderSize(d, d, 0, f"{means}; nothing to emit for the covariance, which is fixed to the identity")
     if covariance == "diagonal":
         return EncoderSize(2 * d, d, d, f"{means} and {_count(d, 'log variance')}, one for each coordinate")
-    if covariance == "full":
-        entries = d * (d + 1) // 2
-        factor = f"{_count(entries, 'entry', 'entries')} of the lower triangle of the {d}×{d} Cholesky factor"
-        return EncoderSize(d + entries, d, entries, f"{means} and {factor}, its diagonal included")
-    kinds = list(get_args(CovarianceKind))
-    raise InvalidInput(f"covariance = {covariance!r}: it must be one of {kinds}", pointer="/covariance", allowed=kinds)
+    entries = d * (d + 1) // 2
+    factor = f"{_count(entries, 'entry', 'entries')} of the lower triangle of the {d}×{d} Cholesky factor"
+    return EncoderSize(d + entries, d, entries, f"{means} and {factor}, its diagonal included")
 
 
 def _count(number: int, noun: str, plural: str = "") -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import starmap
+from itertools import accumulate, starmap
 from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
@@ -18,6 +18,7 @@ from service.errors import InvalidInput
 from service.vae.divergences import (
     Array,
     Device,
+    Layout,
     Real,
     all_finite,
     as_array,
@@ -108,16 +109,18 @@ def reparameterize_batch(
 
 
 def _prepare(job: ReparameterizationJob) -> tuple[_Key, ReparameterizationJob]:
-    mu, scale, parametrization, noise, grad_z, weight = job
-    mu, scale, noise, grad_z = as_array(mu), as_array(scale), as_array(noise), as_array(grad_z)
+    mu, scale, noise, grad_z = as_array(job.mu), as_array(job.scale), as_array(job.noise), as_array(job.grad_z)
+    parametrization, weight, shape = job.parametrization, job.kl_weight, mu.shape
     if parametrization not in PARAMETRIZATIONS:
         detail = f"parametrization = {parametrization!r}: it must be one of {list(PARAMETRIZATIONS)}"
         raise InvalidInput(detail, pointer="/parametrization", allowed=list(PARAMETRIZATIONS))
-    shape, stacked = mu.shape, parametrization == "scale_tril"
+    stacked = parametrization == "scale_tril"
+    scale_shape = shape + shape[-1:] if stacked else shape
     require_vectors("mu", mu)
-    require_shape("noise", noise, shape, "mu")
-    require_shape("grad_z", grad_z, shape, "mu")
-    require_shape(parametrization, scale, shape + shape[-1:] if stacked else shape, "mu")
+    if not (noise.shape == grad_z.shape == shape and scale.shape == scale_shape):
+        require_shape("noise", noise, shape, "mu")
+        require_shape("grad_z", grad_z, shape, "mu")
+        require_shape(parametrization, scale, scale_shape, "mu")
     if weight is not None and not 0 <= weight < math.inf:
         allowed = "a finite number ≥ 0"
         raise InvalidInput(f"kl_weight = {weight}: it must be {allowed}", pointer="/kl_weight", allowed=allowed)
@@ -134,74 +137,177 @@ def _compute(
 # Diagonal covariance
 
 
-class _Sigma(NamedTuple):
-    """σ as a function of the parameter θ, and of a KL what depends on it; all (total,)."""
-
-    sigma: torch.Tensor
-    slope: torch.Tensor | None  # dσ/dθ; none for 1
-    square_less_1: torch.Tensor | None = None  # σ² - 1
-    log_variance: torch.Tensor | None = None
-    kl_slope: torch.Tensor | None = None  # (dσ/dθ)/σ, since dKL/dσ = (σ² - 1)/σ
-
-
-def _sigma_of(theta: torch.Tensor, parametrization: Parametrization, with_kl: bool) -> _Sigma:
+def _sigma_of(theta: torch.Tensor, parametrization: Parametrization) -> tuple[torch.Tensor, torch.Tensor]:
+    """σ and dσ/dθ of the parameter θ, elementwise."""
     if parametrization == "log_variance":
         sigma = torch.exp(0.5 * theta)
-        kl = (torch.expm1(theta), theta, torch.full_like(theta, 0.5)) if with_kl else ()
-        return _Sigma(sigma, 0.5 * sigma, *kl)
-    if parametrization == "sigma":
-        return _Sigma(theta, None, *(((theta - 1) * (theta + 1), 2 * theta.log(), 1 / theta) if with_kl else ()))
-    sigma, sigmoid = softplus_and_sigmoid(theta)
-    if not with_kl:
-        return _Sigma(sigma, sigmoid)
-    tiny = theta < _SOFTPLUS_IS_EXP  # where σ may underflow to 0, its logarithm and slope/σ do not
-    log_variance = 2 * torch.where(tiny, theta, sigma.log())
-    ratio = torch.where(tiny, torch.ones_like(theta), sigmoid / sigma)
-    return _Sigma(sigma, sigmoid, (sigma - 1) * (sigma + 1), log_variance, ratio)
+        return sigma, 0.5 * sigma
+    if parametrization == "softplus":
+        return softplus_and_sigmoid(theta)
+    return theta, torch.ones_like(theta)
+
+
+def _kl_parts(
+    theta: torch.Tensor, parametrization: Parametrization, sigma: torch.Tensor, slope: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """x = σ² - 1, log σ² and (dσ/dθ)/σ, elementwise; the last one since dKL/dσ = σ - 1/σ = x/σ."""
+    if parametrization == "log_variance":
+        return torch.expm1(theta), theta, torch.full_like(theta, 0.5)
+    x = (sigma - 1) * (sigma + 1)  # σ - 1 is exact near 1, where σ² - 1 would cancel
+    if parametrization == "softplus":
+        tiny = theta < _SOFTPLUS_IS_EXP  # where σ may underflow to 0, its logarithm and the ratio do not
+        return x, 2 * torch.where(tiny, theta, sigma.log()), torch.where(tiny, torch.ones_like(theta), slope / sigma)
+    return x, 2 * sigma.log(), 1 / sigma
 
 
 def _compute_diagonal(
     key: _Key, jobs: list[ReparameterizationJob], device: torch.device
 ) -> tuple[list[Reparameterization], bool]:
     parametrization, with_kl, _ = key
-    columns = _columns(jobs)
-    shapes = [array.shape for array in columns[0]]
+    columns, shapes = _columns(jobs)
     layout = lay_out([array.size for array in columns[0]])
     packed = pack(columns, layout)
     mu, theta, noise, grad_z = packed.to(device)
-    scale = _sigma_of(theta, parametrization, with_kl)
-    grad_scale = grad_z * noise
-    if scale.slope is not None:
-        grad_scale = grad_scale * scale.slope
-    flat = [(mu + scale.sigma * noise).cpu().numpy(), packed[3].numpy(), grad_scale.cpu().numpy()]
+    sigma, slope = _sigma_of(theta, parametrization)
+    # One operation at a time: a fused multiply-add rounds once, and only some kernels, or parts of one, would use it.
+    flat = [(mu + sigma * noise).cpu().numpy(), packed[3].numpy(), (grad_z * noise * slope).cpu().numpy()]
     sound = all_finite(packed.numpy(), *flat) and (parametrization != "sigma" or bool((packed[1] > 0).all()))
     parts = [unpack(values, layout, shapes) for values in flat]
     if with_kl:
-        kl = _standard_kl(jobs, mu, scale, layout, shapes)
-        sound = sound and all_finite(np.concatenate(kl.divergences, axis=None), kl.grad_mu, kl.grad_scale)
-        parts += [kl.divergences, unpack(kl.grad_mu, layout, shapes), unpack(kl.grad_scale, layout, shapes)]
+        divergences, grads = _standard_kl(
+            _weights(jobs), mu, _kl_parts(theta, parametrization, sigma, slope), layout, shapes
+        )
+        sound = sound and all_finite(np.concatenate(divergences, axis=None), *grads)
+        parts += [divergences, *(unpack(grad, layout, shapes) for grad in grads)]
     return list(starmap(Reparameterization, zip(*parts, strict=True))), sound
 
 
-def _columns(jobs: list[ReparameterizationJob]) -> list[list[Array]]:
-    """mu, scale, noise and grad_z, each of all jobs; `_prepare` made them ndarrays."""
+def _columns(jobs: list[ReparameterizationJob]) -> tuple[list[list[Array]], list[tuple[int, ...]]]:
+    """mu, scale, noise and grad_z, each of all jobs (`_prepare` made them ndarrays), and the shapes of mu."""
     mus, scales, _, noises, grads, _ = zip(*jobs, strict=True)
-    return cast("list[list[Array]]", [mus, scales, noises, grads])
+    return cast("list[list[Array]]", [mus, scales, noises, grads]), [mu.shape for mu in mus]
 
 
-class _StandardKL(NamedTuple):
-    """KL to N(0, I) of each job's rows, and β times its gradients in μ and θ on the jobs' layout, (total,)."""
-
-    divergences: list[Array]
-    grad_mu: Array
-    grad_scale: Array
+def _weights(jobs: list[ReparameterizationJob]) -> list[float]:
+    return [job.kl_weight or 0.0 for job in jobs]
 
 
 def _standard_kl(
-    jobs: list[ReparameterizationJob], mu: torch.Tensor, scale: _Sigma, layout: Layout, shapes: list[tuple[int, ...]]
-) -> _StandardKL:
-    """½ Σ (σ² - 1 - log σ² + μ²) over the last axis; gradients β μ and β (σ² - 1)/σ · dσ/dθ."""
-    x, log_variance, slope = scale.square_less_1, scale.log_variance, scale.kl_slope
-    assert x is not None  # noqa: S101 - 
+    weights: list[float],
+    mu: torch.Tensor,
+    parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    layout: Layout,
+    shapes: list[tuple[int, ...]],
+) -> tuple[list[Array], tuple[Array, Array]]:
+    """½ Σ (σ² - 1 - log σ² + μ²) of each job's rows; on the layout (total,), β μ and β (σ² - 1)/σ · dσ/dθ."""
+    x, log_variance, slope = parts
+    lengths = np.diff(layout.starts, append=layout.total)
+    beta = torch.from_numpy(np.repeat(np.array(weights, dtype=np.float64), lengths)).to(mu.device)
     terms = 0.5 * (excess(x, log_variance) + mu * mu)
-    return None
+    grads = (beta * mu).cpu().numpy(), (beta * (x * slope)).cpu().numpy()
+    return sum_rows(terms.cpu().numpy(), layout, shapes), grads
+
+
+# Full covariance
+
+
+def fold(terms: torch.Tensor) -> torch.Tensor:
+    """Σ over the last axis, (..., D) -> (...), by adding its second half to its first until one is left.
+
+    Elementwise additions, so the order depends on D alone. (A batched matrix product is not like that: measured with
+    MKL, rows of bmm and einsum from D = 33 on change in the last bit with the number of matrices.) Overwrites `terms`.
+    """
+    while (width := terms.shape[-1]) > 1:
+        half = width // 2
+        terms[..., :half] += terms[..., width - half :]
+        terms = terms[..., : width - half]
+    return terms[..., 0]
+
+
+def _compute_tril(
+    key: _Key, jobs: list[ReparameterizationJob], device: torch.device
+) -> tuple[list[Reparameterization], bool]:
+    """All jobs of one D, stacked to L (R, D, D) and mu, noise, grad_z (R, D), R rows in all."""
+    _, with_kl, width = key
+    columns, shapes = _columns(jobs)
+    stacked = [np.concatenate(column, axis=None).reshape(-1, width) for column in columns]
+    mu, rows, noise, grad_z = (torch.from_numpy(array).to(device) for array in stacked)
+    factor = rows.reshape(-1, width, width)
+    z = mu + fold(factor * noise[:, None, :])
+    grad_factor = torch.tril(grad_z[:, :, None] * noise[:, None, :])
+    flat = [z.cpu().numpy(), stacked[3], grad_factor.cpu().numpy()]
+    diagonal = factor.diagonal(dim1=-2, dim2=-1)
+    sound = all_finite(*stacked, *flat) and bool((diagonal > 0).all()) and not bool(factor.triu(1).any())
+    square = [shape + shape[-1:] for shape in shapes]
+    parts = [_split(values, part) for values, part in zip(flat, (shapes, shapes, square), strict=True)]
+    if with_kl:
+        divergences, grads = _tril_kl(_weights(jobs), columns, factor, shapes)
+        sound = sound and all_finite(divergences, *grads)
+        parts.append(_split(divergences, [shape[:-1] for shape in shapes]))
+        parts += [_split(grads[0], shapes), _split(grads[1], square)]
+    return list(starmap(Reparameterization, zip(*parts, strict=True))), sound
+
+
+def _split(values: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
+    """Each job's part of a buffer without pads."""
+    stops = list(accumulate(map(math.prod, shapes)))
+    return unpack(values.reshape(-1), Layout([0, *stops[:-1]], stops, stops[-1]), shapes)
+
+
+def _tril_kl(
+    weights: list[float], columns: list[list[Array]], factor: torch.Tensor, shapes: list[tuple[int, ...]]
+) -> tuple[Array, tuple[Array, Array]]:
+    """½ (tr LLᵀ + μᵀμ - D - 2 Σ log L_ii), (R,); β μ, (R·D,); β (tril(L) - diag(1/L_ii)), (R, D, D).
+
+    The diagonal is a σ of its own, with the same care near 1; below it only squares are added.
+    """
+    width, device = factor.shape[-1], factor.device
+    layout = lay_out([mu.size for mu in columns[0]])
+    diagonals = [scale.reshape(-1, width * width)[:, :: width + 1] for scale in columns[1]]
+    mu, diagonal = pack([columns[0], diagonals], layout).to(device)
+    ones = torch.ones_like(diagonal)
+    on, (grad_mu, grad_on) = _standard_kl(weights, mu, _kl_parts(diagonal, "sigma", diagonal, ones), layout, shapes)
+    below = factor.tril(-1)
+    off = fold(fold(below * below)).cpu().numpy()
+    rows = [math.prod(shape[:-1]) for shape in shapes]
+    beta = torch.from_numpy(np.repeat(np.array(weights, dtype=np.float64), rows)).to(device)
+    grad_factor = (beta[:, None, None] * below).cpu().numpy()
+    flat = [np.concatenate(unpack(grad, layout, shapes), axis=None) for grad in (grad_mu, grad_on)]
+    grad_factor.reshape(-1, width * width)[:, :: width + 1] = flat[1].reshape(-1, width)
+    with np.errstate(all="ignore"):  # what overflows is found, and named, afterwards
+        return np.concatenate(on, axis=None) + 0.5 * off, (flat[0], grad_factor)
+
+
+# What is wrong with a job
+
+
+def _diagnose(job: ReparameterizationJob, result: Reparameterization) -> None:
+    (mu,), (scale,), (noise,), (grad_z,) = _columns([job])[0]
+    field = job.parametrization
+    for name, array in (("mu", mu), (field, scale), ("noise", noise), ("grad_z", grad_z)):
+        require(np.isfinite(array), name, array, "a finite number")
+    if field == "sigma":
+        require(scale > 0, field, scale, "> 0")
+    finite = np.isfinite(result.z)
+    gradient = np.isfinite(result.grad_scale)
+    with np.errstate(all="ignore"):
+        if field == "scale_tril":
+            width = mu.shape[-1]
+            require(np.tri(width, dtype=np.bool_) | (scale == 0), field, scale, "0", "L must be lower triangular")
+            require(~np.eye(width, dtype=np.bool_) | (scale > 0), field, scale, "> 0", "L's diagonal must be > 0")
+            # In a row i of L whose z_i is not finite, the entry with the largest product is to blame.
+            products: Array = np.abs(scale * noise[..., None, :])
+            largest: Array = products.max(-1, keepdims=True)
+            finite = (products < largest) | finite[..., None]
+            gradient = gradient.all(-1)
+        smaller = "values whose results fit float64"
+        require(finite, field, scale, smaller, "z overflows float64")
+        require(gradient, "grad_z", grad_z, smaller, f"the gradient in {field} overflows float64")
+        if result.kl is None or result.kl_grad_mu is None or result.kl_grad_scale is None:
+            return
+        why = "the KL to N(0, I), or kl_weight times its gradient, overflows float64"
+        squares = np.isfinite(scale * scale) if field == "scale_tril" else np.True_
+        require(np.isfinite(result.kl_grad_scale) & squares, field, scale, smaller, why)
+        require(np.isfinite(mu * mu) & np.isfinite(result.kl_grad_mu), "mu", mu, smaller, why)
+        # What is left: a sum over elements that are finite one by one.
+        require(np.broadcast_to(np.isfinite(result.kl)[..., None], mu.shape), "mu", mu, smaller, why)

@@ -1,0 +1,32 @@
+# Latentserve's image: the service and its checkpoint, nothing of the training.
+#
+# It builds with the classic builder as well as with BuildKit.
+
+FROM python:3.11-slim-bookworm AS build
+# PyTorch's index of CPU builds, so that the image does not carry 5 GB of CUDA. Where it is out of reach pip takes
+# what it finds elsewhere. For a GPU: --build-arg TORCH_INDEX= (empty).
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN python3 -m venv /opt/latentserve
+WORKDIR /build
+COPY deploy/constraints.txt ./
+# torch by itself first: it is most of the image and changes least.
+RUN /opt/latentserve/bin/pip install --no-cache-dir --retries 1 --timeout 15 \
+      ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX} -c constraints.txt torch
+COPY pyproject.toml README.md LICENSE ./
+COPY service ./service
+RUN /opt/latentserve/bin/pip install --no-cache-dir -c constraints.txt . \
+ && /opt/latentserve/bin/pip uninstall -y pip
+
+FROM python:3.11-slim-bookworm
+COPY --from=build /opt/latentserve /opt/latentserve
+COPY checkpoints /srv/checkpoints
+# No account of that number exists: it owns nothing, in the image or on the host.
+USER 10001:10001
+WORKDIR /srv
+ENV PATH=/opt/latentserve/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    LATENTSERVE_HOST=0.0.0.0 \
+    LATENTSERVE_CHECKPOINTS=/srv/checkpoints
+EXPOSE 8000
+CMD ["python3", "-m", "service", "serve"]

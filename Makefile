@@ -1,0 +1,61 @@
+# `make serve` runs the service, `make test` tests it; both build what they need in .venv first.
+
+PORT ?= 8000
+PYTHON ?= python3
+# The small CPU build of PyTorch: TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+# What to train and where it reads MNIST; TESTS and PYTEST_ARGS narrow down a test run.
+RECIPE ?= default
+DATA ?= data
+TESTS ?= tests
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check train venv bench test-compose clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: .venv/serving ## run the service on 127.0.0.1:$(PORT)
+	@exec $(BIN)/python -m service serve --port $(PORT)
+
+test: .venv/complete ## run all tests but those of the container image
+	$(BIN)/python -m pytest -m "not compose" $(PYTEST_ARGS) $(TESTS)
+
+check: .venv/complete ## style, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+train: .venv/complete ## train a GAN on the MNIST under DATA, downloading it where it is missing
+	$(BIN)/python -m training gan --recipe $(RECIPE) --data $(DATA)
+
+venv: .venv/complete ## the environment for tests and training
+
+bench: .venv/complete ## load and speed of the service; prints tables
+	$(BIN)/python -m benchmarks.serving
+
+test-compose: .venv/complete ## build the image, run it with compose, call it, stop it; needs a Docker engine
+	$(BIN)/python -m pytest -m compose $(PYTEST_ARGS) tests/e2e/test_compose.py
+
+clean: ## remove the environment and all caches
+	rm -rf .venv *.egg-info .*_cache .hypothesis .coverage
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# The stamps are files, so that nothing is installed twice and a change of the dependencies is noticed.
+.venv/serving: pyproject.toml | .venv/bin/python
+	@echo "installing what serving needs (PyTorch takes a minute or two) ..."
+	@$(INSTALL) -e .
+	@touch $@
+
+.venv/complete: pyproject.toml | .venv/bin/python
+	@echo "installing what tests and training need (PyTorch takes a minute or two) ..."
+	@$(INSTALL) -e '.[dev]'
+	@touch $@ .venv/serving

@@ -1,0 +1,79 @@
+"""Squared distances between all pairs of two point sets, tile by tile, in memory that does not grow with N x M.
+
+Distances are direct: Σ_d (x_d - y_d)², one coordinate at a time, in place. The expansion ‖x‖² + ‖y‖² - 2 x·y would be
+one matrix product, and would lose all digits of a distance that is small against the cloud: the ones that matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Pairs a tile: two buffers of 2^16 doubles are 1 MB and stay in a core's level-2 cache. Measured on one core,
+# 2-D and 3-D: 3.0 ns a pair at 2^16, 3.2 at 2^17, 3.8 at 2^18, and 4.3 at 2^13, where calls begin to cost.
+TILE = 1 << 16
+# Columns a tile: longer rows are taken in blocks, with a running minimum.
+COLUMNS = 512
+
+
+class Workspace(NamedTuple):
+    """Two buffers of TILE doubles, allocated once and used by every tile of every pass."""
+
+    first: Tensor
+    second: Tensor
+
+    def view(self, items: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        """Both buffers as (items, rows, columns). Contents are what the last user left."""
+        size, shape = items * rows * columns, (items, rows, columns)
+        return self.first[:size].view(shape), self.second[:size].view(shape)
+
+
+def workspace(device: torch.device | str) -> Workspace:
+    """Fresh buffers on `device`."""
+    return Workspace(*torch.empty(2, TILE, dtype=torch.float64, device=device).unbind(0))
+
+
+class Tile(NamedTuple):
+    """A cut of the (B, N, M) pairs, with its distances."""
+
+    items: slice
+    rows: slice
+    columns: slice
+    costs: Tensor  # (items, rows, columns) what `squared_distances` gives; the receiver may overwrite it
+    spare: Tensor  # the same shape, to write in
+
+
+def tiles(source: Tensor, target: Tensor, cost: Tensor, space: Workspace) -> Iterator[Tile]:
+    """All pairs of `source` (B, D, N) and `target` (B, >= D, M), a row's blocks of columns one after the other.
+
+    How an item is cut depends on its N and M alone; small items share a tile.
+    """
+    items, _, rows = source.shape
+    columns = target.shape[2]
+    width = min(columns, COLUMNS)
+    height = min(rows, TILE // width // 8 * 8)
+    depth = max(1, TILE // (height * width))
+    for item in range(0, items, depth):
+        at = slice(item, min(item + depth, items))
+        for row in range(0, rows, height):
+            down = slice(row, min(row + height, rows))
+            for column in range(0, columns, width):
+                across = slice(column, min(column + width, columns))
+                costs, spare = space.view(at.stop - item, down.stop - row, across.stop - column)
+                squared_distances(source[at, :, down], target[at, :, across], cost[at, :, across], costs, spare)
+                yield Tile(at, down, across, costs, spare)
+
+
+def squared_distances(source: Tensor, target: Tensor, cost: Tensor, out: Tensor, spare: Tensor) -> Tensor:
+    """out_ij = cost_j + Σ_d (source_i,d - target_j,d)², in place.
+
+    `source` (B, D, n), `target` (B, >= D, m) of which the first D rows are used, `cost` broadcastable to (B, n, m),
+    `out` and `spare` (B, n, m). Returns `out`; `spare` is overwritten.
+    """
+    for d in range(source.shape[1]):
+        torch.sub(source[:, d, :, None], target[:, d, None, :], out=spare)
+        torch.addcmul(cost if d == 0 else out, spare, spare, out=out)
+    return out

@@ -1,0 +1,108 @@
+"""Registration by EM: the loop, for many problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from service.em.answers import End, Instant, answers, unfinished
+from service.em.distances import workspace
+from service.em.padding import Group, group_key, pack
+from service.em.problem import Outcome, Problem, StopReason, check
+from service.em.recursion import Model, State, initial_state, iterate, settled
+from service.em.starts import start
+
+
+def register(problem: Problem, device: torch.device | str = "cpu") -> Outcome:
+    """Register one problem. Raises InvalidInput where `check` does."""
+    return register_batch([problem], device)[0]
+
+
+def register_batch(problems: Sequence[Problem], device: torch.device | str = "cpu") -> list[Outcome]:
+    """Register all problems, those of one `group_key` together; each outcome is, to the bit, the one it has alone.
+
+    Raises InvalidInput where `check` does, for the first problem that is not computable.
+    """
+    checked = [check(problem) for problem in problems]
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, problem in enumerate(checked):
+        groups.setdefault(group_key(problem), []).append(i)
+    outcomes: dict[int, Outcome] = {}
+    for members in groups.values():
+        outcomes.update(zip(members, _register_group([checked[i] for i in members], device), strict=True))
+    return [outcomes[i] for i in range(len(checked))]
+
+
+class _Live(NamedTuple):
+    """Some of a group's problems: which ones, and their rows of every tensor."""
+
+    ids: list[int]
+    group: Group
+    state: State
+    tolerance: Tensor
+
+    def select(self, kept: list[int]) -> _Live:
+        """The items at positions `kept`, bits unchanged."""
+        index = torch.tensor(kept, dtype=torch.int64, device=self.tolerance.device)
+        ids = [self.ids[k] for k in kept]
+        return _Live(ids, self.group.select(index), self.state.select(index), self.tolerance[index])
+
+    def split(self, stop: Sequence[bool]) -> tuple[_Live, _Live]:
+        """Those that go on, and those that stop."""
+        return (
+            self.select([k for k, stopped in enumerate(stop) if not stopped]),
+            self.select([k for k, stopped in enumerate(stop) if stopped]),
+        )
+
+
+def _register_group(problems: list[Problem], device: torch.device | str) -> list[Outcome]:
+    """Problems of one `group_key`. Those that stop leave the batch, so that it shrinks to the slowest."""
+    group, space = pack(problems, device), workspace(device)
+    model = Model(free=problems[0].resolved_prior == "free", estimated=problems[0].sigma is None)
+    begin = start(group, problems, space)
+    tolerance = torch.tensor([p.tolerance for p in problems], dtype=torch.float64, device=device)
+    state = initial_state(begin.translation, begin.sigma, group.rows)
+    live = _Live(list(range(len(problems))), group, state, tolerance)
+    stopped: list[_Live] = []
+    ends: dict[int, End] = {}
+    histories: dict[int, list[Instant]] = {i: [] for i, problem in enumerate(problems) if problem.trace}
+    iteration = 0
+    while live.ids:
+        reasons: list[StopReason | None] = ["cancelled" if problems[i].cancelled() else None for i in live.ids]
+        if not any(reasons):
+            iteration += 1
+            before, live = live.state, live._replace(state=iterate(live.group, live.state, model, space))
+            for k, i in enumerate(live.ids):
+                if i in histories:
+                    histories[i].append(Instant(live.state.evidence[k], live.state.sigma[k], live.state.translation[k]))
+            still = settled(before, live.state, model, live.tolerance).tolist()
+            spent = [problems[i].max_iterations <= iteration for i in live.ids]
+            reasons = ["tolerance" if a else "max_iterations" if b else None for a, b in zip(still, spent, strict=True)]
+        if any(reasons):
+            ends.update((i, End(iteration, r, begin.name[i])) for i, r in zip(live.ids, reasons, strict=True) if r)
+            live, gone = live.split([bool(reason) for reason in reasons])
+            stopped.append(gone)
+    order = [i for part in stopped for i in part.ids]
+    state = State.concatenate([part.state for part in stopped])
+    outcomes: dict[int, Outcome] = {}
+    kept = [k for k, i in enumerate(order) if ends[i].reason != "cancelled"]
+    for k in set(range(len(order))) - set(kept):
+        i = order[k]
+        translation = group.select(torch.tensor([i], device=device)).to_original(state.translation[k : k + 1])
+        outcomes[i] = unfinished(problems[i], ends[i], translation[0].cpu(), state.sigma[k].item())
+    if kept:
+        ids = [order[k] for k in kept]
+        finished = answers(
+            [problems[i] for i in ids],
+            [ends[i] for i in ids],
+            [histories.get(i, []) for i in ids],
+            group.select(torch.tensor(ids, device=device)),
+            state.select(torch.tensor(kept, device=device)),
+            model,
+            space,
+        )
+        outcomes.update(zip(ids, finished, strict=True))
+    return [outcomes[i] for i in range(len(problems))]

@@ -1,0 +1,133 @@
+"""The VAE's endpoints: validate, await, encode."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, NamedTuple, overload
+
+from fastapi import APIRouter, Request, Response
+
+from service.arrays import Float64
+from service.batching import Batcher
+from service.routing import COMPUTED, READ, StrictRoute, answer, operation, read_json, read_query, read_timeout
+from service.vae.divergences import (
+    GaussianDivergence,
+    GaussianPair,
+    LabelledPoint,
+    LogisticDivergence,
+    to_standard_normal,
+)
+from service.vae.encoder import encoder_size
+from service.vae.schemas import (
+    Divergence,
+    EncoderSizeAnswer,
+    EncoderSizeQuery,
+    Gaussian,
+    GaussianRequest,
+    KLRequest,
+    LogisticRequest,
+    Reparameterized,
+    ReparameterizeRequest,
+)
+from service.vae.worker import Job, ReparameterizeJob, Result
+from service.vae.worker import Reparameterized as Computed
+
+
+class VaeEngine(NamedTuple):
+    """The way to the worker, which answers each kind of job with its own kind of result."""
+
+    batcher: Batcher[Job, Result]
+
+    @overload
+    async def submit(self, job: ReparameterizeJob, timeout: float | None) -> Computed: ...
+    @overload
+    async def submit(self, job: GaussianPair, timeout: float | None) -> GaussianDivergence: ...
+    @overload
+    async def submit(self, job: LabelledPoint, timeout: float | None) -> LogisticDivergence: ...
+    async def submit(self, job: Job, timeout: float | None) -> Result:
+        """The job's result; see `Batcher.submit`."""
+        return await self.batcher.submit(job, timeout)
+
+
+def engine(request: Request) -> VaeEngine:
+    """The engine that the application was wired with."""
+    found: VaeEngine = request.app.state.vae
+    return found
+
+
+router = APIRouter(prefix="/vae", tags=["vae"], route_class=StrictRoute)
+MODELS = (ReparameterizeRequest, Reparameterized, KLRequest, Divergence, EncoderSizeAnswer)
+
+
+@router.post(
+    "/reparam-grad",
+    **operation(
+        Reparameterized,
+        description="z, the noise, and the gradients",
+        body=ReparameterizeRequest,
+        errors=(*READ, *COMPUTED),
+    ),
+)
+async def reparameterize(request: Request) -> Response:
+    """z = μ + σ∘v, and the gradients of a loss L in μ and the scale, given ∂L/∂z."""
+    body, timeout = await read_json(request, ReparameterizeRequest), read_timeout(request)
+    name = body.parametrization
+    drawn = body.noise is None
+    seed = secrets.randbelow(2**53) if body.seed is None else body.seed
+    job = ReparameterizeJob(body.mu, getattr(body, name), name, body.grad_z, body.noise, seed, body.kl_weight)
+    noise, result = await engine(request).submit(job, timeout)
+    always: dict[str, Any] = {"z": result.z, "noise": noise, "seed": seed if drawn else None}
+    if result.kl_grad_mu is None or result.kl_grad_scale is None:
+        return answer(always | {"grad_mu": result.grad_mu, f"grad_{name}": result.grad_scale})
+    return answer(
+        always
+        | {
+            "grad_mu": result.grad_mu + result.kl_grad_mu,
+            f"grad_{name}": result.grad_scale + result.kl_grad_scale,
+            "kl": result.kl,
+            "kl_grad_mu": result.kl_grad_mu,
+            f"kl_grad_{name}": result.kl_grad_scale,
+        }
+    )
+
+
+@router.post(
+    "/kl",
+    **operation(Divergence, description="nats, and gradients", body=KLRequest, errors=(*READ, *COMPUTED)),
+)
+async def kl(request: Request) -> Response:
+    """KL of two diagonal Gaussians, or of a label against the logistic model, with gradients."""
+    asked, timeout = (await read_json(request, KLRequest)).root, read_timeout(request)
+    vae = engine(request)
+    if isinstance(asked, LogisticRequest):
+        return answer((await vae.submit(LabelledPoint(asked.x, asked.w, asked.y), timeout))._asdict())
+    pair = _pair(asked)
+    divergence = await vae.submit(pair, timeout)
+    return answer(
+        {
+            "divergence": divergence.divergence,
+            "grad_q": {"mu": divergence.grad_mu_q, pair.parametrization_q: divergence.grad_scale_q},
+            "grad_p": {"mu": divergence.grad_mu_p, pair.parametrization_p: divergence.grad_scale_p},
+        }
+    )
+
+
+@router.get(
+    "/encoder-size", **operation(EncoderSizeAnswer, description="the size, and what it is for", query=EncoderSizeQuery)
+)
+async def size(request: Request) -> Response:
+    """How many numbers does the encoder of a d-dimensional latent emit, and why?"""
+    query = read_query(request, EncoderSizeQuery)
+    return answer(encoder_size(query.dimension, query.covariance)._asdict())
+
+
+def _pair(request: GaussianRequest) -> GaussianPair:
+    q, p = request.q, request.p
+    if p is None:
+        return to_standard_normal(q.mu, _scale(q), q.parametrization)
+    return GaussianPair(q.mu, _scale(q), p.mu, _scale(p), q.parametrization, p.parametrization)
+
+
+def _scale(gaussian: Gaussian) -> Float64:
+    scale: Float64 = getattr(gaussian, gaussian.parametrization)
+    return scale

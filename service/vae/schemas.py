@@ -1,0 +1,189 @@
+"""The VAE's wire shapes and limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from service.arrays import RANK_TAG, MatrixOrStack, ScalarOrVector, VectorOrMatrix
+from service.vae.reparameterization import PARAMETRIZATIONS, Parametrization
+
+MAX_SEED = 2**63 - 1
+MAX_DIMENSION = 2**31
+
+CovarianceKind = Literal["identity", "diagonal", "full"]
+
+
+class ReparameterizeRequest(BaseModel):
+    """mu, exactly one of sigma, log_variance, softplus and scale_tril, and grad_z; (D,) or (B, D) throughout."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"mu": [0.5, -1.0], "sigma": [1.0, 2.0], "grad_z": [1.0, 1.0], "seed": 7}]},
+    )
+
+    mu: VectorOrMatrix = Field(description="mean, (D,) or (B, D)")
+    sigma: VectorOrMatrix | None = Field(None, description="standard deviation > 0, of mu's shape")
+    log_variance: VectorOrMatrix | None = Field(None, description="log σ², of mu's shape")
+    softplus: VectorOrMatrix | None = Field(None, description="ρ with σ = log(1 + exp ρ), of mu's shape")
+    scale_tril: MatrixOrStack | None = Field(
+        None, description="lower triangular L with positive diagonal, z = μ + L v; (D, D) or (B, D, D)"
+    )
+    grad_z: VectorOrMatrix = Field(description="∂L/∂z, of mu's shape")
+    noise: VectorOrMatrix | None = Field(None, description="v, of mu's shape; drawn when left out")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, strict=True, description="draws the same noise every time")
+    kl_weight: float | None = Field(
+        None, ge=0, strict=True, allow_inf_nan=False, description="β: adds β times the gradients of KL(q‖N(0, I))"
+    )
+
+    @property
+    def parametrization(self) -> Parametrization:
+        """The one parametrization that was given."""
+        return next(name for name in PARAMETRIZATIONS if getattr(self, name) is not None)
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        given = [name for name in PARAMETRIZATIONS if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise PydanticCustomError(
+                "one_parametrization",
+                "exactly one parametrization is needed, and the request has {found}",
+                {"found": found, "allowed": list(PARAMETRIZATIONS)},
+            )
+        if self.noise is not None and self.seed is not None:
+            raise PydanticCustomError(
+                "noise_and_seed",
+                "noise and seed both say what v is; leave one out",
+                {"allowed": ["noise", "seed"], "field": "seed"},
+            )
+        return self
+
+
+class Reparameterized(BaseModel):
+    """z and the gradients; those of the parametrizations that were not given are left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    z: list[Any]
+    noise: list[Any] = Field(description="v, given or drawn")
+    seed: int | None = Field(description="what the noise was drawn from; null where noise was given")
+    grad_mu: list[Any]
+    grad_sigma: list[Any] = Field(default=[])
+    grad_log_variance: list[Any] = Field(default=[])
+    grad_softplus: list[Any] = Field(default=[])
+    grad_scale_tril: list[Any] = Field(default=[])
+    kl: float | list[float] | None = Field(None, description="KL(q‖N(0, I)) in nats, unweighted; one for each row")
+    kl_grad_mu: list[Any] = Field(default=[], description="the part of grad_mu that comes from the KL")
+    kl_grad_sigma: list[Any] = Field(default=[])
+    kl_grad_log_variance: list[Any] = Field(default=[])
+    kl_grad_softplus: list[Any] = Field(default=[])
+    kl_grad_scale_tril: list[Any] = Field(default=[])
+
+
+class Gaussian(BaseModel):
+    """A diagonal Gaussian: mu, and sigma or log_variance."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mu: VectorOrMatrix
+    sigma: VectorOrMatrix | None = Field(None, description="standard deviation > 0")
+    log_variance: VectorOrMatrix | None = None
+
+    @property
+    def parametrization(self) -> Literal["sigma", "log_variance"]:
+        """The one that was given."""
+        return "sigma" if self.sigma is not None else "log_variance"
+
+    @model_validator(mode="after")
+    def _one_scale(self) -> Self:
+        if (self.sigma is None) == (self.log_variance is None):
+            raise PydanticCustomError(
+                "one_scale",
+                "exactly one of sigma and log_variance is needed",
+                {"allowed": ["sigma", "log_variance"]},
+            )
+        return self
+
+
+class GaussianRequest(BaseModel):
+    """KL(q‖p) of two diagonal Gaussians of one shape."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"q": {"mu": [0.5, -1.0], "sigma": [1.0, 2.0]}}]}
+    )
+
+    q: Gaussian
+    p: Gaussian | None = Field(None, description="N(0, I) when left out")
+
+
+class LogisticRequest(BaseModel):
+    """-log Q(y|x) of a label under the logistic model Q(y=0|x) = sigmoid(wᵀx)."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"x": [1.0, 2.0], "w": [0.5, -0.25], "y": 1}]}
+    )
+
+    x: VectorOrMatrix = Field(description="features, (D,) or (B, D)")
+    w: VectorOrMatrix = Field(description="weights, (D,) or of x's shape")
+    y: ScalarOrVector = Field(description="label 0 or 1, one for each row of x")
+
+
+def _kind(value: object) -> str:
+    fields = set(value) if isinstance(value, dict) else set()
+    return f"{RANK_TAG}logistic" if fields & {"x", "w", "y"} else f"{RANK_TAG}gaussian"
+
+
+class KLRequest(
+    RootModel[
+        Annotated[
+            Annotated[GaussianRequest, Tag(f"{RANK_TAG}gaussian")]
+            | Annotated[LogisticRequest, Tag(f"{RANK_TAG}logistic")],
+            Discriminator(_kind),
+        ]
+    ]
+):
+    """Two diagonal Gaussians (q and p), or a label against the logistic model (x, w and y)."""
+
+
+class GaussianGradient(BaseModel):
+    """Gradients in the parameters as they were given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mu: list[Any]
+    sigma: list[Any] = []
+    log_variance: list[Any] = []
+
+
+class Divergence(BaseModel):
+    """The divergence in nats, one for each row, and its gradients."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    divergence: float | list[float]
+    grad_q: GaussianGradient | None = None
+    grad_p: GaussianGradient | None = None
+    logit: float | list[float] | None = Field(None, description="wᵀx")
+    grad_w: list[Any] = []
+    grad_x: list[Any] = []
+
+
+class EncoderSizeQuery(BaseModel):
+    """A latent's dimension and the kind of its covariance."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dimension: int = Field(ge=1, le=MAX_DIMENSION, description="d")
+    covariance: CovarianceKind = "diagonal"
+
+
+class EncoderSizeAnswer(BaseModel):
+    """How many numbers the encoder emits, and what they are."""
+
+    size: int
+    mean: int
+    covariance: int
+    explanation: str

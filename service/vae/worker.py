@@ -1,0 +1,103 @@
+"""The VAE's computation for a batch of jobs: list[Job] -> list[Result]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from service.errors import InvalidInput
+from service.vae.divergences import (
+    Array,
+    GaussianDivergence,
+    GaussianPair,
+    LabelledPoint,
+    LogisticDivergence,
+    gaussian_kl_batch,
+    logistic_divergence_batch,
+)
+from service.vae.reparameterization import (
+    Parametrization,
+    Reparameterization,
+    ReparameterizationJob,
+    draw_noise,
+    reparameterize_batch,
+)
+
+
+class ReparameterizeJob(NamedTuple):
+    """One reparameterization; `noise` None draws it from `seed`. Arrays as in `ReparameterizationJob`."""
+
+    mu: Array
+    scale: Array
+    parametrization: Parametrization
+    grad_z: Array
+    noise: Array | None
+    seed: int
+    kl_weight: float | None
+
+
+class Reparameterized(NamedTuple):
+    """The mathematics' result, with the noise that went in."""
+
+    noise: Array
+    result: Reparameterization
+
+
+Job = ReparameterizeJob | GaussianPair | LabelledPoint
+Result = Reparameterized | GaussianDivergence | LogisticDivergence
+
+
+_ONE = np.ones(1)
+WARM_UP: list[Job] = [
+    ReparameterizeJob(_ONE, _ONE, "sigma", _ONE, None, 0, 1.0),
+    GaussianPair(_ONE, _ONE, _ONE, _ONE),
+    LabelledPoint(_ONE, _ONE, np.array(1.0)),
+]
+
+
+def cost(job: Job) -> float:
+    """Elements of the largest array that the computation touches."""
+    arrays = (job.x, job.w) if isinstance(job, LabelledPoint) else job[:2]
+    return max(np.size(array) for array in arrays)
+
+
+def key(job: Job) -> str:
+    """Jobs of one kind share a batch; the mathematics sorts them further."""
+    return type(job).__name__
+
+
+class VaeWorker:
+    """Computes all of the slice's divergences and reparameterizations on one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def __call__(self, jobs: Sequence[Job]) -> Sequence[Result | Exception]:
+        """One call of the mathematics for the whole batch, whose jobs are of one kind."""
+        return COMPUTE[type(jobs[0])](jobs, device=self._device)
+
+
+def reparameterize(jobs: Sequence[ReparameterizeJob], *, device: torch.device) -> list[Reparameterized | InvalidInput]:
+    """Draw the noise that was not given, each from its own generator; then the batch."""
+    noises = [job.noise if job.noise is not None else draw_noise(job.seed, job.mu.shape) for job in jobs]
+    outcomes = reparameterize_batch(
+        [
+            ReparameterizationJob(job.mu, job.scale, job.parametrization, noise, job.grad_z, job.kl_weight)
+            for job, noise in zip(jobs, noises, strict=True)
+        ],
+        device=device,
+    )
+    return [
+        outcome if isinstance(outcome, InvalidInput) else Reparameterized(noise, outcome)
+        for outcome, noise in zip(outcomes, noises, strict=True)
+    ]
+
+
+COMPUTE: dict[type[Job], Callable[..., Sequence[Result | Exception]]] = {
+    ReparameterizeJob: reparameterize,
+    GaussianPair: gaussian_kl_batch,
+    LabelledPoint: logistic_divergence_batch,
+}

@@ -1,0 +1,66 @@
+"""What all tests share: real data where it is there, and an account of what was skipped."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+# What a test may be skipped for; anything else that skips is a failure of the suite.
+MAY_SKIP = ("gpu", "real_data")
+
+skipped: Counter[str] = Counter()
+skipped_without_reason: list[str] = []
+
+
+def data_folder() -> Path | None:
+    """The folder that LATENTSERVE_DATA names, if it is there."""
+    folder = os.environ.get("LATENTSERVE_DATA")
+    return Path(folder) if folder and Path(folder).is_dir() else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # As in the service: the results, and the timings, of one intra-op thread.
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if item.get_closest_marker("real_data") and data_folder() is None:
+            item.add_marker(pytest.mark.skip(reason="LATENTSERVE_DATA names no folder"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> object:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reasons = [name for name in MAY_SKIP if item.get_closest_marker(name)]
+        skipped.update(reasons)
+        if not reasons:
+            skipped_without_reason.append(item.nodeid)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if skipped_without_reason and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name in MAY_SKIP:
+        terminalreporter.write_line(f"skipped {skipped[name]} tests marked {name}")
+    for test in skipped_without_reason:
+        terminalreporter.write_line(f"skipped, which only {' and '.join(MAY_SKIP)} tests may: {test}", red=True)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data; only for tests marked `real_data`."""
+    folder = data_folder()
+    assert folder is not None
+    return folder

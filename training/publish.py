@@ -1,0 +1,86 @@
+"""Publication: the folder that the service loads, with the numbers and pictures that speak for it."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from service.gan import checkpoint
+from service.gan.checkpoint import DISCRIMINATOR_FILE, GENERATOR_FILE, MANIFEST_FILE, Manifest
+from training import card, evaluate, figures, state
+from training.runs import Run, RunError
+from training.samples import fixed_latents, sample
+from training.steps import TrainState
+
+CARD_FILE = "MODEL_CARD.md"
+SAMPLES = "samples"
+CONTENTS = {GENERATOR_FILE, DISCRIMINATOR_FILE, MANIFEST_FILE, CARD_FILE, SAMPLES}
+GRID_SIDE = 10
+PICTURED_EPOCHS = (1, 2, 5, 10, 20, 40)
+
+
+def publish(run: Run, target: Path, data: Path, *, download: bool = True) -> Manifest:
+    """Write `run` as it is now to the folder `target`, in place of what was published there; returns the manifest.
+
+    The generator is the averaged one. Raises CheckpointError when the run has no sound state yet, DataError, and
+    RunError when `target` holds anything that was not published.
+    """
+    _check_target(target)
+    current, info = state.load(run.state, run.config, device="cpu")
+    evaluation = evaluate.measure(run, current, data, download=download)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that moving it there is one rename on one file system.
+    temporary = target.with_name(f".{target.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    checkpoint.save(temporary / GENERATOR_FILE, current.averaged.state_dict())
+    checkpoint.save(temporary / DISCRIMINATOR_FILE, current.discriminator.state_dict())
+    manifest = Manifest(
+        format_version=checkpoint.FORMAT_VERSION,
+        files={name: checkpoint.sha256(temporary / name) for name in (GENERATOR_FILE, DISCRIMINATOR_FILE)},
+        recipe=run.config.to_json(),
+        seed=run.config.seed,
+        data_sha256=run.data_sha256,
+        epochs=run.last_epoch(),
+        steps=current.step,
+        metrics={**evaluation._asdict(), "training_seconds": info["seconds"]},
+        created=datetime.now(UTC).date().isoformat(),
+        torch=torch.__version__,
+    )
+    checkpoint.write_manifest(temporary, manifest)
+    _draw(run, current, temporary / SAMPLES)
+    checkpoint.write_atomic(temporary / CARD_FILE, card.write(manifest).encode())
+    checkpoint.load(temporary)
+    _replace(target, temporary)
+    return manifest
+
+
+def _check_target(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise RunError(f"{target} is not a folder; choose another with --to")
+    strange = {path.name for path in target.iterdir()} - CONTENTS if target.exists() else set()
+    if strange:
+        raise RunError(f"{target} holds {', '.join(sorted(strange))}, not published here; choose another with --to")
+
+
+def _draw(run: Run, current: TrainState, folder: Path) -> None:
+    folder.mkdir()
+    picture = figures.grid(sample(current.averaged, fixed_latents(GRID_SIDE**2)), GRID_SIDE)
+    checkpoint.write_atomic(folder / "grid.png", figures.encode_png(picture))
+    for epoch in PICTURED_EPOCHS:
+        name = f"epoch_{epoch:03d}.png"
+        if (run.samples / name).exists():
+            shutil.copy(run.samples / name, folder / name)
+
+
+def _replace(target: Path, new: Path) -> None:
+    """Put the folder `new` in the place of `target`; what was there goes only after that."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

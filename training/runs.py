@@ -1,0 +1,103 @@
+"""A run's folder: what is in it, how it comes to be, and who may write to it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import LatentserveError
+from service.gan.checkpoint import write_atomic
+from training.config import GanConfig
+
+
+class RunError(LatentserveError):
+    """A run's folder is missing, damaged, in use, or not what the caller says it is."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one training run, its settings, and the data that it learns from."""
+
+    folder: Path
+    config: GanConfig
+    data: Path
+    """Where the data set lay when the run began."""
+    data_sha256: str
+
+    @property
+    def state(self) -> Path:
+        """Everything that the next step depends on."""
+        return self.folder / "state.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, every `log_every` steps."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the sample grids, one after each epoch."""
+        return self.folder / "samples"
+
+    @property
+    def curves(self) -> Path:
+        """Picture of the metrics."""
+        return self.folder / "curves.png"
+
+    @property
+    def events(self) -> Path:
+        """Folder of the TensorBoard events."""
+        return self.folder / "events"
+
+    def last_epoch(self) -> int:
+        """How many epochs are complete, by the pictures drawn at the end of each."""
+        return len(list(self.samples.glob("epoch_*.png")))
+
+
+def create(folder: Path, config: GanConfig, data: Path, data_sha256: str) -> Run:
+    """Make a new run's folder. Raises RunError when there is one already."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise RunError(
+            f"{folder} exists already; take another --name, or continue it with --resume {folder}"
+        ) from error
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made: {error.strerror}") from error
+    fields = {"config": config.to_json(), "data": str(data.resolve()), "data_sha256": data_sha256}
+    write_atomic(folder / "run.json", (json.dumps(fields, indent=2) + "\n").encode())
+    return Run(folder, config, data, data_sha256)
+
+
+def open_run(folder: Path) -> Run:
+    """An existing run. Raises RunError when `folder` is none, and ConfigError when its settings are not known here."""
+    path = folder / "run.json"
+    try:
+        fields = json.loads(path.read_text())
+        return Run(folder, GanConfig.from_json(fields["config"]), Path(fields["data"]), fields["data_sha256"])
+    except OSError as error:
+        raise RunError(f"{folder} is not a training run: {path} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged: {error!r}") from error
+
+
+def check_data(run: Run, sha256: str) -> None:
+    """Raise RunError unless the data are those that the run began with."""
+    if sha256 != run.data_sha256:
+        raise RunError(f"{run.folder} learns from data with sha256 {run.data_sha256}, but these have {sha256}")
+
+
+@contextmanager
+def exclusive(run: Run) -> Iterator[None]:
+    """Hold the run alone. Raises RunError while another process trains it."""
+    with (run.folder / "lock").open("w") as file:
+        try:
+            # The system drops the lock with the process, so that a killed run never stays locked.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"{run.folder} is being trained by another process") from error
+        yield
