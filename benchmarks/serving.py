@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import numpy as np
 
 CALLS = 64
@@ -85,8 +85,8 @@ def service() -> Iterator[str]:
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
         try:
             for _ in range(600):
-                with suppress(httpx.TransportError):
-                    if httpx.get(f"http://127.0.0.1:{port}/readyz").is_success:
+                with suppress(httpx2.TransportError):
+                    if httpx2.get(f"http://127.0.0.1:{port}/readyz").is_success:
                         break
                 if process.poll() is not None:
                     log.seek(0)
@@ -97,14 +97,14 @@ def service() -> Iterator[str]:
             process.terminate()
 
 
-async def send(client: httpx.AsyncClient, call: Call) -> bytes:
+async def send(client: httpx2.AsyncClient, call: Call) -> bytes:
     """One call, which has to succeed."""
     response = await client.request(call.method, call.path, json=call.body)
     response.raise_for_status()
     return response.content
 
 
-async def measure(client: httpx.AsyncClient, requests: list[Call]) -> tuple[float, float, bool]:
+async def measure(client: httpx2.AsyncClient, requests: list[Call]) -> tuple[float, float, bool]:
     """Median seconds one after another, and at once; and whether both gave the same bytes."""
     apart, together = [], []
     alike = True
@@ -119,7 +119,7 @@ async def measure(client: httpx.AsyncClient, requests: list[Call]) -> tuple[floa
     return statistics.median(apart), statistics.median(together), alike
 
 
-async def batches(client: httpx.AsyncClient) -> tuple[float, float, float]:
+async def batches(client: httpx2.AsyncClient) -> tuple[float, float, float]:
     """Jobs, batches, and batches of more than one so far."""
     text = (await client.get("/metrics")).text
     total = {
@@ -132,10 +132,10 @@ async def batches(client: httpx.AsyncClient) -> tuple[float, float, float]:
 
 async def main() -> None:
     """Print the table."""
-    limits = httpx.Limits(max_connections=CALLS, max_keepalive_connections=CALLS)
+    limits = httpx2.Limits(max_connections=CALLS, max_keepalive_connections=CALLS)
     row = "{:<24} {:>12} {:>12} {:>8} {:>12} {:>12} {:>6}"
     with service() as address:
-        async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
+        async with httpx2.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
             print(row.format("64 calls of", "apart ms", "together ms", "ratio", "mean batch", "batches > 1", "same"))
             for name, requests in calls().items():
                 await asyncio.gather(*(send(client, request) for request in requests))

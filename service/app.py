@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeGuard
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -15,10 +15,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import Match, Route
 
 from service import devices, health
 from service.batching import Batcher, Limits
+from service.em import routes as em
+from service.em import worker as em_worker
+from service.em.worker import EmWorker
 from service.errors import LatentserveError
 from service.gan import checkpoint
 from service.gan import routes as gan
@@ -61,17 +64,23 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             **options,
         )
 
+    pairs, em_options = settings.batch_pairs, {"cost": em_worker.cost, "key": em_worker.key, "cancel": em_worker.cancel}
     batchers = {
+        "em": batcher("em", EmWorker(device), pairs, **em_options),
+        "em-large": batcher("em-large", EmWorker(device), pairs, **em_options),
         "vae": batcher("vae", VaeWorker(device), settings.batch_elements, cost=vae_worker.cost, key=vae_worker.key),
         "gan": batcher("gan", gan_engine, settings.batch_images, cost=gan_worker.cost),
     }
+    warm_up = {"em": em_worker.WARM_UP, "vae": vae_worker.WARM_UP, "gan": gan_worker.WARM_UP}
 
     app = FastAPI(
         title="Latentserve",
         summary="EM registration, VAE reparameterization and GAN digits, batched.",
         version=VERSION,
         license_info={"name": "MIT", "identifier": "MIT"},
-        lifespan=_lifespan(settings, batchers, {"gan": gan_worker.WARM_UP, "vae": vae_worker.WARM_UP}),
+        lifespan=_lifespan(
+            settings, batchers, {"em": em_worker.WARM_UP, "vae": vae_worker.WARM_UP, "gan": gan_worker.WARM_UP}
+        ),
         exception_handlers={
             LatentserveError: _domain_error,
             RequestValidationError: _validation_error,
@@ -79,14 +88,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         },
     )
     app.state.health = Health(VERSION, settings.stall_seconds, _models(manifest.files), batchers, metrics)
+    app.state.em = em.EmEngine(batchers["em"], batchers["em-large"], settings.batch_pairs, settings.max_pairs)
     app.state.vae = vae.VaeEngine(batchers["vae"])
     app.state.gan = gan.GanEngine(
         batchers["gan"],
         gan.build_tag(manifest.files[checkpoint.GENERATOR_FILE], VERSION, devices.describe(device)),
     )
-    slices = (vae, gan, health)
+    slices = (em, vae, gan, health)
     for part in slices:
         app.include_router(part.router)
+    everywhere = [*app.routes, *(route for part in slices for route in part.router.routes)]
+    app.state.routes = [route for route in everywhere if isinstance(route, Route)]
     models = [Problem, *(model for part in slices for model in part.MODELS)]
     app.openapi = lambda: _openapi(app, models)  # type: ignore[method-assign]
     app.add_middleware(
@@ -131,14 +143,28 @@ def _models(files: dict[str, str]) -> dict[str, dict[str, object]]:
     def tensor(name: str, datatype: str, *shape: int) -> dict[str, object]:
         return {"name": name, "datatype": datatype, "shape": shape}
 
+    def model(name: str, version: str, inputs: list[object], outputs: list[object]) -> dict[str, object]:
+        return {"name": name, "versions": [version], "platform": "pytorch", "inputs": inputs, "outputs": outputs}
+
     return {
-        "gan": {
-            "name": "gan",
-            "versions": [files[checkpoint.GENERATOR_FILE][:12]],
-            "platform": "pytorch",
-            "inputs": [tensor("latents", "FP32", -1, 128)],
-            "outputs": [tensor("images", "UINT8", -1, 32, 32), tensor("probability", "FP32", -1)],
-        },
+        "em": model(
+            "em",
+            VERSION,
+            [tensor("source", "FP64", -1, -1), tensor("target", "FP64", -1, -1)],
+            [tensor("translation", "FP64", -1), tensor("matching", "INT64", -1)],
+        ),
+        "vae": model(
+            "vae",
+            VERSION,
+            [tensor(name, "FP64", -1, -1) for name in ("mu", "sigma", "grad_z", "noise")],
+            [tensor(name, "FP64", -1, -1) for name in ("z", "grad_mu", "grad_sigma")],
+        ),
+        "gan": model(
+            "gan",
+            files[checkpoint.GENERATOR_FILE][:12],
+            [tensor("latents", "FP32", -1, 128)],
+            [tensor("images", "UINT8", -1, 32, 32), tensor("probability", "FP32", -1)],
+        ),
     }
 
 
@@ -161,17 +187,19 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404 and "route" not in request.scope:
         detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
     elif error.status_code == 405:
-        # Starlette names the methods of the first route only; a path may have one route for each method.
-        methods = {method for route in request.app.routes if _serves(route, request) for method in route.methods or ()}
+        # The framework names the methods of the first route only; a path may have one route for each method.
+        routes: list[Route] = request.app.state.routes
+        methods = {
+            method
+            for route in routes
+            if route.matches(request.scope)[0] != Match.NONE
+            for method in route.methods or ()
+        }
         headers = {"Allow": ", ".join(sorted(methods))}
         detail = f"{request.method} is not allowed at {request.url.path}; {headers['Allow']} is"
     else:
         detail = str(error.detail)
     return problem(error.status_code, "http", detail, headers=headers)
-
-
-def _serves(route: BaseRoute, request: Request) -> TypeGuard[Route]:
-    return isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE
 
 
 def _unexpected(error: Exception) -> Response:

@@ -48,12 +48,20 @@ def problem(
     status: int,
     slug: str,
     detail: str,
-    errors: Sequence[Found] = (),
+    errors: Iterable[Found] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The response for one error."""
+    return _respond(problem_object(status, slug, detail, errors), headers)
+
+
+def _respond(content: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
+    status = content["status"]
     return Response(
-        to_json(problem_object(status, slug, detail, errors)), status, dict(headers or {}), media_type=MEDIA_TYPE
+        to_json(content),
+        status if isinstance(status, int) else 500,
+        dict(headers or {}),
+        media_type=MEDIA_TYPE,
     )
 
 
@@ -70,26 +78,33 @@ def problem_object(status: int, slug: str, detail: str, errors: Iterable[Found] 
 
 def from_domain(error: LatentserveError) -> Response:
     """The response for a domain error, by the table in `service.errors`."""
-    status, slug = status_of(error)
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    return problem(status, slug, error.detail, fields_of(error), headers)
+    return _respond(object_of_domain(error), headers)
 
 
-def fields_of(error: LatentserveError) -> list[Found]:
-    """The field that a domain error points at, if it points at one."""
-    if not error.pointer and error.allowed is None:
-        return []
-    return [Found(error.pointer, error.detail, error.allowed)]
+def object_of_domain(error: LatentserveError, at: str = "") -> dict[str, object]:
+    """The problem of a domain error; `at` is the pointer of the part of the body that it is about."""
+    status, slug = status_of(error)
+    found = [Found(at + error.pointer, error.detail, error.allowed)]
+    return problem_object(status, slug, error.detail, found if error.pointer or error.allowed is not None else ())
 
 
 def from_validation(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> Response:
     """The response for what pydantic found. `known` are the fields that exist where unknown ones were met."""
+    return _respond(object_of_validation(errors, known))
+
+
+def object_of_validation(
+    errors: Sequence[Mapping[str, Any]], known: Sequence[str] = (), at: str = ""
+) -> dict[str, object]:
+    """The problem of what pydantic found; `at` is the pointer of the part of the body that it is about."""
     found = [_translate(error, known) for error in errors[:_MOST_ERRORS]]
     first = found[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return problem(422, "invalid-input", f"{first.pointer or 'the request'}: {first.detail}{more}", found)
+    detail = f"{first.pointer or 'the request'}: {first.detail}{more}"
+    return problem_object(422, "invalid-input", detail, [error._replace(pointer=at + error.pointer) for error in found])
 
 
 def _translate(error: Mapping[str, Any], known: Sequence[str]) -> Found:

@@ -26,11 +26,11 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(128 * MIB, description="largest request body")
     max_inflight_bytes: PositiveInt = Field(512 * MIB, description="request bodies held at once, all together")
     max_pairs: PositiveFloat = Field(2.5e9, description="N x M of one registration problem")
-    max_problems: PositiveInt = Field(1024, description="problems in one batch registration request")
 
     queue_items: PositiveInt = Field(4096, description="jobs that may wait for one engine")
     queue_batches: PositiveInt = Field(256, description="and how many full batches of work they may add up to")
     batch_items: PositiveInt = Field(256, description="jobs in one batch")
+    batch_pairs: PositiveInt = Field(2**22, description="pairs in one EM batch; a larger problem has a lane of its own")
     batch_elements: PositiveInt = Field(2**20, description="array elements in one VAE batch")
     batch_images: PositiveInt = Field(64, description="images in one GAN batch")
 

@@ -32,8 +32,8 @@ real.
 ## Data
 
 MNIST by Yann LeCun, Corinna Cortes and Christopher J. C. Burges, licence [CC BY-SA 3.0]. The training images are
-scaled to x/255, resized from 28×28 to {size}×{size} (bilinear, align_corners=False) and mapped to x·2 - 1. No labels are
-used. sha256 of the training images' file: `{data_sha256}`.
+scaled to x/255, resized from 28×28 to {size}×{size} (bilinear, align_corners=False) and mapped to x·2 - 1. No labels
+are used. sha256 of the training images' file: `{data_sha256}`.
 
 ## Training
 

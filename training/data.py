@@ -82,7 +82,8 @@ def resize(images: Tensor) -> Tensor:
 
 def shuffle(count: int, seed: int, epoch: int) -> Tensor:
     """The order (count,) int64 of one epoch: a permutation that depends on `seed` and `epoch` alone."""
-    generator = torch.Generator().manual_seed(seed * 2**32 + epoch)
+    # The generator uses 32 bits of its seed. An odd multiplier keeps the seeds of one epoch apart.
+    generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + epoch) % 2**32)
     return torch.randperm(count, generator=generator)
 
 

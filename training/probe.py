@@ -12,7 +12,7 @@ from torch import Tensor
 from training.config import ConfigError, GanConfig
 from training.steps import advance, init_state
 
-ROUNDS = 8
+ROUNDS = 4
 
 logger = logging.getLogger(__name__)
 

@@ -79,7 +79,7 @@ def answers(
     moved = translate(group.source, state.average.mean)
     index, _ = nearest(moved, group.target, group.cost, space)
     translation = group.to_original(state.translation)
-    on_host = [f.cpu() for f in (translation, index, state.peak)]
+    on_host = [f.cpu() for f in (translation, index, 1 / state.weight)]
     numbers = zip(state.sigma.tolist(), likelihood.tolist(), strict=True)
     outcomes = []
     for k, (problem, end, (sigma, value)) in enumerate(zip(problems, ends, numbers, strict=True)):

@@ -56,6 +56,7 @@ def tiles(source: Tensor, target: Tensor, cost: Tensor, space: Workspace) -> Ite
     width = min(columns, COLUMNS)
     height = min(rows, TILE // width // 8 * 8)
     depth = max(1, TILE // (height * width))
+    source, target = source[..., None], target[:, :, None]
     for item in range(0, items, depth):
         at = slice(item, min(item + depth, items))
         for row in range(0, rows, height):
@@ -63,17 +64,18 @@ def tiles(source: Tensor, target: Tensor, cost: Tensor, space: Workspace) -> Ite
             for column in range(0, columns, width):
                 across = slice(column, min(column + width, columns))
                 costs, spare = space.view(at.stop - item, down.stop - row, across.stop - column)
-                squared_distances(source[at, :, down], target[at, :, across], cost[at, :, across], costs, spare)
+                squared_distances(source[at, :, down], target[at, :, :, across], cost[at, :, across], costs, spare)
                 yield Tile(at, down, across, costs, spare)
 
 
 def squared_distances(source: Tensor, target: Tensor, cost: Tensor, out: Tensor, spare: Tensor) -> Tensor:
     """out_ij = cost_j + Σ_d (source_i,d - target_j,d)², in place.
 
-    `source` (B, D, n), `target` (B, >= D, m) of which the first D rows are used, `cost` broadcastable to (B, n, m),
-    `out` and `spare` (B, n, m). Returns `out`; `spare` is overwritten.
+    `source` (B, D, n, 1), `target` (B, >= D, 1, m) of which the first D rows are used, `cost` broadcastable to
+    (B, n, m), `out` and `spare` (B, n, m). Returns `out`; `spare` is overwritten.
     """
-    for d in range(source.shape[1]):
-        torch.sub(source[:, d, :, None], target[:, d, None, :], out=spare)
-        torch.addcmul(cost if d == 0 else out, spare, spare, out=out)
+    sofar = cost
+    for x, y in zip(source.unbind(1), target.unbind(1), strict=False):
+        torch.sub(x, y, out=spare)
+        sofar = torch.addcmul(sofar, spare, spare, out=out)
     return out

@@ -25,7 +25,7 @@ class Posterior(NamedTuple):
 
     matched: Tensor  # (B, D, N) m_i = Σ_j r_ij y_j, the target that x_i is drawn to
     log_evidence: Tensor  # (B, N) log Σ_j exp(-c_ij)
-    peak: Tensor  # (B, N) max_j r_ij
+    weight: Tensor  # (B, N) Σ_j r_ij / max_j r_ij
     residual: Tensor | None  # (B, N) Σ_j r_ij ‖x_i - y_j‖², when asked for
 
 
@@ -38,33 +38,32 @@ def posterior(
     root = precision.sqrt()[:, None, None]
     x, y = source * root, target[:, :D] * root
     least = torch.empty(B, N, 1, dtype=torch.float64, device=source.device)
-    sums = torch.empty(B, N, D + 1, dtype=torch.float64, device=source.device)
-    spent = torch.zeros(B, N, 1, dtype=torch.float64, device=source.device)
+    sums = torch.empty(B, D + 1, N, dtype=torch.float64, device=source.device)
+    spent = torch.empty(B, 1, N, dtype=torch.float64, device=source.device)
     for at, rows, columns, costs, spare in tiles(x, y, cost, space):
-        low = costs.amin(-1, keepdim=True)
-        if columns.start:
-            before = least[at, rows]
-            low = torch.minimum(low, before)
+        low, total = least[at, rows], sums[at, :, rows]
+        before = low.clone() if columns.start else None
+        torch.amin(costs, -1, keepdim=True, out=low)
+        if before is not None:
+            torch.minimum(low, before, out=low)
         logits = torch.sub(low, costs, out=costs).clamp_(min=LEAST_LOG_WEIGHT)
         weights = torch.exp(logits, out=spare)
-        total = torch.bmm(weights, target[at, :, columns].mT)
+        part = torch.bmm(target[at, :, columns], weights.mT, out=total if before is None else None)
         if residual:  # Σ_j w_j c_j = low Σ_j w_j - Σ_j w_j logit_j: both terms positive, nothing cancels
-            cost_sum = low * total[..., D:] - logits.mul_(weights).sum(-1, keepdim=True)
-        if columns.start:
-            shrink = torch.exp(low - before)
-            total += shrink * sums[at, rows]
+            cost_sum = low.mT * part[:, D:] - logits.mul_(weights).sum(-1)[:, None]
+        if before is not None:
+            shrink = torch.exp(low - before).mT
+            total.mul_(shrink).add_(part)
             if residual:
-                cost_sum += shrink * spent[at, rows]
-        least[at, rows], sums[at, rows] = low, total
+                cost_sum += shrink * spent[at, :, rows]
         if residual:
-            spent[at, rows] = cost_sum
-    sums = sums.mT.contiguous()
+            spent[at, :, rows] = cost_sum
     weight = sums[:, D].contiguous()
     return Posterior(
         matched=sums[:, :D] / weight[:, None],
         log_evidence=weight.log() - least[..., 0],
-        peak=weight.reciprocal(),
-        residual=spent[..., 0] / weight / precision[:, None] if residual else None,
+        weight=weight,
+        residual=spent[:, 0] / weight / precision[:, None] if residual else None,
     )
 
 
@@ -111,5 +110,5 @@ def log_responsibilities(source: Tensor, target: Tensor, precision: Tensor) -> T
     """log r_ij (N, M) of one problem without padding: `source` (D, N) moved, `target` (D, M), W (). All finite."""
     out = torch.empty(source.shape[1], target.shape[1], dtype=torch.float64, device=source.device)
     none = torch.zeros(1, 1, 1, dtype=torch.float64, device=source.device)
-    squared_distances(source[None], target[None], none, out[None], torch.empty_like(out)[None])
+    squared_distances(source[None, ..., None], target[None, :, None], none, out[None], torch.empty_like(out)[None])
     return torch.log_softmax(out.mul_(-precision), -1)

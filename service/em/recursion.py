@@ -38,7 +38,7 @@ class State(NamedTuple):
     sigma: Tensor  # (B,) σ(t+1)
     average: Average  # of T(0)..T(t), or T(t) alone: with it come the responsibilities of the last E-step, R(t)
     evidence: Tensor  # (B,) S_t
-    peak: Tensor  # (B, N) max_j r_ij(t)
+    weight: Tensor  # (B, N) 1 / max_j r_ij(t)
 
     def select(self, index: Tensor) -> State:
         """The items at `index` (int64), bits unchanged."""
@@ -47,26 +47,26 @@ class State(NamedTuple):
             self.sigma[index],
             Average(*(field[index] for field in self.average)),
             self.evidence[index],
-            self.peak[index],
+            self.weight[index],
         )
 
     @staticmethod
     def concatenate(states: Sequence[State]) -> State:
         """The items of all states, one after the other."""
-        translations, sigmas, averages, evidences, peaks = zip(*states, strict=True)
+        translations, sigmas, averages, evidences, weights = zip(*states, strict=True)
         return State(
             torch.cat(translations),
             torch.cat(sigmas),
             Average(*(torch.cat(fields) for fields in zip(*averages, strict=True))),
             torch.cat(evidences),
-            torch.cat(peaks),
+            torch.cat(weights),
         )
 
 
 def initial_state(translation: Tensor, sigma: Tensor, rows: Tensor) -> State:
     """Before the first E-step: nothing averaged yet. `rows` (B, N) gives the shape."""
     none = torch.zeros_like(sigma)
-    return State(translation, sigma, Average(none, translation, none), none, torch.zeros_like(rows))
+    return State(translation, sigma, Average(none, translation, none), none, torch.ones_like(rows))
 
 
 def expect(group: Group, state: State, model: Model, space: Workspace) -> tuple[Average, Posterior, Tensor]:
@@ -89,7 +89,7 @@ def iterate(group: Group, state: State, model: Model, space: Workspace) -> State
     sigma = state.sigma
     if post.residual is not None:
         sigma = fit_sigma(post.residual, group.rows, translation - average.mean, group.floor)
-    return State(translation, sigma, average, evidence, post.peak)
+    return State(translation, sigma, average, evidence, post.weight)
 
 
 def settled(before: State, after: State, model: Model, tolerance: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def _spacing(group: Group, space: Workspace) -> Tensor:
     for item in range(B):
         out = torch.empty(1, size, M, dtype=torch.float64, device=real.device)
         at = slice(item, item + 1)
-        squared_distances(sample[at, :D], group.target[at], group.cost[at], out, torch.empty_like(out))
+        squared_distances(sample[at, :D, :, None], group.target[at, :, None], group.cost[at], out, torch.empty_like(out))
         out.scatter_(2, own[at].floor().to(torch.int64).clamp(max=M - 1)[..., None], PADDING_COST)
         found[at] = out.amin(-1)
     found = torch.where(real > 0, found, torch.inf).sort(-1).values

@@ -55,6 +55,8 @@ class GenerateQuery(Picture):
 class GenerateRequest(Picture):
     """What `POST /gan/generate` takes: latents of your own, or the fields of the GET."""
 
+    model_config = ConfigDict(strict=True)
+
     latents: Latents | None = Field(None, description=f"n x {LATENT_DIM}, one row an image")
     count: int | None = Field(None, ge=1, le=MAX_COUNT, description="number of images, 1 by default")
     seed: Seed | None = Field(None, description="without it one is drawn, and named in X-Seed")
@@ -87,7 +89,7 @@ class GenerateRequest(Picture):
 class DiscriminateRequest(BaseModel):
     """Images to be judged, as levels 0 (black) to 255 (white)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     images: GreyImages = Field(description="n x 32 x 32 or n x 28 x 28, or one image without the n")
 

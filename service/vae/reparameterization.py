@@ -299,7 +299,7 @@ def _diagnose(job: ReparameterizationJob, result: Reparameterization) -> None:
             products: Array = np.abs(scale * noise[..., None, :])
             largest: Array = products.max(-1, keepdims=True)
             finite = (products < largest) | finite[..., None]
-            gradient = gradient.all(-1)
+            gradient = np.asarray(gradient.all(-1))
         smaller = "values whose results fit float64"
         require(finite, field, scale, smaller, "z overflows float64")
         require(gradient, "grad_z", grad_z, smaller, f"the gradient in {field} overflows float64")

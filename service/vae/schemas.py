@@ -21,6 +21,7 @@ class ReparameterizeRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,
         json_schema_extra={"examples": [{"mu": [0.5, -1.0], "sigma": [1.0, 2.0], "grad_z": [1.0, 1.0], "seed": 7}]},
     )
 
@@ -33,9 +34,9 @@ class ReparameterizeRequest(BaseModel):
     )
     grad_z: VectorOrMatrix = Field(description="∂L/∂z, of mu's shape")
     noise: VectorOrMatrix | None = Field(None, description="v, of mu's shape; drawn when left out")
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, strict=True, description="draws the same noise every time")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="draws the same noise every time")
     kl_weight: float | None = Field(
-        None, ge=0, strict=True, allow_inf_nan=False, description="β: adds β times the gradients of KL(q‖N(0, I))"
+        None, ge=0, allow_inf_nan=False, description="β: adds β times the gradients of KL(q‖N(0, I))"
     )
 
     @property
@@ -86,7 +87,7 @@ class Reparameterized(BaseModel):
 class Gaussian(BaseModel):
     """A diagonal Gaussian: mu, and sigma or log_variance."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     mu: VectorOrMatrix
     sigma: VectorOrMatrix | None = Field(None, description="standard deviation > 0")
@@ -112,7 +113,7 @@ class GaussianRequest(BaseModel):
     """KL(q‖p) of two diagonal Gaussians of one shape."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"q": {"mu": [0.5, -1.0], "sigma": [1.0, 2.0]}}]}
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"q": {"mu": [0.5, -1.0], "sigma": [1.0, 2.0]}}]}
     )
 
     q: Gaussian
@@ -123,7 +124,7 @@ class LogisticRequest(BaseModel):
     """-log Q(y|x) of a label under the logistic model Q(y=0|x) = sigmoid(wᵀx)."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"x": [1.0, 2.0], "w": [0.5, -0.25], "y": 1}]}
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"x": [1.0, 2.0], "w": [0.5, -0.25], "y": 1}]}
     )
 
     x: VectorOrMatrix = Field(description="features, (D,) or (B, D)")

@@ -1,0 +1,222 @@
+"""EM registration's wire shapes and limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from service.arrays import RANK_TAG, Matrix, Vector
+from service.em.problem import Init, Matching, Prior
+
+MAX_PROBLEMS = 1024
+MAX_ITERATIONS = 100_000
+# N x M arrays on the wire: 4 million numbers are about 80 MB of JSON.
+MAX_WIRE_PAIRS = 4_000_000
+
+Include = Literal["responsibilities", "trace", "registered"]
+Transform = Literal["translation"]
+
+
+def _start_kind(value: object) -> str:
+    return f"{RANK_TAG}{'given' if isinstance(value, list) else 'named'}"
+
+
+Start = Annotated[
+    Annotated[Init, Tag(f"{RANK_TAG}named")] | Annotated[Vector, Tag(f"{RANK_TAG}given")],
+    Discriminator(_start_kind),
+]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class RegisterRequest(BaseModel):
+    """Two point sets, and how to register them."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "source": [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]],
+                    "target": [[5.0, 7.0], [6.0, 7.0], [5.0, 9.0]],
+                    "matching": "one_to_one",
+                }
+            ]
+        },
+    )
+
+    source: Matrix = Field(description="N x D points p_i that are moved")
+    target: Matrix = Field(description="M x D points q_j that they are moved onto")
+    sigma: Number | None = Field(None, gt=0, description="noise scale in the coordinates' unit; null estimates it")
+    transform: Transform = Field("translation", description="what may happen to the source")
+    prior: Prior | None = Field(
+        None,
+        description="free: Π ← R, the literal model; uniform: Π stays 1/M. By default free where sigma is given",
+    )
+    init: Start = Field("auto", description="first translation: auto finds one, or D numbers of your own")
+    max_iterations: int = Field(100, ge=1, le=MAX_ITERATIONS, description="E-steps, each with its M-step")
+    tolerance: Number = Field(1e-6, ge=0, description="stop when T changes by less than so many sigma; 0 never does")
+    matching: Matching = Field("nearest", description="argmax of the responsibilities, or the best bijection")
+    include: list[Include] = Field([], max_length=3, description="parts of the answer that are large")
+
+    @model_validator(mode="after")
+    def _answer_fits_the_wire(self) -> Self:
+        if len(set(self.include)) < len(self.include):
+            raise PydanticCustomError("include_twice", "include names a part twice", {"field": "include"})
+        pairs = len(self.source) * len(self.target)
+        if "responsibilities" in self.include and pairs > MAX_WIRE_PAIRS:
+            raise PydanticCustomError(
+                "too_many_pairs",
+                "responsibilities would be {pairs} numbers; leave them out, or send fewer points",
+                {"pairs": pairs, "allowed": f"at most {MAX_WIRE_PAIRS} pairs", "field": "include"},
+            )
+        return self
+
+
+class Trace(BaseModel):
+    """The k iterations, as they stood after their M-step."""
+
+    log_likelihood: list[float | None]
+    sigma: list[float]
+    translation: list[list[float]]
+
+
+class Registration(BaseModel):
+    """The transform and the matching, in the caller's coordinates."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    translation: list[float] = Field(description="T, D numbers")
+    rotation: list[list[float]] | None = Field(description="D x D, the identity for a translation; null past D = 256")
+    scale: float
+    matrix: list[list[float]] | None = Field(
+        description="(D+1) x (D+1), acts on columns: y = s·R·p + T; null past D = 256"
+    )
+    matching: list[int | None] = Field(description="for each source point i the matched j, or null")
+    matching_probability: list[float] = Field(description="r_ij of the pairs matched; 0 where there is none")
+    sigma: float = Field(description="given or estimated")
+    log_likelihood: float | None = Field(description="observed-data, at the returned Π, T, σ")
+    translation_covariance: list[list[float]] | None = Field(
+        description="inverse of the observed information; null where that is not positive definite, and past D = 256"
+    )
+    iterations: int
+    converged: bool
+    stop_reason: Literal["tolerance", "max_iterations"]
+    start: str = Field(description="the start that was taken: identity, centroid, given, anneal or vote")
+    responsibilities: list[list[float]] = Field(default=[], description="N x M, of the last E-step")
+    trace: Trace | None = None
+    registered: list[list[float]] = Field(default=[], description="N x D, the source moved")
+
+
+class RegisterBatchRequest(BaseModel):
+    """Many problems in one request; a bad one spoils only its own result."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    problems: Annotated[
+        list[Any],
+        Field(min_length=1, max_length=MAX_PROBLEMS),
+        WithJsonSchema(
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_PROBLEMS,
+                "items": {"$ref": "#/components/schemas/RegisterRequest"},
+            }
+        ),
+    ]
+
+
+class RegisterBatchAnswer(BaseModel):
+    """One result or one problem for each problem, in order."""
+
+    results: Annotated[
+        list[Any],
+        WithJsonSchema(
+            {
+                "type": "array",
+                "items": {
+                    "anyOf": [
+                        {"$ref": "#/components/schemas/Registration"},
+                        {"$ref": "#/components/schemas/Problem"},
+                    ]
+                },
+            }
+        ),
+    ]
+
+
+class Pair(BaseModel):
+    """The two point sets of a single step. Steps hold N x M numbers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    source: Matrix = Field(description="N x D points p_i")
+    target: Matrix = Field(description="M x D points q_j")
+
+    @model_validator(mode="after")
+    def _pairs_fit_the_wire(self) -> Self:
+        pairs = len(self.source) * len(self.target)
+        if pairs > MAX_WIRE_PAIRS:
+            raise PydanticCustomError(
+                "too_many_pairs",
+                "a single step holds N x M = {pairs} numbers; register streams them",
+                {"pairs": pairs, "allowed": f"at most {MAX_WIRE_PAIRS} pairs", "field": "target"},
+            )
+        return self
+
+
+class Parameters(BaseModel):
+    """ψ: translation, prior and σ."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    translation: Vector | None = Field(None, description="T, D numbers; 0 when left out")
+    prior: Matrix | None = Field(None, description="Π, N x M, rows sum to one; uniform when left out")
+    sigma: Number = Field(gt=0, description="noise scale in the coordinates' unit")
+
+
+class ExpectationRequest(Pair, Parameters):
+    """An E-step at ψ; `at` is the second argument of Q, ψ itself when left out."""
+
+    at: Parameters | None = Field(None, description="evaluate Q(at | ψ) in place of Q(ψ | ψ)")
+
+
+class Expectation(BaseModel):
+    """The responsibilities and the expected complete-data log-likelihood."""
+
+    responsibilities: list[list[float]] = Field(description="R, N x M, rows sum to one")
+    q: float | None = Field(description="Q; null where it is minus infinity")
+    log_likelihood: float | None = Field(description="observed-data, at ψ")
+
+
+class MaximizationRequest(Pair):
+    """An M-step from responsibilities."""
+
+    responsibilities: Matrix = Field(description="R, N x M, rows sum to one")
+
+
+class Maximization(BaseModel):
+    """The parameters that maximise Q."""
+
+    prior: list[list[float]] = Field(description="Π ← R")
+    translation: list[float] = Field(description="T ← (1/N) Σ_ij r_ij (q_j - p_i)")
+
+
+class LogLikelihoodRequest(Pair, Parameters):
+    """ψ and, for the complete-data log-likelihood, the assignment Z."""
+
+    assignment: Matrix | None = Field(
+        None, description="Z, N x M, each row one 1 and else 0; without it the likelihood is the observed-data one"
+    )
+
+
+class LogLikelihood(BaseModel):
+    """The number and, for the complete-data one, its three terms."""
+
+    log_likelihood: float | None = Field(description="null where it is minus infinity")
+    log_prior: float | None = Field(None, description="Σ Z_ij log Π_ij")
+    log_normaliser: float | None = Field(None, description="-Σ Z_ij log(√(2π)σ)")
+    log_distance: float | None = Field(None, description="-Σ Z_ij ‖p_i+T-q_j‖² / 2σ²")

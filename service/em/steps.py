@@ -1,0 +1,131 @@
+"""The single steps of EM, written out: E-step, M-step and log-likelihoods, with all N x M numbers.
+
+`register` never holds these arrays; here they are the answer. A batch of problems of one shape is one computation;
+everything is float64, and no item's arithmetic depends on the others.
+
+Notation: source p_i (B, N, D), target q_j (B, M, D), translation T (B, D), prior Π and responsibilities R and
+assignment Z (B, N, M), noise scale σ (B,). 0·log 0 = 0. The density is the seed model's,
+𝒩_ij = (√(2π)σ)^-1 exp(-‖p_i + T - q_j‖² / 2σ²), whatever D is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from service.errors import InvalidInput
+
+# How far a row may be from summing to one: what is lost when probabilities travel as seven-digit text.
+ROW_SUM_TOLERANCE = 1e-6
+
+
+class Parameters(NamedTuple):
+    """ψ of B problems."""
+
+    translation: Tensor  # (B, D)
+    prior: Tensor  # (B, N, M)
+    sigma: Tensor  # (B,)
+
+
+class Expected(NamedTuple):
+    """What an E-step gives."""
+
+    responsibilities: Tensor  # (B, N, M)
+    q: Tensor  # (B,) Q(at | ψ)
+    log_likelihood: Tensor  # (B,) observed-data, at ψ
+
+
+class Maximized(NamedTuple):
+    """What an M-step gives."""
+
+    prior: Tensor  # (B, N, M)
+    translation: Tensor  # (B, D)
+
+
+class CompleteLikelihood(NamedTuple):
+    """The complete-data log-likelihood and its three terms, (B,) each."""
+
+    log_likelihood: Tensor
+    log_prior: Tensor  # Σ Z_ij log Π_ij
+    log_normaliser: Tensor  # -Σ Z_ij log(√(2π)σ)
+    log_distance: Tensor  # -Σ Z_ij ‖p_i + T - q_j‖² / 2σ²
+
+
+def expectation(source: Tensor, target: Tensor, psi: Parameters, at: Parameters) -> Expected:
+    """r_ij = Π_ij 𝒩_ij / Σ_k Π_ik 𝒩_ik at ψ, and Q(at | ψ) = Σ_ij r_ij (log Π'_ij + log 𝒩'_ij) at a second set."""
+    logits = psi.prior.log() - _energy(source, target, psi)
+    responsibilities = torch.softmax(logits, -1)
+    count = source.shape[1]
+    evidence = torch.logsumexp(logits, -1).sum(-1) - count * _log_root(psi.sigma)
+    return Expected(responsibilities, complete_log_likelihood(source, target, at, responsibilities)[0], evidence)
+
+
+def maximization(source: Tensor, target: Tensor, responsibilities: Tensor) -> Maximized:
+    """Π ← R and T ← (1/N) Σ_ij r_ij (q_j - p_i)."""
+    # The row sums ride along as one more column: a product of a single column is rounded differently in a batch.
+    ones = torch.ones_like(target[..., :1])
+    sums = torch.bmm(responsibilities, torch.cat([target, ones], -1))
+    translation = (sums[..., :-1] - sums[..., -1:] * source).sum(1) / source.shape[1]
+    return Maximized(responsibilities, translation)
+
+
+def observed_log_likelihood(source: Tensor, target: Tensor, psi: Parameters) -> Tensor:
+    """Σ_i log Σ_j Π_ij 𝒩_ij, (B,)."""
+    return expectation(source, target, psi, psi).log_likelihood
+
+
+def complete_log_likelihood(source: Tensor, target: Tensor, psi: Parameters, assignment: Tensor) -> CompleteLikelihood:
+    """Σ_ij Z_ij (log Π_ij - log(√(2π)σ) - ‖p_i + T - q_j‖² / 2σ²); minus infinity where Z > 0 meets Π = 0."""
+    log_prior = torch.xlogy(assignment, psi.prior).flatten(1).sum(-1)
+    log_normaliser = -assignment.flatten(1).sum(-1) * _log_root(psi.sigma)
+    log_distance = -(assignment * _energy(source, target, psi)).flatten(1).sum(-1)
+    return CompleteLikelihood(log_prior + log_normaliser + log_distance, log_prior, log_normaliser, log_distance)
+
+
+def check_distribution(rows: Tensor, shape: tuple[int, int], pointer: str) -> Tensor:
+    """`rows` itself. Raises InvalidInput unless it is (N, M), not negative, and each row sums to one."""
+    if tuple(rows.shape) != shape:
+        raise InvalidInput(
+            f"a matrix of {rows.shape[0]} x {rows.shape[1]} for {shape[0]} x {shape[1]} pairs",
+            pointer=pointer,
+            allowed=f"{shape[0]} x {shape[1]} numbers",
+        )
+    if bool((rows < 0).any()):
+        i, j = torch.nonzero(rows < 0)[0].tolist()
+        raise InvalidInput(f"{rows[i, j].item()} is no probability", pointer=f"{pointer}/{i}/{j}", allowed=">= 0")
+    off = (rows.sum(-1) - 1).abs() > ROW_SUM_TOLERANCE
+    if bool(off.any()):
+        i = int(torch.nonzero(off)[0])
+        raise InvalidInput(
+            f"row {i} sums to {rows[i].sum().item():.9g}", pointer=f"{pointer}/{i}", allowed="rows that sum to one"
+        )
+    return rows
+
+
+def check_assignment(rows: Tensor, shape: tuple[int, int], pointer: str) -> Tensor:
+    """`rows` itself. Raises InvalidInput unless it is (N, M) with a single one in each row and else zeros."""
+    check_distribution(rows, shape, pointer)
+    if bool(((rows != 0) & (rows != 1)).any()):
+        i, j = torch.nonzero((rows != 0) & (rows != 1))[0].tolist()
+        raise InvalidInput(
+            f"{rows[i, j].item()} neither assigns nor does not", pointer=f"{pointer}/{i}/{j}", allowed=[0, 1]
+        )
+    return rows
+
+
+def _energy(source: Tensor, target: Tensor, psi: Parameters) -> Tensor:
+    """‖p_i + T - q_j‖² / 2σ², (B, N, M), by differences: nothing cancels far from the origin."""
+    moved = source + psi.translation[:, None]
+    squares = torch.zeros_like(psi.prior)
+    for p, q in zip(moved.unbind(-1), target.unbind(-1), strict=True):
+        difference = p[:, :, None] - q[:, None, :]
+        squares += difference * difference
+    return squares / (2 * psi.sigma.square())[:, None, None]
+
+
+def _log_root(sigma: Tensor) -> Tensor:
+    """log(√(2π)σ)."""
+    return sigma.log() + math.log(2 * math.pi) / 2

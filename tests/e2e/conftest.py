@@ -1,0 +1,85 @@
+"""The service as its users meet it: a process of its own, on the checkpoint that the repository carries."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Live(NamedTuple):
+    """A running service."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+Start = Callable[..., AbstractContextManager[Live]]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until_ready(address: str, process: subprocess.Popen[Any], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(httpx2.TransportError):
+            if httpx2.get(f"{address}/readyz").is_success:
+                return
+        assert process.poll() is None, "the process ended"
+        assert time.monotonic() < deadline, "not ready in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def start() -> Start:
+    """Starts a service with those LATENTSERVE_ settings, and stops it at the end of the block."""
+
+    @contextmanager
+    def run(**settings: str) -> Iterator[Live]:
+        port = free_port()
+        environment = os.environ | {f"LATENTSERVE_{name.upper()}": value for name, value in settings.items()}
+        command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log"
+            # The log goes to a file: a pipe that nobody reads would fill up and stop the service.
+            with (
+                log.open("wb") as stderr,
+                subprocess.Popen(command, cwd=ROOT, env=environment, stderr=stderr) as process,
+            ):
+                live = Live(f"http://127.0.0.1:{port}", process, log)
+                try:
+                    wait_until_ready(live.address, process)
+                    yield live
+                finally:
+                    process.terminate()
+                    try:
+                        process.wait(30)
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def live(start: Start) -> Iterator[Live]:
+    """One service for all tests that do it no harm."""
+    with start(drain_seconds="0") as live:
+        yield live

@@ -1,0 +1,37 @@
+"""The OpenAPI document against the service: whatever it allows is answered as it says, and nothing is a 5xx."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.e2e.conftest import Live
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_every_operation_answers_as_documented(live: Live, mode: GenerationMode) -> None:
+    """Bodies and parameters that the document allows, and such that it does not."""
+    document = schemathesis.openapi.from_url(f"{live.address}/openapi.json")
+    operations = [operation.ok() for operation in document.get_all_operations()]
+    assert len(operations) > 15
+    for operation in operations:
+
+        @hypothesis.settings(
+            max_examples=40, deadline=None, derandomize=True, database=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )  # fmt: skip
+        @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+        def conforms(case: schemathesis.Case) -> None:
+            case.call_and_validate(checks=CHECKS, timeout=60)
+
+        conforms()

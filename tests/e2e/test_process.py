@@ -1,0 +1,144 @@
+"""Starting, draining and stopping, as an operator sees them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.conftest import ROOT, Live, Start
+
+SERVE = [sys.executable, "-m", "service"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m service` with few variables, to its end."""
+    return subprocess.run(
+        [*SERVE, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT / "checkpoints", tmp_path / "checkpoints"))
+
+
+def test_check_says_whether_the_service_would_start() -> None:
+    assert run("check").returncode == 0
+
+
+def test_openapi_prints_the_document() -> None:
+    assert "/em/register" in json.loads(run("openapi").stdout)["paths"]
+
+
+@pytest.mark.parametrize("name", ["generator.safetensors", "discriminator.safetensors", "manifest.json"])
+def test_without_its_checkpoint_the_service_refuses_to_start_and_names_the_file(copied: Path, name: str) -> None:
+    (copied / name).unlink()
+    ended = run("serve", LATENTSERVE_CHECKPOINTS=str(copied))
+    assert ended.returncode == 2
+    assert name in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_on_a_tampered_checkpoint_the_service_refuses_to_start_and_names_both_digests(copied: Path) -> None:
+    path = copied / "generator.safetensors"
+    expected = json.loads((copied / "manifest.json").read_text())["files"][path.name]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    ended = run("serve", LATENTSERVE_CHECKPOINTS=str(copied))
+    assert ended.returncode == 2
+    assert path.name in ended.stderr
+    assert expected in ended.stderr
+
+
+def test_a_senseless_setting_is_one_line_that_names_it() -> None:
+    ended = run("serve", LATENTSERVE_QUEUE_ITEMS="many")
+    assert ended.returncode == 2
+    assert "LATENTSERVE_QUEUE_ITEMS" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_port_in_use_ends_the_process_with_its_reason() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended = run("serve", "--port", str(taken.getsockname()[1]))
+    assert ended.returncode != 0
+    assert "address already in use" in ended.stderr
+
+
+def slow_request(live: Live, answers: list[Any]) -> threading.Thread:
+    """A registration of some seconds, under way."""
+    cloud = [[float(i % 97), float(i % 89), float(i % 83)] for i in range(1500)]
+    body = {"source": cloud, "target": cloud, "init": "identity", "sigma": 5.0, "tolerance": 0, "max_iterations": 60}
+    answered = threading.Thread(
+        target=lambda: answers.append(httpx2.post(f"{live.address}/em/register", json=body, timeout=60))
+    )
+    answered.start()
+    deadline = time.monotonic() + 20
+    while 'latentserve_queue_seconds_count{engine="em"} 0' in (text := httpx2.get(f"{live.address}/metrics").text) or (
+        "latentserve_requests_in_flight 1.0" in text
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return answered
+
+
+def test_sigterm_drains_first_and_loses_no_request(start: Start) -> None:
+    with start(drain_seconds="1.5") as live:
+        answers: list[Any] = []
+        answered = slow_request(live, answers)
+        live.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 1
+        while (probe := httpx2.get(f"{live.address}/readyz")).is_success:
+            assert time.monotonic() < deadline
+        assert "draining" in probe.json()["detail"]
+        assert httpx2.get(f"{live.address}/livez").is_success
+        assert httpx2.get(f"{live.address}/gan/generate?seed=1").is_success
+        answered.join(60)
+        assert [answer.status_code for answer in answers] == [200]
+        assert live.process.wait(30) == 0
+
+
+def test_a_client_that_hangs_up_frees_the_worker(start: Start) -> None:
+    with start(drain_seconds="0") as live:
+        cloud = [[float(i % 97), float(i % 89), float(i % 83)] for i in range(2000)]
+        body = {
+            "source": cloud,
+            "target": cloud,
+            "init": "identity",
+            "sigma": 5.0,
+            "tolerance": 0,
+            "max_iterations": 100000,
+        }
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{live.address}/em/register", json=body, timeout=2)
+        started = time.monotonic()
+        body |= {"max_iterations": 1}
+        assert httpx2.post(f"{live.address}/em/register", json=body, timeout=30).is_success
+        assert time.monotonic() - started < 20
+        assert 'status="499"' in httpx2.get(f"{live.address}/metrics").text
+
+
+def test_the_log_is_one_json_object_a_line_with_the_request_id(start: Start) -> None:
+    with start(drain_seconds="0") as live:
+        httpx2.get(f"{live.address}/gan/generate?seed=1", headers={"X-Request-Id": "find-me"})
+        deadline = time.monotonic() + 5
+        while "find-me" not in live.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        lines = [json.loads(line) for line in live.log.read_text().splitlines()]
+    (line,) = [line for line in lines if line.get("request_id") == "find-me"]
+    assert line["status"] == 200
+    assert line["path"] == "/gan/generate"

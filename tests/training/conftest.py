@@ -1,0 +1,89 @@
+"""A small data set in MNIST's format, made on the spot, and runs that learn from it in a second or two."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from training import data, loop, runs
+from training.config import RECIPES, GanConfig
+from training.runs import Run
+
+TRAIN, TEST = 160, 96
+
+
+def write_split(folder: Path, prefix: str, count: int) -> None:
+    """Images of one bright bar each, whose place tells the label, on a noisy ground."""
+    generator = torch.Generator().manual_seed(count)
+    labels = torch.arange(count) % 10
+    images = torch.randint(0, 60, (count, 28, 28), generator=generator, dtype=torch.uint8)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[2 * label + 4 : 2 * label + 8, 6:22] = 255
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    images_header, labels_header = struct.pack(">4I", 2051, count, 28, 28), struct.pack(">2I", 2049, count)
+    (raw / f"{prefix}-images-idx3-ubyte").write_bytes(images_header + images.numpy().tobytes())
+    (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(labels_header + labels.to(torch.uint8).numpy().tobytes())
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 training images and 96 test images. Not to be written to."""
+    folder = tmp_path_factory.mktemp("data")
+    write_split(folder, "train", TRAIN)
+    write_split(folder, "t10k", TEST)
+    return folder
+
+
+@pytest.fixture
+def digits_folder(small_data: Path, tmp_path: Path) -> Path:
+    """A copy of the small data set, to do damage to."""
+    return Path(shutil.copytree(small_data, tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def images(small_data: Path) -> Tensor:
+    """The training images, (160, 1, 32, 32)."""
+    return data.resize(data.load(small_data, download=False).images)
+
+
+@pytest.fixture(scope="session")
+def small_config() -> GanConfig:
+    """Two epochs of ten steps, with states and lines of metrics that fall between the epochs' ends."""
+    return dataclasses.replace(
+        RECIPES["default"],
+        batch_size=16,
+        epochs=2,
+        precision="float32",
+        threads=1,
+        device="cpu",
+        save_every=4,
+        log_every=3,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory: pytest.TempPathFactory, small_data: Path, small_config: GanConfig) -> Callable[..., Run]:
+    """A new run on the small data set: `make_run(**settings)`."""
+
+    def make(**settings: object) -> Run:
+        config = dataclasses.replace(small_config, **settings)  # type: ignore[arg-type]
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        return runs.create(folder, config, small_data, data.load(small_data, download=False).sha256)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def whole(make_run: Callable[..., Run], images: Tensor) -> Run:
+    """A run that was trained to its end without a break. Not to be written to."""
+    run = make_run()
+    loop.train(run, images)
+    return run

@@ -1,0 +1,71 @@
+"""Laws of the settings: they survive JSON, and wrong ones are refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from training.config import RECIPES, ConfigError, GanConfig
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_settings_survive_json(recipe: str) -> None:
+    assert GanConfig.from_json(json.loads(json.dumps(RECIPES[recipe].to_json()))) == RECIPES[recipe]
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_a_recipe_knows_its_name(recipe: str) -> None:
+    assert RECIPES[recipe].recipe == recipe
+
+
+def test_the_minimax_recipe_is_the_objective_with_nothing_added() -> None:
+    minimax = RECIPES["minimax"]
+    assert (minimax.loss, minimax.r1_gamma, minimax.ema_decay, minimax.schedule) == ("minimax", 0, 0, "constant")
+    assert (minimax.batch_size, minimax.epochs) == (64, 10)
+    assert (minimax.learning_rate, minimax.betas) == (2e-4, (0.5, 0.999))
+
+
+def test_unknown_settings_are_named_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="unknown settings learning_rte; known are batch_size, betas"):
+        GanConfig.from_json(RECIPES["default"].to_json() | {"learning_rte": 1})
+
+
+def test_missing_settings_are_named() -> None:
+    fields = RECIPES["default"].to_json()
+    del fields["seed"]
+    with pytest.raises(ConfigError, match="missing settings seed"):
+        GanConfig.from_json(fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loss", "hinge"),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", "fast"),
+        ("betas", (0.5, 1.0)),
+        ("betas", (0.5,)),
+        ("schedule", "linear"),
+        ("r1_gamma", -1.0),
+        ("r1_every", 0),
+        ("ema_decay", 1.0),
+        ("batch_size", 0),
+        ("batch_size", 1.5),
+        ("epochs", True),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("precision", "float16"),
+        ("channels_last", 1),
+        ("threads", -1),
+        ("device", "tpu"),
+        ("save_every", 0),
+        ("log_every", 0),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=name):
+        dataclasses.replace(RECIPES["default"], **{name: value})

@@ -1,0 +1,49 @@
+"""The Fréchet distance where it has a closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.frechet import frechet_distance, gaussian_distance
+
+
+def random_covariance(dimension: int, seed: int) -> Tensor:
+    root = torch.randn(dimension, dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return root @ root.T
+
+
+def test_diagonal_gaussians_differ_by_their_means_and_their_standard_deviations() -> None:
+    mean_a, mean_b = torch.tensor([1.0, 2, 3]).double(), torch.tensor([0.0, 4, 3]).double()
+    sigma_a, sigma_b = torch.tensor([1.0, 2, 0]).double(), torch.tensor([3.0, 2, 0.5]).double()
+    distance = gaussian_distance(mean_a, sigma_a.square().diag(), mean_b, sigma_b.square().diag())
+    assert distance == pytest.approx((1 + 4 + 0) + (4 + 0 + 0.25))
+
+
+def test_a_scaled_covariance_differs_by_its_trace_alone() -> None:
+    covariance, mean = random_covariance(6, 0), torch.zeros(6, dtype=torch.float64)
+    assert gaussian_distance(mean, covariance, mean, 9 * covariance) == pytest.approx(4 * covariance.trace().item())
+
+
+def test_the_distance_is_symmetric_and_does_not_turn_with_the_axes() -> None:
+    a, b = random_covariance(5, 1), random_covariance(5, 2)
+    mean_a, mean_b = torch.arange(5).double(), torch.ones(5).double()
+    rotation = torch.linalg.qr(random_covariance(5, 3)).Q
+    distance = gaussian_distance(mean_a, a, mean_b, b)
+    assert gaussian_distance(mean_b, b, mean_a, a) == pytest.approx(distance)
+    turned = gaussian_distance(
+        rotation @ mean_a, rotation @ a @ rotation.T, rotation @ mean_b, rotation @ b @ rotation.T
+    )
+    assert turned == pytest.approx(distance)
+
+
+def test_features_have_no_distance_to_themselves_even_when_some_never_vary() -> None:
+    features = torch.randn(50, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    features[:, 3] = 1.0
+    assert frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
+
+
+def test_shifted_features_differ_by_the_squared_shift() -> None:
+    features = torch.randn(50, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert frechet_distance(features, features + 0.5) == pytest.approx(8 * 0.25)

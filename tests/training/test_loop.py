@@ -1,0 +1,163 @@
+"""A run that is killed continues as if it had not been: the same state, the same metrics, the same pictures."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from service.errors import CheckpointError
+from service.gan import checkpoint
+from training import figures, loop, state, steps
+from training.loop import NonFiniteLoss, Stopped
+from training.runs import Run, RunError, exclusive, open_run
+
+MakeRun = Callable[..., Run]
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """All that a run left which has to be the same however often it was interrupted."""
+    tensors, metadata = checkpoint.read(run.state)
+    return {
+        "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
+        "step": metadata["step"],
+        "metrics": run.metrics.read_bytes(),
+        "samples": {path.name: path.read_bytes() for path in run.samples.iterdir()},
+        "curves": run.curves.read_bytes(),
+    }
+
+
+def test_a_run_killed_in_mid_epoch_ends_in_the_same_state_bit_for_bit(make_run: MakeRun, images: Tensor) -> None:
+    whole, killed = make_run(epochs=5), make_run(epochs=5)
+    loop.train(whole, images)
+    command = [sys.executable, "-m", "training", "gan", "--resume", str(killed.folder), "--no-download"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while not killed.metrics.exists() or killed.metrics.read_bytes().count(b"\n") < 5:
+            assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
+            time.sleep(0.005)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < int(checkpoint.read(killed.state)[1]["step"]) < 50
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert outcome(killed) == outcome(whole)
+
+
+@pytest.mark.parametrize("place", ["advance", "_record", "_draw", "_save"])
+def test_a_crash_anywhere_in_the_loop_changes_nothing_in_the_end(
+    make_run: MakeRun, whole: Run, images: Tensor, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    crashed, original, calls = make_run(), getattr(loop, place), 0
+
+    def crash(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise RuntimeError("power failure")
+        return original(*arguments)
+
+    monkeypatch.setattr(loop, place, crash)
+    with pytest.raises(RuntimeError, match="power failure"):
+        loop.train(crashed, images)
+    with crashed.metrics.open("a") as file:
+        file.write('{"step": 1000')
+    loop.train(open_run(crashed.folder), images)
+    assert outcome(crashed) == outcome(whole)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_saves_the_state_and_says_how_to_go_on(
+    make_run: MakeRun, whole: Run, images: Tensor, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
+) -> None:
+    stopped, before = make_run(), signal.getsignal(signum)
+    with monkeypatch.context() as patch:
+        original = steps.advance
+
+        def advance(current: Any, *arguments: Any) -> None:
+            original(current, *arguments)
+            if current.step == 7:
+                signal.raise_signal(signum)
+
+        patch.setattr(loop, "advance", advance)
+        with pytest.raises(Stopped, match=rf"{signum.name} at step 7 of 20.*--resume {stopped.folder}") as caught:
+            loop.train(stopped, images)
+    assert caught.value.signum == signum
+    assert signal.getsignal(signum) is before
+    assert checkpoint.read(stopped.state)[1]["step"] == "7"
+    loop.train(stopped, images)
+    assert outcome(stopped) == outcome(whole)
+
+
+def test_training_a_finished_run_changes_nothing(whole: Run, images: Tensor) -> None:
+    before = outcome(whole)
+    loop.train(whole, images)
+    assert outcome(whole) == before
+
+
+def test_metrics_are_means_over_their_steps(make_run: MakeRun, images: Tensor) -> None:
+    fine, coarse = make_run(epochs=1, log_every=1), make_run(epochs=1, log_every=5)
+    loop.train(fine, images)
+    loop.train(coarse, images)
+    rows, means = figures.read_metrics(fine.metrics), figures.read_metrics(coarse.metrics)
+    assert [row["step"] for row in means] == [5, 10]
+    for name in ("v", "generator_loss", "real_probability"):
+        assert means[0][name] == pytest.approx(sum(row[name] for row in rows[:5]) / 5, rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_never_saved(make_run: MakeRun, images: Tensor) -> None:
+    run = make_run(learning_rate=1e20)
+    with pytest.raises(NonFiniteLoss, match=r"not finite by step \d+.*learning rate below 1e\+20"):
+        loop.train(run, images)
+    if run.state.exists():
+        tensors, _ = checkpoint.read(run.state)
+        assert all(tensor.isfinite().all() for tensor in tensors.values())
+    assert all(math.isfinite(row["v"]) for row in figures.read_metrics(run.metrics))
+
+
+def test_one_process_at_a_time_trains_a_run(make_run: MakeRun, images: Tensor) -> None:
+    run = make_run()
+    with exclusive(run), pytest.raises(RunError, match="another process"):
+        loop.train(run, images)
+
+
+def test_no_file_of_a_run_is_a_pickle(whole: Run) -> None:
+    files = [path for path in whole.folder.rglob("*") if path.is_file()]
+    for path in files:
+        assert not zipfile.is_zipfile(path)
+        with path.open("rb") as file, pytest.raises((pickle.UnpicklingError, EOFError, ValueError, IndexError)):
+            pickle.Unpickler(file).load()  # noqa: S301
+    assert {path.suffix for path in files} >= {".json", ".jsonl", ".safetensors", ".png"}
+
+
+def test_a_state_survives_its_file_bit_for_bit(make_run: MakeRun, images: Tensor, tmp_path: Path) -> None:
+    run = make_run(epochs=1, channels_last=True)
+    current = loop.train(run, images)
+    again, info = state.load(run.state, run.config)
+    state.save(tmp_path / "again.safetensors", again, info)
+    (first, _), (second, _) = checkpoint.read(run.state), checkpoint.read(tmp_path / "again.safetensors")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert torch.equal(again.noise.get_state(), current.noise.get_state())
+    layouts = [[p.stride() for p in s.generator.parameters()] for s in (again, current)]
+    assert layouts[0] == layouts[1]
+
+
+def test_a_damaged_state_is_refused_by_name(make_run: MakeRun, whole: Run, images: Tensor) -> None:
+    run = make_run()
+    run.state.write_bytes(whole.state.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=f"{run.state}: not a safetensors file, or a damaged one"):
+        loop.train(run, images)
+    checkpoint.save(run.state, {"generator.weight": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="not the state of a training run"):
+        loop.train(run, images)

@@ -1,0 +1,198 @@
+"""From a data set to a folder that the service loads, through the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from service.errors import CheckpointError
+from service.gan import checkpoint
+from training import data, evaluate, runs, state
+from training.__main__ import main
+from training.publish import publish
+from training.runs import Run, RunError
+
+
+@pytest.fixture(scope="module")
+def published(whole: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("published") / "checkpoints"
+    publish(whole, target, whole.data, download=False)
+    return target
+
+
+def test_the_published_networks_are_the_averaged_generator_and_the_discriminator(whole: Run, published: Path) -> None:
+    generator, discriminator, manifest = checkpoint.load(published)
+    current, _ = state.load(whole.state, whole.config)
+    for module, own in ((generator, current.averaged), (discriminator, current.discriminator)):
+        for name, tensor in module.state_dict().items():
+            assert torch.equal(tensor, own.state_dict()[name])
+    assert manifest.recipe == whole.config.to_json()
+    assert (manifest.steps, manifest.epochs, manifest.seed) == (20, 2, whole.config.seed)
+    assert manifest.data_sha256 == whole.data_sha256
+
+
+def test_the_card_prints_the_measured_numbers_and_every_picture_it_shows_is_there(published: Path) -> None:
+    card, manifest = (published / "MODEL_CARD.md").read_text(), checkpoint.read_manifest(published)
+    for name in ("frechet", "frechet_floor", "frechet_ratio"):
+        assert f"| {manifest.metrics[name]:.2f} |" in card
+    for text in ("172,401 parameters", "97,281 parameters", "CC BY-SA 3.0", "20 steps", *manifest.files.values()):
+        assert text in card
+    assert (published / "samples" / "grid.png").is_file()
+    assert (published / "samples" / "epoch_001.png").is_file()
+
+
+def test_publishing_again_replaces_what_was_there_with_the_same_bytes_and_leaves_nothing_beside_it(
+    whole: Run, published: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in published.glob("*.safetensors")}
+    (published / "samples" / "stale.png").write_bytes(b"")
+    publish(whole, published, whole.data, download=False)
+    assert {path.name: path.read_bytes() for path in published.glob("*.safetensors")} == before
+    assert not (published / "samples" / "stale.png").exists()
+    assert [path.name for path in published.parent.iterdir()] == [published.name]
+
+
+def test_a_folder_with_other_things_in_it_is_not_replaced(whole: Run, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match=r"thesis\.tex, not published here; choose another with --to"):
+        publish(whole, tmp_path, whole.data, download=False)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_publication_that_fails_leaves_the_old_one_whole(
+    whole: Run, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> str:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("training.card.write", fail)
+    with pytest.raises(OSError, match="disk full"):
+        publish(whole, published, whole.data, download=False)
+    checkpoint.load(published)
+
+
+def test_a_run_without_a_state_cannot_be_published(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: cannot be read"):
+        publish(run, tmp_path / "checkpoints", run.data, download=False)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_measurements_are_the_same_each_time_and_the_classifier_is_kept(whole: Run, tmp_path: Path) -> None:
+    train, test = (data.load(whole.data, split, download=False) for split in ("train", "test"))
+    current, _ = state.load(whole.state, whole.config)
+    kept = tmp_path / "classifier.safetensors"
+    torch.manual_seed(1)
+    first = evaluate.evaluate(current.averaged, 20, train, test, kept)
+    written = kept.stat().st_mtime_ns
+    torch.manual_seed(2)
+    assert evaluate.evaluate(current.averaged, 20, train, test, kept) == first
+    assert kept.stat().st_mtime_ns == written
+    kept.unlink()
+    assert evaluate.evaluate(current.averaged, 20, train, test, kept) == first
+    assert sum(first.class_histogram) == first.samples == 96
+    assert first.frechet > first.frechet_floor >= 0
+
+
+def test_class_divergence_is_0_for_equal_shares_and_log_of_the_share_for_a_single_class() -> None:
+    reference = torch.full((10,), 10**6)
+    assert evaluate.class_divergence(torch.full((10,), 7), reference) == pytest.approx(0, abs=1e-9)
+    collapsed = torch.tensor([0, 0, 50, 0, 0, 0, 0, 0, 0, 0])
+    assert evaluate.class_divergence(collapsed, reference) == pytest.approx(torch.log(torch.tensor(10.0)).item())
+
+
+def test_the_command_line_goes_from_data_to_checkpoint(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", str(small_data), "--no-download", "--runs", str(tmp_path), "--threads", "1", "--device", "cpu"]
+    assert main(["gan", *options, "--recipe", "minimax", "--epochs", "1", "--precision", "auto"]) == 0
+    folder = tmp_path / "minimax-seed-0"
+    assert runs.open_run(folder).config.precision in ("float32", "bfloat16")
+    assert main(["gan", "--resume", str(folder), "--recipe", "minimax", "--epochs", "1", "--precision", "auto"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(folder)]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 96
+    assert main(["publish", str(folder), "--to", str(tmp_path / "checkpoints")]) == 0
+    _, _, manifest = checkpoint.load(tmp_path / "checkpoints")
+    assert manifest.recipe["recipe"] == "minimax"
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on stderr of a command that is refused."""
+    assert main(list(arguments)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_damaged_data_are_refused_in_one_line_and_leave_no_run_behind(
+    digits_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = digits_folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:1000])
+    options = ("gan", "--data", str(digits_folder), "--runs", str(tmp_path / "runs"))
+    assert f"{file}: damaged, 1000 bytes" in refused(capsys, *options)
+    file.unlink()
+    assert "missing" in refused(capsys, *options, "--no-download")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--batch-size", "161"), "batch_size is 161, but there are only 160 images"),
+        (("--epochs", "0"), "epochs is 0, expected at least 1"),
+        (("--seed", "-1"), "seed is -1"),
+        (("--threads", "-1"), "threads is -1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_one_line_and_leave_no_run_behind(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
+) -> None:
+    options = ("gan", "--data", str(small_data), "--runs", str(tmp_path / "runs"), "--no-download")
+    assert message in refused(capsys, *options, *flags)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_is_there_is_not_begun_again(
+    whole: Run, small_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("gan", "--data", str(small_data), "--runs", str(whole.folder.parent), "--name", whole.folder.name)
+    line = refused(capsys, *options, "--batch-size", "16", "--precision", "float32")
+    assert f"{whole.folder} exists" in line
+    assert f"--resume {whole.folder}" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--epochs", "3"), "--epochs 3 differs from the run's own 2"),
+        (("--batch-size", "8"), "--batch-size 8 differs from the run's own 16"),
+        (("--threads", "2"), "--threads 2 differs from the run's own 1"),
+        (("--recipe", "minimax"), "--recipe minimax differs from the run's own default"),
+    ],
+)
+def test_a_resumed_run_keeps_its_settings(
+    whole: Run, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
+) -> None:
+    assert message in refused(capsys, "gan", "--resume", str(whole.folder), *flags)
+
+
+def test_a_resumed_run_keeps_its_data(whole: Run, digits_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = digits_folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:-1] + b"\xaa")
+    line = refused(capsys, "gan", "--resume", str(whole.folder), "--data", str(digits_folder))
+    assert f"learns from data with sha256 {whole.data_sha256}" in line
+
+
+def test_a_folder_that_is_no_run_is_refused(whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["gan", "--resume"], ["evaluate"], ["publish"]):
+        assert "is not a training run" in refused(capsys, *command, str(tmp_path))
+    damaged = tmp_path / "damaged"
+    shutil.copytree(whole.folder, damaged)
+    (damaged / "run.json").write_text('{"config": ')
+    assert "run.json is damaged" in refused(capsys, "gan", "--resume", str(damaged))

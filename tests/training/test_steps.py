@@ -1,0 +1,126 @@
+"""Laws of one training step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from service.gan.networks import LATENT_DIM
+from training.config import GanConfig
+from training.objectives import calculate_v
+from training.steps import METRICS, TrainState, advance, init_state, learning_rate_at
+
+
+def flat(module: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
+
+
+def value(state: TrainState, real: Tensor, latents: Tensor) -> float:
+    with torch.no_grad():
+        fake = state.generator(latents)
+        return calculate_v(state.discriminator.logits(real), state.discriminator.logits(fake)).item()
+
+
+def test_the_first_state_depends_on_the_seed_alone_and_leaves_the_global_random_state_untouched(
+    small_config: GanConfig,
+) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = init_state(small_config)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    second = init_state(small_config)
+    other = init_state(dataclasses.replace(small_config, seed=1))
+    assert torch.equal(flat(first.generator), flat(second.generator))
+    assert not torch.equal(flat(first.generator), flat(other.generator))
+    assert torch.equal(flat(first.averaged), flat(first.generator))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("loss", ["minimax", "non_saturating"])
+def test_a_step_depends_on_state_batch_and_settings_alone(
+    small_config: GanConfig, images: Tensor, loss: str, precision: str
+) -> None:
+    config = dataclasses.replace(small_config, loss=loss, precision=precision)
+    first, second = init_state(config), init_state(config)
+    for step in range(2):
+        torch.manual_seed(step)
+        advance(first, images[:16], config, 1e-3)
+    for step in range(2):
+        torch.manual_seed(step + 5)
+        advance(second, images[:16], config, 1e-3)
+    for name in ("generator", "averaged", "discriminator"):
+        assert torch.equal(flat(getattr(first, name)), flat(getattr(second, name)))
+        assert flat(getattr(first, name)).isfinite().all()
+    assert torch.equal(first.totals, second.totals)
+    assert first.step == 2
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_memory_layout_changes_only_rounding(small_config: GanConfig, images: Tensor, channels_last: bool) -> None:
+    reference = init_state(dataclasses.replace(small_config, channels_last=False))
+    config = dataclasses.replace(small_config, channels_last=channels_last)
+    state = init_state(config)
+    advance(reference, images[:16], small_config, 1e-3)
+    advance(state, images[:16], config, 1e-3)
+    torch.testing.assert_close(state.totals, reference.totals, rtol=1e-3, atol=1e-3)
+
+
+def test_the_discriminator_ascends_v_and_then_the_literal_generator_descends_it(
+    small_config: GanConfig, images: Tensor
+) -> None:
+    config = dataclasses.replace(small_config, loss="minimax", r1_gamma=0.0, betas=(0.0, 0.99))
+    state = init_state(config)
+    latents = torch.randn(64, LATENT_DIM, generator=torch.Generator().manual_seed(5))
+    start = value(state, images, latents)
+    frozen = {name: tensor.clone() for name, tensor in state.generator.state_dict().items()}
+    for _ in range(8):
+        state.generator.load_state_dict(frozen)
+        advance(state, images[:64], config, 1e-3)
+    state.generator.load_state_dict(frozen)
+    raised = value(state, images, latents)
+    assert raised > start + 0.01
+    judge = {name: tensor.clone() for name, tensor in state.discriminator.state_dict().items()}
+    for _ in range(8):
+        advance(state, images[:64], config, 1e-3)
+        state.discriminator.load_state_dict(judge)
+    assert value(state, images, latents) < raised
+
+
+def test_the_penalty_is_computed_every_so_many_steps(small_config: GanConfig, images: Tensor) -> None:
+    state, penalties = init_state(small_config), []
+    for _ in range(6):
+        state.totals.zero_()
+        advance(state, images[:16], small_config, 1e-3)
+        penalties.append(state.totals[METRICS.index("r1")].item())
+    assert [penalty > 0 for penalty in penalties] == [True, False, False, False, True, False]
+
+
+def test_the_discriminator_loss_is_the_penalty_less_v(small_config: GanConfig, images: Tensor) -> None:
+    state = init_state(small_config)
+    advance(state, images[:16], small_config, 1e-3)
+    totals = dict(zip(METRICS, state.totals.tolist(), strict=True))
+    assert totals["discriminator_loss"] == pytest.approx(totals["r1"] - totals["v"])
+
+
+def test_without_averaging_the_average_is_the_generator_bit_for_bit(small_config: GanConfig, images: Tensor) -> None:
+    config = dataclasses.replace(small_config, ema_decay=0.0)
+    state = init_state(config)
+    advance(state, images[:16], config, 1e-3)
+    assert torch.equal(flat(state.averaged), flat(state.generator))
+
+
+def test_the_cosine_schedule_falls_from_the_full_rate_through_half_of_it_to_zero(small_config: GanConfig) -> None:
+    rates = [learning_rate_at(step, 1000, small_config) for step in range(1001)]
+    assert rates[0] == small_config.learning_rate
+    assert rates[500] == pytest.approx(small_config.learning_rate / 2)
+    assert rates[1000] == pytest.approx(0)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_the_constant_schedule_is_constant(small_config: GanConfig) -> None:
+    config = dataclasses.replace(small_config, schedule="constant")
+    assert {learning_rate_at(step, 10, config) for step in range(10)} == {config.learning_rate}
