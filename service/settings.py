@@ -40,5 +40,5 @@ class Settings(BaseSettings):
     shutdown_seconds: PositiveFloat = Field(20.0, description="after that: seconds for running requests to finish")
     stall_seconds: PositiveFloat = Field(900.0, description="a batch that runs longer fails /livez")
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning, error")
+    log_format: Literal["json", "console"] = Field("json", description="json, or console for reading by eye")

@@ -99,7 +99,7 @@ class EmWorker:
     def _stack(self, column: Sequence[Any]) -> Tensor | Parameters:
         if isinstance(column[0], Parameters):
             return Parameters(*(torch.stack(field).to(self._device) for field in zip(*column, strict=True)))
-        return torch.stack(column).to(self._device)
+        return torch.stack(list(column)).to(self._device)
 
 
 def registration(problem: Problem) -> RegisterJob:
