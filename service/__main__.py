@@ -64,16 +64,16 @@ class _Server(uvicorn.Server):
         self._drain_seconds = drain_seconds
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Uvicorn's own handler also raises the signal again once all is done; a stop that was asked for ends with 0.
         health = self._app.state.health
-        # Ctrl-C has nobody to warn, and a second signal means now.
-        if health.draining or sig == signal.SIGINT or self._drain_seconds == 0:
-            health.draining = True
-            super().handle_exit(sig, frame)
-            return
+        if self.should_exit:
+            self.force_exit = True
+        elif health.draining or sig == signal.SIGINT:  # a second signal means now, and Ctrl-C has nobody to warn
+            self.should_exit = True
+        else:
+            log.info("draining", seconds=self._drain_seconds)
+            asyncio.get_running_loop().call_later(self._drain_seconds, setattr, self, "should_exit", True)
         health.draining = True
-        log.info("draining", seconds=self._drain_seconds)
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._drain_seconds, uvicorn.Server.handle_exit, self, sig, frame)
 
 
 def _serve(app: FastAPI, settings: Settings) -> None:

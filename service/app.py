@@ -39,6 +39,16 @@ from service.version import VERSION
 log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
 
 
+# The timeout is told here and is no parameter of the operations: whoever tries out all that a document allows, as
+# testing tools do, would be told by 504s of a thousandth of a second that the service is broken.
+DESCRIPTION = """\
+The same request gives the same bytes, alone or in any batch.
+
+Every error is `application/problem+json`. With the header `X-Timeout-Seconds` a request is answered 504 when its
+result is not there in time; without it there is no limit. `X-Request-Id` names a request in the log.
+"""
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application: read the checkpoint, place the engines on the device, mount the routes.
 
@@ -71,16 +81,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "vae": batcher("vae", VaeWorker(device), settings.batch_elements, cost=vae_worker.cost, key=vae_worker.key),
         "gan": batcher("gan", gan_engine, settings.batch_images, cost=gan_worker.cost),
     }
-    warm_up = {"em": em_worker.WARM_UP, "vae": vae_worker.WARM_UP, "gan": gan_worker.WARM_UP}
+    warm_up: dict[str, Sequence[Any]] = {
+        "em": em_worker.WARM_UP,
+        "vae": vae_worker.WARM_UP,
+        "gan": gan_worker.WARM_UP,
+    }
 
     app = FastAPI(
         title="Latentserve",
         summary="EM registration, VAE reparameterization and GAN digits, batched.",
+        description=DESCRIPTION,
         version=VERSION,
         license_info={"name": "MIT", "identifier": "MIT"},
-        lifespan=_lifespan(
-            settings, batchers, {"em": em_worker.WARM_UP, "vae": vae_worker.WARM_UP, "gan": gan_worker.WARM_UP}
-        ),
+        lifespan=_lifespan(settings, batchers, warm_up),
         exception_handlers={
             LatentserveError: _domain_error,
             RequestValidationError: _validation_error,
@@ -212,6 +225,7 @@ def _openapi(app: FastAPI, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
             title=app.title,
             version=app.version,
             summary=app.summary,
+            description=app.description,
             routes=app.routes,
             license_info=app.license_info,
         )

@@ -25,13 +25,6 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 TIMEOUT_HEADER = "X-Timeout-Seconds"
 MAX_TIMEOUT_SECONDS = 86400.0
-_TIMEOUT_PARAMETER = {
-    "name": TIMEOUT_HEADER,
-    "in": "header",
-    "required": False,
-    "description": "answer 504 when the result is not there after so many seconds; there is no limit without it",
-    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS},
-}
 # What any request that goes to a worker may be answered, besides its result.
 COMPUTED = (422, 500, 503, 504)
 READ = (400, 413, 415)
@@ -72,12 +65,10 @@ def operation(
         query: schema of the query parameters.
         body: schema of the JSON body, or the media types of the body.
         errors: statuses of the problems that it may answer.
-        headers: header parameters besides the timeout, which every endpoint with a worker behind it takes.
+        headers: header parameters.
         statuses: other statuses than 200 and problems, with what they mean.
     """
     parameters: list[dict[str, Any]] = [*headers]
-    if 504 in errors:
-        parameters.append(_TIMEOUT_PARAMETER)
     if query is not None:
         parameters += _query_parameters(query)
     extra: dict[str, Any] = {"parameters": parameters}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.problems.mnist import write_small_mnist
 
 # What a test may be skipped for; anything else that skips is a failure of the suite.
 MAY_SKIP = ("gpu", "real_data")
@@ -36,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> object:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.skipped and not hasattr(report, "wasxfail"):
         reasons = [name for name in MAY_SKIP if item.get_closest_marker(name)]
@@ -56,6 +59,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"skipped {skipped[name]} tests marked {name}")
     for test in skipped_without_reason:
         terminalreporter.write_line(f"skipped, which only {' and '.join(MAY_SKIP)} tests may: {test}", red=True)
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 training images and 96 test images in MNIST's format. Not to be written to."""
+    return write_small_mnist(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")

@@ -23,11 +23,12 @@ from service.em.transforms import fit_translation, translate
 
 # Search is done on at most so many source-target pairs, with at least so many source points.
 PAIRS = 1 << 20
-ROWS = 128
+ROWS = 256
 # The grid of votes: cells in all, on at most three axes, the widest ones. More axes would have too few cells each.
 CELLS = 1 << 15
 AXES = 3
 LEVELS = 12
+SIGNIFICANT = 2.0
 
 
 class Found(NamedTuple):
@@ -58,19 +59,26 @@ def search(group: Group, given: Tensor, space: Workspace) -> Found:
         last.repeat(len(candidates)),
         space,
     )
-    best, winner = score[:B].clone(), torch.zeros(B, dtype=torch.int64, device=given.device)
+    totals = score.sum(-1)
+    best, winner = totals[:B].clone(), torch.zeros(B, dtype=torch.int64, device=given.device)
     for c in range(1, len(candidates)):
-        better = score[c * B : (c + 1) * B] > best
-        best = torch.where(better, score[c * B : (c + 1) * B], best)
+        better = totals[c * B : (c + 1) * B] > best
+        best = torch.where(better, totals[c * B : (c + 1) * B], best)
         winner = torch.where(better, c, winner)
     at = winner * B + torch.arange(B, device=given.device)
-    return Found(t[at], sigma[at], [candidates[c][0] for c in winner.tolist()])
+    _, _, raw = _evaluate(thin, zero, last, space)
+    gain = score[at] - raw
+    stay = (group.source_count == group.target_count) & (gain.sum(-1) < SIGNIFICANT * gain.square().sum(-1).sqrt())
+    t = torch.where(stay[:, None], zero, t[at])
+    sigma = torch.where(stay, spread, sigma[at])
+    names = [candidates[c][0] for c in winner.tolist()]
+    return Found(t, sigma, ["centroid" if s else n for n, s in zip(names, stay.tolist())])
 
 
 def _thinned(group: Group) -> Group:
     """The same problems on every k-th point, so that a pass is at most PAIRS pairs."""
     M = min(group.target.shape[2], PAIRS // ROWS)
-    N = min(group.source.shape[2], max(ROWS, PAIRS // M // 8 * 8))
+    N = min(group.source.shape[2], ROWS)
     source, rows, n = _strided(torch.cat([group.source, group.rows[:, None]], 1), group.source_count, N)
     target, columns, m = _strided(group.target, group.target_count, M)
     return group._replace(
@@ -106,7 +114,9 @@ def _spacing(group: Group, space: Workspace) -> Tensor:
     for item in range(B):
         out = torch.empty(1, size, M, dtype=torch.float64, device=real.device)
         at = slice(item, item + 1)
-        squared_distances(sample[at, :D, :, None], group.target[at, :, None], group.cost[at], out, torch.empty_like(out))
+        squared_distances(
+            sample[at, :D, :, None], group.target[at, :, None], group.cost[at], out, torch.empty_like(out)
+        )
         out.scatter_(2, own[at].floor().to(torch.int64).clamp(max=M - 1)[..., None], PADDING_COST)
         found[at] = out.amin(-1)
     found = torch.where(real > 0, found, torch.inf).sort(-1).values
@@ -127,7 +137,10 @@ def _votes(group: Group, least: Tensor) -> tuple[list[Tensor], Tensor]:
         (group.source.square().sum(-1) / group.source_count[:, None])
         + (group.target[:, :D].square().sum(-1) / group.target_count[:, None])
     ).argsort(dim=-1, descending=True, stable=True)[:, :d]
-    x, y = x.gather(1, axes[..., None].expand(-1, -1, x.shape[2])), y.gather(1, axes[..., None].expand(-1, -1, y.shape[2]))
+    x, y = (
+        x.gather(1, axes[..., None].expand(-1, -1, x.shape[2])),
+        y.gather(1, axes[..., None].expand(-1, -1, y.shape[2])),
+    )
     low = y.nan_to_num(nan=torch.inf).amin(-1) - x.nan_to_num(nan=-torch.inf).amax(-1)
     high = y.nan_to_num(nan=-torch.inf).amax(-1) - x.nan_to_num(nan=torch.inf).amin(-1)
     width = torch.maximum(((high - low) / (side - 1)).amax(-1), least)
@@ -147,9 +160,7 @@ def _votes(group: Group, least: Tensor) -> tuple[list[Tensor], Tensor]:
             per_row, per_column = members.sum(-1), members.mT.contiguous().sum(-1)
             total = per_row.sum(-1)
             votes.append(
-                (
-                    (group.target[:, :D] * per_column[:, None]).sum(-1) - (group.source * per_row[:, None]).sum(-1)
-                )
+                ((group.target[:, :D] * per_column[:, None]).sum(-1) - (group.source * per_row[:, None]).sum(-1))
                 / total.clamp(min=1)[:, None]
             )
     return votes, width
@@ -162,18 +173,29 @@ def _anneal(
     D = group.dimension
     # The bin takes a point over where no target is within D + 4 standard deviations of a chi-square of D.
     outlier = -(D + 4 * math.sqrt(2 * D)) / 2
-    fall = (last / first) ** (1 / (LEVELS - 1))
+    ratios = (last / first).tolist()
+    fall = torch.tensor([ratio ** (1 / (LEVELS - 1)) for ratio in ratios], dtype=torch.float64, device=last.device)
     width = first
-    for level in range(LEVELS + 1):
-        precision = 0.5 / width.square()
-        post = posterior(translate(group.source, translation), group.target, group.cost, precision, space, residual=True)
-        inlier = torch.sigmoid(post.log_evidence - outlier) * group.rows
+    for level in range(LEVELS):
+        post, inlier, _ = _robust(group, translation, width, space)
         mass = inlier.sum(-1)
-        assert post.residual is not None
-        score = (torch.logaddexp(post.log_evidence, torch.full_like(post.log_evidence, outlier)) * group.rows).sum(-1)
-        sigma = ((post.residual * inlier).sum(-1) / (mass * D).clamp(min=1e-300)).sqrt()
-        if level < LEVELS:
-            inlier = torch.where((mass > 1e-9)[:, None], inlier, group.rows)
-            translation = fit_translation(group.source, post.matched, inlier)
-            width = torch.maximum(width * fall, last) if level < LEVELS - 2 else last
+        inlier = torch.where((mass > 1e-9)[:, None], inlier, group.rows)
+        translation = fit_translation(group.source, post.matched, inlier)
+        width = torch.maximum(width * fall, last) if level < LEVELS - 2 else last
+    return _evaluate(group, translation, last, space)
+
+
+def _robust(group, translation, width, space):
+    D = group.dimension
+    outlier = -(D + 4 * math.sqrt(2 * D)) / 2
+    precision = 0.5 / width.square()
+    post = posterior(translate(group.source, translation), group.target, group.cost, precision, space, residual=True)
+    odds = torch.exp((post.log_evidence - outlier).clamp(-700, 700))
+    inlier = odds / (1 + odds) * group.rows
+    return post, inlier, torch.log1p(odds) * group.rows
+
+
+def _evaluate(group, translation, width, space):
+    post, inlier, score = _robust(group, translation, width, space)
+    sigma = ((post.residual * inlier).sum(-1) / (inlier.sum(-1) * group.dimension).clamp(min=1e-300)).sqrt()
     return translation, sigma, score

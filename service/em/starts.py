@@ -16,7 +16,7 @@ from service.em.search import search
 
 # A source whose nearest targets cover this share of the target is a bijection about the right translation: under a
 # wrong one the nearest targets of N points cover about 1 - 1/e of N.
-COVERAGE = 0.85
+COVERAGE = 0.9
 
 
 class Start(NamedTuple):

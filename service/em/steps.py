@@ -65,10 +65,11 @@ def expectation(source: Tensor, target: Tensor, psi: Parameters, at: Parameters)
 
 def maximization(source: Tensor, target: Tensor, responsibilities: Tensor) -> Maximized:
     """Π ← R and T ← (1/N) Σ_ij r_ij (q_j - p_i)."""
-    # The row sums ride along as one more column: a product of a single column is rounded differently in a batch.
-    ones = torch.ones_like(target[..., :1])
-    sums = torch.bmm(responsibilities, torch.cat([target, ones], -1))
-    translation = (sums[..., :-1] - sums[..., -1:] * source).sum(1) / source.shape[1]
+    # One coordinate at a time, elementwise and then along the row: a matrix product picks its kernel, and with it the
+    # rounding, by the shape of the whole batch.
+    total = responsibilities.sum(-1)
+    drawn = torch.stack([(responsibilities * q[:, None, :]).sum(-1) for q in target.unbind(-1)], -1)
+    translation = (drawn - total[..., None] * source).sum(1) / source.shape[1]
     return Maximized(responsibilities, translation)
 
 

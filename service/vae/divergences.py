@@ -1,202 +1,25 @@
 """Divergences with their gradients, for many requests at once: Gaussian against Gaussian, label against logistic model.
 
-Ragged jobs run as one tensor computation in which no job can change a bit of another's result (batch invariance):
-
-- each job's elements are flattened into one buffer and padded to whole tiles, so that every SIMD vector holds the
-  elements of one job alone, in the same lanes, whoever else is in the batch;
-- beyond IEEE arithmetic only exp, expm1, log and log1p are used. Torch's own sigmoid, softplus and logaddexp take
-  other code for the last elements of a buffer than for its body, and differ there in the last bit;
-- sums over the last axis add in an order that depends on the row alone, never on how many rows there are.
-
-`docs/mathematics-vae.md` derives the formulas.
+A job's result is the same to the bit alone and in any batch (see `ragged`). `docs/mathematics.md` derives the formulas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from itertools import starmap
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from service.errors import InvalidInput
+from service.vae.inputs import Array, Real, all_finite, as_array, require, require_shape, require_vectors
+from service.vae.ragged import Device, lay_out, only, pack, run_batch, spread_rows, sum_rows, unpack
 
-Array = NDArray[np.float64]
-Real = NDArray[np.float64] | torch.Tensor
-Device = torch.device | str
 GaussianScale = Literal["sigma", "log_variance"]
 
-# Elements in a tile: four times the sixteen doubles that the widest unrolled loop (AVX-512) takes at once.
-TILE = 64
-# Padding of ones is a valid value of every column (mean, σ, log σ², noise, x, w, y), so pads never look like errors.
-_PADS = [np.ones(gap) for gap in range(TILE + 1)]
 # Below this |x|, x - log(1 + x) is summed as a series; above, the subtraction loses four bits at most.
 _NEAR = 0.125
-_FLOAT64 = np.dtype(np.float64)
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-Key = TypeVar("Key", bound=Hashable)
-
-
-# Ragged batches
-
-
-class Layout(NamedTuple):
-    """Where flattened jobs lie in one buffer of `total` elements: job k at starts[k]:stops[k], then 1 to TILE pads."""
-
-    starts: list[int]
-    stops: list[int]
-    total: int
-
-
-def lay_out(sizes: Sequence[int]) -> Layout:
-    """The layout of jobs with `sizes` elements each; every job starts at a multiple of TILE."""
-    starts, stops, at = [], [], 0
-    for size in sizes:
-        starts.append(at)
-        stops.append(at + size)
-        at += (size // TILE + 1) * TILE
-    return Layout(starts, stops, at)
-
-
-def pack(columns: Sequence[Sequence[Array]], layout: Layout) -> torch.Tensor:
-    """Several arrays of each job, `columns[c][k]`, as a (C, total) float64 tensor on the CPU, padded with ones."""
-    # Torch aligns its own allocations to 64 bytes and numpy does not: aligned, a tile is a whole number of vectors.
-    buffer = torch.empty((len(columns), layout.total), dtype=torch.float64)
-    pads = [_PADS[start - stop] for start, stop in zip([*layout.starts[1:], layout.total], layout.stops, strict=True)]
-    pieces: list[Array] = pads * 2
-    pieces[1::2] = pads
-    for row, column in zip(buffer.numpy(), columns, strict=True):
-        pieces[::2] = column
-        np.concatenate(pieces, axis=None, out=row)
-    return buffer
-
-
-def unpack(values: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    """Each job's part of a flat buffer (total,), as views in the jobs' own shapes."""
-    parts = zip(layout.starts, layout.stops, shapes, strict=True)
-    return [
-        values[start:stop] if len(shape) == 1 else values[start:stop].reshape(shape) for start, stop, shape in parts
-    ]
-
-
-def row_starts(layout: Layout, widths: Sequence[int]) -> NDArray[np.int64]:
-    """Where each row (`widths[k]` elements) of each job begins, and after a job's last row where its pads begin."""
-    starts, stops, steps = np.array(layout.starts), np.array(layout.stops), np.array(widths)
-    counts = (stops - starts) // steps + 1
-    firsts = np.cumsum(counts) - counts
-    # Row i of all rows is row i - first of its job.
-    begins: NDArray[np.int64] = np.arange(counts.sum()) * np.repeat(steps, counts)
-    begins += np.repeat(starts - firsts * steps, counts)
-    return begins
-
-
-def sum_rows(terms: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    """Σ over the last axis of each job: from (total,) to one array of shape `shapes[k][:-1]` a job.
-
-    `reduceat` sums each segment pairwise, in an order given by its length; torch's own sum picks its order by the
-    shape of the whole tensor and by the number of threads.
-    """
-    with np.errstate(all="ignore"):  # what overflows is found, and named, afterwards
-        sums = np.add.reduceat(terms, row_starts(layout, [shape[-1] for shape in shapes]))
-    results, at = [], 0
-    for start, stop, shape in zip(layout.starts, layout.stops, shapes, strict=True):
-        count = (stop - start) // shape[-1]
-        results.append(sums[at : at + count].reshape(shape[:-1]))
-        at += count + 1
-    return results
-
-
-def spread_rows(values: Sequence[Array], layout: Layout, shapes: Sequence[tuple[int, ...]]) -> Array:
-    """The reverse way: one number a row, `values[k]` of shape `shapes[k][:-1]`, repeated along the row: (total,)."""
-    starts = row_starts(layout, [shape[-1] for shape in shapes])
-    pieces: list[Array] = [_PADS[1]] * (2 * len(values))
-    pieces[::2] = values
-    return np.repeat(np.concatenate(pieces, axis=None), np.diff(starts, append=layout.total))
-
-
-def run_batch(
-    jobs: Sequence[Job],
-    prepare: Callable[[Job], tuple[Key, Job]],
-    compute: Callable[[Key, list[Job], torch.device], tuple[list[Result], bool]],
-    diagnose: Callable[[Job, Result], None],
-    device: Device,
-) -> list[Result | InvalidInput]:
-    """One outcome a job, in order: its result, or the error that it alone has.
-
-    `prepare` normalises a job and gives the key of the group that it is computed with, or raises. `compute` runs a
-    group and says whether all of it is sound. Only if not, `diagnose` looks at each job of the group, and raises for
-    the bad ones; the others keep their results, which elementwise arithmetic has kept apart.
-    """
-    outcomes: dict[int, Result | InvalidInput] = {}
-    groups: dict[Key, tuple[list[int], list[Job]]] = {}
-    for index, job in enumerate(jobs):
-        try:
-            key, prepared = prepare(job)
-        except InvalidInput as error:
-            outcomes[index] = error
-            continue
-        indices, members = groups.setdefault(key, ([], []))
-        indices.append(index)
-        members.append(prepared)
-    for key, (indices, members) in groups.items():
-        results, sound = compute(key, members, torch.device(device))
-        outcomes.update(zip(indices, results, strict=True))
-        if sound:
-            continue
-        for index, member, result in zip(indices, members, results, strict=True):
-            try:
-                diagnose(member, result)
-            except InvalidInput as error:
-                outcomes[index] = error
-    return [outcomes[index] for index in range(len(jobs))]
-
-
-# What is wrong with an input
-
-
-def as_array(value: Real) -> Array:
-    """A float64 ndarray on the CPU, without a copy where it is one already."""
-    if isinstance(value, np.ndarray) and value.dtype is _FLOAT64:
-        return value
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    return np.asarray(value, dtype=np.float64)
-
-
-def all_finite(*arrays: Array) -> bool:
-    return all(bool(np.isfinite(array).all()) for array in arrays)
-
-
-def require(holds: NDArray[np.bool_], field: str, values: Array, allowed: str, why: str = "") -> None:
-    """InvalidInput at the first element of `values` for which `holds` is false, with its JSON pointer and value."""
-    bad = np.flatnonzero(~holds)
-    if bad.size:
-        index = [int(i) for i in np.unravel_index(bad[0], holds.shape)]
-        pointer = "/".join(["", field, *map(str, index)])
-        name = field.replace("/", ".") + (str(index) if index else "")
-        reason = why or f"it must be {allowed}"
-        raise InvalidInput(f"{name} = {values[tuple(index)]!s}: {reason}", pointer=pointer, allowed=allowed)
-
-
-def require_shape(field: str, array: Array, shape: tuple[int, ...], like: str) -> None:
-    """InvalidInput unless `array` has `shape`, which the field `like` calls for."""
-    if array.shape != shape:
-        detail = f"{field} has shape {list(array.shape)}; the shape of {like} calls for {list(shape)}"
-        raise InvalidInput(detail, pointer=f"/{field}", allowed=list(shape))
-
-
-def require_vectors(field: str, array: Array) -> None:
-    """InvalidInput unless `array` is (D,) or (B, D) and not empty."""
-    if array.ndim not in (1, 2) or array.size == 0:
-        detail = f"{field} has shape {list(array.shape)}; one vector (D,) or several (B, D) are needed, D and B ≥ 1"
-        raise InvalidInput(detail, pointer=f"/{field}", allowed="shape (D,) or (B, D), not empty")
-
-
-# Gaussian against Gaussian
 
 
 class GaussianPair(NamedTuple):
@@ -259,14 +82,6 @@ def gaussian_kl_batch(
     /q/mu, /q/sigma, /q/log_variance and the same under /p, with the index of the element.
     """
     return run_batch(pairs, _prepare_pair, _compute_pairs, _diagnose_pair, device)
-
-
-def only(outcomes: list[Result | InvalidInput]) -> Result:
-    """The one outcome of a batch of one, raised if it is an error."""
-    (outcome,) = outcomes
-    if isinstance(outcome, InvalidInput):
-        raise outcome
-    return outcome
 
 
 def _prepare_pair(pair: GaussianPair) -> tuple[tuple[GaussianScale, GaussianScale], GaussianPair]:

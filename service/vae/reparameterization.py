@@ -1,7 +1,7 @@
 """The reparameterized Gaussian latent z = μ + σ∘v, its gradients, and the noise v; for many requests at once.
 
-Analytic formulas, no autograd; `docs/mathematics-vae.md` derives them. A job's result is the same to the bit alone
-and in any batch: see `divergences` for how ragged jobs share one tensor computation.
+Analytic formulas, no autograd; `docs/mathematics.md` derives them. A job's result is the same to the bit alone
+and in any batch: see `ragged` for how unequal jobs share one tensor computation.
 """
 
 from __future__ import annotations
@@ -15,25 +15,9 @@ import numpy as np
 import torch
 
 from service.errors import InvalidInput
-from service.vae.divergences import (
-    Array,
-    Device,
-    Layout,
-    Real,
-    all_finite,
-    as_array,
-    excess,
-    lay_out,
-    only,
-    pack,
-    require,
-    require_shape,
-    require_vectors,
-    run_batch,
-    softplus_and_sigmoid,
-    sum_rows,
-    unpack,
-)
+from service.vae.divergences import excess, softplus_and_sigmoid
+from service.vae.inputs import Array, Real, all_finite, as_array, require, require_shape, require_vectors
+from service.vae.ragged import Device, Layout, lay_out, only, pack, run_batch, sum_rows, unpack
 
 Parametrization = Literal["sigma", "log_variance", "softplus", "scale_tril"]
 PARAMETRIZATIONS: tuple[Parametrization, ...] = get_args(Parametrization)

@@ -10,7 +10,6 @@ import torch
 
 from service.errors import InvalidInput
 from service.vae.divergences import (
-    Array,
     GaussianDivergence,
     GaussianPair,
     LabelledPoint,
@@ -18,6 +17,7 @@ from service.vae.divergences import (
     gaussian_kl_batch,
     logistic_divergence_batch,
 )
+from service.vae.inputs import Array
 from service.vae.reparameterization import (
     Parametrization,
     Reparameterization,

@@ -219,7 +219,7 @@ def test_a_cancelled_job_leaves_the_queue_and_its_place_is_free_at_once() -> Non
         late = asyncio.create_task(batcher.submit(5))
         await asyncio.sleep(0.01)
         gate.event.set()
-        assert await asyncio.gather(blocker, full[0], full[2], late) == [0, 10, 30, 50]
+        assert list(await asyncio.gather(blocker, full[0], full[2], late)) == [0, 10, 30, 50]
 
     run(story, gate, limits=Limits(8, 8, 3, 100), cancel=cancelled.append)
     assert gate.batches == [[0], [1, 3, 5]]

@@ -4,42 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from torch import Tensor
 
 from training import data, loop, runs
 from training.config import RECIPES, GanConfig
 from training.runs import Run
-
-TRAIN, TEST = 160, 96
-
-
-def write_split(folder: Path, prefix: str, count: int) -> None:
-    """Images of one bright bar each, whose place tells the label, on a noisy ground."""
-    generator = torch.Generator().manual_seed(count)
-    labels = torch.arange(count) % 10
-    images = torch.randint(0, 60, (count, 28, 28), generator=generator, dtype=torch.uint8)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        image[2 * label + 4 : 2 * label + 8, 6:22] = 255
-    raw = folder / "MNIST" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    images_header, labels_header = struct.pack(">4I", 2051, count, 28, 28), struct.pack(">2I", 2049, count)
-    (raw / f"{prefix}-images-idx3-ubyte").write_bytes(images_header + images.numpy().tobytes())
-    (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(labels_header + labels.to(torch.uint8).numpy().tobytes())
-
-
-@pytest.fixture(scope="session")
-def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """160 training images and 96 test images. Not to be written to."""
-    folder = tmp_path_factory.mktemp("data")
-    write_split(folder, "train", TRAIN)
-    write_split(folder, "t10k", TEST)
-    return folder
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidInput
 from service.vae.divergences import (
-    Array,
     GaussianDivergence,
     GaussianPair,
     GaussianScale,
@@ -25,16 +24,13 @@ from service.vae.divergences import (
     excess,
     gaussian_kl,
     gaussian_kl_batch,
-    lay_out,
     logistic_divergence,
     logistic_divergence_batch,
-    pack,
     softplus_and_sigmoid,
-    spread_rows,
-    sum_rows,
     to_standard_normal,
-    unpack,
 )
+from service.vae.inputs import Array
+from service.vae.ragged import lay_out, pack, spread_rows, sum_rows, unpack
 from service.vae.reparameterization import ReparameterizationJob, reparameterize
 
 KINDS = list(product(get_args(GaussianScale), repeat=2))

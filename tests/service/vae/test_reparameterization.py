@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidInput
-from service.vae.divergences import Array
+from service.vae.inputs import Array
 from service.vae.reparameterization import (
     PARAMETRIZATIONS,
     Parametrization,
