@@ -101,7 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         },
     )
     app.state.health = Health(VERSION, settings.stall_seconds, _models(manifest.files), batchers, metrics)
-    app.state.em = em.EmEngine(batchers["em"], batchers["em-large"], settings.batch_pairs, settings.max_pairs)
+    app.state.em = em.EmEngine(batchers["em"], batchers["em-large"], settings.small_pairs, settings.max_pairs)
     app.state.vae = vae.VaeEngine(batchers["vae"])
     app.state.gan = gan.GanEngine(
         batchers["gan"],

@@ -30,7 +30,8 @@ class Settings(BaseSettings):
     queue_items: PositiveInt = Field(4096, description="jobs that may wait for one engine")
     queue_batches: PositiveInt = Field(256, description="and how many full batches of work they may add up to")
     batch_items: PositiveInt = Field(256, description="jobs in one batch")
-    batch_pairs: PositiveInt = Field(2**22, description="pairs in one EM batch; a larger problem has a lane of its own")
+    batch_pairs: PositiveInt = Field(2**18, description="pairs (N x M) in one EM batch")
+    small_pairs: PositiveInt = Field(2**22, description="an EM problem of more pairs goes by the lane for large ones")
     batch_elements: PositiveInt = Field(2**20, description="array elements in one VAE batch")
     batch_images: PositiveInt = Field(64, description="images in one GAN batch")
 

@@ -76,7 +76,7 @@ class Group(NamedTuple):
 def pack(problems: Sequence[Problem], device: torch.device | str) -> Group:
     """The problems, all checked and of one `group_key`, as one Group on `device`."""
     sizes = torch.tensor([(len(p.source), len(p.target)) for p in problems], dtype=torch.int64)
-    source, target = (_stack([p[side] for p in problems]).to(device) for side in (0, 1))
+    source, target = _stack([p.source for p in problems]).to(device), _stack([p.target for p in problems]).to(device)
     n, m = sizes.to(device).unbind(1)
     rows, columns = _valid(n, source.shape[-1]), _valid(m, target.shape[-1])
     magnitude = torch.maximum(source.abs().amax((1, 2)), target.abs().amax((1, 2)))

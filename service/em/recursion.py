@@ -5,8 +5,8 @@ R(t) = softmax_j(-Σ_{s<=t} w_s ‖p_i + T_s - q_j‖²) with w_s = 1 / (2 σ_s�
 the weighted mean of the T_s (see `transforms.Average`), so the literal recursion needs no N x M storage. With the
 prior fixed at 1/M the same expression holds with the last term alone.
 
-Let S_t = Σ_i log Σ_j exp(-Σ_{s<=t} w_s ‖p_i + T_s - q_j‖²). At Π = R(t), T(t+1), σ(t+1) the observed-data log-likelihood is
-S_{t+1} - S_t + N · log-normaliser, so each E-step gives that of the iteration before for nothing.
+Let S_t = Σ_i log Σ_j exp(-Σ_{s<=t} w_s ‖p_i + T_s - q_j‖²). At Π = R(t), T(t+1), σ(t+1) the observed-data
+log-likelihood is S_{t+1} - S_t + N · log-normaliser: each E-step gives that of the iteration before for nothing.
 """
 
 from __future__ import annotations
@@ -72,10 +72,7 @@ def initial_state(translation: Tensor, sigma: Tensor, rows: Tensor) -> State:
 def expect(group: Group, state: State, model: Model, space: Workspace) -> tuple[Average, Posterior, Tensor]:
     """The E-step at `state`: what it weighs distances by, the sums over its responsibilities, and S (B,)."""
     weight = 0.5 / state.sigma.square()
-    if model.free:
-        average = include(state.average, state.translation, weight)
-    else:
-        average = single(state.translation, weight)
+    average = include(state.average, state.translation, weight) if model.free else single(state.translation, weight)
     moved = translate(group.source, average.mean)
     post = posterior(moved, group.target, group.cost, average.weight, space, residual=model.estimated)
     evidence = (post.log_evidence * group.rows).sum(-1) - group.source_count * average.drift

@@ -46,7 +46,7 @@ class EmEngine(NamedTuple):
 
     small: Batcher[Job, Result]
     large: Batcher[Job, Result]
-    large_from: float
+    small_pairs: float
     max_pairs: float
 
     @overload
@@ -59,7 +59,7 @@ class EmEngine(NamedTuple):
     async def submit(self, job: LikelihoodJob, timeout: float | None) -> CompleteLikelihood: ...
     async def submit(self, job: Job, timeout: float | None) -> Result:
         """The job's result; see `Batcher.submit`."""
-        batcher = self.small if cost(job) < self.large_from else self.large
+        batcher = self.small if cost(job) <= self.small_pairs else self.large
         return await batcher.submit(job, timeout)
 
     async def register(self, body: RegisterRequest, timeout: float | None) -> dict[str, Any]:
@@ -142,7 +142,7 @@ async def expectation(request: Request) -> Response:
     body, timeout = await read_json(request, ExpectationRequest), read_timeout(request)
     source, target = _points(body)
     psi = _parameters(body, source, target, "")
-    at = psi if body.at is None else _parameters(body.at, source, target, "/at")
+    at = None if body.at is None else _parameters(body.at, source, target, "/at")
     expected = await engine(request).submit(ExpectJob(source, target, psi, at), timeout)
     return answer({name: values.numpy(force=True) for name, values in expected._asdict().items()})
 
@@ -171,7 +171,7 @@ async def log_likelihood(request: Request) -> Response:
     source, target = _points(body)
     psi = _parameters(body, source, target, "")
     if body.assignment is None:
-        expected = await engine(request).submit(ExpectJob(source, target, psi, psi), timeout)
+        expected = await engine(request).submit(ExpectJob(source, target, psi), timeout)
         return answer({"log_likelihood": expected.log_likelihood.item()})
     rows = steps.check_assignment(torch.from_numpy(body.assignment), (len(source), len(target)), "/assignment")
     complete = await engine(request).submit(LikelihoodJob(source, target, psi, rows), timeout)
@@ -195,7 +195,7 @@ def _parameters(body: Parameters, source: Tensor, target: Tensor, at: str) -> Ps
     translation = torch.zeros(dimension, dtype=torch.float64)
     if body.translation is not None:
         translation = check_translation(torch.from_numpy(body.translation), dimension, f"{at}/translation")
-    prior = torch.full((n, m), 1 / m, dtype=torch.float64)
+    prior = torch.full((1, 1), 1 / m, dtype=torch.float64)
     if body.prior is not None:
         prior = steps.check_distribution(torch.from_numpy(body.prior), (n, m), f"{at}/prior")
     sigma = torch.tensor(check_sigma(body.sigma, f"{at}/sigma"), dtype=torch.float64)

@@ -26,7 +26,7 @@ class Parameters(NamedTuple):
     """ψ of B problems."""
 
     translation: Tensor  # (B, D)
-    prior: Tensor  # (B, N, M)
+    prior: Tensor  # (B, N, M), or (B, 1, 1) where all its entries are equal
     sigma: Tensor  # (B,)
 
 
@@ -54,13 +54,17 @@ class CompleteLikelihood(NamedTuple):
     log_distance: Tensor  # -Σ Z_ij ‖p_i + T - q_j‖² / 2σ²
 
 
-def expectation(source: Tensor, target: Tensor, psi: Parameters, at: Parameters) -> Expected:
-    """r_ij = Π_ij 𝒩_ij / Σ_k Π_ik 𝒩_ik at ψ, and Q(at | ψ) = Σ_ij r_ij (log Π'_ij + log 𝒩'_ij) at a second set."""
+def expectation(source: Tensor, target: Tensor, psi: Parameters, at: Parameters | None = None) -> Expected:
+    """r_ij = Π_ij 𝒩_ij / Σ_k Π_ik 𝒩_ik at ψ, and Q(at | ψ) = Σ_ij r_ij (log Π'_ij + log 𝒩'_ij); None is ψ itself."""
+    count = source.shape[1]
     logits = psi.prior.log() - _energy(source, target, psi)
     responsibilities = torch.softmax(logits, -1)
-    count = source.shape[1]
     evidence = torch.logsumexp(logits, -1).sum(-1) - count * _log_root(psi.sigma)
-    return Expected(responsibilities, complete_log_likelihood(source, target, at, responsibilities)[0], evidence)
+    of = psi if at is None else at
+    terms = logits if at is None else at.prior.log() - _energy(source, target, at)
+    # 0·log 0 = 0: pairs that cannot be matched say nothing of parameters under which they cannot either.
+    weighted = torch.where(responsibilities > 0, responsibilities * terms, 0.0)
+    return Expected(responsibilities, weighted.sum(-1).sum(-1) - count * _log_root(of.sigma), evidence)
 
 
 def maximization(source: Tensor, target: Tensor, responsibilities: Tensor) -> Maximized:
@@ -71,11 +75,6 @@ def maximization(source: Tensor, target: Tensor, responsibilities: Tensor) -> Ma
     drawn = torch.stack([(responsibilities * q[:, None, :]).sum(-1) for q in target.unbind(-1)], -1)
     translation = (drawn - total[..., None] * source).sum(1) / source.shape[1]
     return Maximized(responsibilities, translation)
-
-
-def observed_log_likelihood(source: Tensor, target: Tensor, psi: Parameters) -> Tensor:
-    """Σ_i log Σ_j Π_ij 𝒩_ij, (B,)."""
-    return expectation(source, target, psi, psi).log_likelihood
 
 
 def complete_log_likelihood(source: Tensor, target: Tensor, psi: Parameters, assignment: Tensor) -> CompleteLikelihood:
@@ -120,10 +119,12 @@ def check_assignment(rows: Tensor, shape: tuple[int, int], pointer: str) -> Tens
 def _energy(source: Tensor, target: Tensor, psi: Parameters) -> Tensor:
     """‖p_i + T - q_j‖² / 2σ², (B, N, M), by differences: nothing cancels far from the origin."""
     moved = source + psi.translation[:, None]
-    squares = torch.zeros_like(psi.prior)
+    squares: Tensor | None = None
     for p, q in zip(moved.unbind(-1), target.unbind(-1), strict=True):
-        difference = p[:, :, None] - q[:, None, :]
-        squares += difference * difference
+        square = (p[:, :, None] - q[:, None, :]).square_()
+        squares = square if squares is None else squares.add_(square)
+    if squares is None:
+        raise ValueError("points have at least one coordinate")
     return squares / (2 * psi.sigma.square())[:, None, None]
 
 

@@ -29,7 +29,7 @@ class ExpectJob(NamedTuple):
     source: Tensor
     target: Tensor
     psi: Parameters
-    at: Parameters
+    at: Parameters | None = None
 
 
 class MaximizeJob(NamedTuple):
@@ -71,7 +71,13 @@ def key(job: Job) -> Hashable:
     """Registrations that share tensors; steps of one kind and shape."""
     if isinstance(job, RegisterJob):
         return group_key(job.problem)
-    return type(job).__name__, *job.source.shape, len(job.target)
+    return type(job).__name__, *(tuple(tensor.shape) for part in job[:4] for tensor in _tensors(part))
+
+
+def _tensors(part: Tensor | Parameters | None) -> tuple[Tensor, ...]:
+    if part is None:
+        return ()
+    return (part,) if isinstance(part, Tensor) else part
 
 
 def cancel(job: Job) -> None:
@@ -96,7 +102,9 @@ class EmWorker:
         result = STEPS[type(jobs[0])](*arguments)  # type: ignore[index]  # what is no registration is a step
         return [type(result)(*(part[index] for part in result)) for index in range(len(jobs))]
 
-    def _stack(self, column: Sequence[Any]) -> Tensor | Parameters:
+    def _stack(self, column: Sequence[Any]) -> Tensor | Parameters | None:
+        if column[0] is None:
+            return None
         if isinstance(column[0], Parameters):
             return Parameters(*(torch.stack(field).to(self._device) for field in zip(*column, strict=True)))
         return torch.stack(list(column)).to(self._device)
