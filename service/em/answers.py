@@ -13,7 +13,7 @@ from service.em.covariance import MAX_DIMENSION, covariances, translation_inform
 from service.em.distances import Workspace
 from service.em.matching import UNMATCHED, one_to_one
 from service.em.padding import Group
-from service.em.posterior import log_responsibilities, nearest
+from service.em.posterior import log_weights, nearest
 from service.em.problem import Outcome, Problem, StopReason, Trace
 from service.em.recursion import Model, State, expect, log_likelihood
 from service.em.transforms import translate
@@ -84,13 +84,14 @@ def answers(
     outcomes = []
     for k, (problem, end, (sigma, value)) in enumerate(zip(problems, ends, numbers, strict=True)):
         n, m = len(problem.source), len(problem.target)
-        match, probability, logs = on_host[1][k, :n], on_host[2][k, :n], None
+        match, probability, responsibilities = on_host[1][k, :n], on_host[2][k, :n], None
         if problem.responsibilities or problem.matching == "one_to_one":
-            logs = log_responsibilities(moved[k, :, :n], group.target[k, :-1, :m], state.average.weight[k]).cpu()
-        if problem.matching == "one_to_one" and logs is not None:
-            match = one_to_one(logs)
-            chosen = logs.gather(1, match.clamp(min=0)[:, None])[:, 0].exp()
-            probability = torch.where(match == UNMATCHED, 0.0, chosen)
+            logs = log_weights(moved[k, :, :n], group.target[k, :-1, :m], state.average.weight[k]).cpu()
+            responsibilities = torch.softmax(logs, -1)
+            if problem.matching == "one_to_one":
+                match = one_to_one(logs)
+                chosen = responsibilities.gather(1, match.clamp(min=0)[:, None])[:, 0]
+                probability = torch.where(match == UNMATCHED, 0.0, chosen)
         trace = None
         if problem.trace:
             item = group.select(torch.tensor([k], device=state.sigma.device))
@@ -107,7 +108,7 @@ def answers(
                 converged=end.reason == "tolerance",
                 stop_reason=end.reason,
                 start=end.start,
-                responsibilities=logs.exp() if problem.responsibilities and logs is not None else None,
+                responsibilities=responsibilities if problem.responsibilities else None,
                 registered=problem.source + on_host[0][k] if problem.registered else None,
                 trace=trace,
             )

@@ -26,7 +26,7 @@ class Posterior(NamedTuple):
     matched: Tensor  # (B, D, N) m_i = Σ_j r_ij y_j, the target that x_i is drawn to
     log_evidence: Tensor  # (B, N) log Σ_j exp(-c_ij)
     weight: Tensor  # (B, N) Σ_j r_ij / max_j r_ij
-    residual: Tensor | None  # (B, N) Σ_j r_ij ‖x_i - y_j‖², when asked for
+    residual: Tensor  # (B, N) Σ_j r_ij ‖x_i - y_j‖², or NaN where it was not asked for
 
 
 def posterior(
@@ -63,7 +63,7 @@ def posterior(
         matched=sums[:, :D] / weight[:, None],
         log_evidence=weight.log() - least[..., 0],
         weight=weight,
-        residual=spent[:, 0] / weight / precision[:, None] if residual else None,
+        residual=spent[:, 0] / weight / precision[:, None] if residual else torch.full_like(weight, torch.nan),
     )
 
 
@@ -106,9 +106,9 @@ def nearest(source: Tensor, target: Tensor, cost: Tensor, space: Workspace) -> t
     return index, distance
 
 
-def log_responsibilities(source: Tensor, target: Tensor, precision: Tensor) -> Tensor:
-    """log r_ij (N, M) of one problem without padding: `source` (D, N) moved, `target` (D, M), W (). All finite."""
-    out = torch.empty(source.shape[1], target.shape[1], dtype=torch.float64, device=source.device)
+def log_weights(source: Tensor, target: Tensor, precision: Tensor) -> Tensor:
+    """-W ‖x_i - y_j‖² (N, M), whose row-wise softmax is R: `source` (D, N) moved, `target` (D, M), W ()."""
+    out = torch.empty(1, source.shape[1], target.shape[1], dtype=torch.float64, device=source.device)
     none = torch.zeros(1, 1, 1, dtype=torch.float64, device=source.device)
-    squared_distances(source[None, ..., None], target[None, :, None], none, out[None], torch.empty_like(out)[None])
-    return torch.log_softmax(out.mul_(-precision), -1)
+    squared_distances(source[None, ..., None], target[None, :, None], none, out, torch.empty_like(out))
+    return out[0].mul_(-precision)

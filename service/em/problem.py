@@ -39,7 +39,7 @@ def never() -> bool:
 
 
 class Problem(NamedTuple):
-    """What to register, and how.
+    """What to register, and how; tensors are on the CPU.
 
     `sigma` None estimates σ. `prior` None means "free" for a given σ and "uniform" for an estimated one. `init` is a
     name or a translation (D,). `tolerance` is the change of T relative to σ below which the iteration stops; 0 never

@@ -84,7 +84,7 @@ def iterate(group: Group, state: State, model: Model, space: Workspace) -> State
     average, post, evidence = expect(group, state, model, space)
     translation = fit_translation(group.source, post.matched, group.rows)
     sigma = state.sigma
-    if post.residual is not None:
+    if model.estimated:
         sigma = fit_sigma(post.residual, group.rows, translation - average.mean, group.floor)
     return State(translation, sigma, average, evidence, post.weight)
 

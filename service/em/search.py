@@ -23,7 +23,7 @@ from torch import Tensor
 from service.em.distances import Workspace, squared_distances
 from service.em.padding import PADDING_COST, Group
 from service.em.posterior import Posterior, posterior
-from service.em.transforms import fit_translation, translate
+from service.em.transforms import fit_sigma, fit_translation, translate
 from service.em.votes import votes
 
 # The search sees at most so many points of either cloud. All of the target, if possible: a source point without its
@@ -34,6 +34,8 @@ TARGET_POINTS = 4096
 PAIRS = 1 << 20
 # Widths in the annealing. Twelve from the clouds' size to a quarter of the spacing are a factor of 1.3 to 1.6 each.
 LEVELS = 12
+# Steps of the winner that follow, in which the width is estimated.
+POLISH = 4
 # Standard errors by which a candidate must beat the centroids of clouds of equal size.
 SIGNIFICANT = 2.0
 NEIGHBOURS = 64
@@ -89,16 +91,17 @@ def _search(group: Group, given: Tensor, equal: Tensor, space: Workspace) -> Fou
         narrow,
         space,
     )
-    score, sigma = _score(copies, translation, narrow, space)
+    score = _score(copies, translation, narrow, space)
     winner = _first_largest(score.sum(-1).view(-1, B))
     at = winner * B + every
-    gain = score[at] - _score(group, centroid, last, space)[0]
+    gain = score[at] - _score(group, centroid, last, space)
     doubtful = gain.sum(-1) < SIGNIFICANT * gain.square().sum(-1).sqrt()
     stay = equal & doubtful
     names = [candidates[k].name for k in winner.tolist()]
+    translation, sigma = _polish(group, translation[at], last, torch.maximum(given, group.floor), space)
     return Found(
-        torch.where(stay[:, None], centroid, translation[at]),
-        torch.where(stay, spread, sigma[at]),
+        torch.where(stay[:, None], centroid, translation),
+        torch.where(stay, spread, sigma),
         ["centroid" if stays else name for name, stays in zip(names, stay.tolist(), strict=True)],
     )
 
@@ -133,21 +136,32 @@ def _anneal(group: Group, translation: Tensor, first: Tensor, last: Tensor, spac
     width = first
     for level in range(LEVELS):
         post, odds = _robust(group, translation, width, space)
-        inlier = odds / (1 + odds) * group.rows
-        # Where nothing is near, all points say where to go.
-        weights = torch.where((inlier.sum(-1) > 1e-9)[:, None], inlier, group.rows)
-        translation = fit_translation(group.source, post.matched, weights)
+        translation = fit_translation(group.source, post.matched, _inliers(group, odds))
         width = torch.maximum(width * fall, last) if level < LEVELS - 3 else last
     return translation
 
 
-def _score(group: Group, translation: Tensor, width: Tensor, space: Workspace) -> tuple[Tensor, Tensor]:
-    """Each source point's log-likelihood (B, N) up to a constant, and the inliers' rms residual per axis (B,)."""
-    post, odds = _robust(group, translation, width, space, residual=True)
+def _polish(group: Group, translation: Tensor, width: Tensor, least: Tensor, space: Workspace) -> tuple[Tensor, Tensor]:
+    """t (B, D) after robust EM steps that estimate the width, at least `least` (B,); and all points' σ (B,) there."""
+    for _ in range(POLISH):
+        post, odds = _robust(group, translation, width, space, residual=True)
+        weights, before = _inliers(group, odds), translation
+        translation = fit_translation(group.source, post.matched, weights)
+        sigma = fit_sigma(post.residual, group.rows, translation - before, group.floor)
+        width = fit_sigma(post.residual, weights, translation - before, least)
+    return translation, sigma
+
+
+def _inliers(group: Group, odds: Tensor) -> Tensor:
+    """The weight (B, N) of each source point: its probability of a partner, or 1 for all where none has one."""
     inlier = odds / (1 + odds) * group.rows
-    assert post.residual is not None  # asked for  # noqa: S101
-    variance = (post.residual * inlier).sum(-1) / (inlier.sum(-1) * group.dimension).clamp(min=1e-300)
-    return torch.log1p(odds) * group.rows, variance.sqrt()
+    return torch.where((inlier.sum(-1) > 1e-9)[:, None], inlier, group.rows)
+
+
+def _score(group: Group, translation: Tensor, width: Tensor, space: Workspace) -> Tensor:
+    """Each source point's log-likelihood (B, N), up to a constant."""
+    _, odds = _robust(group, translation, width, space)
+    return torch.log1p(odds) * group.rows
 
 
 def _thinned(group: Group) -> Group:

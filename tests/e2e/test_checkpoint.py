@@ -1,0 +1,56 @@
+"""The checkpoint that the repository carries is what its manifest says, and draws digits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from service.gan import checkpoint, sampling
+from tests.e2e.conftest import ROOT
+
+FOLDER = ROOT / "checkpoints"
+
+
+def samples(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    generator, _, _ = checkpoint.load(FOLDER)
+    return sampling.generate(generator, sampling.latents(0, count), torch.device("cpu"))
+
+
+def test_every_file_of_the_checkpoint_is_the_one_that_the_manifest_names() -> None:
+    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    assert set(manifest["files"]) == {path.name for path in FOLDER.glob("*.safetensors")}
+    for name, digest in manifest["files"].items():
+        assert checkpoint.sha256(FOLDER / name) == digest
+
+
+def test_the_model_card_prints_the_manifests_numbers() -> None:
+    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    card = (FOLDER / "MODEL_CARD.md").read_text()
+    assert f"| Fréchet distance to the test images | {manifest['metrics']['frechet']:.2f} |" in card
+    assert f"| Ratio to the floor | {manifest['metrics']['frechet_ratio']:.2f} |" in card
+    for digest in manifest["files"].values():
+        assert digest in card
+
+
+def test_samples_are_white_strokes_on_black_and_all_different() -> None:
+    images = samples(256)
+    assert len({image.tobytes() for image in images}) == 256
+    # MNIST at 32 x 32 has a mean level of 33 and black borders; noise or a collapsed model has not.
+    assert 25 < images.mean() < 42
+    assert np.median(images[:, 0], axis=None) < 5
+    assert (images.reshape(256, -1).max(1) > 200).mean() > 0.98
+
+
+@pytest.mark.real_data
+def test_samples_have_the_mean_image_and_the_variety_of_mnist(real_data: Path) -> None:
+    from training import data
+
+    digits = data.load(real_data, download=False)
+    real = data.resize(digits.images[:2000])[:, 0].numpy()
+    drawn = samples(2000).astype(np.float32) / 127.5 - 1
+    assert np.corrcoef(real.mean(0).ravel(), drawn.mean(0).ravel())[0, 1] > 0.97
+    assert 0.85 < drawn.std(0).sum() / real.std(0).sum() < 1.15

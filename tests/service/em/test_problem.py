@@ -1,0 +1,76 @@
+"""What cannot be computed is refused, with the field that is at fault and what it may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from service.em.problem import MAX_ONE_TO_ONE_PAIRS, Problem, check
+from service.em.register import register_batch
+from service.errors import InvalidInput
+
+POINTS = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], dtype=torch.float64)
+GOOD = Problem(POINTS, POINTS)
+NAN, INF = float("nan"), float("inf")
+
+
+def with_value(value: float) -> torch.Tensor:
+    points = POINTS.clone()
+    points[1, 0] = value
+    return points
+
+
+BAD: list[tuple[str, dict[str, Any]]] = [
+    ("/source", {"source": POINTS[:0]}),
+    ("/target", {"target": POINTS[:, :0]}),
+    ("/source", {"source": POINTS[0]}),
+    ("/target", {"target": POINTS[:, :1]}),
+    ("/source", {"source": with_value(NAN)}),
+    ("/target", {"target": with_value(-INF)}),
+    ("/source", {"source": with_value(1e80)}),
+    ("/sigma", {"sigma": 0.0}),
+    ("/sigma", {"sigma": -1.0}),
+    ("/sigma", {"sigma": NAN}),
+    ("/sigma", {"sigma": INF}),
+    ("/sigma", {"sigma": 1e-60}),
+    ("/prior", {"prior": "mixing"}),
+    ("/init", {"init": "elsewhere"}),
+    ("/init", {"init": torch.zeros(3)}),
+    ("/init", {"init": torch.tensor([NAN, 0.0])}),
+    ("/matching", {"matching": "soft"}),
+    ("/max_iterations", {"max_iterations": 0}),
+    ("/tolerance", {"tolerance": -1e-9}),
+    ("/tolerance", {"tolerance": NAN}),
+]
+
+
+@pytest.mark.parametrize(("pointer", "change"), BAD)
+def test_a_bad_field_is_named_with_its_cure(pointer: str, change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        check(GOOD._replace(**change))
+    assert caught.value.pointer == pointer
+    assert caught.value.allowed
+    with pytest.raises(InvalidInput):
+        register_batch([GOOD, GOOD._replace(**change)])
+
+
+def test_one_to_one_of_too_many_pairs_is_refused_before_it_is_computed() -> None:
+    side = int(MAX_ONE_TO_ONE_PAIRS**0.5) + 1
+    points = torch.zeros(side, 1, dtype=torch.float64)
+    check(Problem(points, points))
+    with pytest.raises(InvalidInput) as caught:
+        check(Problem(points, points, matching="one_to_one"))
+    assert caught.value.pointer == "/matching"
+
+
+def test_the_offending_value_is_in_the_detail() -> None:
+    with pytest.raises(InvalidInput, match=r"\[1, 0\] is nan"):
+        check(GOOD._replace(source=with_value(NAN)))
+
+
+def test_the_default_prior_is_free_for_a_known_sigma_only() -> None:
+    assert GOOD.resolved_prior == "uniform"
+    assert GOOD._replace(sigma=1.0).resolved_prior == "free"
+    assert GOOD._replace(prior="free").resolved_prior == "free"

@@ -1,0 +1,323 @@
+"""Registration against the literal recursion, autograd and closed forms."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from service.em.problem import Outcome, Prior, Problem, check
+from service.em.register import register
+from service.em.transforms import include, single
+from tests.problems import registration
+
+
+class Literal(NamedTuple):
+    """The state of the recursion as it is written down, with all N x M numbers."""
+
+    responsibilities: Tensor
+    translation: Tensor
+    sigma: float
+    log_likelihood: float
+
+
+def literal(problem: Problem, translation: Tensor, sigma: float, floor: float = 0.0) -> list[Literal]:
+    """E-step and M-step, over and over, in logarithms; `problem.sigma` None estimates σ, from `sigma` on."""
+    p, q = problem.source, problem.target
+    (N, D), M = p.shape, len(q)
+    exponent = 1 if problem.sigma is not None else D
+    log_prior = torch.full((N, M), -math.log(M), dtype=torch.float64)
+    history = []
+    for _ in range(problem.max_iterations):
+        joint = log_prior - (p[:, None] + translation - q).square().sum(-1) / (2 * sigma**2)
+        log_r = torch.log_softmax(joint, 1)
+        r = log_r.exp()
+        translation = (r[..., None] * (q - p[:, None])).sum((0, 1)) / N
+        squares = (p[:, None] + translation - q).square().sum(-1)
+        if problem.sigma is None:
+            sigma = max(math.sqrt((r * squares).sum().item() / (N * D)), floor)
+        if problem.resolved_prior == "free":
+            log_prior = log_r
+        evidence = torch.logsumexp(log_prior - squares / (2 * sigma**2), 1).sum().item()
+        history.append(
+            Literal(r, translation, sigma, evidence - N * exponent * math.log(math.sqrt(2 * math.pi) * sigma))
+        )
+    return history
+
+
+def moments_sigma(p: Tensor, q: Tensor, translation: Tensor) -> float:
+    """The documented first σ: the root mean square over all pairs and axes."""
+    return (p[:, None] + translation - q).square().mean().sqrt().item()
+
+
+def agrees(outcome: Outcome, history: list[Literal], within: float = 1e-10) -> None:
+    last = history[-1]
+    assert outcome.iterations == len(history)
+    assert outcome.responsibilities is not None
+    assert outcome.trace is not None
+    torch.testing.assert_close(outcome.translation, last.translation, rtol=0, atol=within)
+    torch.testing.assert_close(outcome.responsibilities, last.responsibilities, rtol=0, atol=within)
+    assert outcome.sigma == pytest.approx(last.sigma, rel=within)
+    likelihoods = torch.tensor([step.log_likelihood for step in history], dtype=torch.float64)
+    torch.testing.assert_close(outcome.trace.log_likelihood, likelihoods, rtol=within, atol=within * len(likelihoods))
+    assert outcome.trace.log_likelihood[-1].item() == outcome.log_likelihood
+    translations = torch.stack([step.translation for step in history])
+    torch.testing.assert_close(outcome.trace.translation, translations, rtol=0, atol=within)
+    assert outcome.trace.sigma.tolist() == pytest.approx([step.sigma for step in history], rel=within)
+
+
+FULL: dict[str, Any] = {"tolerance": 0.0, "responsibilities": True, "trace": True}
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 10, 100])
+@pytest.mark.parametrize(("n", "m", "dimension"), [(1, 1, 1), (1, 2, 1), (7, 4, 2), (40, 55, 3), (30, 30, 5)])
+@pytest.mark.parametrize("prior", ["free", "uniform"])
+def test_a_known_sigma_gives_the_literal_recursion(
+    n: int, m: int, dimension: int, iterations: int, prior: Prior
+) -> None:
+    generator = torch.Generator().manual_seed(n)
+    p, q = registration.cloud(n, dimension, generator), registration.cloud(m, dimension, generator) + 0.2
+    start = torch.full((dimension,), 0.1, dtype=torch.float64)
+    problem = Problem(p, q, sigma=0.15, prior=prior, init=start, max_iterations=iterations, **FULL)
+    agrees(register(problem), literal(problem, start, 0.15))
+
+
+@pytest.mark.parametrize("prior", ["free", "uniform"])
+@pytest.mark.parametrize(("n", "m", "dimension"), [(7, 4, 2), (40, 55, 3), (25, 25, 1)])
+def test_an_estimated_sigma_gives_the_literal_recursion(n: int, m: int, dimension: int, prior: Prior) -> None:
+    generator = torch.Generator().manual_seed(n)
+    p, q = registration.cloud(n, dimension, generator), registration.cloud(m, dimension, generator) + 0.2
+    zero = torch.zeros(dimension, dtype=torch.float64)
+    problem = Problem(p, q, prior=prior, init="identity", max_iterations=30, **FULL)
+    agrees(register(problem), literal(problem, zero, moments_sigma(p, q, zero), 1e-6 * spread(p, q)), within=1e-9)
+
+
+def spread(p: Tensor, q: Tensor) -> float:
+    """The root mean square distance from the centroid, of both clouds."""
+    squares = [(x - x.mean(0)).square().sum(1).mean().item() for x in (p, q)]
+    return math.sqrt(sum(squares) / 2)
+
+
+def test_rows_longer_than_a_tile_give_the_literal_recursion() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p, q = registration.cloud(150, 2, generator), registration.cloud(1300, 2, generator)
+    zero = torch.zeros(2, dtype=torch.float64)
+    for sigma in (0.02, None):
+        problem = Problem(p, q, sigma=sigma, prior="uniform", init="identity", max_iterations=4, **FULL)
+        agrees(register(problem), literal(problem, zero, sigma or moments_sigma(p, q, zero)))
+
+
+def test_one_point_between_two_follows_its_closed_form() -> None:
+    expected = registration.one_point_between_two(2.0, 0.3, 1.7, 12)
+    p, q = torch.zeros(1, 1, dtype=torch.float64), torch.tensor([[-2.0], [2.0]], dtype=torch.float64)
+    start = torch.tensor([0.3], dtype=torch.float64)
+    outcome = register(Problem(p, q, sigma=1.7, init=start, max_iterations=12, tolerance=0, trace=True))
+    assert outcome.trace is not None
+    assert outcome.trace.translation[:, 0].tolist() == pytest.approx(expected, abs=1e-13)
+
+
+@given(
+    n=st.integers(1, 12),
+    m=st.integers(1, 12),
+    dimension=st.integers(1, 4),
+    sigma=st.one_of(st.none(), st.floats(1e-3, 10.0)),
+    prior=st.sampled_from(["free", "uniform"]),
+    init=st.sampled_from(["auto", "identity", "centroid"]),
+    seed=st.integers(0, 10_000),
+)
+@settings(max_examples=120, deadline=None, derandomize=True)
+def test_the_likelihood_never_decreases(
+    n: int, m: int, dimension: int, sigma: float | None, prior: Prior, init: Any, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    p, q = registration.cloud(n, dimension, generator), registration.cloud(m, dimension, generator)
+    problem = Problem(p, q + 0.3, sigma=sigma, prior=prior, init=init, max_iterations=25, **FULL)
+    outcome = register(problem)
+    assert outcome.trace is not None
+    assert outcome.responsibilities is not None
+    likelihoods = outcome.trace.log_likelihood
+    # The free prior's likelihood is a difference of sums that grow with every iteration: that much rounding, no more.
+    energy = (p[:, None] + 0.3 - q).square().max().item() / min(outcome.trace.sigma.tolist()) ** 2
+    slack = 1e-14 * (n * energy * 25 + likelihoods.abs().max().item() + 1)
+    assert (likelihoods.diff() >= -slack).all()
+    torch.testing.assert_close(outcome.responsibilities.sum(1), torch.ones(n, dtype=torch.float64), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 5])
+@pytest.mark.parametrize("sigma", [None, 1e-4, 1.0])
+def test_under_an_exact_bijection_the_difference_of_means_is_the_answer(dimension: int, sigma: float | None) -> None:
+    instance = registration.bijection(60, dimension, shift=100.0)
+    outcome = register(Problem(instance.source, instance.target, sigma=sigma))
+    oracle = instance.target.mean(0) - instance.source.mean(0)
+    # Soft responsibilities draw T off by a small fraction of σ.
+    torch.testing.assert_close(outcome.translation, oracle, rtol=0, atol=max(1e-12, 1e-2 * (sigma or 0)))
+    if sigma != 1.0:
+        assert torch.equal(outcome.matching, instance.partner)
+
+
+@pytest.mark.parametrize("prior", ["free", "uniform"])
+@pytest.mark.parametrize("sigma", [None, 0.05])
+def test_moving_the_clouds_moves_the_translation_and_nothing_else(prior: Prior, sigma: float | None) -> None:
+    instance = registration.overlapping(10, 40, 15, 3, sigma=0.02)
+    problem = Problem(instance.source, instance.target, sigma=sigma, prior=prior, init="auto", tolerance=0)
+    a, b = torch.tensor([8.0, -16.0, 1024.0]), torch.tensor([1.0, 4.0, 65536.0])
+    here = register(problem)
+    there = register(problem._replace(source=instance.source + a, target=instance.target + b))
+    # Moving the points rounds them: by 1e-11 at 65,536.
+    torch.testing.assert_close(there.translation, here.translation + b - a, rtol=0, atol=1e-9)
+    assert torch.equal(there.matching, here.matching)
+    assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=1e-7)
+
+
+def test_the_order_of_the_points_only_orders_the_matching() -> None:
+    instance = registration.overlapping(0, 50, 20, 2, sigma=0.01)
+    generator = torch.Generator().manual_seed(1)
+    rows, columns = torch.randperm(50, generator=generator), torch.randperm(70, generator=generator)
+    twenty: dict[str, Any] = {"max_iterations": 20, "tolerance": 0}
+    for sigma in (None, 0.01):
+        problem = Problem(
+            instance.source, instance.target, sigma=sigma, responsibilities=True, init="centroid", **twenty
+        )
+        plain = register(problem)
+        mixed = register(problem._replace(source=instance.source[rows], target=instance.target[columns]))
+        torch.testing.assert_close(mixed.translation, plain.translation, rtol=0, atol=1e-11)
+        assert torch.equal(columns[mixed.matching], plain.matching[rows])
+        assert plain.responsibilities is not None
+        assert mixed.responsibilities is not None
+        torch.testing.assert_close(mixed.responsibilities, plain.responsibilities[rows][:, columns], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("prior", ["free", "uniform"])
+@pytest.mark.parametrize("sigma", [None, 0.08])
+@pytest.mark.parametrize("dimension", [1, 3])
+def test_the_covariance_is_the_inverse_hessian_of_the_likelihood(
+    prior: Prior, sigma: float | None, dimension: int
+) -> None:
+    instance = registration.bijection(40, dimension, sigma=0.05, shift=3.0)
+    problem = Problem(
+        instance.source, instance.target, sigma=sigma, prior=prior, responsibilities=True, max_iterations=9
+    )
+    outcome = register(problem._replace(tolerance=0))
+    assert outcome.responsibilities is not None
+    assert outcome.translation_covariance is not None
+    prior_matrix = outcome.responsibilities if prior == "free" else torch.full((40, 40), 1 / 40, dtype=torch.float64)
+
+    def likelihood(translation: Tensor) -> Tensor:
+        squares = (instance.source[:, None] + translation - instance.target).square().sum(-1)
+        return torch.logsumexp(prior_matrix.log() - squares / (2 * outcome.sigma**2), 1).sum()
+
+    hessian = torch.autograd.functional.hessian(likelihood, outcome.translation)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(outcome.translation_covariance, torch.linalg.inv(-hessian), rtol=1e-7, atol=0)
+
+
+def test_information_that_is_not_positive_definite_gives_no_covariance() -> None:
+    p, q = torch.zeros(3, 1, dtype=torch.float64), torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    assert register(Problem(p, q, sigma=0.5, prior="uniform", init="centroid")).translation_covariance is None
+
+
+def test_tolerance_zero_never_stops_and_a_tolerance_stops_at_the_first_small_step() -> None:
+    instance = registration.bijection(30, 2, sigma=0.05)
+    problem = Problem(instance.source, instance.target, sigma=0.05, prior="uniform", trace=True, init="identity")
+    full = register(problem._replace(tolerance=0.0, max_iterations=80))
+    assert (full.iterations, full.converged, full.stop_reason) == (80, False, "max_iterations")
+    assert full.trace is not None
+    translations = torch.cat([torch.zeros(1, 2, dtype=torch.float64), full.trace.translation])
+    steps = translations.diff(dim=0).norm(dim=1)
+    early = register(problem._replace(tolerance=1e-4, max_iterations=80))
+    assert (early.converged, early.stop_reason) == (True, "tolerance")
+    assert early.iterations == 1 + int(torch.nonzero(steps < 1e-4 * 0.05)[0])
+    assert torch.equal(early.translation, full.trace.translation[early.iterations - 1])
+
+
+def test_registered_points_are_the_source_moved() -> None:
+    instance = registration.bijection(20, 3)
+    outcome = register(Problem(instance.source, instance.target, registered=True))
+    assert outcome.registered is not None
+    assert torch.equal(outcome.registered, instance.source + outcome.translation)
+
+
+def test_a_cancelled_problem_ends_at_once() -> None:
+    polls = iter([False, False, True])
+    instance = registration.bijection(20, 3, sigma=0.1)
+    outcome = register(
+        Problem(instance.source, instance.target, tolerance=0, cancelled=lambda: next(polls), registered=True)
+    )
+    assert (outcome.iterations, outcome.stop_reason, outcome.converged) == (2, "cancelled", False)
+    assert math.isnan(outcome.log_likelihood)
+    assert (outcome.matching == -1).all()
+    assert outcome.registered is None
+
+
+def test_the_sum_of_squares_about_several_translations_is_one_square_and_a_drift() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = registration.cloud(6, 1, generator)
+    translations = registration.cloud(6, 3, generator)
+    average = single(translations[:1], weights[0])
+    for translation, weight in zip(translations[1:], weights[1:], strict=True):
+        average = include(average, translation[None], weight)
+    x = registration.cloud(1, 3, generator)
+    literal_sum = (weights * (x + translations).square()).sum()
+    folded = average.weight * (x + average.mean).square().sum() + average.drift
+    torch.testing.assert_close(folded[0], literal_sum, rtol=1e-14, atol=0)
+
+
+def test_clouds_far_from_the_origin_lose_nothing_but_the_coordinates_own_rounding() -> None:
+    near = registration.bijection(50, 3, shift=0.25)
+    grid = 2.0**-20  # so that the points stay exact at 1e9
+    p, q = (torch.round(x / grid) * grid for x in (near.source, near.target))
+    here = register(Problem(p, q, sigma=0.01))
+    for offset in (2.0**20, 2.0**30):
+        there = register(Problem(p + offset, q + offset, sigma=0.01))
+        torch.testing.assert_close(there.translation, here.translation, rtol=0, atol=1e-14)
+        assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=1e-12)
+
+
+def test_clouds_without_extent_have_an_exact_translation_and_the_least_sigma() -> None:
+    p = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+    for n, m in ((1, 1), (4, 4), (2, 5)):
+        outcome = register(Problem(p.repeat(n, 1), p.repeat(m, 1) + 2))
+        assert outcome.translation.tolist() == [2, 2]
+        assert outcome.sigma == pytest.approx(6 * np.finfo(float).eps)  # the rounding of the largest coordinate
+        assert math.isfinite(outcome.log_likelihood)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e70])
+def test_units_do_not_matter(scale: float) -> None:
+    instance = registration.bijection(30, 2, sigma=0.01)
+    plain = register(Problem(instance.source, instance.target))
+    scaled = register(Problem(instance.source * scale, instance.target * scale))
+    torch.testing.assert_close(scaled.translation / scale, plain.translation, rtol=1e-12, atol=0)
+    assert scaled.sigma / scale == pytest.approx(plain.sigma, rel=1e-9)
+
+
+@pytest.mark.real_data
+def test_real_clouds(real_data: Path) -> None:
+    load = {
+        name: torch.from_numpy(np.loadtxt(real_data / "registration" / f"{name}.txt"))
+        for name in ("bunny_source", "bunny_target", "fish_source", "fish_target")
+    }
+    for sigma in (None, 0.01):
+        bunny = register(Problem(load["bunny_source"], load["bunny_target"], sigma=sigma))
+        torch.testing.assert_close(bunny.translation, torch.full((3,), -1.0, dtype=torch.float64), rtol=0, atol=1e-6)
+        assert torch.equal(bunny.matching, torch.arange(453))
+    fish = Problem(load["fish_source"], load["fish_target"], trace=True)
+    auto, identity = register(fish), register(fish._replace(init="identity"))
+    assert auto.trace is not None
+    assert (auto.trace.log_likelihood.diff() >= -1e-9).all()
+    assert auto.log_likelihood >= identity.log_likelihood - 1e-6
+
+
+def test_check_leaves_a_good_problem_as_it_is() -> None:
+    instance = registration.bijection(3, 2)
+    problem = Problem(instance.source.to(torch.float32), instance.target, init=torch.zeros(2))
+    checked = check(problem)
+    assert checked.source.dtype == torch.float64
+    assert isinstance(checked.init, Tensor)
+    assert checked.init.dtype == torch.float64
