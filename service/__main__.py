@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import json
+import math
 import signal
 import sys
 from types import FrameType
@@ -85,7 +86,7 @@ def _serve(app: FastAPI, settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=int(settings.shutdown_seconds),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
     )
     # What the imports made stays for good: kept out of the collector's rounds, it halves the time of a request.
     gc.collect()

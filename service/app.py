@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
+import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -21,7 +23,6 @@ from service import devices, health
 from service.batching import Batcher, Limits
 from service.em import routes as em
 from service.em import worker as em_worker
-from service.em.worker import EmWorker
 from service.errors import LatentserveError
 from service.gan import checkpoint
 from service.gan import routes as gan
@@ -33,7 +34,6 @@ from service.problems import Problem, from_domain, from_validation, problem
 from service.settings import Settings
 from service.vae import routes as vae
 from service.vae import worker as vae_worker
-from service.vae.worker import VaeWorker
 from service.version import VERSION
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
@@ -61,31 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics = Metrics()
 
     generator, discriminator, manifest = checkpoint.load(settings.checkpoints)
-    gan_engine = gan_worker.GanWorker(generator, discriminator, device)
-
-    def batcher(name: str, worker: Callable[[list[Any]], Any], batch_cost: float, **options: Any) -> Batcher[Any, Any]:
-        limits = Limits(settings.batch_items, batch_cost, settings.queue_items, batch_cost * settings.queue_batches)
-        return Batcher(
-            name,
-            worker,
-            limits=limits,
-            is_out_of_memory=devices.is_out_of_memory,
-            observer=metrics.engine(name),
-            **options,
-        )
-
-    pairs, em_options = settings.batch_pairs, {"cost": em_worker.cost, "key": em_worker.key, "cancel": em_worker.cancel}
-    batchers = {
-        "em": batcher("em", EmWorker(device), pairs, **em_options),
-        "em-large": batcher("em-large", EmWorker(device), pairs, **em_options),
-        "vae": batcher("vae", VaeWorker(device), settings.batch_elements, cost=vae_worker.cost, key=vae_worker.key),
-        "gan": batcher("gan", gan_engine, settings.batch_images, cost=gan_worker.cost),
-    }
-    warm_up: dict[str, Sequence[Any]] = {
-        "em": em_worker.WARM_UP,
-        "vae": vae_worker.WARM_UP,
-        "gan": gan_worker.WARM_UP,
-    }
+    batchers = _batchers(settings, device, gan_worker.GanWorker(generator, discriminator, device), metrics)
 
     app = FastAPI(
         title="Latentserve",
@@ -93,19 +69,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         version=VERSION,
         license_info={"name": "MIT", "identifier": "MIT"},
-        lifespan=_lifespan(settings, batchers, warm_up),
+        # A redirect to the path without its slash would be built from the Host header, and lose the body of a POST.
+        redirect_slashes=False,
+        lifespan=_lifespan(settings, batchers),
         exception_handlers={
             LatentserveError: _domain_error,
             RequestValidationError: _validation_error,
             HTTPException: _http_error,
         },
     )
-    app.state.health = Health(VERSION, settings.stall_seconds, _models(manifest.files), batchers, metrics)
-    app.state.em = em.EmEngine(batchers["em"], batchers["em-large"], settings.small_pairs, settings.max_pairs)
+    app.state.health = Health(VERSION, _models(manifest.files), batchers, metrics)
+    app.state.em = em.EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_pairs)
     app.state.vae = vae.VaeEngine(batchers["vae"])
+    app.state.max_elements = settings.max_elements
     app.state.gan = gan.GanEngine(
         batchers["gan"],
-        gan.build_tag(manifest.files[checkpoint.GENERATOR_FILE], VERSION, devices.describe(device)),
+        gan.build_tag(manifest.files, VERSION, devices.describe(device)),
     )
     slices = (em, vae, gan, health)
     for part in slices:
@@ -123,14 +102,57 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _lifespan(
-    settings: Settings, batchers: Mapping[str, Batcher[Any, Any]], warm_up: Mapping[str, Sequence[Any]]
-) -> Callable[[FastAPI], Any]:
+def _batchers(
+    settings: Settings, device: torch.device, gan_engine: gan_worker.GanWorker, metrics: Metrics
+) -> dict[str, Batcher[Any, Any]]:
+    def limits(batch_cost: float) -> Limits:
+        return Limits(settings.batch_items, batch_cost, settings.queue_items, batch_cost * settings.queue_batches)
+
+    def em_batcher(name: str, stall_seconds: float) -> Batcher[em_worker.Job, em_worker.Result]:
+        return Batcher(
+            name,
+            em_worker.EmWorker(device),
+            limits=limits(settings.batch_pairs),
+            cost=em_worker.cost,
+            key=em_worker.key,
+            cancel=em_worker.cancel,
+            is_out_of_memory=devices.is_out_of_memory,
+            stall_seconds=stall_seconds,
+            observer=metrics.engine(name),
+        )
+
+    return {
+        "em": em_batcher("em", settings.stall_seconds),
+        # Nothing stalls there: a large registration may take its time, and stops when nobody waits for it any longer.
+        "em-large": em_batcher("em-large", math.inf),
+        "vae": Batcher(
+            "vae",
+            vae_worker.VaeWorker(device),
+            limits=limits(settings.batch_elements),
+            cost=vae_worker.cost,
+            key=vae_worker.key,
+            is_out_of_memory=devices.is_out_of_memory,
+            stall_seconds=settings.stall_seconds,
+            observer=metrics.engine("vae"),
+        ),
+        "gan": Batcher(
+            "gan",
+            gan_engine,
+            limits=limits(settings.batch_images),
+            cost=gan_worker.cost,
+            is_out_of_memory=devices.is_out_of_memory,
+            stall_seconds=settings.stall_seconds,
+            observer=metrics.engine("gan"),
+        ),
+    }
+
+
+def _lifespan(settings: Settings, batchers: Mapping[str, Batcher[Any, Any]]) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for batcher in batchers.values():
             batcher.start()
-        warming = asyncio.create_task(_warm_up(app.state.health, batchers, warm_up))
+        warming = asyncio.create_task(_warm_up(app.state.health, batchers))
         try:
             yield
         finally:
@@ -141,13 +163,16 @@ def _lifespan(
     return lifespan
 
 
-async def _warm_up(
-    state: Health, batchers: Mapping[str, Batcher[Any, Any]], warm_up: Mapping[str, Sequence[Any]]
-) -> None:
+async def _warm_up(state: Health, batchers: Mapping[str, Batcher[Any, Any]]) -> None:
     """Run every engine once the way that requests will, so that no caller pays for kernel selection."""
-    for name, jobs in warm_up.items():
-        for job in jobs:
-            await batchers[name].submit(job)
+    jobs: dict[str, Sequence[Any]] = {
+        "em": em_worker.WARM_UP,
+        "vae": vae_worker.WARM_UP,
+        "gan": gan_worker.WARM_UP,
+    }
+    for name, batcher in batchers.items():
+        for job in jobs.get(name, ()):
+            await batcher.submit(job)
     state.warm = True
     log.info("ready")
 
@@ -188,9 +213,9 @@ async def _domain_error(request: Request, error: Exception) -> Response:
 async def _validation_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return _unexpected(error)
-    known = error.body if isinstance(error.body, type) else None
-    fields = list(known.model_fields) if known is not None and issubclass(known, BaseModel) else []
-    return from_validation(error.errors(), fields)
+    model = error.body
+    known = list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+    return from_validation(error.errors(), [] if known == ["root"] else known)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

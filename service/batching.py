@@ -26,8 +26,10 @@ from service.errors import DeadlineExceeded, LatentserveError, OutOfMemory, Over
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
-# How much one batch moves the running estimate of seconds per unit of cost.
-_PACE_SMOOTHING = 0.2
+# How much one batch moves the running estimate of seconds a batch, and by how much at most: one batch of another
+# kind than the usual ones must not make the next callers hear that the queue takes for ever.
+_SMOOTHING = 0.2
+_MOST_GROWTH = 2.0
 
 
 class Limits(NamedTuple):
@@ -85,6 +87,7 @@ class Batcher(Generic[JobT, ResultT]):
         key: only jobs with equal keys share a batch. Within a key first come, first served; keys take turns.
         cancel: called when nobody waits for a job any longer, so that a worker in the midst of it may stop.
         is_out_of_memory: tells the device's out-of-memory error from others.
+        stall_seconds: a batch that runs for longer means that the worker hangs.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Batcher(Generic[JobT, ResultT]):
         key: Callable[[JobT], Hashable] = lambda _: None,
         cancel: Callable[[JobT], None] = lambda _: None,
         is_out_of_memory: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
+        stall_seconds: float = math.inf,
         observer: Observer | None = None,
     ) -> None:
         self.name = name
@@ -106,6 +110,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._key = key
         self._cancel = cancel
         self._is_out_of_memory = is_out_of_memory
+        self._stall_seconds = stall_seconds
         self._observer: Observer = observer or SilentObserver()
 
         self._queues: OrderedDict[Hashable, OrderedDict[_Entry[JobT, ResultT], None]] = OrderedDict()
@@ -113,7 +118,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._queued_cost = 0.0
         self._running: list[_Entry[JobT, ResultT]] = []
         self._running_since = math.inf
-        self._seconds_per_cost = 0.0
+        self._batch_seconds = 0.0
         self._closing = False
         self._dispatch_due = False
         self._idle = asyncio.Event()
@@ -143,9 +148,9 @@ class Batcher(Generic[JobT, ResultT]):
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, min(timeout, 5.0))
 
-    def is_alive(self, stall_seconds: float = math.inf) -> bool:
-        """Whether the worker's thread lives and its present batch has run for less than `stall_seconds`."""
-        return self._thread is not None and self._thread.is_alive() and self.running_seconds < stall_seconds
+    def is_alive(self) -> bool:
+        """Whether the worker's thread lives, and does not hang."""
+        return self._thread is not None and self._thread.is_alive() and self.running_seconds < self._stall_seconds
 
     @property
     def running_seconds(self) -> float:
@@ -204,9 +209,10 @@ class Batcher(Generic[JobT, ResultT]):
         return entry
 
     def predicted_wait(self) -> float:
-        """Seconds until the queue of this moment would be done, from the pace of recent batches."""
-        running = sum(entry.cost for entry in self._running) * self._seconds_per_cost - self.running_seconds
-        return max(0.0, running) + self._queued_cost * self._seconds_per_cost
+        """Seconds until the queue of this moment would be done, from how long recent batches took."""
+        batches = max(self._queued_items / self._limits.batch_items, self._queued_cost / self._limits.batch_cost)
+        running = max(0.0, self._batch_seconds - self.running_seconds) if self._running else 0.0
+        return running + math.ceil(batches) * self._batch_seconds
 
     def _expire(self, entry: _Entry[JobT, ResultT], timeout: float) -> None:
         self._abandon(entry, DeadlineExceeded(f"no result within the {timeout:.3g} s that the request allowed"))
@@ -258,8 +264,11 @@ class Batcher(Generic[JobT, ResultT]):
 
     def _finished(self, outcomes: list[ResultT | BaseException], seconds: float) -> None:
         batch, self._running, self._running_since = self._running, [], math.inf
-        pace = seconds / max(sum(entry.cost for entry in batch), 1e-9)
-        self._seconds_per_cost += (pace - self._seconds_per_cost) * (_PACE_SMOOTHING if self._seconds_per_cost else 1)
+        if self._batch_seconds:
+            seconds_clipped = min(seconds, self._batch_seconds * _MOST_GROWTH)
+            self._batch_seconds += (seconds_clipped - self._batch_seconds) * _SMOOTHING
+        else:
+            self._batch_seconds = seconds
         self._observer.finished(len(batch), seconds)
         for entry, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, BaseException):

@@ -22,7 +22,6 @@ class Health:
     """The service's state of life. `warm` and `draining` are set by the lifespan and the signal handler."""
 
     version: str
-    stall_seconds: float
     models: Mapping[str, Mapping[str, object]]
     batchers: Mapping[str, Batcher[Any, Any]]
     metrics: Metrics
@@ -31,7 +30,7 @@ class Health:
 
     def stuck(self) -> list[str]:
         """Engines whose worker died, or sits on one batch for longer than anybody should."""
-        return [name for name, batcher in self.batchers.items() if not batcher.is_alive(self.stall_seconds)]
+        return [name for name, batcher in self.batchers.items() if not batcher.is_alive()]
 
     def unready(self) -> str:
         """Why no requests should be sent here; empty when they should."""

@@ -80,7 +80,7 @@ def decode(data: bytes, max_pixels: int, pointer: str = "") -> UINT8:
                 # Decoding alone is content with a file that lacks its end; this reads every checksum.
                 picture.verify()
             with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
-                return np.asarray(picture.convert("L"))
+                return _to_grey(picture)
     except InvalidInput:
         raise
     # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files.
@@ -88,3 +88,11 @@ def decode(data: bytes, max_pixels: int, pointer: str = "") -> UINT8:
         raise InvalidInput(
             f"not a readable picture of {len(data)} bytes", pointer=pointer, allowed="PNG or WebP"
         ) from error
+
+
+def _to_grey(picture: Image.Image) -> UINT8:
+    if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip at 255
+        return (np.asarray(picture, np.uint32) // 257).astype(np.uint8)
+    if picture.has_transparency_data:  # what lies below is black, as in MNIST
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
+    return np.asarray(picture.convert("L"))

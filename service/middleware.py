@@ -11,11 +11,13 @@ import secrets
 import time
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import BodyTooLarge, Overloaded
+from service.errors import BodyTooLarge, Overloaded, ShuttingDown
 from service.observability import Metrics, log
-from service.problems import problem
+from service.problems import from_domain, problem
+from service.routing import STARTED
 
 # How long a request runs before somebody watches whether its client is still there. Most have ended by then, and
 # a watch costs a task.
@@ -67,15 +69,19 @@ class _Exchange:
             raise RuntimeError("an ASGI application runs in a task")
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
-        start = time.perf_counter()
+        start = self.scope[STARTED] = time.perf_counter()
         edge.metrics.in_flight.inc()
         timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._watch, task)
         try:
             await edge.app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            if not self.client_gone:
-                raise
             task.uncancel()
+            if self.client_gone:
+                self.status = CLIENT_CLOSED_REQUEST
+            elif self.status == 0:  # the server's patience with running requests is at its end
+                late = ShuttingDown("the service stopped before this request was done; try again", retry_after=1)
+                await from_domain(late)(self.scope, self.receive, self.send)
+        except ClientDisconnect:  # in the midst of its body
             self.status = CLIENT_CLOSED_REQUEST
         except Exception as error:
             log.error("request failed", path=self.scope["path"], exc_info=error)

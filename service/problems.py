@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -116,9 +117,12 @@ def _translate(error: Mapping[str, Any], known: Sequence[str]) -> Found:
         location = location[1:]
     pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
     if kind == "extra_forbidden":
-        return Found(pointer, f"unknown field {location[-1]!r}", sorted(known) or None)
+        allowed = sorted(known) if len(location) == 1 else []  # the fields are known of the outermost object alone
+        return Found(pointer, f"unknown field {location[-1]!r}", allowed or None)
     if kind == "missing":
-        return Found(pointer, "this field is required", None)
+        return Found(pointer, "this field is required", "a value")
+    if kind == "ragged_array":
+        return Found(pointer, _sentence(error), "rows of equal length")
     return Found(pointer, _sentence(error), _allowed(kind, context))
 
 
@@ -144,14 +148,14 @@ _TYPES = {
 
 
 def _allowed(kind: str, context: Mapping[str, Any]) -> object:
-    if "expected" in context and kind != "ragged_array":
-        return context["expected"]
+    if "expected" in context:  # pydantic's list of literals, as one string
+        return re.findall(r"'([^']*)'", context["expected"]) or context["expected"]
     bounds = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     for name, sign in bounds.items():
         if name in context:
             return f"{sign} {context[name]}"
     if "min_length" in context:
-        return f"at least {context['min_length']} items"
+        return f"{context['min_length']} or more items"
     if "max_length" in context:
         return f"at most {context['max_length']} items"
     return context.get("allowed", _TYPES.get(kind.partition("_")[0]))

@@ -8,6 +8,7 @@ document what the endpoint reads and answers, and `StrictRoute` refuses the quer
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -17,13 +18,15 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 from service.arrays import to_json
-from service.errors import InvalidInput, MalformedBody, UnsupportedMediaType
+from service.errors import BodyTooLarge, DeadlineExceeded, InvalidInput, MalformedBody, UnsupportedMediaType
 from service.problems import responses
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 TIMEOUT_HEADER = "X-Timeout-Seconds"
+# Where the outermost layer leaves the time at which the request began.
+STARTED = "latentserve.started"
 MAX_TIMEOUT_SECONDS = 86400.0
 # What any request that goes to a worker may be answered, besides its result.
 COMPUTED = (422, 500, 503, 504)
@@ -42,6 +45,7 @@ class StrictRoute(APIRoute):
         async def strict(request: Request) -> Response:
             if request.scope["query_string"]:
                 _check_names([name for name, _ in request.query_params.multi_items()], known)
+            read_timeout(request)  # a bad one is refused before the body is read
             return await handle(request)
 
         return strict
@@ -128,8 +132,15 @@ async def read_json(request: Request, model: type[ModelT]) -> ModelT:
             "send it with Content-Type: application/json",
             allowed=["application/json"],
         )
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedMediaType("compressed bodies are not read; send it as it is", allowed=["identity"])
+    body = await request.body()
+    # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
+    most = request.app.state.max_elements
+    if len(body) > most and body.count(b",") > most:
+        raise BodyTooLarge("a body of so many elements is too large", allowed=f"at most {most} elements")
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(body)
     except ValidationError as error:
         errors = error.errors(include_url=False)
         if errors[0]["type"] == "json_invalid":
@@ -138,7 +149,12 @@ async def read_json(request: Request, model: type[ModelT]) -> ModelT:
 
 
 def read_timeout(request: Request) -> float | None:
-    """Seconds that the caller allows, from the header; None for as long as it takes."""
+    """Seconds that are left of what the caller allows in the header; None for as long as it takes.
+
+    Raises:
+        InvalidInput: the header is no number of seconds.
+        DeadlineExceeded: nothing is left.
+    """
     text = request.headers.get(TIMEOUT_HEADER)
     if text is None:
         return None
@@ -152,7 +168,11 @@ def read_timeout(request: Request) -> float | None:
             pointer=f"/{TIMEOUT_HEADER}",
             allowed=f"seconds, > 0 and <= {MAX_TIMEOUT_SECONDS:g}",
         )
-    return seconds
+    started: float = request.scope[STARTED]
+    left = seconds - (time.perf_counter() - started)
+    if left <= 0:
+        raise DeadlineExceeded(f"reading the request took all of the {seconds:g} s that it allowed")
+    return left
 
 
 def media_type(request: Request) -> str:

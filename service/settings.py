@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA where there is one")
 
     max_body_bytes: PositiveInt = Field(128 * MIB, description="largest request body")
+    max_elements: PositiveInt = Field(2**23, description="elements of one JSON body, counted by its commas")
     max_inflight_bytes: PositiveInt = Field(512 * MIB, description="request bodies held at once, all together")
     max_pairs: PositiveFloat = Field(2.5e9, description="N x M of one registration problem")
 
@@ -31,14 +32,18 @@ class Settings(BaseSettings):
     queue_batches: PositiveInt = Field(256, description="and how many full batches of work they may add up to")
     batch_items: PositiveInt = Field(256, description="jobs in one batch")
     batch_pairs: PositiveInt = Field(2**18, description="pairs (N x M) in one EM batch")
-    small_pairs: PositiveInt = Field(2**22, description="an EM problem of more pairs goes by the lane for large ones")
+    small_effort: PositiveFloat = Field(
+        2e9, description="an EM problem of more pairs x D x iterations goes by the lane for large ones"
+    )
     batch_elements: PositiveInt = Field(2**20, description="array elements in one VAE batch")
     batch_images: PositiveInt = Field(64, description="images in one GAN batch")
 
     drain_seconds: NonNegativeFloat = Field(
-        2.0, description="after SIGTERM: seconds of serving on with /readyz false, so that balancers look away"
+        2.0,
+        le=86400,
+        description="after SIGTERM: seconds of serving on with /readyz 503, so balancers look away",
     )
-    shutdown_seconds: PositiveFloat = Field(20.0, description="after that: seconds for running requests to finish")
+    shutdown_seconds: PositiveFloat = Field(20.0, le=86400, description="after that: seconds for running requests")
     stall_seconds: PositiveFloat = Field(900.0, description="a batch that runs longer fails /livez")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning, error")

@@ -15,10 +15,12 @@ from torch import Tensor
 from service.arrays import Float64
 from service.batching import Batcher
 from service.em import steps
-from service.em.problem import Outcome, Problem, check, check_points, check_sigma, check_translation
+from service.em.problem import Init, Outcome, Problem, check, check_points, check_sigma, check_translation
 from service.em.schemas import (
+    MAX_WIRE_PAIRS,
     Expectation,
     ExpectationRequest,
+    GivenTransform,
     LogLikelihood,
     LogLikelihoodRequest,
     Maximization,
@@ -32,7 +34,7 @@ from service.em.schemas import (
 )
 from service.em.steps import CompleteLikelihood, Expected, Maximized
 from service.em.steps import Parameters as Psi
-from service.em.worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Result, cost, registration
+from service.em.worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Result, effort, registration
 from service.errors import InvalidInput, LatentserveError
 from service.problems import object_of_domain, object_of_validation
 from service.routing import COMPUTED, READ, StrictRoute, answer, operation, read_json, read_timeout
@@ -46,7 +48,7 @@ class EmEngine(NamedTuple):
 
     small: Batcher[Job, Result]
     large: Batcher[Job, Result]
-    small_pairs: float
+    small_effort: float
     max_pairs: float
 
     @overload
@@ -59,7 +61,7 @@ class EmEngine(NamedTuple):
     async def submit(self, job: LikelihoodJob, timeout: float | None) -> CompleteLikelihood: ...
     async def submit(self, job: Job, timeout: float | None) -> Result:
         """The job's result; see `Batcher.submit`."""
-        batcher = self.small if cost(job) <= self.small_pairs else self.large
+        batcher = self.small if effort(job) <= self.small_effort else self.large
         return await batcher.submit(job, timeout)
 
     async def register(self, body: RegisterRequest, timeout: float | None) -> dict[str, Any]:
@@ -121,10 +123,21 @@ async def register_batch(request: Request) -> Response:
     body, timeout = await read_json(request, RegisterBatchRequest), read_timeout(request)
     em = engine(request)
 
+    wire = 0
+
     async def one(index: int, raw: object) -> Mapping[str, object]:
+        nonlocal wire
         at = f"/problems/{index}"
         try:
-            return await em.register(RegisterRequest.model_validate(raw), timeout)
+            problem = RegisterRequest.model_validate(raw)
+            if wire + problem.wire_numbers > MAX_WIRE_PAIRS:
+                raise InvalidInput(
+                    "the answers of one batch would be too large; ask for fewer large parts",
+                    pointer="/include",
+                    allowed=f"at most {MAX_WIRE_PAIRS} numbers in all",
+                )
+            wire += problem.wire_numbers
+            return await em.register(problem, timeout)
         except ValidationError as error:
             return object_of_validation(error.errors(include_url=False), list(RegisterRequest.model_fields), at)
         except LatentserveError as error:
@@ -208,7 +221,7 @@ def _problem(body: RegisterRequest) -> Problem:
         torch.from_numpy(body.target),
         sigma=body.sigma,
         prior=body.prior,
-        init=torch.from_numpy(body.init) if isinstance(body.init, np.ndarray) else body.init,
+        init=_init(body),
         max_iterations=body.max_iterations,
         tolerance=body.tolerance,
         matching=body.matching,
@@ -216,6 +229,12 @@ def _problem(body: RegisterRequest) -> Problem:
         registered="registered" in body.include,
         trace="trace" in body.include,
     )
+
+
+def _init(body: RegisterRequest) -> Init | Tensor:
+    if isinstance(body.init, str):
+        return body.init
+    return torch.from_numpy(body.init.translation if isinstance(body.init, GivenTransform) else body.init)
 
 
 def _registration(outcome: Outcome) -> dict[str, Any]:

@@ -19,12 +19,23 @@ Include = Literal["responsibilities", "trace", "registered"]
 Transform = Literal["translation"]
 
 
+class GivenTransform(BaseModel):
+    """A transform to start from, named as in the answer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    translation: Vector = Field(description="T, D numbers")
+
+
 def _start_kind(value: object) -> str:
-    return f"{RANK_TAG}{'given' if isinstance(value, list) else 'named'}"
+    kind = "vector" if isinstance(value, list) else "transform" if isinstance(value, dict) else "named"
+    return f"{RANK_TAG}{kind}"
 
 
 Start = Annotated[
-    Annotated[Init, Tag(f"{RANK_TAG}named")] | Annotated[Vector, Tag(f"{RANK_TAG}given")],
+    Annotated[Init, Tag(f"{RANK_TAG}named")]
+    | Annotated[Vector, Tag(f"{RANK_TAG}vector")]
+    | Annotated[GivenTransform, Tag(f"{RANK_TAG}transform")],
     Discriminator(_start_kind),
 ]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -55,9 +66,9 @@ class RegisterRequest(BaseModel):
         None,
         description="free: Π ← R, the literal model; uniform: Π stays 1/M. By default free where sigma is given",
     )
-    init: Start = Field("auto", description="first translation: auto finds one, or D numbers of your own")
-    max_iterations: int = Field(100, ge=1, le=MAX_ITERATIONS, description="E-steps, each with its M-step")
-    tolerance: Number = Field(1e-6, ge=0, description="stop when T changes by less than so many sigma; 0 never does")
+    init: Start = Field("auto", description='auto finds one; or D numbers of your own, or {"translation": [...]}')
+    max_iterations: int = Field(200, ge=1, le=MAX_ITERATIONS, description="E-steps, each with its M-step")
+    tolerance: Number = Field(1e-4, ge=0, description="stop when T changes by less than so many sigma; 0 never does")
     matching: Matching = Field("nearest", description="argmax of the responsibilities, or the best bijection")
     include: list[Include] = Field([], max_length=3, description="parts of the answer that are large")
 
@@ -72,7 +83,19 @@ class RegisterRequest(BaseModel):
                 "responsibilities would be {pairs} numbers; leave them out, or send fewer points",
                 {"pairs": pairs, "allowed": f"at most {MAX_WIRE_PAIRS} pairs", "field": "include"},
             )
+        if "trace" in self.include and self.max_iterations * (self.source.shape[1] + 2) > MAX_WIRE_PAIRS:
+            raise PydanticCustomError(
+                "too_long_a_trace",
+                "a trace of {iterations} iterations is too long; leave it out, or allow fewer",
+                {"iterations": self.max_iterations, "allowed": "fewer max_iterations", "field": "include"},
+            )
         return self
+
+    @property
+    def wire_numbers(self) -> int:
+        """Numbers that the large parts of the answer may have."""
+        pairs = len(self.source) * len(self.target) if "responsibilities" in self.include else 0
+        return pairs + (self.max_iterations * (self.source.shape[1] + 2) if "trace" in self.include else 0)
 
 
 class Trace(BaseModel):

@@ -60,6 +60,10 @@ STEPS: dict[type[StepJob], Callable[..., Expected | Maximized | CompleteLikeliho
 }
 
 
+# What an iteration costs besides its pairs, as so many pairs.
+ITERATION_OVERHEAD = 50_000
+
+
 def cost(job: Job) -> float:
     """Pairs that one iteration touches."""
     if isinstance(job, RegisterJob):
@@ -67,10 +71,17 @@ def cost(job: Job) -> float:
     return len(job.source) * len(job.target)
 
 
+def effort(job: Job) -> float:
+    """What the job may cost in all, in pairs x D x iterations; it decides the lane."""
+    if isinstance(job, StepJob):
+        return cost(job) * job.source.shape[1]
+    return (cost(job) * job.problem.source.shape[1] + ITERATION_OVERHEAD) * job.problem.max_iterations
+
+
 def key(job: Job) -> Hashable:
-    """Registrations that share tensors; steps of one kind and shape."""
+    """Registrations that share tensors, and that may take equally long; steps of one kind and shape."""
     if isinstance(job, RegisterJob):
-        return group_key(job.problem)
+        return group_key(job.problem), job.problem.max_iterations, job.problem.tolerance
     return type(job).__name__, *(tuple(tensor.shape) for part in job[:4] for tensor in _tensors(part))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import secrets
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
+import scipy
 import torch
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
@@ -58,11 +60,10 @@ class GanEngine(NamedTuple):
     build: str
 
 
-def build_tag(checkpoint_digest: str, version: str, processor: str) -> str:
-    """Everything but the request that a picture's bytes depend on."""
-    return " ".join(
-        [checkpoint_digest, version, torch.__version__, PIL.__version__, zlib.ZLIB_RUNTIME_VERSION, processor]
-    )
+def build_tag(digests: Mapping[str, str], version: str, processor: str) -> str:
+    """Everything but the request that a picture's bytes, and its scores, depend on; `digests` are the checkpoint's."""
+    libraries = torch.__version__, np.__version__, scipy.__version__, PIL.__version__, zlib.ZLIB_RUNTIME_VERSION
+    return " ".join([*(digests[name] for name in sorted(digests)), version, *libraries, processor])
 
 
 def engine(request: Request) -> GanEngine:
@@ -121,6 +122,7 @@ IF_NONE_MATCH = {"name": "If-None-Match", "in": "header", "required": False, "sc
 async def generate(request: Request) -> Response:
     """Draw digits. With a seed the answer never changes and may be cached for ever; without, one is drawn."""
     query, timeout, gan = read_query(request, GenerateQuery), read_timeout(request), engine(request)
+    _check_picture(query, query.count)
     seed = query.seed
     headers = {"Cache-Control": "no-store"}
     if seed is None:
@@ -131,7 +133,6 @@ async def generate(request: Request) -> Response:
         if _matches(request.headers.get("if-none-match", ""), etag):
             return Response(status_code=304, headers=headers)
     headers["X-Seed"] = str(seed)
-    _check_picture(query, query.count)
     job = GenerateJob(query.count, seed, score=query.format == "json")
     return await _answer(await gan.batcher.submit(job, timeout), query, seed, headers)
 

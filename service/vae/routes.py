@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 from typing import Any, NamedTuple, overload
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from service.arrays import Float64
 from service.batching import Batcher
+from service.errors import InvalidInput
 from service.routing import COMPUTED, READ, StrictRoute, answer, operation, read_json, read_query, read_timeout
 from service.vae.divergences import (
     GaussianDivergence,
@@ -18,6 +20,7 @@ from service.vae.divergences import (
     to_standard_normal,
 )
 from service.vae.encoder import encoder_size
+from service.vae.inputs import all_finite
 from service.vae.schemas import (
     Divergence,
     EncoderSizeAnswer,
@@ -79,11 +82,15 @@ async def reparameterize(request: Request) -> Response:
     always: dict[str, Any] = {"z": result.z, "noise": noise, "seed": seed if drawn else None}
     if result.kl_grad_mu is None or result.kl_grad_scale is None:
         return answer(always | {"grad_mu": result.grad_mu, f"grad_{name}": result.grad_scale})
+    with np.errstate(over="ignore"):
+        grad_mu, grad_scale = result.grad_mu + result.kl_grad_mu, result.grad_scale + result.kl_grad_scale
+    if not all_finite(grad_mu, grad_scale):
+        raise InvalidInput("the sum of the gradients overflows float64", pointer="/kl_weight", allowed="a smaller one")
     return answer(
         always
         | {
-            "grad_mu": result.grad_mu + result.kl_grad_mu,
-            f"grad_{name}": result.grad_scale + result.kl_grad_scale,
+            "grad_mu": grad_mu,
+            f"grad_{name}": grad_scale,
             "kl": result.kl,
             "kl_grad_mu": result.kl_grad_mu,
             f"kl_grad_{name}": result.kl_grad_scale,

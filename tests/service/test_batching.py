@@ -322,16 +322,28 @@ def test_a_batch_that_hangs_shows_in_is_alive() -> None:
     gate = Gate()
 
     async def story(batcher: Batcher[int, int]) -> None:
+        assert batcher.is_alive()
         task = asyncio.create_task(batcher.submit(0))
         await until(gate.entered.is_set)
-        await asyncio.sleep(0.03)
-        assert batcher.is_alive(stall_seconds=10)
-        assert not batcher.is_alive(stall_seconds=0.02)
+        await until(lambda: not batcher.is_alive())
         gate.event.set()
         await task
-        assert batcher.is_alive(stall_seconds=0.02)
+        assert batcher.is_alive()
 
-    run(story, gate)
+    run(story, gate, stall_seconds=0.02)
+
+
+def test_one_slow_batch_does_not_make_the_queue_look_endless() -> None:
+    def worker(jobs: list[int]) -> list[int]:
+        time.sleep(jobs[0] / 1000)
+        return jobs
+
+    async def story(batcher: Batcher[int, int]) -> None:
+        for milliseconds in (5, 5, 500, 5, 5):
+            await batcher.submit(milliseconds)
+        assert await batcher.submit(5, timeout=0.3) == 5
+
+    run(story, worker)
 
 
 def test_every_job_ends_whatever_happens() -> None:
