@@ -96,6 +96,8 @@ def service() -> Iterator[str]:
                     log.seek(0)
                     raise SystemExit(f"the service did not start:\n{log.read()}")
                 time.sleep(0.1)
+            else:
+                raise SystemExit("the service was not ready within a minute")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()

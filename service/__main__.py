@@ -8,6 +8,7 @@ import gc
 import json
 import math
 import signal
+import socket
 import sys
 from types import FrameType
 
@@ -64,9 +65,21 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._drain_seconds = drain_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # Uvicorn's own handler also raises the signal again once all is done; a stop that was asked for ends with 0.
+        # A signal may interrupt anything, the log's own lock included: the handler only leaves word for the loop.
+        # Uvicorn's handler would also raise the signal again in the end; a stop that was asked for ends with 0.
+        if self._loop is None:
+            self.should_exit = True
+        else:
+            self._loop.call_soon_threadsafe(self._stop, sig)
+
+    def _stop(self, sig: int) -> None:
         health = self._app.state.health
         if self.should_exit:
             self.force_exit = True

@@ -49,6 +49,10 @@ result is not there in time; without it there is no limit. `X-Request-Id` names 
 """
 
 
+# The server has waited for running requests before the lifespan ends; what still runs then, nobody waits for.
+CLOSE_SECONDS = 1.0
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application: read the checkpoint, place the engines on the device, mount the routes.
 
@@ -71,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         license_info={"name": "MIT", "identifier": "MIT"},
         # A redirect to the path without its slash would be built from the Host header, and lose the body of a POST.
         redirect_slashes=False,
-        lifespan=_lifespan(settings, batchers),
+        lifespan=_lifespan(batchers),
         exception_handlers={
             LatentserveError: _domain_error,
             RequestValidationError: _validation_error,
@@ -79,7 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         },
     )
     app.state.health = Health(VERSION, _models(manifest.files), batchers, metrics)
-    app.state.em = em.EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_pairs)
+    app.state.em = em.EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort)
     app.state.vae = vae.VaeEngine(batchers["vae"])
     app.state.max_elements = settings.max_elements
     app.state.gan = gan.GanEngine(
@@ -89,6 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     slices = (em, vae, gan, health)
     for part in slices:
         app.include_router(part.router)
+    # Included routers are no routes of the application itself.
     everywhere = [*app.routes, *(route for part in slices for route in part.router.routes)]
     app.state.routes = [route for route in everywhere if isinstance(route, Route)]
     models = [Problem, *(model for part in slices for model in part.MODELS)]
@@ -147,24 +152,30 @@ def _batchers(
     }
 
 
-def _lifespan(settings: Settings, batchers: Mapping[str, Batcher[Any, Any]]) -> Callable[[FastAPI], Any]:
+def _lifespan(batchers: Mapping[str, Batcher[Any, Any]]) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for batcher in batchers.values():
             batcher.start()
         warming = asyncio.create_task(_warm_up(app.state.health, batchers))
+        warming.add_done_callback(_report)
         try:
             yield
         finally:
             app.state.health.draining = True
             warming.cancel()
-            await asyncio.gather(*(batcher.close(settings.shutdown_seconds) for batcher in batchers.values()))
+            await asyncio.gather(*(batcher.close(CLOSE_SECONDS) for batcher in batchers.values()))
 
     return lifespan
 
 
+def _report(warming: asyncio.Task[None]) -> None:
+    if not warming.cancelled() and warming.exception() is not None:
+        log.critical("warm-up failed; the service will not become ready", exc_info=warming.exception())
+
+
 async def _warm_up(state: Health, batchers: Mapping[str, Batcher[Any, Any]]) -> None:
-    """Run every engine once the way that requests will, so that no caller pays for kernel selection."""
+    """Run the engines once the way that requests will, so that no caller pays for kernel selection."""
     jobs: dict[str, Sequence[Any]] = {
         "em": em_worker.WARM_UP,
         "vae": vae_worker.WARM_UP,

@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 Float64 = NDArray[np.float64]
 
 # Prefix of the tags that pydantic puts into an error's location for the branches of a union; pointers leave them out.
-RANK_TAG = "rank:"
+UNION_TAG = "union:"
 
 
 def _nested(rank: int, element: CoreSchema) -> CoreSchema:
@@ -67,8 +67,8 @@ class Rank:
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """A list schema of the right depth, then the conversion to an ndarray."""
         if self.integer:
-            bounds = {"ge": int(self.ge or 0), "le": int(self.le or 0)}
-            element: CoreSchema = core_schema.int_schema(strict=True, ge=bounds["ge"], le=bounds["le"])
+            low, high = (None if bound is None else int(bound) for bound in (self.ge, self.le))
+            element: CoreSchema = core_schema.int_schema(strict=True, ge=low, le=high)
         else:
             element = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=self.ge, le=self.le)
         branches = {rank: self._array(rank, element) for rank in self.ranks}
@@ -76,9 +76,9 @@ class Rank:
             return next(iter(branches.values()))
         shallow, deep = min(self.ranks), max(self.ranks)
         return core_schema.tagged_union_schema(
-            {f"{RANK_TAG}{rank}": schema for rank, schema in branches.items()},
+            {f"{UNION_TAG}{rank}": schema for rank, schema in branches.items()},
             # A value of a rank that is not among the choices is sent to the nearest one, which says what is wrong.
-            lambda value: f"{RANK_TAG}{min(max(_rank(value), shallow), deep)}",
+            lambda value: f"{UNION_TAG}{min(max(_rank(value), shallow), deep)}",
         )
 
     def _array(self, rank: int, element: CoreSchema) -> CoreSchema:
@@ -95,7 +95,6 @@ Vector = Annotated[Float64, Rank((1,))]
 Matrix = Annotated[Float64, Rank((2,))]
 VectorOrMatrix = Annotated[Float64, Rank((1, 2))]
 MatrixOrStack = Annotated[Float64, Rank((2, 3))]
-GreyImages = Annotated[NDArray[np.uint8], Rank((3,), integer=True, ge=0, le=255)]
 ScalarOrVector = Annotated[Float64, Rank((0, 1))]
 
 

@@ -12,6 +12,7 @@ Promises, whatever the worker does:
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import threading
 import time
@@ -73,6 +74,7 @@ class _Entry(Generic[JobT, ResultT]):
     cost: float
     arrived: float
     future: asyncio.Future[ResultT]
+    context: contextvars.Context
 
 
 class Batcher(Generic[JobT, ResultT]):
@@ -145,8 +147,8 @@ class Batcher(Generic[JobT, ResultT]):
             for entry in [*self._running, *(entry for queue in self._queues.values() for entry in queue)]:
                 self._abandon(entry, ShuttingDown("the service is stopping", retry_after=1))
         self._inbox.put(None)
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, min(timeout, 5.0))
+        if self._thread is not None and not self._running:
+            await asyncio.to_thread(self._thread.join, timeout)
 
     def is_alive(self) -> bool:
         """Whether the worker's thread lives, and does not hang."""
@@ -201,7 +203,8 @@ class Batcher(Generic[JobT, ResultT]):
                 "allowed; allow more or try again later",
                 retry_after=wait,
             )
-        entry: _Entry[JobT, ResultT] = _Entry(job, self._key(job), cost, time.monotonic(), self._loop.create_future())
+        now, future = time.monotonic(), self._loop.create_future()
+        entry: _Entry[JobT, ResultT] = _Entry(job, self._key(job), cost, now, future, contextvars.copy_context())
         self._queues.setdefault(entry.key, OrderedDict())[entry] = None
         self._count(+1, entry.cost)
         self._idle.clear()
@@ -272,7 +275,8 @@ class Batcher(Generic[JobT, ResultT]):
         self._observer.finished(len(batch), seconds)
         for entry, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, BaseException):
-                error = self._explain(outcome)
+                # In the context of its request, so that the log line bears its id.
+                error = entry.context.run(self._explain, outcome)
                 if not entry.future.done():
                     entry.future.set_exception(error)
             elif not entry.future.done():

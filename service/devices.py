@@ -25,6 +25,9 @@ def prepare(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        raise InvalidInput(f"device {name!r} was asked for, and there are {', '.join(found)}", allowed=found)
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
@@ -42,6 +45,7 @@ def describe(device: torch.device) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that the device, or the process, ran out of memory."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
     # The CPU allocator has no class of its own for it.
-    by_text = isinstance(error, RuntimeError) and "not enough memory" in str(error)
-    return by_text or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

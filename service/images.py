@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,19 +67,17 @@ def decode(data: bytes, max_pixels: int, pointer: str = "") -> UINT8:
         InvalidInput: the bytes are no such picture, are damaged, or hold more than `max_pixels`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a bomb is refused below, by our own limit and before it is decoded
-            with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
-                if picture.width * picture.height > max_pixels:
-                    raise InvalidInput(
-                        f"a picture of {picture.width} x {picture.height} pixels is too large",
-                        pointer=pointer,
-                        allowed=f"at most {max_pixels} pixels",
-                    )
-                # Decoding alone is content with a file that lacks its end; this reads every checksum.
-                picture.verify()
-            with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
-                return _to_grey(picture)
+        with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
+            if picture.width * picture.height > max_pixels:
+                raise InvalidInput(
+                    f"a picture of {picture.width} x {picture.height} pixels is too large",
+                    pointer=pointer,
+                    allowed=f"at most {max_pixels} pixels",
+                )
+            # Decoding alone is content with a file that lacks its end; this reads every checksum.
+            picture.verify()
+        with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
+            return _to_grey(picture)
     except InvalidInput:
         raise
     # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files.

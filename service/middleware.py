@@ -56,6 +56,8 @@ class _Exchange:
         self.status = 0
         self.body_bytes = 0
         self.body_complete = asyncio.Event()
+        if scope["method"] in {"GET", "HEAD"}:  # nobody reads their bodies
+            self.body_complete.set()
         self.client_gone = False
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
@@ -101,10 +103,10 @@ class _Exchange:
 
     async def _cancel_when_gone(self, task: asyncio.Task[object]) -> None:
         await self.body_complete.wait()  # until then the application itself reads, and sees the disconnect
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self.client_gone = True
-            task.cancel()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.client_gone = True
+        task.cancel()
 
     async def receive(self) -> Message:
         edge = self.edge
@@ -129,7 +131,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])
             message.setdefault("headers", [])
             message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
         await self._send(message)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.arrays import RANK_TAG, to_json
-from service.errors import LatentserveError, Overloaded, status_of
+from service.arrays import UNION_TAG, to_json
+from service.errors import BodyTooLarge, LatentserveError, Overloaded, status_of
 
 MEDIA_TYPE = "application/problem+json"
 # A body can hold more mistakes than anybody reads.
@@ -82,6 +82,8 @@ def from_domain(error: LatentserveError) -> Response:
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, BodyTooLarge):
+        headers["Connection"] = "close"  # else the server would go on to read what was refused
     return _respond(object_of_domain(error), headers)
 
 
@@ -110,7 +112,7 @@ def object_of_validation(
 
 def _translate(error: Mapping[str, Any], known: Sequence[str]) -> Found:
     kind, context = error["type"], error.get("ctx") or {}
-    location = [part for part in error["loc"] if not str(part).startswith(RANK_TAG)]
+    location = [part for part in error["loc"] if not str(part).startswith(UNION_TAG)]
     if "field" in context:  # a check of the whole object that knows which field is to blame
         location.append(context["field"])
     if location and location[0] in {"query", "path", "header"}:

@@ -26,14 +26,14 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(128 * MIB, description="largest request body")
     max_elements: PositiveInt = Field(2**23, description="elements of one JSON body, counted by its commas")
     max_inflight_bytes: PositiveInt = Field(512 * MIB, description="request bodies held at once, all together")
-    max_pairs: PositiveFloat = Field(2.5e9, description="N x M of one registration problem")
+    max_effort: PositiveFloat = Field(2e12, description="pairs x D x iterations of one registration, an hour or two")
 
     queue_items: PositiveInt = Field(4096, description="jobs that may wait for one engine")
     queue_batches: PositiveInt = Field(256, description="and how many full batches of work they may add up to")
     batch_items: PositiveInt = Field(256, description="jobs in one batch")
     batch_pairs: PositiveInt = Field(2**18, description="pairs (N x M) in one EM batch")
     small_effort: PositiveFloat = Field(
-        2e9, description="an EM problem of more pairs x D x iterations goes by the lane for large ones"
+        2e8, description="an EM problem of more pairs x D x iterations goes by the lane for large ones"
     )
     batch_elements: PositiveInt = Field(2**20, description="array elements in one VAE batch")
     batch_images: PositiveInt = Field(64, description="images in one GAN batch")

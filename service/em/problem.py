@@ -101,15 +101,8 @@ def check(problem: Problem) -> Problem:
     Raises InvalidInput, with a pointer and what is allowed, for empty sets, shapes that do not fit, values that are
     not finite or whose squares would overflow, and options out of range.
     """
-    source = check_points(problem.source, "/source")
-    target = check_points(problem.target, "/target")
+    source, target = check_pair(problem.source, problem.target)
     dimension = source.shape[1]
-    if target.shape[1] != dimension:
-        raise InvalidInput(
-            f"source has {dimension} coordinates a point and target has {target.shape[1]}; they must agree",
-            pointer="/target",
-            allowed=f"points of {dimension} coordinates",
-        )
     if problem.sigma is not None:
         check_sigma(problem.sigma)
     if problem.prior is not None and problem.prior not in PRIORS:
@@ -141,6 +134,19 @@ def check(problem: Problem) -> Problem:
     elif init not in INITS:
         raise InvalidInput(f"init {init!r} is not known", pointer="/init", allowed=(*INITS, "a translation"))
     return problem._replace(source=source, target=target, init=init)
+
+
+def check_pair(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both clouds as `check_points` gives them. Raises InvalidInput also where their D differ."""
+    source, target = check_points(source, "/source"), check_points(target, "/target")
+    dimension = source.shape[1]
+    if target.shape[1] != dimension:
+        raise InvalidInput(
+            f"source has {dimension} coordinates a point and target has {target.shape[1]}; they must agree",
+            pointer="/target",
+            allowed=f"points of {dimension} coordinates",
+        )
+    return source, target
 
 
 def check_points(points: Tensor, pointer: str) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor
 from service.arrays import Float64
 from service.batching import Batcher
 from service.em import steps
-from service.em.problem import Init, Outcome, Problem, check, check_points, check_sigma, check_translation
+from service.em.covariance import MAX_DIMENSION
+from service.em.problem import Init, Outcome, Problem, check, check_pair, check_sigma, check_translation
 from service.em.schemas import (
     MAX_WIRE_PAIRS,
     Expectation,
@@ -36,11 +37,9 @@ from service.em.steps import CompleteLikelihood, Expected, Maximized
 from service.em.steps import Parameters as Psi
 from service.em.worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Result, effort, registration
 from service.errors import InvalidInput, LatentserveError
-from service.problems import object_of_domain, object_of_validation
+from service.observability import log
+from service.problems import object_of_domain, object_of_validation, problem_object
 from service.routing import COMPUTED, READ, StrictRoute, answer, operation, read_json, read_timeout
-
-# The largest D whose D x D matrices are answered.
-MAX_MATRIX_DIMENSION = 256
 
 
 class EmEngine(NamedTuple):
@@ -49,7 +48,7 @@ class EmEngine(NamedTuple):
     small: Batcher[Job, Result]
     large: Batcher[Job, Result]
     small_effort: float
-    max_pairs: float
+    max_effort: float
 
     @overload
     async def submit(self, job: RegisterJob, timeout: float | None) -> Outcome: ...
@@ -66,14 +65,15 @@ class EmEngine(NamedTuple):
 
     async def register(self, body: RegisterRequest, timeout: float | None) -> dict[str, Any]:
         """Register one problem, and say so in the wire's words."""
-        pairs = len(body.source) * len(body.target)
-        if pairs > self.max_pairs:
+        job = registration(check(_problem(body)))
+        if effort(job) > self.max_effort:
             raise InvalidInput(
-                f"{len(body.source)} x {len(body.target)} = {pairs:.3g} pairs are more than this server takes on",
-                pointer="/target",
-                allowed=f"at most {self.max_pairs:.3g} pairs",
+                f"{len(body.source)} x {len(body.target)} pairs in {body.max_iterations} iterations are more than this "
+                "server takes on",
+                pointer="/max_iterations",
+                allowed="fewer points, or fewer iterations",
             )
-        return _registration(await self.submit(registration(check(_problem(body))), timeout))
+        return _registration(await self.submit(job, timeout))
 
 
 def engine(request: Request) -> EmEngine:
@@ -142,6 +142,9 @@ async def register_batch(request: Request) -> Response:
             return object_of_validation(error.errors(include_url=False), list(RegisterRequest.model_fields), at)
         except LatentserveError as error:
             return object_of_domain(error, at)
+        except Exception as error:  # the other problems keep their results
+            log.error("problem failed", index=index, exc_info=error)
+            return problem_object(500, "internal", "the service failed on this problem; its log has the cause")
 
     return answer({"results": await asyncio.gather(*(one(index, raw) for index, raw in enumerate(body.problems)))})
 
@@ -192,15 +195,7 @@ async def log_likelihood(request: Request) -> Response:
 
 
 def _points(body: Pair) -> tuple[Tensor, Tensor]:
-    source = check_points(torch.from_numpy(body.source), "/source")
-    target = check_points(torch.from_numpy(body.target), "/target")
-    if source.shape[1] != target.shape[1]:
-        raise InvalidInput(
-            f"source has {source.shape[1]} coordinates a point and target has {target.shape[1]}; they must agree",
-            pointer="/target",
-            allowed=f"points of {source.shape[1]} coordinates",
-        )
-    return source, target
+    return check_pair(torch.from_numpy(body.source), torch.from_numpy(body.target))
 
 
 def _parameters(body: Parameters, source: Tensor, target: Tensor, at: str) -> Psi:
@@ -240,7 +235,7 @@ def _init(body: RegisterRequest) -> Init | Tensor:
 def _registration(outcome: Outcome) -> dict[str, Any]:
     translation = outcome.translation.numpy()
     dimension = len(translation)
-    matrices = dimension <= MAX_MATRIX_DIMENSION
+    matrices = dimension <= MAX_DIMENSION
     covariance = outcome.translation_covariance
     found: dict[str, Any] = {
         "translation": translation,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.arrays import RANK_TAG, Matrix, Vector
+from service.arrays import UNION_TAG, Matrix, Vector
 from service.em.problem import Init, Matching, Prior
 
 MAX_PROBLEMS = 1024
@@ -29,13 +29,13 @@ class GivenTransform(BaseModel):
 
 def _start_kind(value: object) -> str:
     kind = "vector" if isinstance(value, list) else "transform" if isinstance(value, dict) else "named"
-    return f"{RANK_TAG}{kind}"
+    return f"{UNION_TAG}{kind}"
 
 
 Start = Annotated[
-    Annotated[Init, Tag(f"{RANK_TAG}named")]
-    | Annotated[Vector, Tag(f"{RANK_TAG}vector")]
-    | Annotated[GivenTransform, Tag(f"{RANK_TAG}transform")],
+    Annotated[Init, Tag(f"{UNION_TAG}named")]
+    | Annotated[Vector, Tag(f"{UNION_TAG}vector")]
+    | Annotated[GivenTransform, Tag(f"{UNION_TAG}transform")],
     Discriminator(_start_kind),
 ]
 Number = Annotated[float, Field(allow_inf_nan=False)]

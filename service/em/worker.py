@@ -127,5 +127,5 @@ def registration(problem: Problem) -> RegisterJob:
     return RegisterJob(problem._replace(cancelled=abandoned.is_set), abandoned)
 
 
-_ONE = torch.zeros(1, 1, dtype=torch.float64)
-WARM_UP: list[Job] = [registration(Problem(_ONE, _ONE)), registration(Problem(_ONE, _ONE, sigma=1.0))]
+_POINT = torch.zeros(1, 1, dtype=torch.float64)
+WARM_UP: list[Job] = [registration(Problem(_POINT, _POINT)), registration(Problem(_POINT, _POINT, sigma=1.0))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import zlib
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import numpy as np
 import PIL
 import scipy
 import torch
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic_core import PydanticCustomError
 from starlette.datastructures import UploadFile
@@ -47,8 +48,12 @@ from service.routing import (
     read_timeout,
 )
 
-# Pictures of more pixels than this are encoded on a thread; below it the hand-over costs more than the encoding.
-ENCODE_INLINE_PIXELS = 64 * 64
+# Pictures of more pixels than this are drawn on a thread; below it the hand-over costs more than the drawing.
+DRAW_INLINE_PIXELS = 64 * 64
+# As many threads as there are cores to run them: more would only pile up sheets in memory.
+THREADS = CapacityLimiter(os.cpu_count() or 1)
+# X-Probability holds so many scores at most: servers and proxies bound the length of headers. JSON has them all.
+MAX_HEADER_SCORES = 64
 MAX_UPLOAD_PIXELS = 64 * 64
 WEBP_SIDE = 16383
 
@@ -191,6 +196,10 @@ async def _read_images(request: Request) -> UINT8:
             f"images came as {kind or 'nothing declared'}",
             allowed=["application/json", "image/png", "image/webp", "multipart/form-data"],
         )
+    return await to_thread.run_sync(_decode, files, limiter=THREADS)
+
+
+def _decode(files: list[bytes]) -> UINT8:
     pictures = [decode(data, MAX_UPLOAD_PIXELS, f"/images/{index}") for index, data in enumerate(files)]
     for index, picture in enumerate(pictures):
         try:
@@ -229,7 +238,7 @@ def _check_picture(picture: Picture, count: int) -> None:
 
 async def _answer(result: Result, picture: Picture, seed: int | None, headers: dict[str, str]) -> Response:
     if result.probability is not None:
-        headers["X-Probability"] = ",".join(f"{value:.6g}" for value in result.probability[:64])
+        headers["X-Probability"] = ",".join(f"{value:.6g}" for value in result.probability[:MAX_HEADER_SCORES])
     kind = picture.format
     if kind == "npy":
         content = to_npy(result.images)
@@ -244,12 +253,17 @@ async def _answer(result: Result, picture: Picture, seed: int | None, headers: d
             }
         )
     else:
-        sheet = grid(result.images, picture.columns, picture.scale)
-        if sheet.size <= ENCODE_INLINE_PIXELS:
-            content = encode(sheet, kind)
-        else:
-            content = await to_thread.run_sync(encode, sheet, kind)
+        small = result.images.size * picture.scale**2 <= DRAW_INLINE_PIXELS
+        content = (
+            _draw(result.images, picture)
+            if small
+            else await to_thread.run_sync(_draw, result.images, picture, limiter=THREADS)
+        )
     return Response(content, headers=headers, media_type=MEDIA_TYPES[kind])
+
+
+def _draw(images: UINT8, picture: Picture) -> bytes:
+    return encode(grid(images, picture.columns, picture.scale), picture.format)
 
 
 def _etag(build: str, query: GenerateQuery) -> str:

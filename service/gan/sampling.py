@@ -40,26 +40,26 @@ def generate(generator: Generator, rows: Float32, device: torch.device) -> UINT8
     return to_uint8(_forward(generator, rows, device)[:, 0])
 
 
-def probability_of_real(discriminator: Discriminator, images: UINT8, device: torch.device) -> Float32:
-    """D(x): (B, 32, 32) 8-bit grey -> (B,) in [0, 1]."""
-    logits = _forward(discriminator.logits, from_uint8(images)[:, None], device)
+def probability_of_real(discriminator: Discriminator, images: Float32, device: torch.device) -> Float32:
+    """D(x): (B, 32, 32) in [-1, 1] -> (B,) in [0, 1]."""
+    logits = _forward(discriminator.logits, images[:, None], device)
     # torch's sigmoid rounds the last few elements of an array by another routine than the rest; this one does not.
     probability: Float32 = scipy.special.expit(logits)
     return probability
 
 
-def resize(images: UINT8) -> UINT8:
-    """(B, 28, 28) as MNIST has them -> (B, 32, 32), bilinear as in training, rounded to 8 bits; 32 x 32 stays."""
+def to_input(images: UINT8) -> Float32:
+    """Levels (B, 32, 32), or (B, 28, 28) as MNIST has them, to (B, 32, 32) in [-1, 1], resized as in training."""
     if images.shape[-1] == IMAGE_SIZE:
-        return images
+        return from_uint8(images)
     scaled = nn.functional.interpolate(
-        torch.from_numpy(images.astype(np.float32))[:, None],
+        torch.from_numpy(images)[:, None].float() / 255,
         (IMAGE_SIZE, IMAGE_SIZE),
         mode="bilinear",
         align_corners=False,
     )
-    levels: UINT8 = np.rint(scaled[:, 0].numpy()).astype(np.uint8)
-    return levels
+    resized: Float32 = (scaled[:, 0] * 2 - 1).numpy()
+    return resized
 
 
 @torch.inference_mode()

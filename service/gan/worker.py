@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.gan import sampling
 from service.gan.networks import Discriminator, Generator
-from service.gan.sampling import Float32
+from service.gan.sampling import Float32, to_input
 from service.images import UINT8
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
@@ -37,11 +37,13 @@ Job = GenerateJob | DiscriminateJob
 
 
 class Result(NamedTuple):
-    """`images` (n, 32, 32); `probability` (n,) of being real, None where nobody asked; `latents` (n, 128) drawn."""
+    """`images`, 8-bit grey, drawn (n, 32, 32) or given; `latents` (n, 128) of those drawn; `probability` (n,) of those
+    judged.
+    """
 
     images: UINT8
-    probability: Float32 | None
-    latents: Float32 | None
+    latents: Float32 | None = None
+    probability: Float32 | None = None
 
 
 # One image and a whole pass, drawn and judged: the shapes whose kernels differ.
@@ -65,22 +67,15 @@ class GanWorker:
         """One pass of the generator over all latents, one of the discriminator over all images to be judged."""
         drawn = [job for job in jobs if isinstance(job, GenerateJob)]
         latents = [job.latents if job.latents is not None else sampling.latents(job.seed, job.images) for job in drawn]
-        pictures = self._draw(latents)
+        pictures = map(Result, self._draw(latents), latents)
+        results = [next(pictures) if isinstance(job, GenerateJob) else Result(job.images) for job in jobs]
 
-        images: list[UINT8] = []
-        rows: list[Float32 | None] = []
-        for job in jobs:
-            if isinstance(job, GenerateJob):
-                images.append(pictures.pop(0))
-                rows.append(latents.pop(0))
-            else:
-                images.append(sampling.resize(job.images))
-                rows.append(None)
         judged = [isinstance(job, DiscriminateJob) or job.score for job in jobs]
-        scores = self._judge([picture for picture, wanted in zip(images, judged, strict=True) if wanted])
+        # Levels are judged, also those just drawn: their picture, sent back, gets the same score.
+        scores = iter(self._judge([to_input(r.images) for r, wanted in zip(results, judged, strict=True) if wanted]))
         return [
-            Result(picture, scores.pop(0) if wanted else None, row)
-            for picture, wanted, row in zip(images, judged, rows, strict=True)
+            result._replace(probability=next(scores)) if wanted else result
+            for result, wanted in zip(results, judged, strict=True)
         ]
 
     def _draw(self, latents: list[Float32]) -> list[UINT8]:
@@ -88,7 +83,7 @@ class GanWorker:
             return []
         return _split(sampling.generate(self._generator, np.concatenate(latents), self._device), latents)
 
-    def _judge(self, images: list[UINT8]) -> list[Float32]:
+    def _judge(self, images: list[Float32]) -> list[Float32]:
         if not images:
             return []
         return _split(sampling.probability_of_real(self._discriminator, np.concatenate(images), self._device), images)

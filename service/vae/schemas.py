@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.arrays import RANK_TAG, MatrixOrStack, ScalarOrVector, VectorOrMatrix
+from service.arrays import UNION_TAG, MatrixOrStack, ScalarOrVector, VectorOrMatrix
+from service.vae.encoder import CovarianceKind
 from service.vae.reparameterization import PARAMETRIZATIONS, Parametrization
 
 MAX_SEED = 2**63 - 1
 MAX_DIMENSION = 2**31
-
-CovarianceKind = Literal["identity", "diagonal", "full"]
 
 
 class ReparameterizeRequest(BaseModel):
@@ -134,14 +133,14 @@ class LogisticRequest(BaseModel):
 
 def _kind(value: object) -> str:
     fields = set(value) if isinstance(value, dict) else set()
-    return f"{RANK_TAG}logistic" if fields & {"x", "w", "y"} else f"{RANK_TAG}gaussian"
+    return f"{UNION_TAG}logistic" if fields & {"x", "w", "y"} else f"{UNION_TAG}gaussian"
 
 
 class KLRequest(
     RootModel[
         Annotated[
-            Annotated[GaussianRequest, Tag(f"{RANK_TAG}gaussian")]
-            | Annotated[LogisticRequest, Tag(f"{RANK_TAG}logistic")],
+            Annotated[GaussianRequest, Tag(f"{UNION_TAG}gaussian")]
+            | Annotated[LogisticRequest, Tag(f"{UNION_TAG}logistic")],
             Discriminator(_kind),
         ]
     ]

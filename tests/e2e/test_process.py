@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -78,6 +79,16 @@ def test_a_port_in_use_ends_the_process_with_its_reason() -> None:
     assert "address already in use" in ended.stderr
 
 
+def running_batches(live: Live) -> float:
+    """Batches that were dispatched and are not finished yet, over all engines."""
+    text = httpx2.get(f"{live.address}/metrics").text
+    counts = [
+        sum(float(value) for value in re.findall(rf"^latentserve_batch_{name}_count{{.*?}} (\S+)$", text, re.MULTILINE))
+        for name in ("size", "seconds")
+    ]
+    return counts[0] - counts[1]
+
+
 def slow_request(live: Live, answers: list[Any]) -> threading.Thread:
     """A registration of some seconds, under way."""
     cloud = [[float(i % 97), float(i % 89), float(i % 83)] for i in range(1500)]
@@ -85,11 +96,10 @@ def slow_request(live: Live, answers: list[Any]) -> threading.Thread:
     answered = threading.Thread(
         target=lambda: answers.append(httpx2.post(f"{live.address}/em/register", json=body, timeout=60))
     )
+    before = running_batches(live)
     answered.start()
     deadline = time.monotonic() + 20
-    while 'latentserve_queue_seconds_count{engine="em"} 0' in (text := httpx2.get(f"{live.address}/metrics").text) or (
-        "latentserve_requests_in_flight 1.0" in text
-    ):
+    while running_batches(live) == before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return answered
@@ -142,3 +152,58 @@ def test_the_log_is_one_json_object_a_line_with_the_request_id(start: Start) -> 
     (line,) = [line for line in lines if line.get("request_id") == "find-me"]
     assert line["status"] == 200
     assert line["path"] == "/gan/generate"
+
+
+def test_a_client_that_hangs_up_on_a_get_is_noticed(start: Start) -> None:
+    with start(drain_seconds="0") as live:
+        # The worker is busy, so that the request waits for its turn.
+        answers: list[Any] = []
+        host, port = live.address.removeprefix("http://").split(":")
+        busy = [
+            threading.Thread(
+                target=lambda: answers.append(
+                    httpx2.get(f"{live.address}/gan/generate?count=1024&format=npy", timeout=60)
+                )
+            )
+            for _ in range(6)
+        ]
+        for thread in busy:
+            thread.start()
+        with socket.create_connection((host, int(port))) as impatient:
+            impatient.sendall(b"GET /gan/generate?count=1024&seed=99&format=npy HTTP/1.1\r\nhost: x\r\n\r\n")
+            time.sleep(0.2)
+        for thread in busy:
+            thread.join(60)
+        assert [answer.status_code for answer in answers] == [200] * 6
+        deadline = time.monotonic() + 10
+        while 'status="499"' not in httpx2.get(f"{live.address}/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_what_outlives_the_shutdowns_patience_is_told_so(start: Start) -> None:
+    with start(drain_seconds="0", shutdown_seconds="1") as live:
+        answers: list[Any] = []
+        cloud = [[float(i % 97), float(i % 89), float(i % 83)] for i in range(2000)]
+        body = {
+            "source": cloud,
+            "target": cloud,
+            "init": "identity",
+            "sigma": 5.0,
+            "tolerance": 0,
+            "max_iterations": 9999,
+        }
+        request = threading.Thread(
+            target=lambda: answers.append(httpx2.post(f"{live.address}/em/register", json=body, timeout=60))
+        )
+        request.start()
+        before = time.monotonic() + 20
+        while running_batches(live) == 0:
+            assert time.monotonic() < before
+            time.sleep(0.01)
+        live.process.send_signal(signal.SIGTERM)
+        request.join(30)
+        (answer,) = answers
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert live.process.wait(15) == 0

@@ -267,3 +267,57 @@ def test_unknown_settings_and_senseless_values_are_refused(monkeypatch: pytest.M
     monkeypatch.setenv("LATENTSERVE_PORT", "65536")
     with pytest.raises(ValueError, match="port"):
         Settings()
+
+
+def test_a_path_with_a_trailing_slash_is_another_path(client: TestClient) -> None:
+    assert_problem(client.post("/vae/kl/", json={}, follow_redirects=False), 404)
+
+
+def test_a_body_of_too_many_elements_is_refused_before_it_is_parsed(running: Running) -> None:
+    with running(max_elements=1000) as client:
+        many = {"x": [0.0] * 1100, "w": [0.0] * 10, "y": 0}
+        problem = assert_problem(client.post("/vae/kl", json=many), 413)
+        assert "1000 elements" in problem["errors"][0]["allowed"]
+        few = {"x": [0.0] * 400, "w": [0.0] * 400, "y": 0}
+        assert client.post("/vae/kl", json=few).status_code == 200
+
+
+def test_compressed_bodies_are_refused_as_such(client: TestClient) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    assert_problem(client.post("/vae/kl", content=b"{}", headers=headers), 415)
+
+
+def conversation(app: Any, messages: list[dict[str, Any]], headers: list[tuple[bytes, bytes]]) -> list[dict[str, Any]]:
+    """What `app` sends to a client that says `messages`, and then nothing more."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if not messages:
+            await asyncio.Event().wait()
+        return messages.pop(0)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/vae/kl", "raw_path": b"/vae/kl", "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), *headers], "http_version": "1.1", "scheme": "http",
+        "server": ("x", 80), "client": ("y", 1), "root_path": "",
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 10))
+    return sent
+
+
+def test_a_client_that_leaves_in_the_midst_of_its_body_is_a_499_and_no_error(checkpoints: Path) -> None:
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
+    half = {"type": "http.request", "body": b'{"q":', "more_body": True}
+    assert conversation(app, [half, {"type": "http.disconnect"}], []) == []
+    assert 'route="/vae/kl",status="499"} 1.0' in app.state.health.metrics.text().decode()
+
+
+def test_the_deadline_runs_from_the_first_byte(checkpoints: Path) -> None:
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
+    whole = {"type": "http.request", "body": b'{"q": {"mu": [0], "sigma": [1]}}', "more_body": False}
+    sent = conversation(app, [whole], [(b"x-timeout-seconds", b"1e-9")])
+    assert sent[0]["status"] == 504
+    assert app.state.health.batchers["vae"].predicted_wait() == 0  # it never came to the queue

@@ -79,3 +79,12 @@ def test_other_formats_are_not_opened() -> None:
     Image.fromarray(LEVELS).save(out, "BMP")
     with pytest.raises(InvalidInput, match="not a readable picture"):
         decode(out.getvalue(), 4096)
+
+
+def test_sixteen_bits_and_transparency_are_read_for_what_they_show() -> None:
+    deep, clear = io.BytesIO(), io.BytesIO()
+    Image.fromarray(LEVELS.astype(np.uint16) * 257).save(deep, "PNG")
+    assert np.array_equal(decode(deep.getvalue(), 256), LEVELS)
+    shape_in_alpha = np.dstack([np.full((16, 16, 3), 255, np.uint8), LEVELS])
+    Image.fromarray(shape_in_alpha).save(clear, "PNG")
+    assert np.array_equal(decode(clear.getvalue(), 256), LEVELS)

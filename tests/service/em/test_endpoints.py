@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from starlette.testclient import TestClient
 
+from service.em.problem import Problem
+from service.em.worker import RegisterJob, effort, registration
+from service.settings import Settings
 from tests.service.test_app import assert_problem
 
 SOURCE = [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]
@@ -168,8 +172,8 @@ def test_a_bad_problem_is_a_422_that_points(client: TestClient, change: dict[str
 def test_what_would_not_fit_is_refused_before_it_is_computed(client: TestClient) -> None:
     many = {"source": [[0.0]] * 3000, "target": [[0.0]] * 3000, "include": ["responsibilities"]}
     assert assert_problem(client.post("/em/register", json=many), 422)["errors"][0]["pointer"] == "/include"
-    huge = {"source": [[0.0]] * 60000, "target": [[0.0]] * 60000}
-    assert assert_problem(client.post("/em/register", json=huge), 422)["errors"][0]["pointer"] == "/target"
+    huge = {"source": [[0.0]] * 60000, "target": [[0.0]] * 60000, "max_iterations": 100_000}
+    assert assert_problem(client.post("/em/register", json=huge), 422)["errors"][0]["pointer"] == "/max_iterations"
     matched = {"source": [[0.0]] * 6000, "target": [[0.0]] * 6000, "matching": "one_to_one"}
     assert assert_problem(client.post("/em/register", json=matched), 422)["errors"][0]["pointer"] == "/matching"
 
@@ -193,3 +197,33 @@ def test_a_bad_step_is_a_422_that_points(
 ) -> None:
     problem = assert_problem(client.post(f"/em/{path}", json=GOOD | change), 422)
     assert problem["errors"][0]["pointer"] == pointer
+
+
+def test_a_start_may_be_given_as_the_answer_names_it(client: TestClient) -> None:
+    body = GOOD | {"sigma": 0.5, "max_iterations": 2}
+    as_list = client.post("/em/register", json=body | {"init": [4.5, 7.5]}).content
+    assert client.post("/em/register", json=body | {"init": {"translation": [4.5, 7.5]}}).content == as_list
+    problem = assert_problem(client.post("/em/register", json=body | {"init": {"translation": [1.0]}}), 422)
+    assert problem["errors"][0]["pointer"] == "/init"
+
+
+def test_the_large_parts_of_a_batch_are_bounded_together(client: TestClient) -> None:
+    cloud = [[float(i)] for i in range(1200)]
+    wide = {"source": cloud, "target": cloud, "include": ["responsibilities"], "max_iterations": 1, "init": "identity"}
+    results = client.post("/em/register/batch", json={"problems": [wide] * 3}).json()["results"]
+    assert ["responsibilities" in result for result in results] == [True, True, False]
+    assert results[2]["errors"][0]["pointer"] == "/problems/2/include"
+    long = {**wide, "include": ["trace"], "max_iterations": 100_000, "source": [[0.0] * 40], "target": [[0.0] * 40]}
+    assert assert_problem(client.post("/em/register", json=long), 422)["errors"][0]["pointer"] == "/include"
+
+
+def test_problems_that_may_take_long_go_by_the_lane_for_large_ones() -> None:
+    def job(n: int, dimension: int, iterations: int) -> RegisterJob:
+        cloud = torch.zeros(n, dimension, dtype=torch.float64)
+        return registration(Problem(cloud, cloud, max_iterations=iterations))
+
+    limit = Settings().small_effort
+    assert effort(job(200, 3, 200)) < limit
+    assert effort(job(2, 1, 100_000)) > limit
+    assert effort(job(4000, 3, 200)) > limit
+    assert effort(job(2, 200_000, 200)) > limit

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from service.gan.routes import build_tag
 from tests.service.test_app import assert_problem
 
 
@@ -166,3 +167,8 @@ def test_pictures_that_are_none_or_of_another_size_are_refused(client: TestClien
         [[[0] * 32] * 31 + [[0]]],
     ):
         assert_problem(client.post("/gan/discriminate", json={"images": images}), 422)
+
+
+def test_etags_tell_apart_checkpoints_that_differ_in_either_network() -> None:
+    digests = [{"generator": g, "discriminator": d} for g in "ab" for d in "ab"]
+    assert len({build_tag(files, "1", "cpu") for files in digests}) == 4

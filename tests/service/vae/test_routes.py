@@ -121,6 +121,7 @@ GOOD = {"mu": MU, "sigma": [1.0, 1.0], "grad_z": GRAD}
         ({"seed": -1}, "/seed"),
         ({"seed": True}, "/seed"),
         ({"kl_weight": -1.0}, "/kl_weight"),
+        ({"mu": [1e108, 0.0], "grad_z": [1.7e308, 0.0], "noise": [0.0, 0.0], "kl_weight": 1e200}, "/kl_weight"),
         ({"variance": [1.0, 1.0]}, "/variance"),
         ({"sigma": None, "log_variance": [3000.0, 0.0]}, "/log_variance/0"),
         ({"sigma": None, "scale_tril": [[1.0, 1.0], [0.0, 1.0]]}, "/scale_tril/0/1"),
