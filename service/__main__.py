@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from service.app import create_app
 from service.errors import LatentserveError
 from service.observability import configure_logging, log
+from service.protocol import Protocol
 from service.settings import Settings
 
 
@@ -98,6 +99,7 @@ def _serve(app: FastAPI, settings: Settings) -> None:
         port=settings.port,
         log_config=None,
         access_log=False,
+        http=Protocol,
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
     )

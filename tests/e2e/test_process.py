@@ -207,3 +207,34 @@ def test_what_outlives_the_shutdowns_patience_is_told_so(start: Start) -> None:
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert live.process.wait(15) == 0
+
+
+def exchange(live: Live, request: bytes) -> bytes:
+    """What the service answers to these bytes, until it closes the connection or falls silent."""
+    host, port = live.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        answer = b""
+        try:
+            connection.sendall(request)
+            connection.settimeout(1)
+            while received := connection.recv(65536):
+                answer += received
+        except (TimeoutError, ConnectionError):
+            pass
+        return answer
+
+
+def test_an_offer_to_upgrade_is_ignored_and_the_body_read(live: Live) -> None:
+    body = b'{"q": {"mu": [0.0], "sigma": [1.0]}}'
+    head = (
+        b"POST /vae/kl HTTP/1.1\r\nhost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAMAAABk\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    )
+    assert exchange(live, head + body).startswith(b"HTTP/1.1 200")
+
+
+def test_endless_headers_end_the_connection_and_nothing_else(live: Live) -> None:
+    endless = b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"x-filler: " + b"y" * 1000 + b"\r\n"
+    assert exchange(live, endless + (b"x-filler: " + b"y" * 1000 + b"\r\n") * 500 + b"\r\n") == b""
+    assert exchange(live, endless + b"\r\n").startswith(b"HTTP/1.1 200")
+    assert httpx2.get(f"{live.address}/livez").is_success
