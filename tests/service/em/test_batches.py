@@ -10,6 +10,8 @@ from torch import Tensor
 
 from service.em.problem import Outcome, Problem
 from service.em.register import register, register_batch
+from service.em.steps import Parameters
+from service.em.worker import EmWorker, ExpectJob, Job, LikelihoodJob, MaximizeJob
 from tests.problems.registration import bijection, cropped, overlapping
 
 
@@ -65,13 +67,14 @@ def assorted(count: int, dimension: int, **options: Any) -> list[Problem]:
     ],
     ids=["free", "estimated", "uniform", "free-estimated"],
 )
-def test_an_outcome_does_not_depend_on_the_batch(dimension: int, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_an_outcome_does_not_depend_on_the_batch(dimension: int, options: dict[str, Any], device: str) -> None:
     problems = assorted(64, dimension, **options)
-    alone = [register(problem) for problem in problems]
+    alone = [register(problem, device) for problem in problems]
     generator = torch.Generator().manual_seed(dimension)
     for size in (2, 3, 7, 33, 64):
         order = torch.randperm(64, generator=generator)[:size].tolist()
-        for i, outcome in zip(order, register_batch([problems[i] for i in order]), strict=True):
+        for i, outcome in zip(order, register_batch([problems[i] for i in order], device), strict=True):
             assert same(outcome, alone[i]), (size, i)
 
 
@@ -97,3 +100,25 @@ def test_a_cancelled_problem_leaves_its_batch_mates_as_they_are() -> None:
 
 def test_no_problems_give_no_outcomes() -> None:
     assert register_batch([]) == []
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 33, 64])
+def test_a_single_step_does_not_depend_on_the_batch(dimension: int) -> None:
+    generator = torch.Generator().manual_seed(dimension)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    worker = EmWorker(torch.device("cpu"))
+    for n, m in ((1, 1), (3, 7), (37, 51)):
+        jobs: list[tuple[Job, ...]] = []
+        for _ in range(33):
+            p, q, prior = normal(n, dimension), normal(m, dimension), torch.softmax(normal(n, m), -1)
+            psi = Parameters(normal(dimension), prior, torch.tensor(0.7, dtype=torch.float64))
+            assignment = torch.eye(m, dtype=torch.float64)[torch.arange(n) % m]
+            jobs.append((ExpectJob(p, q, psi), MaximizeJob(p, q, prior), LikelihoodJob(p, q, psi, assignment)))
+        for step in zip(*jobs, strict=True):
+            together = worker(step)
+            assert all(
+                _equal(tuple(worker([job])[0]), tuple(result)) for job, result in zip(step, together, strict=True)
+            )
