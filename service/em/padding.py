@@ -42,17 +42,18 @@ def group_key(problem: Problem) -> tuple[int, int, int, str, bool, str]:
 
 
 class Group(NamedTuple):
-    """B problems of one key: each cloud about its own centroid, zeros behind its last point."""
+    """B problems of one key: each cloud about its own median, zeros behind its last point."""
 
-    source: Tensor  # (B, D, N) x_i = p_i - centroid(p)
-    target: Tensor  # (B, D + 1, M) y_j = q_j - centroid(q) in homogeneous coordinates: the last row is 1, padding 0
+    source: Tensor  # (B, D, N) x_i = p_i - median(p)
+    target: Tensor  # (B, D + 1, M) y_j = q_j - median(q) in homogeneous coordinates: the last row is 1, padding 0
     rows: Tensor  # (B, N) 1 for a source point, 0 for padding
     cost: Tensor  # (B, 1, M) added to every pair's cost: 0 for a target point, PADDING_COST for padding
     source_count: Tensor  # (B,) as float64
     target_count: Tensor  # (B,) as float64
-    source_variance: Tensor  # (B,) mean ‖x_i‖²
-    target_variance: Tensor  # (B,) mean ‖y_j‖²
-    shift: Tensor  # (B, 2, D) centroid(q) - centroid(p), as an unevaluated sum of two doubles
+    source_variance: Tensor  # (B,) mean ‖x_i - mean(x)‖²
+    target_variance: Tensor  # (B,) mean ‖y_j - mean(y)‖²
+    centroid: Tensor  # (B, D) mean(y) - mean(x): the translation between the centroids
+    shift: Tensor  # (B, 2, D) median(q) - median(p), as an unevaluated sum of two doubles
     floor: Tensor  # (B,) smallest σ that an estimate may take
 
     @property
@@ -80,11 +81,11 @@ def pack(problems: Sequence[Problem], device: torch.device | str) -> Group:
     n, m = sizes.to(device).unbind(1)
     rows, columns = _valid(n, source.shape[-1]), _valid(m, target.shape[-1])
     magnitude = torch.maximum(source.abs().amax((1, 2)), target.abs().amax((1, 2)))
-    source, source_centre = _centred(source, rows, n)
-    target, target_centre = _centred(target, columns, m)
-    high = target_centre[0] - source_centre[0]
-    source_variance = _mean_square(source, n)
-    target_variance = _mean_square(target, m)
+    source, source_median = _centred(source, rows)
+    target, target_median = _centred(target, columns)
+    high = target_median - source_median
+    source_mean, source_variance = _moments(source, rows, n)
+    target_mean, target_variance = _moments(target, columns, m)
     spread = ((source_variance + target_variance) / 2).sqrt()
     # Where all points coincide the spread is 0. The coordinates' own rounding is the least noise that means anything.
     floor = torch.maximum(SIGMA_FLOOR * spread, torch.finfo(torch.float64).eps * magnitude).clamp(min=MIN_SIGMA)
@@ -97,9 +98,8 @@ def pack(problems: Sequence[Problem], device: torch.device | str) -> Group:
         target_count=m.to(torch.float64),
         source_variance=source_variance,
         target_variance=target_variance,
-        shift=torch.stack(
-            [high, _difference_error(target_centre[0], source_centre[0], high) + target_centre[1] - source_centre[1]], 1
-        ),
+        centroid=target_mean - source_mean,
+        shift=torch.stack([high, _difference_error(target_median, source_median, high)], 1),
         floor=floor,
     )
 
@@ -116,23 +116,24 @@ def _valid(count: Tensor, size: int) -> Tensor:
     return (torch.arange(size, device=count.device) < count[:, None]).to(torch.float64)
 
 
-def _centred(points: Tensor, valid: Tensor, count: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """The cloud about its centroid, and the centroid (B, D) as a sum of two doubles.
+def _centred(points: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The cloud about its median, coordinate by coordinate, and the median (B, D).
 
-    Far from the origin the first mean is off by its own rounding, so the mean of what remains is taken too. Each
-    subtraction of a constant is exact where the cloud is small against its distance from the origin (Sterbenz).
+    Not the mean: a single point at 1e30, as data that lack a value have it, would move that so far that the others
+    lost their digits. And the median is one of the coordinates themselves, so that the subtraction is exact where the
+    cloud is small against its distance from the origin (Sterbenz).
     """
+    median = points.masked_fill(valid[:, None] == 0, torch.nan).nanmedian(-1).values
+    return (points - median[..., None]) * valid[:, None], median
+
+
+def _moments(points: Tensor, valid: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (B, D) and variance, mean ‖x - mean‖², (B,), of points (B, D, N) of which `valid` (B, N) are real."""
     mean = points.sum(-1) / count[:, None]
-    points = (points - mean[..., None]) * valid[:, None]
-    rest = points.sum(-1) / count[:, None]
-    return (points - rest[..., None]) * valid[:, None], (mean, rest)
+    return mean, ((points - mean[..., None]) * valid[:, None]).square().flatten(1).sum(-1) / count
 
 
 def _difference_error(a: Tensor, b: Tensor, difference: Tensor) -> Tensor:
     """a - b - difference, exactly, for difference = fl(a - b) (Knuth's two-sum)."""
     virtual = a - difference
     return (a - (difference + virtual)) + (virtual - b)
-
-
-def _mean_square(points: Tensor, count: Tensor) -> Tensor:
-    return points.square().flatten(1).sum(-1) / count

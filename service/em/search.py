@@ -72,14 +72,14 @@ def _search(group: Group, given: Tensor, equal: Tensor, space: Workspace) -> Fou
     """The same for problems already thinned, of which `equal` (B,) had N = M."""
     B = len(given)
     every = torch.arange(B, device=given.device)
-    centroid = torch.zeros_like(group.shift[:, 0])
+    centroid = group.centroid
     spread = ((group.source_variance + group.target_variance) / group.dimension).sqrt()
     spacing = torch.minimum(_spacing(group), spread)
     last = torch.maximum(torch.maximum(spacing / 4, given), group.floor)
     modes, width = votes(group, torch.maximum(torch.maximum(spacing, 2 * given), group.floor))
     candidates = [
         Candidate("anneal", centroid, torch.maximum(spread, last)),
-        Candidate("identity", group.to_centred(centroid), torch.maximum(2 * spacing, last)),
+        Candidate("identity", group.to_centred(torch.zeros_like(centroid)), torch.maximum(2 * spacing, last)),
         *(Candidate("vote", mode, torch.maximum(width, last)) for mode in modes),
     ]
     copies = group.select(every.repeat(len(candidates)))

@@ -13,6 +13,7 @@ from service.em.padding import Group
 from service.em.posterior import nearest
 from service.em.problem import Problem
 from service.em.search import search
+from service.em.transforms import translate
 
 # A source whose nearest targets cover this share of the target is a bijection about the right translation: under a
 # wrong one the nearest targets of N points cover about 1 - 1/e of N.
@@ -44,8 +45,9 @@ def start(group: Group, problems: Sequence[Problem], space: Workspace) -> Start:
     elif init == "identity":
         translation, name = group.to_centred(torch.zeros_like(group.shift[:, 0])), init
     else:
-        translation, name = torch.zeros_like(group.shift[:, 0]), init
-    variance = group.source_variance + group.target_variance + translation.square().sum(-1)
+        translation, name = group.centroid, init
+    apart = (translation - group.centroid).square().sum(-1)
+    variance = group.source_variance + group.target_variance + apart
     sigma = torch.maximum((variance / group.dimension).sqrt(), group.floor)
     return Start(translation, torch.where(given > 0, given, sigma), [name] * len(problems))
 
@@ -55,11 +57,11 @@ def _auto(group: Group, given: Tensor, space: Workspace) -> Start:
 
     Under a bijection that difference is the answer, whatever the shift, up to σ / √N.
     """
-    index, distance = nearest(group.source, group.target, group.cost, space)
+    index, distance = nearest(translate(group.source, group.centroid), group.target, group.cost, space)
     hits = torch.zeros_like(group.target[:, -1]).scatter_add_(1, index, group.rows)
     covered = (hits > 0).to(torch.float64).sum(-1)
     bijective = (group.source_count == group.target_count) & (covered >= COVERAGE * group.target_count)
-    translation = torch.zeros_like(group.shift[:, 0])
+    translation = group.centroid.clone()
     sigma = ((distance * group.rows).sum(-1) / (group.source_count * group.dimension)).sqrt()
     name = ["centroid"] * len(given)
     rest = torch.nonzero(~bijective)[:, 0]

@@ -130,3 +130,13 @@ def test_the_sum_of_squares_about_several_translations_is_one_square_and_a_drift
     literal_sum = (weights * (x + translations).square()).sum()
     folded = average.weight * (x + average.mean).square().sum() + average.drift
     torch.testing.assert_close(folded[0], literal_sum, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("far", [1e6, 1e12, 1e30])
+def test_a_target_point_far_away_costs_the_others_no_digits(far: float) -> None:
+    """As data have it that mark a missing value by a number of their own."""
+    instance = registration.bijection(20, 2, sigma=0.05, shift=0.1)
+    target = torch.cat([instance.target, torch.tensor([[far, 0.0]], dtype=torch.float64)])
+    zero = torch.zeros(2, dtype=torch.float64)
+    problem = Problem(instance.source, target, sigma=0.3, prior="free", init=zero, max_iterations=20, **FULL)
+    agrees(register(problem), literal(problem, zero, 0.3))
