@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     max_effort: PositiveFloat = Field(2e12, description="pairs x D x iterations of one registration, an hour or two")
 
     queue_items: PositiveInt = Field(4096, description="jobs that may wait for one engine")
-    queue_batches: PositiveInt = Field(256, description="and how many full batches of work they may add up to")
+    queue_batches: PositiveInt = Field(1024, description="and how many full batches of work they may add up to")
     batch_items: PositiveInt = Field(256, description="jobs in one batch")
     batch_pairs: PositiveInt = Field(2**18, description="pairs (N x M) in one EM batch")
     small_effort: PositiveFloat = Field(

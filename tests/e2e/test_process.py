@@ -79,14 +79,25 @@ def test_a_port_in_use_ends_the_process_with_its_reason() -> None:
     assert "address already in use" in ended.stderr
 
 
+def metrics(live: Live) -> str:
+    return httpx2.get(f"{live.address}/metrics").text
+
+
 def running_batches(live: Live) -> float:
     """Batches that were dispatched and are not finished yet, over all engines."""
-    text = httpx2.get(f"{live.address}/metrics").text
+    text = metrics(live)
     counts = [
         sum(float(value) for value in re.findall(rf"^latentserve_batch_{name}_count{{.*?}} (\S+)$", text, re.MULTILINE))
         for name in ("size", "seconds")
     ]
     return counts[0] - counts[1]
+
+
+def queued(live: Live, engine: str) -> float:
+    """Jobs that wait for the engine."""
+    found = re.search(rf'^latentserve_queue_items{{engine="{engine}"}} (\S+)$', metrics(live), re.MULTILINE)
+    assert found is not None
+    return float(found[1])
 
 
 def slow_request(live: Live, answers: list[Any]) -> threading.Thread:
@@ -159,22 +170,19 @@ def test_a_client_that_hangs_up_on_a_get_is_noticed(start: Start) -> None:
         # The worker is busy, so that the request waits for its turn.
         answers: list[Any] = []
         host, port = live.address.removeprefix("http://").split(":")
-        busy = [
-            threading.Thread(
-                target=lambda: answers.append(
-                    httpx2.get(f"{live.address}/gan/generate?count=1024&format=npy", timeout=60)
-                )
-            )
-            for _ in range(6)
-        ]
+        url = f"{live.address}/gan/generate?count=1024&format=npy"
+        busy = [threading.Thread(target=lambda: answers.append(httpx2.get(url, timeout=60))) for _ in range(12)]
         for thread in busy:
             thread.start()
+        deadline = time.monotonic() + 10
+        while queued(live, "gan") < 6:  # some 80 ms each
+            assert time.monotonic() < deadline
         with socket.create_connection((host, int(port))) as impatient:
             impatient.sendall(b"GET /gan/generate?count=1024&seed=99&format=npy HTTP/1.1\r\nhost: x\r\n\r\n")
             time.sleep(0.2)
         for thread in busy:
             thread.join(60)
-        assert [answer.status_code for answer in answers] == [200] * 6
+        assert [answer.status_code for answer in answers] == [200] * 12
         deadline = time.monotonic() + 10
         while 'status="499"' not in httpx2.get(f"{live.address}/metrics").text:
             assert time.monotonic() < deadline

@@ -96,8 +96,8 @@ def test_every_curl_answers_what_the_readme_shows(live: Live, tmp_path: Path) ->
             assert_alike(json.loads(answer), json.loads(command.output))
         else:
             assert answer == b"", command.line
-    assert Image.open(tmp_path / "digits.png").size == (256, 256)
-    assert Image.open(tmp_path / "seven.png").size == (32, 32)
+    for name, side in (("digits.png", 256), ("seven.png", 32)):
+        assert Image.open(io.BytesIO((tmp_path / name).read_bytes())).size == (side, side)
     assert np.load(io.BytesIO((tmp_path / "digits.npy").read_bytes())).shape == (2, 32, 32)
 
 
