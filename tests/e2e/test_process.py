@@ -117,7 +117,7 @@ def slow_request(live: Live, answers: list[Any]) -> threading.Thread:
 
 
 def test_sigterm_drains_first_and_loses_no_request(start: Start) -> None:
-    with start(drain_seconds="1.5") as live:
+    with start(drain_seconds="3") as live:
         answers: list[Any] = []
         answered = slow_request(live, answers)
         live.process.send_signal(signal.SIGTERM)
