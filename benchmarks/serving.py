@@ -160,11 +160,13 @@ async def main() -> None:
         connections = [Connection(*await asyncio.open_connection(host, int(port))) for _ in range(CALLS)]
         async with httpx2.AsyncClient(base_url=address) as client:
             print(row.format("64 calls of", "apart ms", "together ms", "ratio", "mean batch", "batches > 1", "same"))
+            different = []
             for name, unsent in calls().items():
                 requests = [to_bytes(call) for call in unsent]
                 await asyncio.gather(*map(Connection.send, connections, requests))
                 before = await batches(client)
                 apart, together, alike = await measure(connections, requests)
+                different += [] if alike else [name]
                 jobs, count, several = np.subtract(await batches(client), before)
                 single = ROUNDS * CALLS  # the calls one after another
                 print(
@@ -179,6 +181,8 @@ async def main() -> None:
                     ),
                     flush=True,
                 )
+    if different:
+        raise SystemExit(f"other bytes in a batch than alone: {', '.join(different)}")
 
 
 if __name__ == "__main__":
