@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from service import devices, health
-from service.batching import Batcher, Limits
+from service.batching import Batcher, JobT, Limits, ResultT
 from service.em import routes as em
 from service.em import worker as em_worker
 from service.errors import LatentserveError
@@ -110,45 +110,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _batchers(
     settings: Settings, device: torch.device, gan_engine: gan_worker.GanWorker, metrics: Metrics
 ) -> dict[str, Batcher[Any, Any]]:
-    def limits(batch_cost: float) -> Limits:
-        return Limits(settings.batch_items, batch_cost, settings.queue_items, batch_cost * settings.queue_batches)
-
-    def em_batcher(name: str, stall_seconds: float) -> Batcher[em_worker.Job, em_worker.Result]:
+    def batcher(
+        name: str,
+        worker: Callable[[list[JobT]], Sequence[ResultT | Exception]],
+        batch_cost: float,
+        cost: Callable[[JobT], float],
+        key: Callable[[JobT], Hashable] = lambda _: None,
+        cancel: Callable[[JobT], None] = lambda _: None,
+        stall_seconds: float = settings.stall_seconds,
+    ) -> Batcher[JobT, ResultT]:
         return Batcher(
             name,
-            em_worker.EmWorker(device),
-            limits=limits(settings.batch_pairs),
-            cost=em_worker.cost,
-            key=em_worker.key,
-            cancel=em_worker.cancel,
+            worker,
+            limits=Limits(settings.batch_items, batch_cost, settings.queue_items, batch_cost * settings.queue_batches),
+            cost=cost,
+            key=key,
+            cancel=cancel,
             is_out_of_memory=devices.is_out_of_memory,
             stall_seconds=stall_seconds,
             observer=metrics.engine(name),
         )
 
+    registrar = em_worker.EmWorker(device)
+    em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.cancel
     return {
-        "em": em_batcher("em", settings.stall_seconds),
+        "em": batcher("em", registrar, *em_rules),
         # Nothing stalls there: a large registration may take its time, and stops when nobody waits for it any longer.
-        "em-large": em_batcher("em-large", math.inf),
-        "vae": Batcher(
-            "vae",
-            vae_worker.VaeWorker(device),
-            limits=limits(settings.batch_elements),
-            cost=vae_worker.cost,
-            key=vae_worker.key,
-            is_out_of_memory=devices.is_out_of_memory,
-            stall_seconds=settings.stall_seconds,
-            observer=metrics.engine("vae"),
-        ),
-        "gan": Batcher(
-            "gan",
-            gan_engine,
-            limits=limits(settings.batch_images),
-            cost=gan_worker.cost,
-            is_out_of_memory=devices.is_out_of_memory,
-            stall_seconds=settings.stall_seconds,
-            observer=metrics.engine("gan"),
-        ),
+        "em-large": batcher("em-large", registrar, *em_rules, stall_seconds=math.inf),
+        "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
+        "gan": batcher("gan", gan_engine, settings.batch_images, gan_worker.cost),
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import zlib
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,10 @@ from PIL import Image
 from service.errors import InvalidInput
 
 UINT8 = NDArray[np.uint8]
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Samples a pixel for each colour type of a PNG: grey, colour, palette, grey and alpha, colour and alpha.
+PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def to_uint8(images: NDArray[np.float32]) -> UINT8:
@@ -76,6 +82,8 @@ def decode(data: bytes, max_pixels: int, pointer: str = "") -> UINT8:
                 )
             # Decoding alone is content with a file that lacks its end; this reads every checksum.
             picture.verify()
+        if data.startswith(PNG_SIGNATURE) and not _has_all_rows(data):
+            raise InvalidInput("the picture's rows end early", pointer=pointer, allowed="a whole PNG")
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
             return _to_grey(picture)
     except InvalidInput:
@@ -93,3 +101,20 @@ def _to_grey(picture: Image.Image) -> UINT8:
     if picture.has_transparency_data:  # what lies below is black, as in MNIST
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
     return np.asarray(picture.convert("L"))
+
+
+def _has_all_rows(data: bytes) -> bool:
+    """Whether the pixel stream of a PNG, whose chunks are sound, is as long as its header says.
+
+    Pillow fills missing rows with black and says nothing. (PNG specification, 11.2.2 and 11.2.4; the rows of an
+    interlaced picture are a little longer in all, so for them this is a lower bound.)
+    """
+    parts, at = [], len(PNG_SIGNATURE)
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, at + 8)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IDAT":
+            parts.append(data[at + 8 : at + 8 + length])
+        at += length + 12
+    expected: int = height * (1 + math.ceil(width * depth * PNG_SAMPLES[colour] / 8))
+    return len(zlib.decompressobj().decompress(b"".join(parts), expected)) == expected

@@ -88,3 +88,18 @@ def test_sixteen_bits_and_transparency_are_read_for_what_they_show() -> None:
     shape_in_alpha = np.dstack([np.full((16, 16, 3), 255, np.uint8), LEVELS])
     Image.fromarray(shape_in_alpha).save(clear, "PNG")
     assert np.array_equal(decode(clear.getvalue(), 256), LEVELS)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_png_of_any_kind_is_read_whole_and_refused_without_its_last_row(mode: str) -> None:
+    out = io.BytesIO()
+    Image.new(mode, (13, 9)).save(out, "PNG")
+    whole = out.getvalue()
+    assert decode(whole, 256).shape == (9, 13)
+    start = whole.index(b"IDAT") - 4
+    length = int.from_bytes(whole[start : start + 4], "big")
+    rows = zlib.decompress(whole[start + 8 : start + 8 + length])
+    short = b"IDAT" + zlib.compress(rows[: len(rows) * 8 // 9])
+    chunk = (len(short) - 4).to_bytes(4, "big") + short + zlib.crc32(short).to_bytes(4, "big")
+    with pytest.raises(InvalidInput, match="rows end early"):
+        decode(whole[:start] + chunk + whole[start + 12 + length :], 256)
