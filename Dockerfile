@@ -16,9 +16,13 @@ COPY pyproject.toml README.md LICENSE ./
 COPY service ./service
 RUN /opt/latentserve/bin/pip install --no-cache-dir -c constraints.txt . \
  && /opt/latentserve/bin/pip uninstall -y pip
+# The compiled loops of registration come with the image. On another kind of processor than the one that built it they
+# are compiled at the start, which takes a minute or so.
+RUN cd / && NUMBA_CACHE_DIR=/opt/numba /opt/latentserve/bin/python -m service compile
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/latentserve /opt/latentserve
+COPY --from=build /opt/numba /opt/numba
 COPY checkpoints /srv/checkpoints
 # No account of that number exists: it owns nothing, in the image or on the host.
 USER 10001:10001
@@ -27,6 +31,8 @@ ENV PATH=/opt/latentserve/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     LATENTSERVE_HOST=0.0.0.0 \
-    LATENTSERVE_CHECKPOINTS=/srv/checkpoints
+    LATENTSERVE_CHECKPOINTS=/srv/checkpoints \
+    NUMBA_CACHE_DIR=/tmp/numba
 EXPOSE 8000
-CMD ["python3", "-m", "service", "serve"]
+# Numba reads a cache only where it can write one, and /tmp is the one place for that under a read-only root.
+CMD ["sh", "-c", "cp -r /opt/numba /tmp/; exec python3 -m service serve"]

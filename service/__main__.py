@@ -1,4 +1,4 @@
-"""`python -m service`: serve, check, openapi."""
+"""`python -m service`: serve, check, openapi, compile."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from service.app import create_app
+from service.em.worker import warm_up
 from service.errors import LatentserveError
 from service.observability import configure_logging, log
 from service.protocol import Protocol
@@ -32,7 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     serve.add_argument("--port", type=int)
     commands.add_parser("check", help="read settings and checkpoint, and say whether the service would start")
     commands.add_parser("openapi", help="print the OpenAPI document")
+    commands.add_parser("compile", help="fill NUMBA_CACHE_DIR with compiled code, so that a start need not compile")
     options = parser.parse_args(arguments)
+    if options.command == "compile":
+        warm_up()
+        return 0
 
     given = {name: value for name, value in vars(options).items() if name in {"host", "port"} and value is not None}
     try:

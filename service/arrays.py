@@ -73,13 +73,26 @@ class Rank:
             element = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=self.ge, le=self.le)
         branches = {rank: self._array(rank, element) for rank in self.ranks}
         if len(branches) == 1:
-            return next(iter(branches.values()))
+            return self._or_ready(next(iter(branches.values())))
         shallow, deep = min(self.ranks), max(self.ranks)
-        return core_schema.tagged_union_schema(
-            {f"{UNION_TAG}{rank}": schema for rank, schema in branches.items()},
-            # A value of a rank that is not among the choices is sent to the nearest one, which says what is wrong.
-            lambda value: f"{UNION_TAG}{min(max(_rank(value), shallow), deep)}",
+        return self._or_ready(
+            core_schema.tagged_union_schema(
+                {f"{UNION_TAG}{rank}": schema for rank, schema in branches.items()},
+                # A value of a rank that is not among the choices goes to the nearest one, which says what is wrong.
+                lambda value: f"{UNION_TAG}{min(max(_rank(value), shallow), deep)}",
+            )
         )
+
+    def _or_ready(self, schema: CoreSchema) -> CoreSchema:
+        """Let through, outside of JSON, an array that a file was read into: finite float64 of one of the ranks."""
+        if self.integer or self.ge is not None or self.le is not None:
+            return schema
+
+        def ready(value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            is_array = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.ndim in self.ranks
+            return value if is_array else handler(value)
+
+        return core_schema.json_or_python_schema(schema, core_schema.no_info_wrap_validator_function(ready, schema))
 
     def _array(self, rank: int, element: CoreSchema) -> CoreSchema:
         dtype = np.uint8 if self.integer else np.float64

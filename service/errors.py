@@ -33,6 +33,10 @@ class UnsupportedMediaType(LatentserveError):
     """The body's media type is not one that the endpoint reads."""
 
 
+class NotAcceptable(LatentserveError):
+    """None of the forms that the client accepts is one that the answer has."""
+
+
 class BodyTooLarge(LatentserveError):
     """The body, or the array inside it, is over the limit that the operator set."""
 
@@ -74,6 +78,7 @@ class StatusOf(NamedTuple):
 
 HTTP_STATUS: dict[type[LatentserveError], StatusOf] = {
     MalformedBody: StatusOf(HTTPStatus.BAD_REQUEST, "malformed-body"),
+    NotAcceptable: StatusOf(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable"),
     BodyTooLarge: StatusOf(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large"),
     UnsupportedMediaType: StatusOf(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
     InvalidInput: StatusOf(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -116,8 +116,20 @@ def read_query(request: Request, model: type[ModelT]) -> ModelT:
         raise RequestValidationError(error.errors(include_url=False)) from None
 
 
-async def read_json(request: Request, model: type[ModelT]) -> ModelT:
+def read_fields(fields: Mapping[str, Any], model: type[ModelT]) -> ModelT:
+    """Fields that were read from a form as `model`. Raises RequestValidationError where they do not fit."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False), body=model) from None
+
+
+async def read_json(
+    request: Request, model: type[ModelT], allowed: Sequence[str] = ("application/json",)
+) -> ModelT:
     """The body as `model`, from JSON text without Python objects in between.
+
+    `allowed` are the media types that the endpoint reads, for the error that names them.
 
     Raises:
         UnsupportedMediaType: the body is not declared to be JSON.
@@ -130,7 +142,7 @@ async def read_json(request: Request, model: type[ModelT]) -> ModelT:
         raise UnsupportedMediaType(
             f"this endpoint reads JSON, and the body came as {kind or 'nothing declared'}; "
             "send it with Content-Type: application/json",
-            allowed=["application/json"],
+            allowed=list(allowed),
         )
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType("compressed bodies are not read; send it as it is", allowed=["identity"])

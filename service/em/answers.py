@@ -75,7 +75,10 @@ def answers(
     if group.dimension <= MAX_DIMENSION:
         moved = translate(group.source, average.mean)
         information = translation_information(group, moved, post, average.weight, state.sigma, space)
-        found = covariances(information, state.sigma)
+        counts = [len(problem.source) for problem in problems]
+        # At its floor σ is not what the residuals say.
+        told = (state.sigma > group.floor * (1 + 1e-9)).tolist()
+        found = covariances(information, state.sigma, counts, [model.estimated and above for above in told])
     moved = translate(group.source, state.average.mean)
     index, _ = nearest(moved, group.target, group.cost, space)
     translation = group.to_original(state.translation)

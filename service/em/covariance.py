@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from service.em import host
+from service.em.definite import inverse, spread_of_estimate
 from service.em.distances import Workspace
 from service.em.padding import Group
-from service.em.posterior import Posterior, column_mass
+from service.em.posterior import Posterior, arrays, column_mass
 
 # The matrix has D² entries for each answer; past this it would outweigh the answer.
 MAX_DIMENSION = 256
@@ -25,21 +27,38 @@ def translation_information(
     """
     D = group.dimension
     mass = column_mass(moved, group.target, group.cost, precision, post.log_evidence, group.rows, space)
-    # Homogeneous coordinates keep these products at two columns or more, which batch invariance needs.
-    matched = torch.cat([post.matched, torch.ones_like(group.rows)[:, None]], 1)
-    between = torch.bmm(group.target * mass[:, None], group.target.mT)
-    within = torch.bmm(matched * group.rows[:, None], matched.mT)
-    spread = (between - within)[:, :D, :D] / sigma.square()[:, None, None]
+    between, within = _scatter(group.target[:, :D], mass), _scatter(post.matched, group.rows)
+    spread = (between - within) / sigma.square()[:, None, None]
     identity = torch.eye(D, dtype=torch.float64, device=sigma.device)
     information = group.source_count[:, None, None] * identity - spread
     return (information + information.mT) / 2
 
 
-def covariances(scaled_information: Tensor, sigma: Tensor) -> list[Tensor | None]:
-    """The inverse information of each problem (D, D), or None where it is not positive definite."""
-    factor, failed = torch.linalg.cholesky_ex(scaled_information)
-    good = failed == 0
-    identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
-    inverse = torch.cholesky_inverse(torch.where(good[:, None, None], factor, identity))
-    inverse = (inverse * sigma.square()[:, None, None]).cpu()
-    return [item if ok else None for item, ok in zip(inverse.unbind(0), good.tolist(), strict=True)]
+def _scatter(points: Tensor, weights: Tensor) -> Tensor:
+    """Σ_i w_i x_i x_iᵀ (B, D, D) of points (B, D, N) with weights (B, N)."""
+    if points.device.type == "cpu":
+        B, D, _ = points.shape
+        out = torch.empty(B, D, D, dtype=torch.float64)
+        host.scatter(*arrays(points, weights, out))
+        return out
+    # A row of ones keeps these products at two columns or more, which batch invariance needs.
+    padded = torch.cat([points, torch.ones_like(weights)[:, None]], 1)
+    return torch.bmm(padded * weights[:, None], padded.mT)[:, :-1, :-1]
+
+
+def covariances(
+    scaled_information: Tensor, sigma: Tensor, source_counts: list[int], estimated: list[bool]
+) -> list[Tensor | None]:
+    """The covariance of each problem's T (D, D), or None where the information is not positive definite.
+
+    `estimated` says whose σ was estimated from the residuals.
+    Item by item: a factorisation of many matrices at once rounds by how many they are.
+    """
+    D = scaled_information.shape[-1]
+    out: list[Tensor | None] = []
+    items = zip(scaled_information.cpu().numpy(), sigma.tolist(), source_counts, estimated, strict=True)
+    for matrix, value, count, from_residuals in items:
+        found = inverse(matrix)
+        growth = spread_of_estimate(count * D, D) if from_residuals else 1.0
+        out.append(None if found is None or growth is None else torch.from_numpy(found * (value**2 * growth)))
+    return out

@@ -37,8 +37,9 @@ def bucket(count: int) -> int:
 def group_key(problem: Problem) -> tuple[int, int, int, str, bool, str]:
     """Problems with equal keys share tensors: padded N and M, D, prior, whether σ is estimated, and the start."""
     (n, dimension), m = problem.source.shape, problem.target.shape[0]
-    init = "given" if isinstance(problem.init, Tensor) else problem.init
-    return bucket(n), bucket(m), dimension, problem.resolved_prior, problem.sigma is None, init
+    init = problem.init if isinstance(problem.init, str) else "given"
+    prior = problem.resolved_prior
+    return bucket(n), bucket(m), dimension, str(prior), problem.sigma is None, init
 
 
 class Group(NamedTuple):

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from service.em import host
 from service.em.distances import Workspace, squared_distances, tiles
 
 # Weights below e^-100 of the row's largest are rounded up to it: 4e-44 is lost in any double-precision sum, and exp
@@ -34,6 +37,13 @@ def posterior(
 ) -> Posterior:
     """One E-step: `source` (B, D, N) already moved, `target` (B, D + 1, M) homogeneous, `cost` (B, 1, M), W (B,)."""
     B, D, N = source.shape
+    if source.device.type == "cpu":
+        out = Posterior(
+            torch.empty(B, D, N, dtype=torch.float64),
+            *(torch.empty(B, N, dtype=torch.float64) for _ in range(3)),
+        )
+        host.posterior(*arrays(source, target, cost.expand(B, 1, -1), precision, *out))
+        return out
     # Scaling the coordinates by √W costs N + M products in place of N·M.
     root = precision.sqrt()[:, None, None]
     x, y = source * root, target[:, :D] * root
@@ -67,6 +77,11 @@ def posterior(
     )
 
 
+def arrays(*tensors: Tensor) -> list[NDArray[np.float64]]:
+    """Tensors on the processor as arrays, without a copy where they are contiguous."""
+    return [tensor.contiguous().numpy() for tensor in tensors]
+
+
 def column_mass(
     source: Tensor,
     target: Tensor,
@@ -78,6 +93,10 @@ def column_mass(
 ) -> Tensor:
     """Σ_i rows_i r_ij (B, M), given the log evidence that `posterior` found. `rows` (B, N) weighs the source."""
     B, D, _ = source.shape
+    if source.device.type == "cpu":
+        found = torch.empty(B, target.shape[2], dtype=torch.float64)
+        host.column_mass(*arrays(source, target, cost.expand(B, 1, -1), precision, log_evidence, rows, found))
+        return found
     root = precision.sqrt()[:, None, None]
     x, y = source * root, target[:, :D] * root
     # Two rows, though one is wanted: a product with a single row takes another path, whose bits depend on the batch.

@@ -13,9 +13,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from service.em.steps import check_distribution
 from service.errors import InvalidInput
 
-Prior = Literal["free", "uniform"]
+Transform = Literal["translation", "rigid", "similarity", "affine", "nonrigid"]
+Prior = Literal["free", "uniform", "mixing"]
+Normalize = Literal["rows", "columns", "sinkhorn"]
 Init = Literal["auto", "identity", "centroid"]
 Matching = Literal["nearest", "one_to_one"]
 StopReason = Literal["tolerance", "max_iterations", "cancelled"]
@@ -25,10 +28,15 @@ StopReason = Literal["tolerance", "max_iterations", "cancelled"]
 MAX_COORDINATE = 1e75
 MIN_SIGMA = 1e-50
 MAX_SIGMA = 1e75
-# scipy's solver works on a dense N x M matrix of costs; 25e6 of them are 200 MB and some ten seconds.
-MAX_ONE_TO_ONE_PAIRS = 25_000_000
+# A prior of one's own is an N x M matrix, and so is every E-step with it.
+MAX_PRIOR_PAIRS = 4_000_000
+MAX_OUTLIER_WEIGHT = 0.99
+# How far a rotation that comes as text may be from orthogonal.
+POSE_TOLERANCE = 1e-6
 
-PRIORS = ("free", "uniform")
+TRANSFORMS: tuple[Transform, ...] = ("translation", "rigid", "similarity", "affine", "nonrigid")
+PRIORS = ("free", "uniform", "mixing")
+NORMALIZES: tuple[Normalize, ...] = ("rows", "columns", "sinkhorn")
 INITS = ("auto", "identity", "centroid")
 MATCHINGS = ("nearest", "one_to_one")
 
@@ -38,32 +46,65 @@ def never() -> bool:
     return False
 
 
+class Pose(NamedTuple):
+    """A transform in the caller's coordinates: y = A p + T."""
+
+    linear: Tensor  # (D, D) A
+    translation: Tensor  # (D,) T
+
+
 class Problem(NamedTuple):
     """What to register, and how; tensors are on the CPU.
 
-    `sigma` None estimates σ. `prior` None means "free" for a given σ and "uniform" for an estimated one. `init` is a
-    name or a translation (D,). `tolerance` is the change of T relative to σ below which the iteration stops; 0 never
-    stops it early. The three flags ask for fields of the outcome that cost memory. `cancelled` is polled once per
-    iteration.
+    `sigma` None estimates σ. `prior` is a name, or Π itself (N, M), rows summing to one; None means "free" for a
+    translation with a given σ and no outliers, else "uniform". `outlier_weight` is the share w of points without a
+    partner, "auto" to estimate it; None means none for a translation and "auto" for all other transforms. `normalize`
+    None means "rows" for a translation and a rigid transform, "columns" for the others, which could shrink the source
+    to a point otherwise. `init` is a name, a translation (D,) or a pose. `tolerance` is the change of the moved points
+    relative to σ below which the iteration stops; 0 never stops it early. `refine` fits the transform once more, to the
+    matched pairs. `beta` and `stiffness` are those of a nonrigid transform (see `nonrigid`). The flags ask for fields
+    of the outcome that cost memory. `cancelled` is polled once per iteration.
     """
 
     source: Tensor
     target: Tensor
     sigma: float | None = None
-    prior: Prior | None = None
-    init: Init | Tensor = "auto"
+    transform: Transform = "translation"
+    prior: Prior | Tensor | None = None
+    outlier_weight: float | Literal["auto"] | None = None
+    normalize: Normalize | None = None
+    init: Init | Tensor | Pose = "auto"
     max_iterations: int = 100
     tolerance: float = 1e-6
     matching: Matching = "nearest"
+    refine: bool = False
+    beta: float | None = None
+    stiffness: float | None = None
     responsibilities: bool = False
     registered: bool = False
     trace: bool = False
+    path: bool = False
     cancelled: Callable[[], bool] = never
 
     @property
-    def resolved_prior(self) -> Prior:
-        """The prior in force: the one given, or the default that goes with σ."""
-        return self.prior or ("uniform" if self.sigma is None else "free")
+    def resolved_outliers(self) -> float | Literal["auto"]:
+        """The outlier weight in force: the one given, or the default that goes with the transform."""
+        if self.outlier_weight is not None:
+            return self.outlier_weight
+        return 0.0 if self.transform == "translation" and self.normalize != "sinkhorn" else "auto"
+
+    @property
+    def resolved_normalize(self) -> Normalize:
+        """The normalisation in force."""
+        return self.normalize or ("rows" if self.transform in {"translation", "rigid"} else "columns")
+
+    @property
+    def resolved_prior(self) -> Prior | Tensor:
+        """The prior in force: the one given, or the default that goes with the other choices."""
+        if self.prior is not None:
+            return self.prior
+        literal = self.transform == "translation" and self.sigma is not None and self.outlier_weight in {None, 0.0}
+        return "free" if literal and self.resolved_normalize == "rows" else "uniform"
 
 
 class Trace(NamedTuple):
@@ -72,6 +113,14 @@ class Trace(NamedTuple):
     log_likelihood: Tensor  # (k,) observed-data log-likelihood at (Π, T, σ)
     sigma: Tensor  # (k,)
     translation: Tensor  # (k, D)
+    linear: Tensor | None = None  # (k, D, D) A; None for a translation
+
+
+class RunnerUp(NamedTuple):
+    """The best pose that is another one."""
+
+    pose: Pose
+    gap: float  # nats by which the observed-data log-likelihood is less there
 
 
 class Outcome(NamedTuple):
@@ -82,17 +131,25 @@ class Outcome(NamedTuple):
 
     translation: Tensor  # (D,)
     sigma: float
-    log_likelihood: float  # observed-data, at the returned Π, T, σ
+    log_likelihood: float  # observed-data, at the returned parameters
     matching: Tensor  # (N,) int64: the matched j, or -1 for none
     matching_probability: Tensor  # (N,) r_i,match(i) of the last E-step; 0 where there is no match
     translation_covariance: Tensor | None  # (D, D), or None where the information is not positive definite or D > 256
     iterations: int
     converged: bool
     stop_reason: StopReason
-    start: str  # which start won: identity, centroid, given, anneal or vote
+    start: str  # which start won: identity, centroid, given, anneal or vote; rotation or triangles for a pose
     responsibilities: Tensor | None  # (N, M), of the last E-step: the R that T was computed from
-    registered: Tensor | None  # (N, D) source + T
+    registered: Tensor | None  # (N, D) the source, moved
     trace: Trace | None
+    linear: Tensor | None = None  # (D, D) A; None for the identity
+    rotation_covariance: Tensor | None = None  # (1, 1) or (3, 3), rad², of R's left axis-angle perturbation
+    outlier_weight: float = 0.0  # w, given or estimated
+    outlier_probability: Tensor | None = None  # (N,) that the point has no partner; None without an outlier weight
+    displacement: Tensor | None = None  # (N, D) v of a nonrigid transform: registered = A p + T + v
+    runner_up: RunnerUp | None = None
+    warnings: tuple[str, ...] = ()
+    path: tuple[Pose, ...] = ()  # from the start on, also the steps of the annealing
 
 
 def check(problem: Problem) -> Problem:
@@ -105,17 +162,35 @@ def check(problem: Problem) -> Problem:
     dimension = source.shape[1]
     if problem.sigma is not None:
         check_sigma(problem.sigma)
-    if problem.prior is not None and problem.prior not in PRIORS:
-        raise InvalidInput(f"prior {problem.prior!r} is not known", pointer="/prior", allowed=PRIORS)
-    if problem.matching not in MATCHINGS:
-        raise InvalidInput(f"matching {problem.matching!r} is not known", pointer="/matching", allowed=MATCHINGS)
-    pairs = len(source) * len(target)
-    if problem.matching == "one_to_one" and pairs > MAX_ONE_TO_ONE_PAIRS:
+    for name, allowed in (("transform", TRANSFORMS), ("normalize", NORMALIZES), ("matching", MATCHINGS)):
+        value = getattr(problem, name)
+        if value is not None and value not in allowed:
+            raise InvalidInput(f"{name} {value!r} is not known", pointer=f"/{name}", allowed=allowed)
+    if problem.transform in {"rigid", "similarity", "nonrigid"} and dimension not in {2, 3}:
         raise InvalidInput(
-            f"one_to_one needs all {len(source)} x {len(target)} = {pairs} costs at once; use nearest, or fewer points",
-            pointer="/matching",
-            allowed=f"at most {MAX_ONE_TO_ONE_PAIRS} pairs",
+            f"transform {problem.transform} needs points in the plane or in space; these have {dimension} coordinates",
+            pointer="/transform",
+            allowed=["translation", "affine"],
         )
+    weight: object = problem.outlier_weight
+    known = weight in {None, "auto"} or (isinstance(weight, (int, float)) and 0 <= weight <= MAX_OUTLIER_WEIGHT)
+    if not known:
+        raise InvalidInput(
+            f"outlier_weight is {weight}; it is the share of points without a partner",
+            pointer="/outlier_weight",
+            allowed=f'a number from 0 to {MAX_OUTLIER_WEIGHT}, or "auto"',
+        )
+    prior = _check_prior(problem, len(source), len(target))
+    for name in ("beta", "stiffness"):
+        value = getattr(problem, name)
+        if value is not None and (problem.transform != "nonrigid" or not 0 < value < math.inf):
+            raise InvalidInput(
+                f"{name} is {value}; it shapes a nonrigid transform",
+                pointer=f"/{name}",
+                allowed="a number > 0, with transform nonrigid",
+            )
+    if problem.refine and problem.transform == "nonrigid":
+        raise InvalidInput("a nonrigid transform is not refined on its pairs", pointer="/refine", allowed=[False])
     if problem.max_iterations < 1:
         raise InvalidInput(
             f"max_iterations is {problem.max_iterations}; at least one E-step is needed for an answer",
@@ -129,11 +204,76 @@ def check(problem: Problem) -> Problem:
             allowed="a finite number >= 0",
         )
     init = problem.init
-    if isinstance(init, Tensor):
+    if isinstance(init, Pose):
+        init = _check_pose(init, dimension, problem.transform)
+    elif isinstance(init, Tensor):
         init = check_translation(init, dimension, "/init")
     elif init not in INITS:
-        raise InvalidInput(f"init {init!r} is not known", pointer="/init", allowed=(*INITS, "a translation"))
-    return problem._replace(source=source, target=target, init=init)
+        raise InvalidInput(
+            f"init {init!r} is not known", pointer="/init", allowed=(*INITS, "a translation", "a transform")
+        )
+    return problem._replace(source=source, target=target, init=init, prior=prior)
+
+
+def _check_prior(problem: Problem, n: int, m: int) -> Prior | Tensor | None:
+    prior = problem.prior
+    if isinstance(prior, Tensor):
+        if n * m > MAX_PRIOR_PAIRS:
+            raise InvalidInput(
+                f"a prior of {n} x {m} numbers is too large; mixing estimates one from {m} numbers",
+                pointer="/prior",
+                allowed=f"at most {MAX_PRIOR_PAIRS} pairs",
+            )
+        prior = check_distribution(prior.detach().to(torch.float64), (n, m), "/prior")
+    elif prior is not None and prior not in PRIORS:
+        raise InvalidInput(f"prior {prior!r} is not known", pointer="/prior", allowed=(*PRIORS, "an N x M matrix"))
+    plain = problem.resolved_normalize == "rows" and problem.transform != "nonrigid"
+    if (isinstance(prior, Tensor) or prior == "free") and not plain:
+        raise InvalidInput(
+            "a prior for each pair goes with rows that sum to one, of a transform that is not nonrigid",
+            pointer="/prior",
+            allowed=["uniform", "mixing"],
+        )
+    if prior == "free" and problem.outlier_weight not in {None, 0.0}:
+        raise InvalidInput(
+            "with the prior free, Π ← R, there is no outlier weight: the recursion is the literal one",
+            pointer="/outlier_weight",
+            allowed="0, or prior uniform or mixing",
+        )
+    if prior == "mixing" and (problem.resolved_normalize == "sinkhorn" or problem.transform == "nonrigid"):
+        raise InvalidInput("mixing weights are for rows or columns", pointer="/prior", allowed=["uniform"])
+    return prior
+
+
+def _check_pose(pose: Pose, dimension: int, transform: Transform) -> Pose:
+    translation = check_translation(pose.translation, dimension, "/init/translation")
+    linear = pose.linear.detach().to(torch.float64).contiguous()
+    if tuple(linear.shape) != (dimension, dimension):
+        raise InvalidInput(
+            f"a transform of shape {tuple(linear.shape)} does not turn points of {dimension} coordinates",
+            pointer="/init",
+            allowed=f"{dimension} x {dimension} numbers",
+        )
+    _check_range(linear, "/init")
+    gram = linear.T @ linear
+    scale = float(gram.trace()) / dimension
+    off = float((gram - scale * torch.eye(dimension, dtype=torch.float64)).abs().max())
+    proper = float(torch.linalg.det(linear)) > 0
+    turned = off <= POSE_TOLERANCE * scale and proper
+    good = {
+        "translation": turned and float((linear - torch.eye(dimension, dtype=torch.float64)).abs().max()) == 0,
+        "rigid": turned and abs(scale - 1) <= POSE_TOLERANCE,
+        "nonrigid": proper,
+        "similarity": turned,
+        "affine": scale > 0,
+    }
+    if not good[transform]:
+        raise InvalidInput(
+            f"this is no {transform} transform to start from",
+            pointer="/init",
+            allowed="a proper rotation, times a scale for similarity; rotations are orthogonal with determinant +1",
+        )
+    return Pose(linear, translation)
 
 
 def check_pair(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

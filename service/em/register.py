@@ -10,8 +10,10 @@ from torch import Tensor
 
 from service.em.answers import End, Instant, answers, unfinished
 from service.em.distances import workspace
+from service.em.matching import DENSE_PAIRS
 from service.em.padding import Group, group_key, pack
-from service.em.problem import Outcome, Problem, StopReason, check
+from service.em.poses import register_pose
+from service.em.problem import Outcome, Pose, Problem, StopReason, check
 from service.em.recursion import Model, State, initial_state, iterate, settled
 from service.em.starts import start
 
@@ -28,12 +30,33 @@ def register_batch(problems: Sequence[Problem], device: torch.device | str = "cp
     """
     checked = [check(problem) for problem in problems]
     groups: dict[tuple[object, ...], list[int]] = {}
-    for i, problem in enumerate(checked):
-        groups.setdefault(group_key(problem), []).append(i)
     outcomes: dict[int, Outcome] = {}
+    for i, problem in enumerate(checked):
+        if is_dense(problem):
+            groups.setdefault(group_key(problem), []).append(i)
+        else:
+            outcomes[i] = register_pose(problem)
     for members in groups.values():
         outcomes.update(zip(members, _register_group([checked[i] for i in members], device), strict=True))
     return [outcomes[i] for i in range(len(checked))]
+
+
+def is_dense(problem: Problem) -> bool:
+    """Whether the problem is one for the batched engine: a translation without extras, of a moderate size.
+
+    It holds no N x M numbers either, but touches all pairs at each iteration, together with the other problems of its
+    batch and on the device. All others go one by one by `poses`, on the processor.
+    """
+    return (
+        problem.transform == "translation"
+        and not isinstance(problem.prior, Tensor)
+        and problem.prior != "mixing"
+        and problem.resolved_normalize == "rows"
+        and problem.resolved_outliers == 0.0
+        and not isinstance(problem.init, Pose)
+        and not problem.refine
+        and len(problem.source) * len(problem.target) <= DENSE_PAIRS
+    )
 
 
 class _Live(NamedTuple):

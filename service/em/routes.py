@@ -8,15 +8,26 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from torch import Tensor
 
 from service.arrays import Float64
 from service.batching import Batcher
-from service.em import steps
+from service.em import representations, steps, uploads
 from service.em.covariance import MAX_DIMENSION
-from service.em.problem import Init, Outcome, Problem, check, check_pair, check_sigma, check_translation
+from service.em.problem import (
+    Init,
+    Outcome,
+    Pose,
+    Problem,
+    Transform,
+    check,
+    check_pair,
+    check_sigma,
+    check_translation,
+)
 from service.em.schemas import (
     MAX_WIRE_PAIRS,
     Expectation,
@@ -39,7 +50,17 @@ from service.em.worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, Regist
 from service.errors import InvalidInput, LatentserveError
 from service.observability import log
 from service.problems import object_of_domain, object_of_validation, problem_object
-from service.routing import COMPUTED, READ, StrictRoute, answer, operation, read_json, read_timeout
+from service.routing import (
+    COMPUTED,
+    READ,
+    StrictRoute,
+    answer,
+    media_type,
+    operation,
+    read_fields,
+    read_json,
+    read_timeout,
+)
 
 
 class EmEngine(NamedTuple):
@@ -65,15 +86,19 @@ class EmEngine(NamedTuple):
 
     async def register(self, body: RegisterRequest, timeout: float | None) -> dict[str, Any]:
         """Register one problem, and say so in the wire's words."""
-        job = registration(check(_problem(body)))
+        return _registration(await self.solve(_problem(body), timeout), body.transform)
+
+    async def solve(self, problem: Problem, timeout: float | None) -> Outcome:
+        """Register one problem."""
+        job = registration(check(problem))
         if effort(job) > self.max_effort:
             raise InvalidInput(
-                f"{len(body.source)} x {len(body.target)} pairs in {body.max_iterations} iterations are more than this "
-                "server takes on",
+                f"{len(problem.source)} x {len(problem.target)} pairs in {problem.max_iterations} iterations are more "
+                "than this server takes on",
                 pointer="/max_iterations",
                 allowed="fewer points, or fewer iterations",
             )
-        return _registration(await self.submit(job, timeout))
+        return await self.submit(job, timeout)
 
 
 def engine(request: Request) -> EmEngine:
@@ -97,16 +122,73 @@ MODELS = (
 )
 
 
+REGISTERED: dict[str, Any] = {
+    "application/json": {"schema": {"$ref": "#/components/schemas/Registration"}}
+} | representations.CONTENT
+FORM = "multipart/form-data"
+
+
 @router.post(
     "/register",
     **operation(
-        Registration, description="the transform and the matching", body=RegisterRequest, errors=(*READ, *COMPUTED)
+        REGISTERED,
+        description="the transform and the matching; or, as Accept asks, the registered cloud or a picture",
+        body=uploads.content(RegisterRequest),
+        errors=(*READ, 406, *COMPUTED),
     ),
 )
 async def register(request: Request) -> Response:
-    """Find the translation that moves the source onto the target, and which point belongs to which."""
-    body, timeout = await read_json(request, RegisterRequest), read_timeout(request)
-    return answer(await engine(request).register(body, timeout))
+    """Find the transform that moves the source onto the target, and which point belongs to which."""
+    # What cannot be answered is refused before the body is read.
+    form = representations.negotiate(", ".join(request.headers.getlist("accept")))
+    body, timeout = await _read_registration(request), read_timeout(request)
+    if form.kind == "json":
+        response = answer(await engine(request).register(body, timeout))
+    else:
+        response = await _represent(request, form, body, timeout)
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+async def _read_registration(request: Request) -> RegisterRequest:
+    if media_type(request) != FORM:
+        return await read_json(request, RegisterRequest, ("application/json", FORM))
+    limit = request.app.state.max_elements
+    return read_fields(await uploads.read_form(request, max_elements=limit), RegisterRequest)
+
+
+async def _represent(
+    request: Request, form: representations.Representation, body: RegisterRequest, timeout: float | None
+) -> Response:
+    form.check_dimension(body.source.shape[1])
+    moving = form.kind == "gif"
+    problem = _problem(body, path=moving)._replace(responsibilities=False, trace=moving, registered=True)
+    outcome = await engine(request).solve(problem, timeout)
+    if outcome.registered is None:
+        raise RuntimeError("the registered cloud was asked for")
+    content = await to_thread.run_sync(
+        representations.encode,
+        form,
+        body.source,
+        body.target,
+        outcome.registered.numpy(),
+        _frames(body, outcome),
+        limiter=uploads.THREADS,
+    )
+    headers = representations.headers(_registration(outcome, body.transform))
+    return Response(content, headers=headers, media_type=form.media_type)
+
+
+def _frames(body: RegisterRequest, outcome: Outcome) -> representations.Iterations:
+    """The source on its way, for a picture that moves."""
+    poses = outcome.path
+    if not poses and outcome.trace is not None:
+        return representations.Iterations(body.source, outcome.trace.translation.numpy())
+    dimension = body.source.shape[1]
+    if not poses:
+        return representations.Iterations(body.source, np.empty((0, dimension)))
+    translations = np.stack([pose.translation.numpy() for pose in poses])
+    return representations.Iterations(body.source, translations, np.stack([pose.linear.numpy() for pose in poses]))
 
 
 @router.post(
@@ -210,58 +292,99 @@ def _parameters(body: Parameters, source: Tensor, target: Tensor, at: str) -> Ps
     return Psi(translation, prior, sigma)
 
 
-def _problem(body: RegisterRequest) -> Problem:
+def _problem(body: RegisterRequest, *, path: bool = False) -> Problem:
+    prior = torch.from_numpy(body.prior) if isinstance(body.prior, np.ndarray) else body.prior
     return Problem(
         torch.from_numpy(body.source),
         torch.from_numpy(body.target),
         sigma=body.sigma,
-        prior=body.prior,
+        transform=body.transform,
+        prior=prior,
+        outlier_weight=body.outlier_weight,
+        normalize=body.normalize,
         init=_init(body),
         max_iterations=body.max_iterations,
         tolerance=body.tolerance,
         matching=body.matching,
+        refine=body.refine,
+        beta=body.beta,
+        stiffness=body.stiffness,
         responsibilities="responsibilities" in body.include,
         registered="registered" in body.include,
         trace="trace" in body.include,
+        path=path,
     )
 
 
-def _init(body: RegisterRequest) -> Init | Tensor:
-    if isinstance(body.init, str):
-        return body.init
-    return torch.from_numpy(body.init.translation if isinstance(body.init, GivenTransform) else body.init)
+def _init(body: RegisterRequest) -> Init | Tensor | Pose:
+    init = body.init
+    if isinstance(init, str):
+        return init
+    if not isinstance(init, GivenTransform):
+        return torch.from_numpy(init)
+    dimension = body.source.shape[1]
+    if init.matrix is not None:
+        linear, translation = init.matrix[:-1, :-1], init.matrix[:-1, -1]
+    else:
+        turn = np.eye(dimension) if init.rotation is None else init.rotation
+        linear = init.scale * turn
+        translation = np.zeros(dimension) if init.translation is None else init.translation
+    if init.matrix is None and init.rotation is None and init.scale == 1:
+        return torch.from_numpy(translation)
+    return Pose(torch.from_numpy(np.ascontiguousarray(linear)), torch.from_numpy(np.ascontiguousarray(translation)))
 
 
-def _registration(outcome: Outcome) -> dict[str, Any]:
+def _registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     translation = outcome.translation.numpy()
     dimension = len(translation)
     matrices = dimension <= MAX_DIMENSION
-    covariance = outcome.translation_covariance
+    linear = (np.eye(dimension) if outcome.linear is None else outcome.linear.numpy()) if matrices else None
+    rotation, scale = linear, None if transform == "affine" else 1.0
+    if linear is not None and transform == "affine":
+        rotation = None
+    elif linear is not None and transform != "translation":
+        scale = float(np.linalg.det(linear)) ** (1 / dimension) if transform == "similarity" else 1.0
+        rotation = linear / scale
     found: dict[str, Any] = {
         "translation": translation,
-        "rotation": np.eye(dimension) if matrices else None,
-        "scale": 1.0,
-        "matrix": _matrix(translation) if matrices else None,
+        "rotation": rotation,
+        "scale": scale,
+        "matrix": None if linear is None else _matrix(linear, translation),
         "matching": [None if j < 0 else j for j in outcome.matching.tolist()],
         "matching_probability": outcome.matching_probability.numpy(),
+        "outlier_weight": outcome.outlier_weight,
+        "outlier_probability": _numbers(outcome.outlier_probability),
         "sigma": outcome.sigma,
         "log_likelihood": outcome.log_likelihood,
-        "translation_covariance": None if covariance is None else covariance.numpy(),
+        "translation_covariance": _numbers(outcome.translation_covariance),
+        "rotation_covariance": _numbers(outcome.rotation_covariance),
         "iterations": outcome.iterations,
         "converged": outcome.converged,
         "stop_reason": outcome.stop_reason,
         "start": outcome.start,
+        "runner_up": None
+        if outcome.runner_up is None
+        else {
+            "matrix": _matrix(outcome.runner_up.pose.linear.numpy(), outcome.runner_up.pose.translation.numpy()),
+            "log_likelihood_gap": outcome.runner_up.gap,
+        },
+        "warnings": outcome.warnings,
     }
-    if outcome.responsibilities is not None:
-        found["responsibilities"] = outcome.responsibilities.numpy()
-    if outcome.registered is not None:
-        found["registered"] = outcome.registered.numpy()
+    for name in ("responsibilities", "registered", "displacement"):
+        values = getattr(outcome, name)
+        if values is not None:
+            found[name] = values.numpy()
     if outcome.trace is not None:
-        found["trace"] = {name: values.numpy() for name, values in outcome.trace._asdict().items()}
+        found["trace"] = {name: _numbers(values) for name, values in outcome.trace._asdict().items()}
     return found
 
 
-def _matrix(translation: Float64) -> Float64:
+def _numbers(values: Tensor | None) -> Float64 | None:
+    return None if values is None else values.numpy()
+
+
+def _matrix(linear: Float64, translation: Float64) -> Float64:
     matrix = np.eye(len(translation) + 1)
+    matrix[:-1, :-1] = linear
     matrix[:-1, -1] = translation
     return matrix

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonS
 from pydantic_core import PydanticCustomError
 
 from service.arrays import UNION_TAG, Matrix, Vector
-from service.em.problem import Init, Matching, Prior
+from service.em.problem import MAX_OUTLIER_WEIGHT, Init, Matching, Normalize, Prior, Transform
 
 MAX_PROBLEMS = 1024
 MAX_ITERATIONS = 100_000
@@ -16,15 +16,35 @@ MAX_ITERATIONS = 100_000
 MAX_WIRE_PAIRS = 4_000_000
 
 Include = Literal["responsibilities", "trace", "registered"]
-Transform = Literal["translation"]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class GivenTransform(BaseModel):
-    """A transform to start from, named as in the answer."""
+    """A transform to start from, named as in the answer: `matrix`, or `translation`, `rotation` and `scale`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    translation: Vector = Field(description="T, D numbers")
+    translation: Vector | None = Field(None, description="T, D numbers; 0 when left out")
+    rotation: Matrix | None = Field(None, description="R, D x D, determinant +1; the identity when left out")
+    scale: Number = Field(1.0, gt=0, description="s")
+    matrix: Matrix | None = Field(None, description="(D+1) x (D+1), the last row 0 … 0 1; in place of the others")
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Self:
+        if self.matrix is not None:
+            if self.model_fields_set - {"matrix"}:
+                raise PydanticCustomError(
+                    "transform_twice", "matrix says it all; leave the others out", {"field": "matrix"}
+                )
+            side = len(self.matrix)
+            last = [0.0] * (side - 1) + [1.0]
+            if side < 2 or self.matrix.shape != (side, side) or self.matrix[-1].tolist() != last:
+                raise PydanticCustomError(
+                    "no_transform",
+                    "this is no transform of homogeneous columns",
+                    {"field": "matrix", "allowed": "(D+1) x (D+1) numbers with the last row 0 ... 0 1"},
+                )
+        return self
 
 
 def _start_kind(value: object) -> str:
@@ -38,7 +58,27 @@ Start = Annotated[
     | Annotated[GivenTransform, Tag(f"{UNION_TAG}transform")],
     Discriminator(_start_kind),
 ]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _prior_kind(value: object) -> str:
+    return f"{UNION_TAG}named" if isinstance(value, str) else f"{UNION_TAG}matrix"
+
+
+GivenPrior = Annotated[
+    Annotated[Prior, Tag(f"{UNION_TAG}named")] | Annotated[Matrix, Tag(f"{UNION_TAG}matrix")],
+    Discriminator(_prior_kind),
+]
+
+
+def _weight_kind(value: object) -> str:
+    return f"{UNION_TAG}named" if isinstance(value, str) else f"{UNION_TAG}number"
+
+
+OutlierWeight = Annotated[
+    Annotated[Literal["auto"], Tag(f"{UNION_TAG}named")]
+    | Annotated[Annotated[float, Field(ge=0, le=MAX_OUTLIER_WEIGHT)], Tag(f"{UNION_TAG}number")],
+    Discriminator(_weight_kind),
+]
 
 
 class RegisterRequest(BaseModel):
@@ -60,16 +100,37 @@ class RegisterRequest(BaseModel):
 
     source: Matrix = Field(description="N x D points p_i that are moved")
     target: Matrix = Field(description="M x D points q_j that they are moved onto")
-    sigma: Number | None = Field(None, gt=0, description="noise scale in the coordinates' unit; null estimates it")
     transform: Transform = Field("translation", description="what may happen to the source")
-    prior: Prior | None = Field(
+    sigma: Number | None = Field(None, gt=0, description="noise scale in the target's unit; null estimates it")
+    prior: GivenPrior | None = Field(
         None,
-        description="free: Π ← R, the literal model; uniform: Π stays 1/M. By default free where sigma is given",
+        description="free: Π ← R, the literal model; uniform: Π stays 1/M; mixing: one weight for each target is "
+        "estimated; or Π itself, N x M, rows summing to one. By default free for a translation with sigma given and "
+        "no outliers, else uniform",
     )
-    init: Start = Field("auto", description='auto finds one; or D numbers of your own, or {"translation": [...]}')
+    outlier_weight: OutlierWeight | None = Field(
+        None,
+        description="share of points without a partner; auto estimates it. By default none for a translation, auto "
+        "for the others",
+    )
+    normalize: Normalize | None = Field(
+        None,
+        description="rows: each source point has one partner; columns: each target point has one; sinkhorn: both. By "
+        "default rows for translation and rigid, columns for the others",
+    )
+    init: Start = Field(
+        "auto", description='auto finds one from anywhere; or D numbers of your own, or {"rotation": ..., ...}'
+    )
     max_iterations: int = Field(200, ge=1, le=MAX_ITERATIONS, description="E-steps, each with its M-step")
-    tolerance: Number = Field(1e-4, ge=0, description="stop when T changes by less than so many sigma; 0 never does")
+    tolerance: Number = Field(
+        1e-4, ge=0, description="stop when the points move by less than so many sigma; 0 never does"
+    )
     matching: Matching = Field("nearest", description="argmax of the responsibilities, or the best bijection")
+    refine: bool = Field(False, description="fit the transform once more, to the matched pairs, each weighing the same")
+    beta: Number | None = Field(
+        None, gt=0, description="nonrigid: how far neighbours move together, in units of the source's RMS extent"
+    )
+    stiffness: Number | None = Field(None, gt=0, description="nonrigid: weight of the penalty on uneven motion")
     include: list[Include] = Field([], max_length=3, description="parts of the answer that are large")
 
     @model_validator(mode="after")
@@ -83,7 +144,7 @@ class RegisterRequest(BaseModel):
                 "responsibilities would be {pairs} numbers; leave them out, or send fewer points",
                 {"pairs": pairs, "allowed": f"at most {MAX_WIRE_PAIRS} pairs", "field": "include"},
             )
-        if "trace" in self.include and self.max_iterations * (self.source.shape[1] + 2) > MAX_WIRE_PAIRS:
+        if "trace" in self.include and self._trace_numbers > MAX_WIRE_PAIRS:
             raise PydanticCustomError(
                 "too_long_a_trace",
                 "a trace of {iterations} iterations is too long; leave it out, or allow fewer",
@@ -95,7 +156,12 @@ class RegisterRequest(BaseModel):
     def wire_numbers(self) -> int:
         """Numbers that the large parts of the answer may have."""
         pairs = len(self.source) * len(self.target) if "responsibilities" in self.include else 0
-        return pairs + (self.max_iterations * (self.source.shape[1] + 2) if "trace" in self.include else 0)
+        return pairs + (self._trace_numbers if "trace" in self.include else 0)
+
+    @property
+    def _trace_numbers(self) -> int:
+        dimension = int(self.source.shape[1])
+        return self.max_iterations * (dimension * (dimension + 1) + 2)
 
 
 class Trace(BaseModel):
@@ -104,6 +170,14 @@ class Trace(BaseModel):
     log_likelihood: list[float | None]
     sigma: list[float]
     translation: list[list[float]]
+    linear: list[list[list[float]]] | None = Field(None, description="A = s·R, D x D each; null for a translation")
+
+
+class RunnerUp(BaseModel):
+    """The best pose that is another one: how far behind, and which."""
+
+    matrix: list[list[float]]
+    log_likelihood_gap: float = Field(description="nats by which the log-likelihood is less there")
 
 
 class Registration(BaseModel):
@@ -112,25 +186,41 @@ class Registration(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     translation: list[float] = Field(description="T, D numbers")
-    rotation: list[list[float]] | None = Field(description="D x D, the identity for a translation; null past D = 256")
-    scale: float
+    rotation: list[list[float]] | None = Field(
+        description="R, D x D, determinant +1; null for an affine transform, and past D = 256"
+    )
+    scale: float | None = Field(description="s; null for an affine transform")
     matrix: list[list[float]] | None = Field(
         description="(D+1) x (D+1), acts on columns: y = s·R·p + T; null past D = 256"
     )
     matching: list[int | None] = Field(description="for each source point i the matched j, or null")
     matching_probability: list[float] = Field(description="r_ij of the pairs matched; 0 where there is none")
+    outlier_weight: float = Field(description="share of points without a partner, given or estimated")
+    outlier_probability: list[float] | None = Field(
+        description="for each source point that it has no partner; null without an outlier weight"
+    )
     sigma: float = Field(description="given or estimated")
-    log_likelihood: float | None = Field(description="observed-data, at the returned Π, T, σ")
+    log_likelihood: float | None = Field(description="observed-data, at the returned parameters")
     translation_covariance: list[list[float]] | None = Field(
         description="inverse of the observed information; null where that is not positive definite, and past D = 256"
+    )
+    rotation_covariance: list[list[float]] | None = Field(
+        description="rad², of the rotation vector by which R may be off: 3 x 3 in space, 1 x 1 in the plane"
     )
     iterations: int
     converged: bool
     stop_reason: Literal["tolerance", "max_iterations"]
-    start: str = Field(description="the start that was taken: identity, centroid, given, anneal or vote")
+    start: str = Field(
+        description="the start that was taken: identity, centroid, given, anneal, vote, rotation, triangles, whitened"
+    )
+    runner_up: RunnerUp | None = Field(description="the best other pose that init auto met")
+    warnings: list[str] = Field(description="what to know before trusting the answer: symmetric shapes, ambiguity")
     responsibilities: list[list[float]] = Field(default=[], description="N x M, of the last E-step")
     trace: Trace | None = None
     registered: list[list[float]] = Field(default=[], description="N x D, the source moved")
+    displacement: list[list[float]] = Field(
+        default=[], description="N x D, nonrigid: registered = matrix · source + displacement"
+    )
 
 
 class RegisterBatchRequest(BaseModel):

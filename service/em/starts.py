@@ -39,7 +39,7 @@ def start(group: Group, problems: Sequence[Problem], space: Workspace) -> Start:
     if isinstance(init, str) and init == "auto":
         found = _auto(group, given, space)
         return found._replace(sigma=torch.where(given > 0, given, torch.maximum(found.sigma, group.floor)))
-    if isinstance(init, Tensor):
+    if not isinstance(init, str):
         offsets = torch.stack([p.init for p in problems if isinstance(p.init, Tensor)])
         translation, name = group.to_centred(offsets.to(group.source.device)), "given"
     elif init == "identity":

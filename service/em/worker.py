@@ -11,8 +11,8 @@ from torch import Tensor
 
 from service.em import steps
 from service.em.padding import bucket, group_key
-from service.em.problem import Outcome, Problem
-from service.em.register import register_batch
+from service.em.problem import NORMALIZES, TRANSFORMS, Outcome, Problem
+from service.em.register import is_dense, register_batch
 from service.em.steps import CompleteLikelihood, Expected, Maximized, Parameters
 
 
@@ -64,24 +64,47 @@ STEPS: dict[type[StepJob], Callable[..., Expected | Maximized | CompleteLikeliho
 ITERATION_OVERHEAD = 50_000
 
 
+# Of a cloud in cells, so many targets are looked at for each source point, and a start costs so many iterations.
+NEIGHBOURS = 512
+START_ITERATIONS = 50
+# Widths of the box, in σ, that a kernel reaches.
+REACH = 10.0
+
+
 def cost(job: Job) -> float:
     """Pairs that one iteration touches."""
-    if isinstance(job, RegisterJob):
-        return bucket(len(job.problem.source)) * bucket(len(job.problem.target))
-    return len(job.source) * len(job.target)
+    if not isinstance(job, RegisterJob):
+        return len(job.source) * len(job.target)
+    problem = job.problem
+    if is_dense(problem):
+        return bucket(len(problem.source)) * bucket(len(problem.target))
+    return (len(problem.source) + len(problem.target)) * _neighbours(problem)
+
+
+def _neighbours(problem: Problem) -> float:
+    """Targets that a kernel of the problem's width reaches: few once σ is estimated, perhaps all where it is given."""
+    count = len(problem.target)
+    if isinstance(problem.prior, Tensor) or problem.sigma is None:
+        return count if isinstance(problem.prior, Tensor) else min(count, NEIGHBOURS)
+    extent = (problem.target.amax(0) - problem.target.amin(0)).clamp(min=1e-300)
+    reach = (REACH * problem.sigma / extent).clamp(max=1.0)
+    return min(count, max(count * float(reach.prod()), NEIGHBOURS))
 
 
 def effort(job: Job) -> float:
     """What the job may cost in all, in pairs x D x iterations; it decides the lane."""
     if isinstance(job, StepJob):
         return cost(job) * job.source.shape[1]
-    return (cost(job) * job.problem.source.shape[1] + ITERATION_OVERHEAD) * job.problem.max_iterations
+    iterations = job.problem.max_iterations + (0 if is_dense(job.problem) else START_ITERATIONS)
+    return (cost(job) * job.problem.source.shape[1] + ITERATION_OVERHEAD) * iterations
 
 
 def key(job: Job) -> Hashable:
     """Registrations that share tensors, and that may take equally long; steps of one kind and shape."""
     if isinstance(job, RegisterJob):
-        return group_key(job.problem), job.problem.max_iterations, job.problem.tolerance
+        # What is computed one by one gains nothing from company, and would make it wait.
+        alone = None if is_dense(job.problem) else id(job)
+        return group_key(job.problem) if alone is None else alone, job.problem.max_iterations, job.problem.tolerance
     return type(job).__name__, *(tuple(tensor.shape) for part in job[:4] for tensor in _tensors(part))
 
 
@@ -128,4 +151,22 @@ def registration(problem: Problem) -> RegisterJob:
 
 
 _POINT = torch.zeros(1, 1, dtype=torch.float64)
-WARM_UP: list[Job] = [registration(Problem(_POINT, _POINT)), registration(Problem(_POINT, _POINT, sigma=1.0))]
+# The corners of a lopsided tetrahedron, and of its shadow: whatever poses need is compiled before the first request.
+_CORNERS = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 4], [1, 1, 1]], dtype=torch.float64)
+WARM_UP: list[RegisterJob] = [
+    registration(Problem(_POINT, _POINT)),
+    registration(Problem(_POINT, _POINT, sigma=1.0)),
+    *(registration(Problem(_CORNERS, _CORNERS, transform=transform)) for transform in TRANSFORMS),
+    *(registration(Problem(_CORNERS, _CORNERS, transform="rigid", normalize=way)) for way in NORMALIZES),
+    registration(Problem(_CORNERS, _CORNERS, transform="similarity", init="identity")),
+    registration(Problem(_CORNERS, _CORNERS, transform="rigid", init="identity")),
+    registration(Problem(_CORNERS, _CORNERS, transform="rigid", matching="one_to_one", outlier_weight=0.1)),
+    registration(Problem(_CORNERS, _CORNERS, transform="rigid", prior="free", sigma=0.1)),
+]
+
+
+def warm_up() -> None:
+    """Run every kind of registration once on the processor, which compiles what they need."""
+    worker = EmWorker(torch.device("cpu"))
+    for job in WARM_UP:
+        worker([job])

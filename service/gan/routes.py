@@ -16,12 +16,11 @@ import torch
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic_core import PydanticCustomError
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 
 from service.arrays import to_json, to_npy
 from service.batching import Batcher
-from service.errors import InvalidInput, MalformedBody, UnsupportedMediaType
+from service.errors import InvalidInput, UnsupportedMediaType
+from service.forms import read_parts
 from service.gan.schemas import (
     MAX_COUNT,
     MAX_SEED,
@@ -213,14 +212,11 @@ def _decode(files: list[bytes]) -> UINT8:
 
 
 async def _read_form(request: Request) -> list[bytes]:
-    try:
-        async with request.form(max_files=MAX_COUNT, max_fields=0) as form:
-            strange = [name for name in form if name != "images"]
-            if strange:
-                raise InvalidInput(f"unknown field {strange[0]!r}", pointer=f"/{strange[0]}", allowed=["images"])
-            files = [await part.read() for part in form.getlist("images") if isinstance(part, UploadFile)]
-    except HTTPException as error:  # Starlette's own for a form that breaks its grammar or its limits
-        raise MalformedBody(f"the form cannot be read: {error.detail}") from None
+    parts = await read_parts(request, MAX_COUNT)
+    strange = [part.name for part in parts if part.name != "images"]
+    if strange:
+        raise InvalidInput(f"unknown field {strange[0]!r}", pointer=f"/{strange[0]}", allowed=["images"])
+    files = [part.content for part in parts if part.filename is not None]
     if not files:
         raise InvalidInput("the form holds no pictures", pointer="/images", allowed="one or more files")
     return files

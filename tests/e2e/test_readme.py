@@ -46,22 +46,25 @@ OTHERS = [command.line for command in commands() if not command.line.startswith(
 def curl(line: str, live: Live, folder: Path) -> bytes:
     """The README's curl line against `live`. By httpx2, so that the tests do not depend on an installed curl."""
     words = iter(shlex.split(line.replace(ADDRESS, live.address))[1:])
-    body, files, out, url = None, [], None, ""
+    body, files, headers, out, url = None, [], {}, None, ""
     for word in words:
         if word == "--json":
             body = next(words)
         elif word == "-F":
-            name, _, file = next(words).partition("=@")
-            files.append((name, (folder / file).read_bytes()))
+            name, _, value = next(words).partition("=")
+            files.append((name, (value[1:], (folder / value[1:]).read_bytes()) if value[0] == "@" else (None, value)))
+        elif word == "-H":
+            name, _, value = next(words).partition(": ")
+            headers[name] = value
         elif word == "-o":
             out = folder / next(words)
         elif word != "-s":
             assert word.startswith("http"), word
             url = word
     if files:
-        content = httpx2.post(url, files=files).content
+        content = httpx2.post(url, files=files, headers=headers).content
     elif body is not None:
-        content = httpx2.post(url, content=body, headers={"content-type": "application/json"}).content
+        content = httpx2.post(url, content=body, headers=headers | {"content-type": "application/json"}).content
     else:
         content = httpx2.get(url).content
     if out is not None:
@@ -98,6 +101,8 @@ def test_every_curl_answers_what_the_readme_shows(live: Live, tmp_path: Path) ->
             assert answer == b"", command.line
     for name, side in (("digits.png", 256), ("seven.png", 32)):
         assert Image.open(io.BytesIO((tmp_path / name).read_bytes())).size == (side, side)
+    assert (tmp_path / "a.ply").read_bytes().startswith(b"ply")
+    assert Image.open(io.BytesIO((tmp_path / "after.png").read_bytes())).format == "PNG"
     assert np.load(io.BytesIO((tmp_path / "digits.npy").read_bytes())).shape == (2, 32, 32)
 
 

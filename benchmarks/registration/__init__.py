@@ -1,0 +1,1 @@
+"""Registration side by side with its peers: `python -m benchmarks.registration`."""

@@ -1,0 +1,140 @@
+"""Pairs of clouds with a known pose, from seeds: q = R p + T + noise, shuffled, with outliers or with parts cut off."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+from benchmarks.registration.shapes import SHAPES, Array, cloud, direction, rotation
+from benchmarks.registration.tasks import Task
+
+NOISE = 0.01  # of the size, in each coordinate; the clouds have size 1
+
+
+class Pair(NamedTuple):
+    """A task with its answer: q_j = rotation @ p_i + translation + noise for every i that has a counterpart j."""
+
+    task: Task
+    rotation: Array  # (D, D)
+    translation: Array  # (D,)
+    size: float = 1.0  # in the clouds' unit
+
+
+class PoseError(NamedTuple):
+    """How far an answer is from the truth."""
+
+    degrees: float  # geodesic angle between the rotations
+    percent: float  # displacement of the source's centroid, in % of the size
+
+
+def right(error: PoseError) -> bool:
+    """Whether an answer counts as a success: within 1° and 1 % of the size."""
+    return error.degrees <= 1 and error.percent <= 1
+
+
+def pose_error(pair: Pair, found_rotation: Array, found_translation: Array) -> PoseError:
+    """The error of an answer; infinite where it has no finite numbers.
+
+    The angle comes from the chord ‖R - R'‖_F = 2√2 sin(θ/2), the same in 2-D and 3-D; unlike the arccos of the trace
+    it resolves small angles, and it does not forgive a matrix that is no rotation.
+    """
+    if not (np.isfinite(found_rotation).all() and np.isfinite(found_translation).all()):
+        return PoseError(np.inf, np.inf)
+    chord = float(np.linalg.norm(found_rotation - pair.rotation))
+    degrees = float(np.degrees(2 * np.arcsin(min(chord / 8**0.5, 1.0))))
+    centre = pair.task.source.mean(axis=0)
+    shift = (found_rotation - pair.rotation) @ centre + found_translation - pair.translation
+    return PoseError(degrees, 100 * float(np.linalg.norm(shift)) / pair.size)
+
+
+def close(seed: int, count: int, shape: str = "cube") -> Pair:
+    """`count` points 10° and 5 % of the size off, with noise; to be registered from the identity."""
+    dice = np.random.default_rng([seed, count])
+    source = cloud(shape, count, dice)
+    dimension = source.shape[1]
+    turn, shift = rotation(dimension, dice, 10), 0.05 * direction(dimension, dice)
+    task = Task(source, _seen(source, turn, shift, dice))
+    return Pair(task, turn, shift)
+
+
+def turned(seed: int) -> Pair:
+    """Any rotation, and a translation of up to two sizes."""
+    dice, source = _draw(seed)
+    turn, shift = rotation(source.shape[1], dice), _shift(source.shape[1], dice)
+    return Pair(Task(source, _seen(source, turn, shift, dice), init="auto"), turn, shift)
+
+
+def crowded(seed: int, both: bool = False) -> Pair:
+    """Any rotation, and half as many outliers as points, in the target or in each cloud, uniform in its box."""
+    pair = turned(seed)
+    dice = np.random.default_rng([seed, 2])
+    source, target = pair.task.source, pair.task.target
+    return pair._replace(
+        task=pair.task._replace(
+            source=_with_outliers(source, dice) if both else source,
+            target=_with_outliers(target, dice),
+            outliers=1 / 3,
+        )
+    )
+
+
+def cut(seed: int, overlap: float) -> Pair:
+    """Up to 45°; either cloud has the fraction `overlap` of its points in the other one.
+
+    The whole is cut by two parallel planes of random direction: the source lacks one end, the target the other. With
+    both keeping a fraction a of the whole, (2a - 1) / a = overlap.
+    """
+    dice = np.random.default_rng([seed, 3])
+    kept = 1 / (2 - overlap)
+    shape, count = _kind(seed, dice)
+    whole = cloud(shape, round(count / kept), dice)
+    dimension = whole.shape[1]
+    whole = whole[np.argsort(whole @ direction(dimension, dice))]
+    source, rest = dice.permutation(whole[:count]), whole[-count:]
+    turn, shift = rotation(dimension, dice, dice.uniform(0, 45)), _shift(dimension, dice)
+    task = Task(source, _seen(rest, turn, shift, dice), init="auto", outliers=1 - overlap)
+    return Pair(task, turn, shift)
+
+
+def shifted(seed: int) -> Pair:
+    """A translation of a millionth to a million times the size, under a bijection."""
+    dice, source = _draw(seed)
+    dimension = source.shape[1]
+    shift = 10 ** dice.uniform(-6, 6) * direction(dimension, dice)
+    turn = np.eye(dimension)
+    return Pair(Task(source, _seen(source, turn, shift, dice), transform="translation", init="auto"), turn, shift)
+
+
+def small(seed: int) -> Pair:
+    """100 points in 2-D, shifted by up to two sizes."""
+    dice = np.random.default_rng([seed, 4])
+    source = cloud("leaf", 100, dice)
+    turn, shift = np.eye(2), _shift(2, dice)
+    return Pair(Task(source, _seen(source, turn, shift, dice), transform="translation", init="auto"), turn, shift)
+
+
+def _draw(seed: int) -> tuple[Generator, Array]:
+    dice = np.random.default_rng([seed, 1])
+    return dice, cloud(*_kind(seed, dice), dice)
+
+
+def _kind(seed: int, dice: Generator) -> tuple[str, int]:
+    """The shapes in turn, and 200 to 600 points."""
+    return list(SHAPES)[seed % len(SHAPES)], int(dice.integers(200, 601))
+
+
+def _shift(dimension: int, dice: Generator) -> Array:
+    return np.asarray(dice.uniform(0, 2) * direction(dimension, dice))
+
+
+def _seen(points: Array, turn: Array, shift: Array, dice: Generator) -> Array:
+    moved = points @ turn.T + shift + NOISE * dice.normal(size=points.shape)
+    return np.ascontiguousarray(moved[dice.permutation(len(moved))])
+
+
+def _with_outliers(points: Array, dice: Generator) -> Array:
+    low, high = points.min(axis=0), points.max(axis=0)
+    extra = dice.uniform(low, high, (len(points) // 2, points.shape[1]))
+    return np.ascontiguousarray(dice.permutation(np.concatenate([points, extra])))

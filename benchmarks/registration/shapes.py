@@ -1,0 +1,118 @@
+"""Random point clouds of different kinds: volumes, blobs, closed surfaces, branching curves, flat outlines.
+
+Every cloud comes centred on its bounding box and scaled to size 1, the size being half the diagonal of that box; so
+"1 % noise" is a standard deviation of 0.01 of each coordinate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.polynomial.legendre import legval
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def cube(count: int, dice: Generator) -> Array:
+    """(count, 3) points, uniform in a cube: the least structure that a cloud can have, and 24 near symmetries."""
+    return dice.uniform(size=(count, 3))
+
+
+def blobs(count: int, dice: Generator) -> Array:
+    """(count, 3) points of a mixture of six Gaussians with random centres and covariances."""
+    centres = dice.uniform(-1, 1, (6, 3))
+    spreads = dice.normal(0, 0.25, (6, 3, 3))
+    which = dice.integers(6, size=count)
+    return np.asarray(centres[which] + np.einsum("nij,nj->ni", spreads[which], dice.normal(size=(count, 3))))
+
+
+def surface(count: int, dice: Generator) -> Array:
+    """(count, 3) points on a closed bumpy surface: r(u) = 1 + Σ a_k P_l(u·v_k), axes v_k at random.
+
+    Legendre polynomials around random axes span the spherical harmonics of their degrees (the addition theorem).
+    """
+    axes, points = _directions(12, dice), _directions(count, dice)
+    radius = np.ones(count)
+    for axis, degree in zip(axes, [1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6], strict=True):
+        radius += dice.normal(0, 0.18) * legval(points @ axis, np.eye(degree + 1)[degree])
+    return points * np.maximum(radius, 0.2)[:, None]
+
+
+def tree(count: int, dice: Generator) -> Array:
+    """(count, 3) points along a random tree of 20 straight branches, as many per length everywhere."""
+    starts, ends = [np.zeros(3)], [direction(3, dice)]
+    while len(starts) < 20:
+        parent = dice.integers(len(starts))
+        fork = starts[parent] + dice.uniform(0.3, 1) * (ends[parent] - starts[parent])
+        starts.append(fork)
+        ends.append(fork + dice.uniform(0.5, 1) * direction(3, dice))
+    start, end = np.stack(starts), np.stack(ends)
+    length = np.linalg.norm(end - start, axis=1)
+    which = dice.choice(len(length), size=count, p=length / length.sum())
+    return np.asarray(start[which] + dice.uniform(size=(count, 1)) * (end - start)[which])
+
+
+def outline(count: int, dice: Generator) -> Array:
+    """(count, 2) points on a closed curve r(θ) = 1 + Σ a_k cos(kθ + φ_k), k = 1..7."""
+    return _star(count, dice)
+
+
+def leaf(count: int, dice: Generator) -> Array:
+    """(count, 2) points uniform in the area that such a curve encloses."""
+    return _star(count, dice) * np.sqrt(dice.uniform(size=(count, 1)))
+
+
+def _star(count: int, dice: Generator) -> Array:
+    angle = dice.uniform(0, 2 * np.pi, count)
+    order = np.arange(1, 8)
+    waves = np.cos(angle[:, None] * order + dice.uniform(0, 2 * np.pi, 7))
+    radius = np.maximum(1 + waves @ dice.normal(0, 0.2, 7), 0.15)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+SHAPES: dict[str, Callable[[int, Generator], Array]] = {
+    "cube": cube,
+    "blobs": blobs,
+    "surface": surface,
+    "tree": tree,
+    "outline": outline,
+    "leaf": leaf,
+}
+
+
+def cloud(shape: str, count: int, dice: Generator) -> Array:
+    """(count, D) points of the kind `shape`, of size 1, in a random orientation where they are not a cube."""
+    points = SHAPES[shape](count, dice)
+    if shape != "cube":
+        points = points @ rotation(points.shape[1], dice).T
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.asarray((points - (low + high) / 2) / (np.linalg.norm(high - low) / 2))
+
+
+def rotation(dimension: int, dice: Generator, degrees: float | None = None) -> Array:
+    """(D, D) rotation by `degrees` about a random axis; without an angle any, all equally likely. D is 2 or 3."""
+    if dimension == 2:
+        angle = dice.uniform(-np.pi, np.pi) if degrees is None else np.radians(degrees) * dice.choice([-1, 1])
+        return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if degrees is None:
+        orthogonal, triangle = np.linalg.qr(dice.normal(size=(3, 3)))
+        orthogonal = orthogonal * np.sign(np.diag(triangle))  # uniform over O(3)
+        return np.asarray(orthogonal * np.sign(np.linalg.det(orthogonal)))
+    axis = _directions(1, dice)[0]
+    cross = np.cross(np.eye(3), axis).T  # cross @ p = axis x p
+    angle = np.radians(degrees)
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
+
+
+def direction(dimension: int, dice: Generator) -> Array:
+    """(D,) a random unit vector."""
+    vector = dice.normal(size=dimension)
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+def _directions(count: int, dice: Generator) -> Array:
+    vectors = dice.normal(size=(count, 3))
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

@@ -1,0 +1,146 @@
+"""One process a contender: imports, threads and memory of one never touch another's, and the clock runs inside.
+
+Every worker is pinned to the same single core, so that whatever threads a library starts, it has one to run on. Only
+one worker computes at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.registration.contenders import CONTENDERS
+from benchmarks.registration.problems import close
+from benchmarks.registration.tasks import Answer, Solve, Task
+
+THREADS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "RAYON", "NUMBA")
+MEGABYTE = 1e6
+
+
+class Run(NamedTuple):
+    """What one call took. Of short ones several are timed, and the medians taken."""
+
+    answers: list[Answer]
+    seconds: float  # wall clock
+    processor_seconds: float  # of all threads of the process; on an idle core the same
+    growth: float  # MB by which the peak of the resident memory exceeds what it was before the call
+    peak: float  # MB, that peak itself
+
+
+class Failure(NamedTuple):
+    """Why there is no answer."""
+
+    reason: str
+
+
+class Worker:
+    """A contender in a process of its own, started at its first task and again after a task that took too long."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._context = get_context("spawn")
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+
+    def solve(self, tasks: Sequence[Task], limit: float, least: float = 0.0) -> Run | Failure:
+        """The run of one call with all `tasks`, or what went wrong. After `limit` seconds the process is killed.
+
+        Calls are repeated until they sum up to `least` seconds, at most 50 times.
+        """
+        pipe = self._start()
+        if isinstance(pipe, Failure):
+            return pipe
+        pipe.send((tasks, least))
+        # Warming up and sending clouds there and back come on top of what is timed.
+        if not pipe.poll(limit + least + 30):
+            self.stop()
+            return Failure(f"more than {limit:.0f} s")
+        try:
+            answer = pipe.recv()
+        except EOFError:
+            self.stop()
+            return Failure("its process died")
+        assert isinstance(answer, Run | Failure)  # noqa: S101, what a pipe returns has no type
+        return answer
+
+    def stop(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process, self._pipe = None, None
+
+    def _start(self) -> Connection | Failure:
+        if self._pipe is not None:
+            return self._pipe
+        pipe, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(self.name, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        said = Failure("did not start")
+        with suppress(EOFError):
+            if pipe.poll(300) and (said := pipe.recv()) == "ready":
+                self._process, self._pipe = process, pipe
+                return pipe
+        process.kill()
+        return said
+
+
+def single_threaded() -> None:
+    """For this process and those it starts: one thread, where a library asks the environment."""
+    os.environ.update({f"{library}_NUM_THREADS": "1" for library in THREADS})
+
+
+def _serve(name: str, pipe: Connection) -> None:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    contender = CONTENDERS[name]
+    try:
+        solve = contender.start()
+    except ImportError as error:
+        pipe.send(Failure(str(error)))
+        return
+    pipe.send("ready")
+    warm: set[tuple[object, ...]] = set()
+    while True:
+        tasks, least = pipe.recv()
+        # What compiles or loads on first use, per kind of problem, is no part of what a registration takes.
+        kind = (*tasks[0][2:], tasks[0].source.shape[1])
+        try:
+            if kind not in warm:
+                warm.add(kind)
+                for count in {min(len(tasks[0].source), most) for most in (300, contender.warm_up)}:
+                    near = close(0, count, "cube" if tasks[0].source.shape[1] == 3 else "leaf").task
+                    solve([tasks[0]._replace(source=near.source, target=near.target)])
+            pipe.send(_timed(solve, tasks, least))
+        except BaseException as error:  # a panic in Rust is no Exception, and has to reach the table too
+            pipe.send(Failure(f"{type(error).__name__}: {error}"[:200]))
+
+
+def _timed(solve: Solve, tasks: Sequence[Task], least: float) -> Run:
+    before, _ = _memory(reset=True)
+    seconds: list[float] = []
+    processor: list[float] = []
+    while not seconds or (sum(seconds) < least and len(seconds) < 50):
+        wall, cpu = time.perf_counter(), time.process_time()
+        answers = solve(tasks)
+        processor.append(time.process_time() - cpu)
+        seconds.append(time.perf_counter() - wall)
+    _, peak = _memory()
+    return Run(answers, statistics.median(seconds), statistics.median(processor), peak - before, peak)
+
+
+def _memory(reset: bool = False) -> tuple[float, float]:
+    """MB resident now, and at their peak since the last reset. `ru_maxrss` would carry the parent's over the fork."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    resident, peak = (int(status[key].split()[0]) * 1024 / MEGABYTE for key in ("VmRSS", "VmHWM"))
+    return resident, peak

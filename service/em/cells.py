@@ -1,0 +1,105 @@
+"""A cloud sorted into the cells of a grid, so that a point's neighbours are found without looking at the others.
+
+The grid lies on the first three coordinates; where a cloud has fewer, the missing ones are zero and the grid has one
+cell there. It spans most of the cloud and not all of it: the outermost cells reach to infinity, so that a few points
+far away cost the others nothing. A row of cells along the first coordinate is contiguous in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# The grid's own axes, and the least number of rows that the arrays of points have.
+AXES = 3
+# The share of the cloud at either end of an axis that the grid need not span.
+TAIL = 0.005
+# Cells that there may be for each point: more would cost more to clear than to search.
+CELLS_PER_POINT = 1.0
+
+
+class Cells(NamedTuple):
+    """M points in the order of their cells."""
+
+    points: Float64  # (P, M) sorted by cell; P >= AXES
+    order: Int64  # (M,) where each stood before
+    starts: Int64  # (cells + 1,) the first point of each cell
+    low: Float64  # (AXES,) the grid's corner
+    side: float  # of a cell
+    shape: Int64  # (AXES,) cells along each axis
+
+
+def cells(points: Float64, side: float) -> Cells:
+    """`points` (P, M) in cells of at least `side`; in a single one where `side` is as large as the cloud."""
+    low, high = _span(points[:AXES])
+    return sorted_cells(points, low, high, side)
+
+
+def _span(points: Float64) -> tuple[Float64, Float64]:
+    """Low and high of most of the cloud along each axis."""
+    count = points.shape[1]
+    if count < 2048:
+        return points.min(1), points.max(1)
+    # Every so-maniest point tells the same, and sorting a million of them would cost more than the rest.
+    sample = points[:, :: max(1, count // 4096)]
+    low, high = np.quantile(sample, (TAIL, 1 - TAIL), axis=1)
+    margin = (high - low) * 0.02
+    return np.maximum(low - margin, points.min(1)), np.minimum(high + margin, points.max(1))
+
+
+@compiled
+def cell_of(value: float, low: float, side: float, count: int) -> int:
+    """The cell of a coordinate; monotone, and those beyond either end belong to the outermost ones."""
+    at = math.floor((value - low) / side)
+    return int(min(max(at, 0.0), count - 1.0))
+
+
+@compiled
+def sorted_cells(points: Float64, low: Float64, high: Float64, side: float) -> Cells:
+    """`points` (P, M) in cells of at least `side` between the corners `low` and `high` (AXES,)."""
+    rows, count = points.shape
+    extent = (high - low).max()
+    side = max(side, extent * 1e-6, 1e-300)
+    shape = np.ones(AXES, np.int64)
+    while True:
+        total = 1.0
+        for axis in range(AXES):
+            along = max(math.ceil((high[axis] - low[axis]) / side), 1.0)
+            total *= along
+            shape[axis] = int(along)
+        if total <= max(8.0, CELLS_PER_POINT * count):
+            break
+        side *= 1.15
+    starts = np.zeros(2, np.int64)
+    order = np.arange(count)
+    if total <= 8:  # walking through so few saves nothing
+        starts[1] = count
+        shape[:] = 1
+        return Cells(points, order, starts, low, side, shape)
+    starts = np.zeros(int(total) + 1, np.int64)
+    code = np.empty(count, np.int64)
+    for j in range(count):
+        at = 0
+        for axis in range(AXES - 1, -1, -1):
+            at = at * shape[axis] + cell_of(points[axis, j], low[axis], side, shape[axis])
+        code[j] = at
+        starts[at + 1] += 1
+    for c in range(len(starts) - 1):
+        starts[c + 1] += starts[c]
+    free = starts[:-1].copy()
+    out = np.empty((rows, count))
+    for j in range(count):
+        at = free[code[j]]
+        free[code[j]] += 1
+        order[at] = j
+        for d in range(rows):
+            out[d, at] = points[d, j]
+    return Cells(out, order, starts, low, side, shape)

@@ -1,0 +1,140 @@
+"""The iteration: E- and M-steps, accelerated under a safeguard, until the transform stands still.
+
+EM is a fixed-point map θ → g(θ) that converges linearly, slowly where the matching is ambiguous. Anderson's method
+(1965; Walker and Ni 2011, SIAM J. Numer. Anal. 49) combines the last few steps into a proposal. A proposal whose
+log-likelihood, which its own E-step tells, is below the last accepted one is thrown away, and the plain EM step that
+it replaced is taken instead: so the likelihoods of accepted steps never decrease.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.fitting import RIGID, SIMILARITY, mean_square_step, rotation
+from service.em.mixture import LEAST_OUTLIERS, MOST_OUTLIERS, Mixture, Model, Parameters, Step
+
+Float64 = NDArray[np.float64]
+
+# Steps that a proposal combines, at most; a rigid pose in space with σ and w has eight numbers.
+MEMORY = 6
+# Proposals larger than this many plain steps are cut down to it.
+STRIDE = 30.0
+# What rounding may take off a sum of so many log-likelihoods.
+ROUNDING = 1e-13
+
+
+class Climb(NamedTuple):
+    """Where the iteration ended."""
+
+    parameters: Parameters  # after the last M-step
+    last: Step  # whose responsibilities those were computed from
+    iterations: int
+    converged: bool
+
+
+def climb(
+    mixture: Mixture,
+    start: Parameters,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    floor: float,
+    accept: Callable[[Parameters, Step], bool] = lambda _parameters, _step: True,
+) -> Climb:
+    """Iterate from `start` until a step moves the points, root mean square, and σ by less than `tolerance` times σ.
+
+    `floor` is the least σ. `accept` is told every accepted E-step with the parameters that it was taken at, and ends
+    the iteration by returning False.
+    """
+    model = mixture.model
+    anderson = Anderson(model)
+    here, fallback, best = start, None, -math.inf
+    iteration = 0
+    while True:
+        iteration += 1
+        step = mixture.step(here)
+        after = _floored(step.after, floor)
+        if fallback is not None and step.log_likelihood < best - ROUNDING * abs(best):
+            here, fallback = fallback, None
+            anderson.forget()
+            continue  # never the last iteration: the last one is not taken at a proposal
+        best = step.log_likelihood
+        moved = math.sqrt(max(mean_square_step(step.sums.within, here.transform, after.transform), 0.0))
+        still = moved < tolerance * after.sigma and abs(after.sigma - here.sigma) < tolerance * after.sigma
+        if not accept(here, step) or still or iteration >= max_iterations:
+            return Climb(after, step, iteration, still)
+        proposal = anderson.propose(here, after) if iteration + 1 < max_iterations else None
+        here, fallback = (after, None) if proposal is None else (_floored(proposal, floor), after)
+
+
+def _floored(parameters: Parameters, floor: float) -> Parameters:
+    return parameters if parameters.sigma >= floor else parameters._replace(sigma=floor)
+
+
+class Anderson:
+    """Anderson's method on the vector of a model's parameters."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._possible = not model.mixing and model.normalize != "sinkhorn"
+        self._values: list[Float64] = []
+        self._steps: list[Float64] = []
+
+    def forget(self) -> None:
+        self._values.clear()
+        self._steps.clear()
+
+    def propose(self, before: Parameters, after: Parameters) -> Parameters | None:
+        """Where to go from `before` instead of the plain step to `after`; None for the plain step."""
+        if not self._possible:
+            return None
+        value = self._vector(after)
+        step = value - self._vector(before)
+        self._values.append(value)
+        self._steps.append(step)
+        del self._values[:-MEMORY], self._steps[:-MEMORY]
+        if len(self._steps) < 2:
+            return None
+        # The combination Σ α_k g_k, Σ α_k = 1, whose combined step is shortest, in units of how far σ may matter.
+        scale = self._scale(after.sigma)
+        differences = np.diff(np.array(self._steps), axis=0) * scale
+        shorter, *_ = np.linalg.lstsq(differences.T, step * scale, rcond=1e-8)
+        proposal = value - shorter @ np.diff(np.array(self._values), axis=0)
+        jump = (proposal - value) * scale
+        length, plain = float(np.linalg.norm(jump)), float(np.linalg.norm(step * scale))
+        if not math.isfinite(length):
+            return None
+        if length > STRIDE * plain:
+            proposal = value + (proposal - value) * (STRIDE * plain / length)
+        return self._parameters(proposal, after)
+
+    def _vector(self, parameters: Parameters) -> Float64:
+        w = min(max(parameters.outliers, LEAST_OUTLIERS), MOST_OUTLIERS)
+        return np.array([*parameters.transform.ravel(), math.log(parameters.sigma), math.log(w / (1 - w))])
+
+    def _scale(self, sigma: float) -> Float64:
+        out = np.ones(len(self._values[-1]))
+        out[-2] = sigma if self._model.estimate_sigma else 0.0
+        out[-1] = 0.1 * sigma if self._model.estimate_outliers else 0.0
+        return out
+
+    def _parameters(self, vector: Float64, like: Parameters) -> Parameters:
+        transform = vector[:-2].reshape(like.transform.shape).copy()
+        kind, D = self._model.kind, len(transform)
+        if kind in {RIGID, SIMILARITY}:
+            linear = np.ascontiguousarray(transform[:, :D])
+            turned = rotation(linear)
+            scale = float((turned * linear).sum()) / D if kind == SIMILARITY else 1.0
+            transform[:, :D] = turned * scale
+        sigma, outliers = like.sigma, like.outliers
+        if self._model.estimate_sigma:
+            sigma = math.exp(min(max(vector[-2], math.log(sigma) - 1), math.log(sigma) + 1))
+        if self._model.estimate_outliers:
+            outliers = 1 / (1 + math.exp(-min(max(vector[-1], -30), 30)))
+            outliers = min(max(outliers, LEAST_OUTLIERS), self._model.most_outliers)
+        return like._replace(transform=transform, sigma=sigma, outliers=outliers)

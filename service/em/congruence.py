@@ -1,0 +1,235 @@
+"""Poses from congruent triangles: where could these three source points lie in the target?
+
+A triangle of the source fixes a pose once its three partners are known. All triangles of the target whose sides agree
+within a tolerance are candidates (the congruent sets of Aiger, Mitra and Cohen-Or 2008, with three points in place of
+four coplanar ones; in the plane two points are enough). Each is a hypothesis, tested by the source points around the
+triangle: they are in the overlap if the triangle is, and their places are hardly off. The test is sequential (Wald
+1945): it sums the log-ratios of the landscape, and most hypotheses fail after a few points. Nothing here needs the
+clouds to be close, to have the same extent, or to be free of outliers: one triangle in the overlap is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled
+from service.em.landscape import MISS, Landscape, next_to
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# Source points next to a triangle that test a hypothesis, at most, and the log-ratio below which it is dropped.
+TESTS = 48
+REJECT = -4.0
+# Hypotheses of a triangle that go on.
+KEPT = 24
+# Triangles drawn for each that is wanted, and how many of a size compete to be the rarest.
+DRAWN, RIVALS = 100, 4
+
+
+class Distances(NamedTuple):
+    """All distances in a cloud of m points, sorted for each of them."""
+
+    points: Float64  # (m, 3)
+    sorted: NDArray[np.float32]  # (m, m)
+    order: NDArray[np.int32]  # (m, m) who it is that far away
+
+
+class Bases(NamedTuple):
+    """Triangles of the source, and the points around each."""
+
+    corners: Float64  # (S, 3, 3)
+    around: Int64  # (S, n) the source's points from near to far, without the corners
+
+
+def distances(points: Float64) -> Distances:
+    """The distances within `points` (3, m)."""
+    rowwise = np.ascontiguousarray(points.T)
+    squares = np.zeros((len(rowwise), len(rowwise)))
+    for axis in points:
+        squares += (axis[:, None] - axis) ** 2
+    lengths = np.sqrt(squares).astype(np.float32)
+    order = np.argsort(lengths, axis=1)
+    return Distances(rowwise, np.take_along_axis(lengths, order, 1), order.astype(np.int32))
+
+
+def bases(source: Float64, target: Distances, count: int, around: int, chooser: np.random.Generator) -> Bases:
+    """At most `count` triangles among `source` (3, n), wide and narrow, each with its `around` nearest points.
+
+    Of a few triangles of a size the one is taken whose sides are rarest in the target: it has the fewest hypotheses.
+    """
+    n = source.shape[1]
+    rowwise = np.ascontiguousarray(source.T)
+    extent = float(np.median(np.linalg.norm(rowwise - np.median(rowwise, 0), axis=1)))
+    size = extent * 2.0 ** chooser.uniform(-1, 1, DRAWN * count)
+    picked = chooser.integers(n, size=(len(size), 3))
+    corners = rowwise[picked]
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1)
+    good = np.flatnonzero((sides.max(1) < 1.5 * size) & (sides.min(1) > 0.6 * size))
+    if len(good) < RIVALS * count:
+        more = np.flatnonzero(sides.min(1) > 0.2 * sides.max(1))
+        good = np.concatenate([good, more[: RIVALS * count - len(good)]])
+    # Rivals are of about the same size: narrow triangles fit into a small overlap, wide ones tell more exactly.
+    groups = good[: len(good) // RIVALS * RIVALS]
+    groups = groups[np.argsort(sides[groups].max(1), kind="stable")].reshape(-1, RIVALS)
+    few = target.sorted[:: max(1, len(target.sorted) // 200), 1:].ravel()
+    often, edges = np.histogram(few, 64)
+    rarity = np.log(often + 1.0)[np.clip(np.searchsorted(edges, sides) - 1, 0, 63)].sum(1)
+    chosen = groups[np.arange(len(groups)), rarity[groups].argmin(1)]
+    chosen = chooser.permutation(chosen)[:count]
+    corners = corners[chosen]
+    far = ((rowwise - corners.mean(1)[:, None]) ** 2).sum(-1)
+    np.put_along_axis(far, picked[chosen], np.inf, 1)
+    nearest = np.argsort(far, axis=1)[:, : max(min(around, n - 3), 0)]
+    return Bases(corners, nearest)
+
+
+@compiled
+def _axes_of(a: Float64, b: Float64, c: Float64, out: Float64) -> bool:
+    """Orthonormal axes (3, 3), as columns, of a triangle: along ab, towards c, and across. False for a flat one."""
+    u, v, w = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    length = math.sqrt(u * u + v * v + w * w)
+    if length <= 0:
+        return False
+    u, v, w = u / length, v / length, w / length
+    x, y, z = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    along = u * x + v * y + w * z
+    x, y, z = x - along * u, y - along * v, z - along * w
+    height = math.sqrt(x * x + y * y + z * z)
+    if height <= 1e-9 * length:
+        return False
+    x, y, z = x / height, y / height, z / height
+    out[0, 0], out[1, 0], out[2, 0] = u, v, w
+    out[0, 1], out[1, 1], out[2, 1] = x, y, z
+    out[0, 2], out[1, 2], out[2, 2] = v * z - w * y, w * x - u * z, u * y - v * x
+    return True
+
+
+@compiled
+def _tested(
+    axes: Float64, scale: float, middle: Float64, local: Float64, place: Landscape, rung: int, least: float
+) -> float:
+    """The log-ratio of a hypothesis over `local` (T, 3), in the base's own axes; less once it looks bad."""
+    total = 0.0
+    precision = place.precision[rung]
+    count = len(local)
+    for t in range(count):
+        u, v, w = scale * local[t, 0], scale * local[t, 1], scale * local[t, 2]
+        x = axes[0, 0] * u + axes[0, 1] * v + axes[0, 2] * w + middle[0]
+        y = axes[1, 0] * u + axes[1, 1] * v + axes[1, 2] * w + middle[1]
+        z = axes[2, 0] * u + axes[2, 1] * v + axes[2, 2] * w + middle[2]
+        j = next_to(place, x, y, z)
+        gain = MISS
+        if j >= 0:
+            x, y, z = x - place.points[j, 0], y - place.points[j, 1], z - place.points[j, 2]
+            gain = max(gain, place.gain[rung, j] - (x * x + y * y + z * z) * precision)
+        total += gain
+        if total < REJECT:
+            break
+    return total
+
+
+@compiled
+def congruent(
+    corners: Float64,
+    near: Float64,
+    target: Distances,
+    place: Landscape,
+    rung: int,
+    tolerance: float,
+    flat: bool,
+    low_scale: float,
+    high_scale: float,
+    budget: int,
+    transforms: Float64,
+    scores: Float64,
+) -> int:
+    """The poses that put one triangle of the source on triangles of the target: how many were tested.
+
+    Args:
+        corners: (3, 3) of the triangle.
+        near: (T, 3) the source points that test, those next to the triangle first.
+        target: the points that the triangle may lie on.
+        place: where the tests may hit.
+        rung: of the landscape's ladder.
+        tolerance: how far a side may be off.
+        flat: the clouds lie in the plane of the first two coordinates.
+        low_scale: the least scale.
+        high_scale: the largest; equal to the least for a rigid pose, 1.
+        budget: how many hypotheses to test at most.
+        transforms: (K, 3, 4) receives the best poses.
+        scores: (K,) receives their log-ratios; -inf for none.
+    """
+    points = target.points
+    scores[:] = -np.inf
+    p, q, r = corners[0], corners[1], corners[2]
+    pq = math.sqrt(((p - q) ** 2).sum())
+    pr = math.sqrt(((p - r) ** 2).sum())
+    qr = math.sqrt(((q - r) ** 2).sum())
+    own, other = np.zeros((3, 3)), np.zeros((3, 3))
+    if flat:
+        r = np.array([p[0] - (q[1] - p[1]), p[1] + (q[0] - p[0]), 0.0])
+    if not _axes_of(p, q, r, own):
+        return 0
+    # The middle of the corners carries less noise than a corner.
+    pivot = (p + q) / 2 if flat else (p + q + r) / 3
+    middle = np.empty(3)
+    local = np.zeros((len(near), 3))
+    for t in range(len(near)):
+        for d in range(3):
+            for e in range(3):
+                local[t, d] += own[e, d] * (near[t, e] - pivot[e])
+    tried = 0
+    rigid = low_scale == high_scale
+    worst = 0
+    for i in range(len(points)):
+        a = points[i]
+        line, order = target.sorted[i], target.order[i]
+        first = np.searchsorted(line, low_scale * pq - tolerance)
+        last = np.searchsorted(line, high_scale * pq + tolerance)
+        third_first = np.searchsorted(line, low_scale * pr - tolerance)
+        third_last = np.searchsorted(line, high_scale * pr + tolerance)
+        for m in range(max(first, 1), last):
+            b = points[order[m]]
+            scale = 1.0 if rigid else line[m] / pq
+            if scale < low_scale or scale > high_scale:
+                continue
+            if flat:
+                third_first, third_last = 0, 1
+            elif not rigid:
+                third_first = np.searchsorted(line, scale * pr - tolerance)
+                third_last = np.searchsorted(line, scale * pr + tolerance)
+            low, high = max(scale * qr - tolerance, 0.0) ** 2, (scale * qr + tolerance) ** 2
+            for n in range(third_first, third_last):
+                if flat:
+                    c = np.array([a[0] - (b[1] - a[1]), a[1] + (b[0] - a[0]), 0.0])
+                else:
+                    c = points[order[n]]
+                    x, y, z = c[0] - b[0], c[1] - b[1], c[2] - b[2]
+                    square = x * x + y * y + z * z
+                    if square < low or square > high:
+                        continue
+                if not _axes_of(a, b, c, other):
+                    continue
+                for d in range(3):
+                    middle[d] = (a[d] + b[d]) / 2 if flat else (a[d] + b[d] + c[d]) / 3
+                tried += 1
+                score = _tested(other, scale, middle, local, place, rung, scores[worst])
+                if score > scores[worst] and score > 0:
+                    scores[worst] = score
+                    for d in range(3):
+                        transforms[worst, d, 3] = middle[d]
+                        for e in range(3):
+                            turn = 0.0
+                            for k in range(3):
+                                turn += other[d, k] * own[e, k]
+                            transforms[worst, d, e] = scale * turn
+                            transforms[worst, d, 3] -= scale * turn * pivot[e]
+                    worst = int(np.argmin(scores))
+        if tried > budget:
+            break
+    return tried

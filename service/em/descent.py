@@ -1,0 +1,140 @@
+"""The quick way down from a start that is trusted: annealing of a small problem, compiled as a whole.
+
+The same robust steps as in `annealing`, without its acceleration, its thinning and its scores: from a pose that is
+near, a few hundred points need none of them, and the interpreter would take longer than the arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.cells import AXES, Cells, sorted_cells
+from service.em.fitting import SIMILARITY, Sums, fit, move, spent_after, sums_of_columns, sums_of_rows
+from service.em.jit import compiled
+from service.em.truncated import Rows, expect
+
+Float64 = NDArray[np.float64]
+
+FALL = 0.7
+VISITS = 3
+STILL = 0.05
+MOST_STEPS = 64
+# At wide widths so many source points say what all would, down to so many spacings.
+FEW = 128
+ENOUGH = 0.6
+CUTOFF = 9.0
+# Below this many spacings the distances to the targets tell the noise, and a width that they come so close to settles.
+BLUR = 0.5
+SETTLED = 0.92
+
+
+@compiled
+def descend(
+    source: Float64,
+    target: Float64,
+    dimension: int,
+    kind: int,
+    transform: Float64,
+    first: float,
+    last: float,
+    spacing: float,
+    bin_weight: float,
+    found: Rows,
+    path: Float64,
+) -> tuple[float, float, int]:
+    """Robust EM from `transform` (D, D + 1), the width falling from `first` to the noise, or to `last`.
+
+    Args:
+        source: (P, N), and
+        target: (P, M), in random order. Transforms with a scale explain the targets by the moved source, since they
+            could shrink the source to a point otherwise; the others explain the source by the targets.
+        spacing: the typical distance between neighbouring targets.
+        bin_weight: β, as in `truncated.expect`.
+        found: room for as many rows as the explained cloud has.
+        path: (MOST_STEPS, D, D + 1), filled with the transforms after each step.
+
+    Returns:
+        The last width, the share of the source with a partner, and how many steps were taken.
+    """
+    swapped = kind >= SIMILARITY
+    data, others = (target, source) if swapped else (source, target)
+    few = np.ascontiguousarray(data[:, :FEW])
+    everyone, data = data, few
+    moved = np.zeros_like(source if swapped else data)
+    width = max(first, last)
+    side = 0.0
+    grid = sorted_cells(others, *corners(others), 1e300)
+    steps, inliers = 0, 0.0
+    while steps < MOST_STEPS:
+        wanted = width * math.sqrt(2 * CUTOFF)
+        if not swapped and not 0.6 < side / wanted < 1.7:
+            grid, side = sorted_cells(others, *corners(others), wanted), wanted
+        estimate = width
+        for _ in range(VISITS):
+            move(transform, source if swapped else data, moved)
+            if swapped:
+                grid = sorted_cells(moved, *corners(moved), wanted)
+            sums = _robust(source, moved, data, grid, dimension, swapped, 0.5 / width**2, bin_weight, found)
+            total = sums.within[dimension, dimension]
+            inliers = total / data.shape[1]
+            if total <= dimension + 1 or steps == MOST_STEPS:
+                return width, inliers, steps
+            after = fit(kind, transform, sums)
+            spent = spent_after(sums, transform, after)
+            estimate = math.sqrt(spent / (total * dimension))
+            moved_by = (sums.spent - spent) / total  # a lower bound of the mean square step
+            transform = after
+            path[steps] = transform
+            steps += 1
+            if moved_by < (STILL * width) ** 2:
+                break
+        sharp = width < BLUR * spacing
+        if width < ENOUGH * spacing and data.shape[1] < everyone.shape[1]:
+            data = everyone
+            if not swapped:
+                moved = np.zeros_like(data)
+            continue
+        if width <= last or (sharp and estimate > SETTLED * width):
+            break
+        width = max(min(FALL * width, 1.05 * estimate) if sharp else FALL * width, last)
+    return width, inliers, steps
+
+
+@compiled
+def _robust(
+    source: Float64,
+    moved: Float64,
+    data: Float64,
+    grid: Cells,
+    dimension: int,
+    swapped: bool,
+    precision: float,
+    bin_weight: float,
+    found: Rows,
+) -> Sums:
+    """The moments of one E-step: of the moved source against the targets, or of the targets against it."""
+    none = np.empty(0)
+    if not swapped:
+        expect(moved, grid, none, grid.points, precision, bin_weight, CUTOFF, found, none)
+        return sums_of_rows(data, dimension, found)
+    payload = np.empty_like(source)
+    for i in range(source.shape[1]):
+        for d in range(source.shape[0]):
+            payload[d, i] = source[d, grid.order[i]]
+    sorted_columns = np.zeros(source.shape[1])
+    expect(data, grid, none, payload, precision, bin_weight, CUTOFF, found, sorted_columns)
+    columns = np.empty_like(sorted_columns)
+    columns[grid.order] = sorted_columns
+    return sums_of_columns(source, data, dimension, found, columns)
+
+
+@compiled
+def corners(points: Float64) -> tuple[Float64, Float64]:
+    """The cloud's box in the grid's axes: low and high (AXES,)."""
+    low, high = np.empty(AXES), np.empty(AXES)
+    for d in range(AXES):
+        low[d], high[d] = points[d].min(), points[d].max()
+    return low, high

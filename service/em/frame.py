@@ -1,0 +1,178 @@
+"""Coordinates to compute in: each cloud about its own median and in its own unit, a power of two.
+
+The median, coordinate by coordinate, is not moved by a few points far away, and is one of the coordinates itself, so
+that subtracting it is exact where the cloud is small against its distance from the origin. A unit that is a power of
+two costs no digits either. Nanometres and light years are alike from here on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.cells import AXES, cells
+from service.em.problem import MIN_SIGMA
+from service.errors import InvalidInput
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# A cloud whose standard deviation along an axis is less than this counts as flat there: the covariance that tells has
+# the squares of such numbers, next to 1, in its last digits.
+FLAT = 3e-8
+# Points farther out than this are not the bulk of the cloud.
+BULK = 64.0
+# An estimated σ stops at this fraction of the spread: an exact match has unbounded likelihood as σ → 0.
+SIGMA_FLOOR = 1e-6
+# Clouds of more points than this outgrow the processor's caches.
+ORDERED = 20_000
+POINTS_PER_CELL = 32
+
+
+class Transform(NamedTuple):
+    """y = A p + t in somebody's coordinates."""
+
+    linear: Float64  # (D, D)
+    translation: Float64  # (D,)
+
+
+class Frame(NamedTuple):
+    """Both clouds in coordinates of magnitude about 1, coordinates first; rows of zeros make up three of them."""
+
+    source: Float64  # (P, N), P = max(D, 3)
+    target: Float64  # (P, M)
+    dimension: int  # D
+    source_centre: Float64  # (D,)
+    target_centre: Float64  # (D,)
+    source_unit: float
+    target_unit: float
+    axes: Int64  # (D,) which of the caller's coordinates each row is
+    source_order: Int64  # (N,) which of the caller's points each column is
+    target_order: Int64  # (M,)
+    rounding: float  # of the caller's coordinates, in the target's unit
+
+    @property
+    def floor(self) -> float:
+        """The smallest σ that an estimate may take, in the target's unit."""
+        spread = math.sqrt((self.source**2).sum(0).mean() + (self.target**2).sum(0).mean())
+        return max(SIGMA_FLOOR * spread, self.rounding, MIN_SIGMA)
+
+    def to_caller(self, transform: Float64) -> Transform:
+        """B (D, D + 1) of these coordinates as A and T of the caller's."""
+        D = self.dimension
+        back = np.argsort(self.axes)
+        linear = transform[:, :D][np.ix_(back, back)] * (self.target_unit / self.source_unit)
+        shift = transform[:, D][back] * self.target_unit
+        # The centres come last: what they lose to rounding belongs to the caller's own coordinates.
+        return Transform(linear, shift + (self.target_centre - linear @ self.source_centre))
+
+    def from_caller(self, transform: Transform) -> Float64:
+        """A and T of the caller's coordinates as B (D, D + 1) of these."""
+        D = self.dimension
+        shift = transform.linear @ self.source_centre + (transform.translation - self.target_centre)
+        out = np.empty((D, D + 1))
+        out[:, :D] = transform.linear[np.ix_(self.axes, self.axes)] * (self.source_unit / self.target_unit)
+        out[:, D] = shift[self.axes] / self.target_unit
+        return out
+
+    def moved_to_caller(self, moved: Float64) -> Float64:
+        """The source moved, (P, N) in the target's coordinates, as (N, D) of the caller's, in the caller's order."""
+        back = np.argsort(self.axes)
+        out = np.empty((moved.shape[1], self.dimension))
+        out[self.source_order] = moved[back].T * self.target_unit + self.target_centre
+        return out
+
+    def in_caller_order(self, values: NDArray[Any]) -> NDArray[Any]:
+        """One value for each source point (N, ...), in the caller's order."""
+        out = np.empty_like(values)
+        out[self.source_order] = values
+        return out
+
+
+def frame(source: Float64, target: Float64, *, one_unit: bool, keep_order: bool = False) -> Frame:
+    """The frame of `source` (N, D) and `target` (M, D); `one_unit` where the transform keeps distances.
+
+    Large clouds are put in the order of a grid's cells, unless `keep_order`: points that are neighbours have the same
+    neighbours, which are then still in the cache.
+    """
+    dimension = source.shape[1]
+    p, q = np.median(source, 0), np.median(target, 0)
+    # A median between two points is their mean, which rounds; the point itself does not.
+    p, q = (_member(points, middle) for points, middle in ((source, p), (target, q)))
+    source_unit, target_unit = _unit(source, p), _unit(target, q)
+    if one_unit:
+        source_unit = target_unit = max(source_unit, target_unit)
+    magnitude = max(np.abs(source).max() / source_unit, np.abs(target).max() / target_unit)
+    spread = np.abs((target - q) / target_unit).mean(0)
+    axes = np.arange(dimension) if dimension <= AXES else np.argsort(-spread, kind="stable")
+    x, y = _rows((source - p) / source_unit, axes), _rows((target - q) / target_unit, axes)
+    x, source_order = _in_cells(x, keep_order)
+    y, target_order = _in_cells(y, keep_order)
+    return Frame(
+        x,
+        y,
+        dimension,
+        p,
+        q,
+        source_unit,
+        target_unit,
+        axes,
+        source_order,
+        target_order,
+        float(magnitude * np.finfo(np.float64).eps),
+    )
+
+
+def check_rank(frame_: Frame, needed: int, transform: str) -> None:
+    """Raise InvalidInput unless both clouds span `needed` dimensions, which `transform` takes to be determined."""
+    for name, points in (("source", frame_.source), ("target", frame_.target)):
+        rank = span(points[: frame_.dimension], frame_.rounding)
+        if rank < needed:
+            shape = ["lie in one place", "lie on one line", "lie in one plane"]
+            what = shape[rank] if rank < len(shape) else f"span only {rank} dimensions"
+            raise InvalidInput(
+                f"all {points.shape[1]} points of the {name} {what}: that leaves transform {transform} undetermined",
+                pointer=f"/{name}",
+                allowed=f"points that span {needed} dimension{'s' if needed > 1 else ''}, or transform translation",
+            )
+
+
+def span(points: Float64, rounding: float) -> int:
+    """How many dimensions most of the cloud (D, N) extends in, rounding apart; in a frame's coordinates.
+
+    There half of the points are within 2 of the centre. Points far beyond say nothing of the others' shape.
+    """
+    offsets = points[:, np.abs(points).max(0) <= BULK]
+    offsets = offsets - offsets.mean(1, keepdims=True)
+    values = np.linalg.eigvalsh(offsets @ offsets.T / offsets.shape[1])
+    return int((np.sqrt(np.maximum(values, 0)) > max(FLAT, 4 * rounding)).sum())
+
+
+def _in_cells(points: Float64, keep_order: bool) -> tuple[Float64, Int64]:
+    count = points.shape[1]
+    if keep_order or count <= ORDERED:
+        return points, np.arange(count)
+    extent = float(np.median(np.abs(points).max(0))) * 2
+    found = cells(points, extent / (count / POINTS_PER_CELL) ** (1 / AXES))
+    return found.points, found.order
+
+
+def _member(points: Float64, middle: Float64) -> Float64:
+    nearest = np.abs(points - middle).argmin(0)
+    return np.asarray(points[nearest, np.arange(points.shape[1])])
+
+
+def _unit(points: Float64, centre: Float64) -> float:
+    """The power of two next to the cloud's extent: the median distance from its centre, or the largest if that is 0."""
+    distance = np.abs(points - centre).max(1)
+    extent = float(np.median(distance)) or float(distance.max())
+    return 2.0 ** math.floor(math.log2(extent)) if extent > 0 else 1.0
+
+
+def _rows(points: Float64, axes: Int64) -> Float64:
+    out = np.zeros((max(len(axes), AXES), len(points)))
+    out[: len(axes)] = points.T[axes]
+    return out

@@ -1,0 +1,198 @@
+"""`init` auto for poses: where to start from when nothing is known.
+
+Candidates come from three sides and meet in one ranking: the poses named in advance (T = 0, the centroids); rotations
+spread evenly over all there are, about the centroids, of which a quick E- and M-step at a wide kernel keeps the best;
+and congruent triangles, which do not need centroids that agree. Each is annealed on few points, the best again on
+more, and the one of greatest likelihood wins. The runner-up that is a different pose tells how clear that was.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.annealing import CUTOFF, Annealed, Pyramid, anneal, robust_bin
+from service.em.cells import Cells, cells
+from service.em.fitting import SIMILARITY, fit, move, sums_of_rows
+from service.em.frame import Frame
+from service.em.hypotheses import hypotheses
+from service.em.jit import compiled
+from service.em.truncated import Rows, expect, rows
+
+Float64 = NDArray[np.float64]
+
+# Rotations tried about the centroids, by dimension, and the points that judge them.
+ROTATIONS = {2: 90, 3: 700}
+JUDGES, JUDGED = 120, 300
+SPREAD_KEPT = 10
+CONGRUENT_KEPT = 10
+CLEAR_KEPT = 2
+SHORT = 300
+FINAL = 6
+AGAIN = 1.4
+
+
+class Start(NamedTuple):
+    """Where to climb from."""
+
+    transform: Float64  # (D, D + 1)
+    sigma: float
+    name: str
+    path: list[Float64]
+    gap: float | None  # log-likelihood for each point by which the runner-up, a different pose, is worse
+    runner_up: Float64 | None
+    inliers: float
+
+
+class Candidate(NamedTuple):
+    name: str
+    transform: Float64
+    width: float
+
+
+def find_start(points: Frame, pyramid: Pyramid, kind: int) -> Start:
+    """The best start for a pose of this kind (RIGID or SIMILARITY, D = 2 or 3)."""
+    D = points.dimension
+    spread = _spread(points.target[:D])
+    scale = spread / _spread(points.source[:D]) if kind == SIMILARITY else 1.0
+    matched = hypotheses(points, pyramid, kind, spread, scale)
+    candidates = [Candidate("triangles", one.transform, one.width) for one in matched.ranked()[:CONGRUENT_KEPT]]
+    if matched.clear():
+        candidates = candidates[:CLEAR_KEPT]
+    if not matched.clear() or len(candidates) < CLEAR_KEPT:
+        width = min(2 * pyramid.spacing_of(256), spread)
+        candidates += [
+            Candidate("identity", np.eye(D, D + 1), width),
+            Candidate("centroid", _centred(points, np.eye(D), scale), width),
+        ]
+    if not matched.clear():
+        candidates += [Candidate("rotation", t, width) for t in _spread_rotations(points, pyramid, kind, width)]
+    found = [_short(pyramid, kind, candidate, points) for candidate in candidates]
+    return _choose(points, pyramid, kind, found)
+
+
+def _short(pyramid: Pyramid, kind: int, candidate: Candidate, points: Frame) -> tuple[str, Annealed]:
+    return candidate.name, anneal(pyramid, kind, candidate.transform, candidate.width, points.floor, SHORT)
+
+
+def _choose(points: Frame, pyramid: Pyramid, kind: int, found: list[tuple[str, Annealed]]) -> Start:
+    """The best after another anneal, on more points, of the best that differ."""
+    ordered = sorted(found, key=lambda pair: -pair[1].score)
+    spread = _spread(points.target[: points.dimension])
+    kept: list[tuple[str, Annealed]] = []
+    for name, annealed in ordered:
+        if len(kept) == FINAL:
+            break
+        if all(_apart(points, annealed.transform, other.transform) > 0.05 * spread for _, other in kept):
+            kept.append((name, annealed))
+    final = [
+        (name, anneal(pyramid, kind, annealed.transform, AGAIN * annealed.sigma, points.floor)) for name, annealed in kept
+    ]
+    final.sort(key=lambda pair: -pair[1].score)
+    name, best = final[0]
+    others = [
+        annealed for _, annealed in final[1:] if _apart(points, annealed.transform, best.transform) > 0.05 * spread
+    ]
+    gap = best.score - others[0].score if others else None
+    return Start(
+        best.transform, best.sigma, name, best.path, gap, others[0].transform if others else None, best.inliers
+    )
+
+
+def _apart(points: Frame, one: Float64, other: Float64) -> float:
+    """How far two transforms take the source apart, root mean square."""
+    D = points.dimension
+    sample = points.source[:D, :: max(1, points.source.shape[1] // 200)]
+    step = one - other
+    return float(np.sqrt(((step[:, :D] @ sample + step[:, D:]) ** 2).sum(0).mean()))
+
+
+def _spread(points: Float64) -> float:
+    """Standard deviation in each coordinate, about the mean."""
+    return math.sqrt(float(points.var(1).mean())) or 1.0
+
+
+def _centred(points: Frame, turn: Float64, scale: float) -> Float64:
+    """The transform that turns about the centroids."""
+    D = points.dimension
+    p, q = points.source[:D].mean(1), points.target[:D].mean(1)
+    out = np.empty((D, D + 1))
+    out[:, :D] = scale * turn
+    out[:, D] = q - scale * turn @ p
+    return out
+
+
+def rotations(dimension: int, count: int) -> Float64:
+    """`count` rotations (count, D, D) spread evenly, the identity's neighbourhood no more than others.
+
+    In the plane equal angles; in space super-Fibonacci spirals (Alexa 2022).
+    """
+    if dimension == 2:
+        angle = 2 * math.pi * np.arange(count) / count
+        c, s = np.cos(angle), np.sin(angle)
+        return np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)
+    at = np.arange(count) + 0.5
+    inner, outer = np.sqrt(at / count), np.sqrt(1 - at / count)
+    a, b = 2 * math.pi * at / math.sqrt(2), 2 * math.pi * at / 1.533751168755204288118041
+    x, y, z, w = inner * np.sin(a), inner * np.cos(a), outer * np.sin(b), outer * np.cos(b)
+    return np.stack(
+        [
+            np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
+            np.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
+            np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
+        ],
+        -2,
+    )
+
+
+def _spread_rotations(points: Frame, pyramid: Pyramid, kind: int, width: float) -> list[Float64]:
+    D = points.dimension
+    turns = rotations(D, ROTATIONS[D])
+    scale = 1.0
+    if kind == SIMILARITY:
+        scale = _spread(points.target[:D]) / _spread(points.source[:D])
+    source = pyramid.source(JUDGES)
+    target = pyramid.target(JUDGED)
+    starts = np.stack([_centred(points, turn, scale) for turn in turns])
+    ends, scores = np.empty_like(starts), np.empty(len(starts))
+    grid = cells(target, math.inf)
+    found = rows(len(source), source.shape[1])
+    _judge(starts, source, grid, D, kind, width, robust_bin(D), found, ends, scores)
+    kept: list[Float64] = []
+    for k in np.argsort(-scores, kind="stable"):
+        if len(kept) == SPREAD_KEPT:
+            break
+        if all(_apart(points, ends[k], other) > 0.5 * width for other in kept):
+            kept.append(ends[k])
+    return kept
+
+
+@compiled
+def _judge(
+    starts: Float64,
+    source: Float64,
+    grid: Cells,
+    dimension: int,
+    kind: int,
+    width: float,
+    bin_weight: float,
+    found: Rows,
+    ends: Float64,
+    scores: Float64,
+) -> None:
+    """Three robust steps from each start; the score is the robust evidence at the last."""
+    moved = np.zeros_like(source)
+    none = np.empty(0)
+    for k in range(len(starts)):
+        transform = starts[k].copy()
+        for _ in range(3):
+            move(transform, source, moved)
+            expect(moved, grid, none, grid.points, 0.5 / width**2, bin_weight, CUTOFF, found, none)
+            sums = sums_of_rows(source, dimension, found)
+            scores[k] = sums.evidence
+            if sums.within[dimension, dimension] > dimension + 1:
+                transform = fit(kind, transform, sums)
+        ends[k] = transform

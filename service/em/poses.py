@@ -1,0 +1,182 @@
+"""Registration of one problem by any transform, prior and normalisation, in memory that grows with N + M.
+
+The way of a problem: into the frame's coordinates; a start, by name or by search, annealed on few points; the climb,
+on more and more of them until it is all; then the hard matching and the confidence. The literal model (prior free)
+skips the annealing where the caller gives the start, and is never accelerated.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.em.annealing import Pyramid
+from service.em.climb import Climb, climb
+from service.em.confidence import confidence
+from service.em.correspondence import correspondence, refined
+from service.em.deformed import register_nonrigid
+from service.em.fitting import KINDS
+from service.em.frame import Frame, check_rank, frame
+from service.em.literal_poses import register_literal
+from service.em.mixture import EXACT, NONE, Mixture, Model, Parameters, Step, cutoff_for, volume
+from service.em.pose_answers import End, outcome, pose_of, unfinished
+from service.em.pose_starts import PoseStart, given, pose_start
+from service.em.problem import Outcome, Problem, RunnerUp
+from service.em.record import Cancelled, Record
+
+Float64 = NDArray[np.float64]
+
+# The climb runs on so many points first, each level to the accuracy that its points allow, and then on all.
+LEVELS = (4096, 32768, 262_144)
+LEVEL_ITERATIONS = 40
+LEVEL_ACCURACY = 0.05
+# What the annealing found is trusted to about this share of outliers at least.
+FIRST_OUTLIERS = 0.05
+# The largest estimate of their share; and of few points so many times as determine a transform have partners: fewer
+# match by coincidence, exactly, and a likelihood without bound.
+MOST_OUTLIERS = 0.85
+MATCHED = 4
+
+
+def register_pose(problem: Problem) -> Outcome:
+    """Register one problem that `problem.check` has checked.
+
+    Raises InvalidInput where the points do not determine a transform of this kind.
+    """
+    points = frame(
+        problem.source.numpy(),
+        problem.target.numpy(),
+        one_unit=problem.transform in {"translation", "rigid"},
+        keep_order=isinstance(problem.prior, Tensor),
+    )
+    D = points.dimension
+    needed = {"translation": 0, "affine": D}.get(problem.transform, D - 1)
+    check_rank(points, needed, problem.transform)
+    record = Record(problem)
+    try:
+        if problem.resolved_prior == "free":
+            return register_literal(problem, points, record)
+        if problem.transform == "nonrigid" and not isinstance(problem.init, str):
+            return register_nonrigid(problem, points, given(problem, points), "given", record)
+        start = pose_start(problem, points, Pyramid(points), record.poll)
+        record.on_the_way(start.path)
+        if problem.transform == "nonrigid":
+            return register_nonrigid(problem, points, start.transform, start.name, record)
+        return _register(problem, points, start, record)
+    except Cancelled:
+        return unfinished(problem)
+
+
+def _register(problem: Problem, points: Frame, start: PoseStart, record: Record) -> Outcome:
+    model, parameters = _model(problem, points), _parameters(problem, points, start)
+    D = points.dimension
+    grown = abs(float(np.linalg.det(start.transform[:, :D])))
+    room = max(volume(points.target, D), volume(points.source, D) * grown)
+    runner_up = None
+    if start.runner_up is not None and not len(model.log_prior):
+        runner_up = _runner_up(points, model, room, parameters, start.runner_up)
+    climbed, mixture = _climb(problem, points, model, room, parameters, record)
+    pairs = correspondence(problem, mixture.view())
+    parameters = climbed.parameters
+    if problem.refine:
+        parameters = parameters._replace(transform=refined(points, model.kind, parameters.transform, pairs.match))
+    sure = confidence(problem, points, mixture, parameters)
+    end = End(climbed.iterations, climbed.converged, start.name)
+    return outcome(problem, points, parameters, pairs, sure, record, end, runner_up)
+
+
+def _model(problem: Problem, points: Frame) -> Model:
+    n, m = points.source.shape[1], points.target.shape[1]
+    prior = problem.resolved_prior
+    log_prior = NONE
+    if isinstance(prior, Tensor):
+        with np.errstate(divide="ignore"):
+            log_prior = np.log(prior.numpy())
+    most = _most_outliers(problem, points)
+    return Model(
+        kind=KINDS[problem.transform],
+        normalize=problem.resolved_normalize,
+        mixing=not isinstance(prior, Tensor) and prior == "mixing",
+        estimate_sigma=problem.sigma is None,
+        estimate_outliers=problem.resolved_outliers == "auto" and most > 0,
+        most_outliers=most,
+        cutoff=EXACT if len(log_prior) else cutoff_for(n, m),
+        log_prior=log_prior,
+    )
+
+
+def _most_outliers(problem: Problem, points: Frame) -> float:
+    """The largest share of outliers that leaves enough points to tell a pose from a coincidence."""
+    count = (points.target if problem.resolved_normalize == "columns" else points.source).shape[1]
+    return max(0.0, min(MOST_OUTLIERS, 1.0 - MATCHED * (points.dimension + 1) / int(count)))
+
+
+def _parameters(problem: Problem, points: Frame, start: PoseStart) -> Parameters:
+    """Where the climb begins."""
+    sigma = max(start.sigma, points.floor) if problem.sigma is None else problem.sigma / points.target_unit
+    weight = problem.resolved_outliers
+    if weight == "auto":
+        weight = min(max(1 - start.inliers, FIRST_OUTLIERS), _most_outliers(problem, points))
+    return Parameters(start.transform, sigma, float(weight))
+
+
+def _climb(
+    problem: Problem, points: Frame, model: Model, room: float, parameters: Parameters, record: Record
+) -> tuple[Climb, Mixture]:
+    n = (points.target if model.normalize == "columns" else points.source).shape[1]
+    for count in LEVELS:
+        # Both of sinkhorn's sums need all points.
+        if 1.5 * count < n and model.normalize != "sinkhorn":
+            parameters = climb(
+                Mixture(points, model, room, _some(n, count)),
+                parameters,
+                tolerance=max(problem.tolerance, LEVEL_ACCURACY / math.sqrt(count)),
+                max_iterations=LEVEL_ITERATIONS,
+                floor=points.floor,
+                accept=lambda _at, _step: record.poll(),
+            ).parameters
+            record.on_the_way([parameters.transform])
+    mixture = Mixture(points, model, room)
+
+    def accept(at: Parameters, step: Step) -> bool:
+        return record.keep(at, step.log_likelihood)
+
+    climbed = climb(
+        mixture,
+        parameters,
+        tolerance=problem.tolerance,
+        max_iterations=problem.max_iterations,
+        floor=points.floor,
+        accept=accept,
+    )
+    return climbed, mixture
+
+
+def _some(n: int, count: int) -> NDArray[np.int64]:
+    """The same `count` of n points every time, at random, in order."""
+    return np.sort(np.random.default_rng(3).permutation(n)[:count])
+
+
+def _runner_up(points: Frame, model: Model, room: float, best: Parameters, other: Float64) -> RunnerUp | None:
+    """How far the likelihood is behind at the next best pose, after both have climbed on the same points."""
+    n = (points.target if model.normalize == "columns" else points.source).shape[1]
+    count = min(n, LEVELS[0])
+    whole = count == n or model.normalize == "sinkhorn"
+    first, second = (
+        climb(
+            Mixture(points, model, room, None if whole else _some(n, count)),
+            best._replace(transform=transform),
+            tolerance=1e-2,
+            max_iterations=LEVEL_ITERATIONS,
+            floor=points.floor,
+        )
+        for transform in (best.transform, other)
+    )
+    apart = float(np.abs(first.parameters.transform - second.parameters.transform).max())
+    if apart < first.parameters.sigma + points.floor:
+        return None  # both climbed to one place
+    gap = (first.last.log_likelihood - second.last.log_likelihood) * (1 if whole else n / count)
+    return RunnerUp(pose_of(points, second.parameters.transform), gap)

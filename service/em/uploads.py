@@ -1,0 +1,110 @@
+"""A registration's request as a form: files or JSON for the clouds, text for everything else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import orjson
+from anyio import CapacityLimiter, to_thread
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from service.clouds.reading import read_cloud
+from service.errors import BodyTooLarge, InvalidInput, MalformedBody
+from service.forms import Part, read_parts
+
+CLOUDS = ("source", "target")
+LISTS = ("include",)
+# As many threads as there are cores to run them: more would only pile up clouds in memory.
+THREADS = CapacityLimiter(os.cpu_count() or 1)
+
+
+async def read_form(
+    request: Request,
+    *,
+    max_elements: int,
+    clouds: Collection[str] = CLOUDS,
+    lists: Collection[str] = LISTS,
+) -> dict[str, Any]:
+    """The fields of a multipart/form-data body, for a schema to validate; that unknown ones are refused is its part.
+
+    Args:
+        request: its media type has to be multipart/form-data.
+        max_elements: numbers that one cloud may have, and commas in one text.
+        clouds: fields whose files are clouds in any format that `read_cloud` knows, or JSON. Their value is then a
+            float64 array (N, D); of JSON it is what JSON says.
+        lists: fields that may be given several times, as values separated by commas, or as a JSON list.
+
+    Returns:
+        For each name its value: of a text what it is as JSON, or else the text itself. A file in a field that is no
+        cloud is taken for a text.
+
+    Raises:
+        MalformedBody: the form, a file or a text that begins as JSON breaks its grammar.
+        InvalidInput: a field is given more than once, or a file is no cloud.
+        BodyTooLarge: there are more than `max_elements` numbers.
+        UnsupportedMediaType: the body is compressed.
+    """
+    parts = await read_parts(request)
+    return await to_thread.run_sync(_fields, parts, max_elements, clouds, lists, limiter=THREADS)
+
+
+def content(model: type[BaseModel], clouds: Collection[str] = CLOUDS) -> dict[str, Any]:
+    """The OpenAPI document's entry for a body that is `model` as JSON, or as a form that `read_form` reads."""
+    properties = {
+        name: {"type": "string", "format": "binary", "description": "a file: npy, npz, PLY, PCD, XYZ, CSV; or JSON"}
+        if name in clouds
+        else {"type": "string", "description": f"{field.description or name}; as JSON, or a word"}
+        for name, field in model.model_fields.items()
+    }
+    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    form = {"type": "object", "required": required, "additionalProperties": False, "properties": properties}
+    return {
+        "application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}},
+        "multipart/form-data": {"schema": form},
+    }
+
+
+def _fields(
+    parts: Sequence[Part], max_elements: int, clouds: Collection[str], lists: Collection[str]
+) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name in dict.fromkeys(part.name for part in parts):
+        given = [part for part in parts if part.name == name]
+        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+        if name in lists:
+            fields[name] = [item for part in given for item in _items(_value(part, pointer, max_elements))]
+        elif len(given) > 1:
+            raise InvalidInput(f"the field is given {len(given)} times", pointer=pointer, allowed="one part")
+        elif name in clouds and given[0].filename is not None and not _looks_like_json(given[0].content):
+            fields[name] = read_cloud(given[0].content, given[0].filename, pointer, max_elements)
+        else:
+            fields[name] = _value(given[0], pointer, max_elements)
+    return fields
+
+
+def _looks_like_json(content: bytes) -> bool:
+    return content[:64].lstrip()[:1] == b"["
+
+
+def _items(value: object) -> list[object]:
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",")]
+    return value if isinstance(value, list) else [value]
+
+
+def _value(part: Part, pointer: str, max_elements: int) -> Any:
+    # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
+    if len(part.content) > max_elements and part.content.count(b",") > max_elements:
+        raise BodyTooLarge(
+            "a text of so many elements is too large", pointer=pointer, allowed=f"at most {max_elements} elements"
+        )
+    content = part.content.strip()
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        if content[:1] in {b"[", b"{"}:
+            raise MalformedBody(f"the text begins as JSON and is none: {error}", pointer=pointer) from None
+        return content.decode(errors="replace")
