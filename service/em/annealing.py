@@ -29,6 +29,8 @@ Int64 = NDArray[np.int64]
 # Source points that a level sees, and targets at the coarsest one.
 SOURCE_POINTS = 1000
 TARGET_POINTS = 500
+# Targets that the finest one sees: what more would tell, the climb that follows learns.
+MOST_TARGETS = 32_000
 # The spacing, in widths, down to which a level thins the targets.
 GRAIN = 0.8
 # Points whose neighbours are looked for to measure a spacing.
@@ -84,7 +86,7 @@ class Pyramid:
         self.spacing, self.intrinsic = self._measure()
         self.grain = self.spacing_of(SOURCE_POINTS)
         source = self.source(SOURCE_POINTS)
-        self._smooth = SMOOTH * max(self.grain, _spacing(source, self.dimension))
+        self._smooth = SMOOTH * max(self.grain, spacing_between(source, self.dimension))
         self.background = density(source, source, self._smooth, self.dimension)
 
     def source(self, count: int) -> Float64:
@@ -100,7 +102,7 @@ class Pyramid:
 
     def grid(self, width: float, cutoff: float = CUTOFF) -> Cells:
         """As many targets as kernels of this width can tell apart, in cells that suit it."""
-        m = self._points.target.shape[1]
+        m = min(self._points.target.shape[1], MOST_TARGETS)
         needed = m * (self.spacing / (GRAIN * width)) ** self.intrinsic
         count = TARGET_POINTS
         while count < min(needed, m):
@@ -116,7 +118,7 @@ class Pyramid:
 
     def _measure(self) -> tuple[float, float]:
         """The median distance between neighbours in the target, and the dimension in which they crowd as they grow."""
-        m = self._points.target.shape[1]
+        m = min(self._points.target.shape[1], MOST_TARGETS)
         fine = self.spacing_of(m)
         few = min(TARGET_POINTS, m)
         if few > m / 4 or fine == 0:
@@ -143,10 +145,10 @@ class Pyramid:
 
     def spacing_of(self, count: int) -> float:
         """The median distance from a target to the nearest one elsewhere, among `count`, over a sample; 0 for none."""
-        return _spacing(self.target(count), self.dimension)
+        return spacing_between(self.target(count), self.dimension)
 
 
-def _spacing(points: Float64, dimension: int) -> float:
+def spacing_between(points: Float64, dimension: int) -> float:
     """The median distance from a point to the nearest one elsewhere, over a sample; 0 for none."""
     m = points.shape[1]
     if m == 1:

@@ -103,3 +103,12 @@ def sorted_cells(points: Float64, low: Float64, high: Float64, side: float) -> C
         for d in range(rows):
             out[d, at] = points[d, j]
     return Cells(out, order, starts, low, side, shape)
+
+
+@compiled
+def corners(points: Float64) -> tuple[Float64, Float64]:
+    """The cloud's box in the grid's axes: low and high (AXES,)."""
+    low, high = np.empty(AXES), np.empty(AXES)
+    for d in range(AXES):
+        low[d], high[d] = points[d].min(), points[d].max()
+    return low, high

@@ -22,6 +22,8 @@ Float64 = NDArray[np.float64]
 
 # Steps that a proposal combines, at most; a rigid pose in space with σ and w has eight numbers.
 MEMORY = 6
+# Steps that a small problem takes before it is worth accelerating.
+PLAIN = 12
 # Proposals larger than this many plain steps are cut down to it.
 STRIDE = 30.0
 # What rounding may take off a sum of so many log-likelihoods.
@@ -44,17 +46,26 @@ def climb(
     tolerance: float,
     max_iterations: int,
     floor: float,
-    accept: Callable[[Parameters, Step], bool] = lambda _parameters, _step: True,
+    accept: Callable[[Parameters, Step], bool] | None = None,
 ) -> Climb:
     """Iterate from `start` until a step moves the points, root mean square, and σ by less than `tolerance` times σ.
 
     `floor` is the least σ. `accept` is told every accepted E-step with the parameters that it was taken at, and ends
-    the iteration by returning False.
+    the iteration by returning False; without it small problems take their first steps all at once.
     """
+    taken = 0
+    if accept is None:
+        plain = min(PLAIN, max_iterations)
+        quick = mixture.ascend(start, tolerance=tolerance, max_iterations=plain, floor=floor)
+        if quick is not None:
+            step, taken, still = quick
+            if still or taken == max_iterations:
+                return Climb(step.after, step, taken, still)
+            start = step.after
     model = mixture.model
     anderson = Anderson(model)
     here, fallback, best = start, None, -math.inf
-    iteration = 0
+    iteration = taken
     while True:
         iteration += 1
         step = mixture.step(here)
@@ -66,7 +77,8 @@ def climb(
         best = step.log_likelihood
         moved = math.sqrt(max(mean_square_step(step.sums.within, here.transform, after.transform), 0.0))
         still = moved < tolerance * after.sigma and abs(after.sigma - here.sigma) < tolerance * after.sigma
-        if not accept(here, step) or still or iteration >= max_iterations:
+        going = accept is None or accept(here, step)
+        if not going or still or iteration >= max_iterations:
             return Climb(after, step, iteration, still)
         proposal = anderson.propose(here, after) if iteration + 1 < max_iterations else None
         here, fallback = (after, None) if proposal is None else (_floored(proposal, floor), after)

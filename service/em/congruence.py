@@ -16,15 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
-from service.em.landscape import MISS, Landscape, next_to
+from service.em.jit import compiled, inlined
+from service.em.landscape import MISS, Landscape
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # Source points next to a triangle that test a hypothesis, at most, and the log-ratio below which it is dropped.
 TESTS = 48
-REJECT = -4.0
+REJECT = -3.0
 # Hypotheses of a triangle that go on.
 KEPT = 24
 # Triangles drawn for each that is wanted, and how many of a size compete to be the rarest.
@@ -88,49 +88,23 @@ def bases(source: Float64, target: Distances, count: int, around: int, chooser: 
     return Bases(corners, nearest)
 
 
-@compiled
-def _axes_of(a: Float64, b: Float64, c: Float64, out: Float64) -> bool:
+@inlined
+def _axes_of(
+    ax: float, ay: float, az: float, bx: float, by: float, bz: float, cx: float, cy: float, cz: float, out: Float64
+) -> bool:
     """Orthonormal axes (3, 3), as columns, of a triangle: along ab, towards c, and across. False for a flat one."""
-    u, v, w = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    u, v, w = bx - ax, by - ay, bz - az
     length = math.sqrt(u * u + v * v + w * w)
-    if length <= 0:
-        return False
     u, v, w = u / length, v / length, w / length
-    x, y, z = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    x, y, z = cx - ax, cy - ay, cz - az
     along = u * x + v * y + w * z
     x, y, z = x - along * u, y - along * v, z - along * w
     height = math.sqrt(x * x + y * y + z * z)
-    if height <= 1e-9 * length:
-        return False
     x, y, z = x / height, y / height, z / height
     out[0, 0], out[1, 0], out[2, 0] = u, v, w
     out[0, 1], out[1, 1], out[2, 1] = x, y, z
     out[0, 2], out[1, 2], out[2, 2] = v * z - w * y, w * x - u * z, u * y - v * x
-    return True
-
-
-@compiled
-def _tested(
-    axes: Float64, scale: float, middle: Float64, local: Float64, place: Landscape, rung: int, least: float
-) -> float:
-    """The log-ratio of a hypothesis over `local` (T, 3), in the base's own axes; less once it looks bad."""
-    total = 0.0
-    precision = place.precision[rung]
-    count = len(local)
-    for t in range(count):
-        u, v, w = scale * local[t, 0], scale * local[t, 1], scale * local[t, 2]
-        x = axes[0, 0] * u + axes[0, 1] * v + axes[0, 2] * w + middle[0]
-        y = axes[1, 0] * u + axes[1, 1] * v + axes[1, 2] * w + middle[1]
-        z = axes[2, 0] * u + axes[2, 1] * v + axes[2, 2] * w + middle[2]
-        j = next_to(place, x, y, z)
-        gain = MISS
-        if j >= 0:
-            x, y, z = x - place.points[j, 0], y - place.points[j, 1], z - place.points[j, 2]
-            gain = max(gain, place.gain[rung, j] - (x * x + y * y + z * z) * precision)
-        total += gain
-        if total < REJECT:
-            break
-    return total
+    return length > 0 and height > 1e-9 * length
 
 
 @compiled
@@ -164,7 +138,10 @@ def congruent(
         transforms: (K, 3, 4) receives the best poses.
         scores: (K,) receives their log-ratios; -inf for none.
     """
-    points = target.points
+    points, lines, orders = target.points, target.sorted, target.order
+    voxels, targets, gains, precision = place.nearest, place.points, place.gain[rung], place.precision[rung]
+    low_x, low_y, low_z, side = place.low[0], place.low[1], place.low[2], place.side
+    many_x, many_y, many_z = voxels.shape
     scores[:] = -np.inf
     p, q, r = corners[0], corners[1], corners[2]
     pq = math.sqrt(((p - q) ** 2).sum())
@@ -173,63 +150,98 @@ def congruent(
     own, other = np.zeros((3, 3)), np.zeros((3, 3))
     if flat:
         r = np.array([p[0] - (q[1] - p[1]), p[1] + (q[0] - p[0]), 0.0])
-    if not _axes_of(p, q, r, own):
+    if not _axes_of(p[0], p[1], p[2], q[0], q[1], q[2], r[0], r[1], r[2], own):
         return 0
-    # The middle of the corners carries less noise than a corner.
+    # The middle of the corners carries less noise than a corner. The tests are told in the triangle's own axes.
     pivot = (p + q) / 2 if flat else (p + q + r) / 3
-    middle = np.empty(3)
     local = np.zeros((len(near), 3))
     for t in range(len(near)):
         for d in range(3):
             for e in range(3):
                 local[t, d] += own[e, d] * (near[t, e] - pivot[e])
-    tried = 0
+    tried, worst = 0, 0
+    bar = -np.inf
     rigid = low_scale == high_scale
-    worst = 0
+    middle = np.empty(3)
+    thirds, suitable = np.zeros((3, len(points) + 1)), np.empty(len(points) + 1, np.int64)
     for i in range(len(points)):
-        a = points[i]
-        line, order = target.sorted[i], target.order[i]
-        first = np.searchsorted(line, low_scale * pq - tolerance)
+        line, order = lines[i], orders[i]
+        ax, ay, az = points[i, 0], points[i, 1], points[i, 2]
+        first = max(np.searchsorted(line, low_scale * pq - tolerance), 1)
         last = np.searchsorted(line, high_scale * pq + tolerance)
-        third_first = np.searchsorted(line, low_scale * pr - tolerance)
-        third_last = np.searchsorted(line, high_scale * pr + tolerance)
-        for m in range(max(first, 1), last):
-            b = points[order[m]]
+        nearest_third, farthest_third = 0, 1
+        if not flat:
+            nearest_third = np.searchsorted(line, low_scale * pr - tolerance)
+            farthest_third = np.searchsorted(line, high_scale * pr + tolerance)
+            # In one place, since the loop below goes through them again and again.
+            for n in range(nearest_third, farthest_third):
+                for d in range(3):
+                    thirds[d, n] = points[order[n], d]
+        for m in range(first, last):
+            j = order[m]
+            bx, by, bz = points[j, 0], points[j, 1], points[j, 2]
             scale = 1.0 if rigid else line[m] / pq
             if scale < low_scale or scale > high_scale:
                 continue
-            if flat:
-                third_first, third_last = 0, 1
-            elif not rigid:
+            third_first, third_last = nearest_third, farthest_third
+            if not flat and not rigid:
                 third_first = np.searchsorted(line, scale * pr - tolerance)
                 third_last = np.searchsorted(line, scale * pr + tolerance)
             low, high = max(scale * qr - tolerance, 0.0) ** 2, (scale * qr + tolerance) ** 2
-            for n in range(third_first, third_last):
-                if flat:
-                    c = np.array([a[0] - (b[1] - a[1]), a[1] + (b[0] - a[0]), 0.0])
-                else:
-                    c = points[order[n]]
-                    x, y, z = c[0] - b[0], c[1] - b[1], c[2] - b[2]
-                    square = x * x + y * y + z * z
-                    if square < low or square > high:
-                        continue
-                if not _axes_of(a, b, c, other):
+            fitting = 0
+            if flat:
+                thirds[0, 0], thirds[1, 0] = ax - (by - ay), ay + (bx - ax)
+                suitable[0], fitting = 0, 1
+            else:
+                for n in range(third_first, third_last):
+                    square = (thirds[0, n] - bx) ** 2 + (thirds[1, n] - by) ** 2 + (thirds[2, n] - bz) ** 2
+                    suitable[fitting] = n
+                    fitting += square >= low and square <= high
+            for s in range(fitting):
+                n = suitable[s]
+                cx, cy, cz = thirds[0, n], thirds[1, n], thirds[2, n]
+                if not _axes_of(ax, ay, az, bx, by, bz, cx, cy, cz, other):
                     continue
-                for d in range(3):
-                    middle[d] = (a[d] + b[d]) / 2 if flat else (a[d] + b[d] + c[d]) / 3
+                if flat:
+                    mx, my, mz = (ax + bx) / 2, (ay + by) / 2, 0.0
+                else:
+                    mx, my, mz = (ax + bx + cx) / 3, (ay + by + cy) / 3, (az + bz + cz) / 3
                 tried += 1
-                score = _tested(other, scale, middle, local, place, rung, scores[worst])
-                if score > scores[worst] and score > 0:
-                    scores[worst] = score
-                    for d in range(3):
-                        transforms[worst, d, 3] = middle[d]
-                        for e in range(3):
-                            turn = 0.0
-                            for k in range(3):
-                                turn += other[d, k] * own[e, k]
-                            transforms[worst, d, e] = scale * turn
-                            transforms[worst, d, 3] -= scale * turn * pivot[e]
-                    worst = int(np.argmin(scores))
+                total = 0.0
+                for t in range(len(local)):
+                    u, v, w = scale * local[t, 0], scale * local[t, 1], scale * local[t, 2]
+                    x = other[0, 0] * u + other[0, 1] * v + other[0, 2] * w + mx
+                    y = other[1, 0] * u + other[1, 1] * v + other[1, 2] * w + my
+                    z = other[2, 0] * u + other[2, 1] * v + other[2, 2] * w + mz
+                    at_x, at_y, at_z = (x - low_x) / side, (y - low_y) / side, (z - low_z) / side
+                    gain = MISS
+                    if (
+                        at_x >= 0
+                        and at_y >= 0
+                        and at_z >= 0
+                        and at_x < many_x
+                        and at_y < many_y
+                        and at_z < many_z
+                    ):
+                        hit = voxels[np.uint64(at_x), np.uint64(at_y), np.uint64(at_z)]
+                        if hit >= 0:
+                            x, y, z = x - targets[hit, 0], y - targets[hit, 1], z - targets[hit, 2]
+                            gain = max(gain, gains[hit] - (x * x + y * y + z * z) * precision)
+                    total += gain
+                    if total < REJECT:
+                        break
+                if total <= bar or total <= 0:
+                    continue
+                scores[worst] = total
+                middle[0], middle[1], middle[2] = mx, my, mz
+                for d in range(3):
+                    transforms[worst, d, 3] = middle[d]
+                    for e in range(3):
+                        turn = other[d, 0] * own[e, 0] + other[d, 1] * own[e, 1] + other[d, 2] * own[e, 2]
+                        transforms[worst, d, e] = scale * turn
+                        transforms[worst, d, 3] -= scale * turn * pivot[e]
+                worst = int(np.argmin(scores))
+                bar = scores[worst]
         if tried > budget:
             break
     return tried

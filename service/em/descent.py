@@ -11,20 +11,36 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.cells import AXES, Cells, sorted_cells
-from service.em.fitting import SIMILARITY, Sums, fit, move, spent_after, sums_of_columns, sums_of_rows
+from service.em.cells import Cells, corners, sorted_cells
+from service.em.fitting import (
+    AFFINE,
+    RIGID,
+    SIMILARITY,
+    Sums,
+    fit,
+    move,
+    rotation,
+    spent_after,
+    sums_of_columns,
+    sums_of_rows,
+)
 from service.em.jit import compiled
 from service.em.truncated import Rows, expect
 
 Float64 = NDArray[np.float64]
 
-FALL = 0.7
-VISITS = 3
-STILL = 0.05
+FALL = 0.6
+VISITS = 4
+STILL = 0.04
+# How much of the last step a step has to be to be one of a series, and how much farther than it to go at most.
+LEAST_RATIO = 0.3
+MOST_GAIN = 6.0
 MOST_STEPS = 64
 # At wide widths so many source points say what all would, down to so many spacings.
 FEW = 128
 ENOUGH = 0.6
+# And so many spacings of the coarse targets are what a width has to have to be content with those.
+COARSE = 0.8
 CUTOFF = 9.0
 # Below this many spacings the distances to the targets tell the noise, and a width that they come so close to settles.
 BLUR = 0.5
@@ -35,12 +51,14 @@ SETTLED = 0.92
 def descend(
     source: Float64,
     target: Float64,
+    coarse: Float64,
     dimension: int,
     kind: int,
     transform: Float64,
     first: float,
     last: float,
     spacing: float,
+    coarse_spacing: float,
     bin_weight: float,
     found: Rows,
     path: Float64,
@@ -51,7 +69,9 @@ def descend(
         source: (P, N), and
         target: (P, M), in random order. Transforms with a scale explain the targets by the moved source, since they
             could shrink the source to a point otherwise; the others explain the source by the targets.
+        coarse: (P, m) some of the targets, which explain the source at wide widths.
         spacing: the typical distance between neighbouring targets.
+        coarse_spacing: and between those of `coarse`.
         bin_weight: β, as in `truncated.expect`.
         found: room for as many rows as the explained cloud has.
         path: (MOST_STEPS, D, D + 1), filled with the transforms after each step.
@@ -60,7 +80,7 @@ def descend(
         The last width, the share of the source with a partner, and how many steps were taken.
     """
     swapped = kind >= SIMILARITY
-    data, others = (target, source) if swapped else (source, target)
+    data, others = (target, source) if swapped else (source, coarse)
     few = np.ascontiguousarray(data[:, :FEW])
     everyone, data = data, few
     moved = np.zeros_like(source if swapped else data)
@@ -73,6 +93,7 @@ def descend(
         if not swapped and not 0.6 < side / wanted < 1.7:
             grid, side = sorted_cells(others, *corners(others), wanted), wanted
         estimate = width
+        before = np.zeros_like(transform)
         for _ in range(VISITS):
             move(transform, source if swapped else data, moved)
             if swapped:
@@ -86,12 +107,14 @@ def descend(
             spent = spent_after(sums, transform, after)
             estimate = math.sqrt(spent / (total * dimension))
             moved_by = (sums.spent - spent) / total  # a lower bound of the mean square step
-            transform = after
+            before, transform = _extrapolated(kind, transform, after, before)
             path[steps] = transform
             steps += 1
             if moved_by < (STILL * width) ** 2:
                 break
         sharp = width < BLUR * spacing
+        if not swapped and others.shape[1] < target.shape[1] and width < COARSE * coarse_spacing:
+            others, side = target, 0.0
         if width < ENOUGH * spacing and data.shape[1] < everyone.shape[1]:
             data = everyone
             if not swapped:
@@ -101,6 +124,31 @@ def descend(
             break
         width = max(min(FALL * width, 1.05 * estimate) if sharp else FALL * width, last)
     return width, inliers, steps
+
+
+@compiled
+def _extrapolated(kind: int, here: Float64, after: Float64, before: Float64) -> tuple[Float64, Float64]:
+    """The step from `here` to `after`, and where it leads: farther, if the last one, `before`, went the same way.
+
+    Steps that shrink by a factor ρ each end ρ/(1 - ρ) of the last one beyond it (Aitken). Where the matching is dense
+    that is most of the way.
+    """
+    step = after - here
+    along, length = 0.0, 0.0
+    for d in range(step.shape[0]):
+        for e in range(step.shape[1]):
+            along += step[d, e] * before[d, e]
+            length += before[d, e] ** 2
+    if kind == AFFINE or kind == SIMILARITY or not along > LEAST_RATIO * length or length == 0:
+        return step, after
+    ratio = along / length
+    gain = min(ratio / (1 - ratio), MOST_GAIN) if ratio < 1 else MOST_GAIN
+    ahead = after + step * gain
+    if kind == RIGID:
+        D = ahead.shape[0]
+        ahead[:, :D] = rotation(np.ascontiguousarray(ahead[:, :D]))
+    # What follows an extrapolation is not the next of a series.
+    return np.zeros_like(step), ahead
 
 
 @compiled
@@ -129,12 +177,3 @@ def _robust(
     columns = np.empty_like(sorted_columns)
     columns[grid.order] = sorted_columns
     return sums_of_columns(source, data, dimension, found, columns)
-
-
-@compiled
-def corners(points: Float64) -> tuple[Float64, Float64]:
-    """The cloud's box in the grid's axes: low and high (AXES,)."""
-    low, high = np.empty(AXES), np.empty(AXES)
-    for d in range(AXES):
-        low[d], high[d] = points[d].min(), points[d].max()
-    return low, high

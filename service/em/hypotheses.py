@@ -18,7 +18,7 @@ Float64 = NDArray[np.float64]
 
 # Points that triangles are made of, targets that a pose may hit, those that the smooth density is made of, and the
 # source points that give the verdict.
-CORNERS = 1200
+CORNERS = 1500
 TARGETS = 4000
 SMOOTH, SMOOTH_SPACING = 600, 256
 VERDICT = 400
@@ -37,9 +37,9 @@ class Try(NamedTuple):
 # little; and while the tolerance is below the noise, the chance to find the pose goes with the cube as well.
 TRIES = (
     Try(0.15, 2, 60, 600_000),
-    Try(0.3, 3, 80, 1_500_000),
-    Try(0.6, 4, 60, 1_500_000),
-    Try(1.0, 5, 20, 500_000),
+    Try(0.3, 3, 100, 2_000_000),
+    Try(0.6, 4, 80, 2_000_000),
+    Try(1.0, 5, 30, 1_000_000),
 )
 # A pose stands out when so many triangles have led to it and its log-ratio, for each point, is so far above all others.
 AGREEING, MARGIN = 3, 0.3
@@ -66,30 +66,39 @@ class Hypotheses:
     """The best poses found so far, no two alike."""
 
     def __init__(self, sample: Float64, apart: float) -> None:
+        D, n = sample.shape
         self.found: list[Hypothesis] = []
-        self._sample = sample  # (D, n)
         self._apart = apart
+        # A root of the moments Σ p̃ p̃ᵀ / n: transforms times it are as far apart as they take the points, root mean
+        # square.
+        whole = np.vstack([sample, np.ones(n)])
+        values, vectors = np.linalg.eigh(whole @ whole.T / n)
+        self._root = vectors * np.sqrt(np.maximum(values, 0))
+        self._places = np.zeros((0, D * (D + 1)))
 
     def add(self, new: list[Hypothesis]) -> None:
         """Take in what one triangle led to."""
         led: set[int] = set()
-        new.sort(key=lambda one: -one.score)
-        for one in new:
-            alike = next((k for k, other in enumerate(self.found) if self._alike(one, other)), None)
-            if alike is None:
-                if len(self.found) == MOST:
-                    worst = min(range(MOST), key=lambda k: self.found[k].score)
-                    if self.found[worst].score >= one.score:
-                        continue
-                    del self.found[worst]
-                    led = {k - (k > worst) for k in led if k != worst}
+        for one in sorted(new, key=lambda one: -one.score):
+            place = (one.transform @ self._root).ravel()
+            off = ((self._places - place) ** 2).sum(1)
+            alike = int(off.argmin()) if len(off) else -1
+            if alike >= 0 and off[alike] < self._apart**2:
+                other = self.found[alike]
+                support = other.support + (alike not in led)
+                led.add(alike)
+                if one.score > other.score:
+                    self.found[alike], self._places[alike] = one, place
+                self.found[alike] = self.found[alike]._replace(support=support)
+            elif len(self.found) < MOST:
                 led.add(len(self.found))
                 self.found.append(one)
-                continue
-            other = self.found[alike]
-            support = other.support + (alike not in led)
-            led.add(alike)
-            self.found[alike] = (one if one.score > other.score else other)._replace(support=support)
+                self._places = np.vstack([self._places, place])
+            else:
+                worst = min(range(MOST), key=lambda k: self.found[k].score)
+                if one.score > self.found[worst].score:
+                    led.add(worst)
+                    self.found[worst], self._places[worst] = one, place
 
     def ranked(self) -> list[Hypothesis]:
         """From the best to the worst."""
@@ -104,12 +113,6 @@ class Hypotheses:
             return True
         second = max([CHANCE, *(other.score for other in others[:1])])
         return best.support >= AGREEING and best.score - second >= MARGIN
-
-    def _alike(self, one: Hypothesis, other: Hypothesis) -> bool:
-        D = len(self._sample)
-        step = one.transform - other.transform
-        off = ((step[:, :D] @ self._sample + step[:, D:]) ** 2).sum(0).mean()
-        return bool(off < self._apart**2)
 
 
 def hypotheses(points: Frame, pyramid: Pyramid, kind: int, spread: float, scale: float) -> Hypotheses:

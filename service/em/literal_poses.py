@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.annealing import Pyramid
 from service.em.cells import cells
 from service.em.confidence import of_information, to_caller
 from service.em.correspondence import View, correspondence, refined
@@ -26,7 +25,7 @@ def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome
     """As `poses.register_pose`. With σ and the start given nothing but the recursion is computed."""
     kind = KINDS[problem.transform]
     if problem.init == "auto":
-        found = pose_start(problem, points, Pyramid(points), record.poll)
+        found = pose_start(problem, points, record.poll)
         record.on_the_way(found.path)
         transform, sigma, name = found.transform, found.sigma, found.name
     else:

@@ -23,6 +23,7 @@ from service.em.correspondence import View
 from service.em.fitting import RIGID, SIMILARITY, Sums, fit, move, spent_after, sums_of_columns, sums_of_rows
 from service.em.frame import Frame
 from service.em.information import fill, generators, information, information_of_columns, measure, moments
+from service.em.plain import Rules, ascend
 from service.em.truncated import Rows, expect, rows
 
 Float64 = NDArray[np.float64]
@@ -38,6 +39,8 @@ EXACT_PAIRS = 1 << 22
 INFORMATIVE = 50_000
 # Above so many points to look through it pays to have finer cells than the kernel reaches.
 FINE = 200_000
+# Below so many pairs that count a whole ascent takes less time than one look at the clock.
+SMALL_PAIRS = 2_000_000
 # An estimated share of outliers stays inside these.
 LEAST_OUTLIERS, MOST_OUTLIERS = 1e-6, 0.95
 
@@ -165,6 +168,36 @@ class Mixture:
 
     def _logits(self, precision: float) -> Float64:
         return self.model.log_prior - precision * self._squares()
+
+    def ascend(
+        self, start: Parameters, *, tolerance: float, max_iterations: int, floor: float
+    ) -> tuple[Step, int, bool] | None:
+        """Plain steps until they settle: the last of them, how many, and whether they did; None for other models.
+
+        For small problems, whose steps cost less than to call them one by one.
+        """
+        model = self.model
+        small = self._source.shape[1] * min(self._target.shape[1], 1000) <= SMALL_PAIRS
+        if model.mixing or model.normalize != "rows" or len(model.log_prior) or not small:
+            return None
+        rules = Rules(
+            model.kind,
+            model.estimate_sigma,
+            model.estimate_outliers,
+            LEAST_OUTLIERS,
+            model.most_outliers,
+            math.log(self._volume),
+            model.cutoff,
+            tolerance,
+            max_iterations,
+            floor,
+        )
+        end = ascend(
+            self._source, self._target, *start[:3], rules, self._moved, self._found
+        )
+        self.at = Parameters(*end.at)
+        likelihood = self._likelihood(self.at, float(end.sums.evidence), 1 / self._target.shape[1])
+        return Step(Parameters(*end.after), likelihood, self._found, end.sums), end.iterations, end.converged
 
     def _rows(self, parameters: Parameters, precision: float) -> Step:
         grid = self._target_grid(parameters.sigma)

@@ -3,7 +3,8 @@
 The penalised likelihood has many local maxima, and which prior is right differs from problem to problem. So several
 widths, with and without outliers, are tried first; then several widths β of the kernel on the best of the motions, each
 with its stiffness λ re-estimated by MacKay's rule (1992), λ = γ / tr(uᵀu), where γ is the number of coefficients that
-the data determine. What is given is not chosen. A motion that few points tell is continued to more, level by level.
+the data determine. What is given is not chosen. A motion that few points tell is continued to more, level by level, and
+the prior is chosen when all of them are there, unless they are very many.
 """
 
 from __future__ import annotations
@@ -82,14 +83,15 @@ class Search:
         most = max(self._scene.source.shape[1], self._scene.target.shape[1])
         size = min(SEARCHED, most)
         motion = self._started(self._first(size))
-        # Of two clouds thinned by chance few points have a partner: that tells a rough motion, and too little of its prior.
+        # Of two clouds thinned by chance few points have a partner: that tells a motion, but too little of its prior.
         while size < min(most, LARGEST) and not motion.drift.stopped:
             grown = GROWTH * size if 1.5 * GROWTH * size < most else most
             some, motion = self._first(grown), self._continued(motion, size, grown)
             prior = self._prior(some, motion.beta, motion.stiffness)
             motion = motion._replace(drift=self._climb(some, prior, motion.drift.state))
             size = grown
-        if not motion.drift.stopped:
+        # Beyond that a choice would cost more than the rest; so many points outweigh the prior that the start has.
+        if size >= most and not motion.drift.stopped:
             motion = self._chosen(self._first(size), motion)
         state = self._continued(motion, size, most).drift.state if most > size else motion.drift.state
         moved = np.empty_like(state.moved)

@@ -58,7 +58,8 @@ def deform(
         points: the clouds.
         start: its transform (D, D + 1) is where the motion starts from, and stays as it is.
         outlier_weight: w, the share of the target's points that no source point explains; estimated if None.
-        beta: the kernel's width, in extents of the moved source: points nearer than that move together. Chosen if None.
+        beta: the kernel's width, in extents of the moved source: points nearer than that move together. Chosen if
+            None; past motions.LARGEST points only between 1 and 1.5, with a λ of 10/β².
         stiffness: λ > 0, for an extent of 1: displacements have a standard deviation of 1/√λ extents in each
             coordinate before the data are seen. Chosen if None.
         sigma: the noise in the target's unit, if it is known; else it is estimated, at least `floor`.

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.em.annealing import SOURCE_POINTS, Annealed, Pyramid, anneal, robust_bin
+from service.em.annealing import SOURCE_POINTS, Annealed, Pyramid, anneal, robust_bin, spacing_between
 from service.em.descent import MOST_STEPS, descend
 from service.em.distances import workspace
 from service.em.fitting import AFFINE, KINDS, RIGID, SIMILARITY, TRANSLATION
@@ -31,8 +31,9 @@ POOR = 0.8
 # Widths that a start which is trusted anneals from, in spacings of a few hundred targets.
 NEAR = 2.5
 FEW = 500
-# Clouds of so many points go down the quick way first.
-QUICK = 2000
+# Clouds of so many points go down the quick way first, with so many of their targets as long as the width is wide.
+QUICK = 6000
+COARSE_POINTS = 1000
 
 
 class PoseStart(NamedTuple):
@@ -46,15 +47,15 @@ class PoseStart(NamedTuple):
     runner_up: Float64 | None = None
 
 
-def pose_start(problem: Problem, points: Frame, pyramid: Pyramid, poll: Callable[[], object]) -> PoseStart:
+def pose_start(problem: Problem, points: Frame, poll: Callable[[], object]) -> PoseStart:
     """The start that `problem.init` asks for, annealed. `poll` is called now and then and may raise."""
     kind = KINDS.get(problem.transform, RIGID)
     if problem.transform == "nonrigid":
         kind = RIGID
     if problem.init == "auto":
-        return _auto(problem, points, pyramid, kind, poll)
+        return _auto(problem, points, Pyramid(points), kind, poll)
     transform = named(problem, points) if isinstance(problem.init, str) else given(problem, points)
-    return _local(points, pyramid, kind, transform, start_name(problem), last_width(problem, points))
+    return _local(points, kind, transform, start_name(problem), last_width(problem, points))
 
 
 def start_name(problem: Problem) -> str:
@@ -91,16 +92,17 @@ def given(problem: Problem, points: Frame) -> Float64:
     return points.from_caller(Transform(np.eye(points.dimension), init.numpy()))
 
 
-def _local(points: Frame, pyramid: Pyramid, kind: int, transform: Float64, name: str, last: float) -> PoseStart:
+def _local(points: Frame, kind: int, transform: Float64, name: str, last: float) -> PoseStart:
     """Annealed from near; and from afar too where that matches badly."""
+    if kind < SIMILARITY and max(points.source.shape[1], points.target.shape[1]) <= QUICK:
+        quick = _quick(points, kind, transform, last)
+        if quick.inliers >= POOR:
+            return quick._replace(name=name)
+    pyramid = Pyramid(points)
     near = max(NEAR * pyramid.spacing_of(min(FEW, points.target.shape[1])), last)
     wide = max(_spread(points.target[: points.dimension]), near)
     if kind >= SIMILARITY:
         return _scaled(points, pyramid, kind, transform, near, wide, last)._replace(name=name)
-    if max(points.source.shape[1], points.target.shape[1]) <= QUICK:
-        quick = _quick(points, pyramid, kind, transform, near, last)
-        if quick.inliers >= POOR:
-            return quick._replace(name=name)
     best = anneal(pyramid, kind, transform, near, last)
     if best.inliers < POOR:
         best = max(best, anneal(pyramid, kind, transform, wide, last), key=lambda found: found.score)
@@ -113,7 +115,7 @@ def _scaled(
     """From where it is, and from where a shift alone would take it; the better one by how it explains the source."""
     shifted = anneal(pyramid, TRANSLATION, transform, wide, last)
     begins = (transform, near), (shifted.transform, min(near, max(4 * shifted.sigma, last)))
-    found = [_quick(points, pyramid, kind, begin, width, last) for begin, width in begins]
+    found = [_quick(points, kind, begin, last, width) for begin, width in begins]
     scores = [
         anneal(pyramid, TRANSLATION, end.transform, max(2 * end.sigma, last), last).score
         if np.linalg.det(end.transform[:, : points.dimension]) > 0
@@ -123,28 +125,39 @@ def _scaled(
     return found[0] if scores[0] >= scores[1] else found[1]
 
 
-def _quick(points: Frame, pyramid: Pyramid, kind: int, transform: Float64, near: float, last: float) -> PoseStart:
+def _quick(points: Frame, kind: int, transform: Float64, last: float, first: float | None = None) -> PoseStart:
+    """Down the quick way, from the width `first`, or from near."""
     D = points.dimension
     # The cloud that is explained may be thinned, the one that explains it hardly.
     counts = (QUICK, SOURCE_POINTS) if kind >= SIMILARITY else (SOURCE_POINTS, QUICK)
-    source, target = pyramid.source(counts[0]), pyramid.target(counts[1])
+    source, target = (_some(cloud, count) for cloud, count in zip((points.source, points.target), counts, strict=True))
+    coarse = np.ascontiguousarray(target[:, :COARSE_POINTS])
+    spacing, coarse_spacing = spacing_between(target, D), spacing_between(coarse, D)
+    few = coarse_spacing if coarse.shape[1] <= FEW else spacing_between(np.ascontiguousarray(coarse[:, :FEW]), D)
     path = np.empty((MOST_STEPS, D, D + 1))
     found = rows(len(source), max(source.shape[1], target.shape[1]))
     width, inliers, steps = descend(
         source,
         target,
+        coarse,
         D,
         kind,
         transform,
-        near,
+        max(NEAR * few if first is None else first, last),
         last,
-        pyramid.spacing,
+        spacing,
+        coarse_spacing,
         robust_bin(D),
         found,
         path,
     )
     end = path[steps - 1].copy() if steps else transform
     return PoseStart(end, width, inliers, "", [transform, *path[:steps]])
+
+
+def _some(cloud: Float64, count: int) -> Float64:
+    """At most `count` points of a cloud (P, N), in an order that is random and always the same."""
+    return np.ascontiguousarray(cloud[:, np.random.default_rng(1).permutation(cloud.shape[1])[:count]])
 
 
 def _auto(problem: Problem, points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], object]) -> PoseStart:

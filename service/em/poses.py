@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.em.annealing import Pyramid
 from service.em.climb import Climb, climb
 from service.em.confidence import confidence
 from service.em.correspondence import correspondence, refined
@@ -61,7 +60,7 @@ def register_pose(problem: Problem) -> Outcome:
             return register_literal(problem, points, record)
         if problem.transform == "nonrigid" and not isinstance(problem.init, str):
             return register_nonrigid(problem, points, given(problem, points), "given", record)
-        start = pose_start(problem, points, Pyramid(points), record.poll)
+        start = pose_start(problem, points, record.poll)
         record.on_the_way(start.path)
         if problem.transform == "nonrigid":
             return register_nonrigid(problem, points, start.transform, start.name, record)
@@ -144,14 +143,16 @@ def _climb(
     def accept(at: Parameters, step: Step) -> bool:
         return record.keep(at, step.log_likelihood)
 
+    watched = problem.trace or problem.path or n > LEVELS[0]
     climbed = climb(
         mixture,
         parameters,
         tolerance=problem.tolerance,
         max_iterations=problem.max_iterations,
         floor=points.floor,
-        accept=accept,
+        accept=accept if watched else None,
     )
+    record.poll()
     return climbed, mixture
 
 
