@@ -124,9 +124,7 @@ def read_fields(fields: Mapping[str, Any], model: type[ModelT]) -> ModelT:
         raise RequestValidationError(error.errors(include_url=False), body=model) from None
 
 
-async def read_json(
-    request: Request, model: type[ModelT], allowed: Sequence[str] = ("application/json",)
-) -> ModelT:
+async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str] = ("application/json",)) -> ModelT:
     """The body as `model`, from JSON text without Python objects in between.
 
     `allowed` are the media types that the endpoint reads, for the error that names them.

@@ -28,7 +28,7 @@ REJECT = -3.0
 # Hypotheses of a triangle that go on.
 KEPT = 24
 # Triangles drawn for each that is wanted, and how many of a size compete to be the rarest.
-DRAWN, RIVALS = 100, 4
+DRAWN, RIVALS = 200, 8
 
 
 class Distances(NamedTuple):

@@ -37,7 +37,7 @@ LEAST_RATIO = 0.3
 MOST_GAIN = 6.0
 MOST_STEPS = 64
 # At wide widths so many source points say what all would, down to so many spacings.
-FEW = 128
+FEW = 64
 ENOUGH = 0.6
 # And so many spacings of the coarse targets are what a width has to have to be content with those.
 COARSE = 0.8
@@ -139,7 +139,7 @@ def _extrapolated(kind: int, here: Float64, after: Float64, before: Float64) -> 
         for e in range(step.shape[1]):
             along += step[d, e] * before[d, e]
             length += before[d, e] ** 2
-    if kind == AFFINE or kind == SIMILARITY or not along > LEAST_RATIO * length or length == 0:
+    if kind in (AFFINE, SIMILARITY) or not along > LEAST_RATIO * length or length == 0:
         return step, after
     ratio = along / length
     gain = min(ratio / (1 - ratio), MOST_GAIN) if ratio < 1 else MOST_GAIN

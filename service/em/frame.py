@@ -53,12 +53,7 @@ class Frame(NamedTuple):
     source_order: Int64  # (N,) which of the caller's points each column is
     target_order: Int64  # (M,)
     rounding: float  # of the caller's coordinates, in the target's unit
-
-    @property
-    def floor(self) -> float:
-        """The smallest σ that an estimate may take, in the target's unit."""
-        spread = math.sqrt((self.source**2).sum(0).mean() + (self.target**2).sum(0).mean())
-        return max(SIGMA_FLOOR * spread, self.rounding, MIN_SIGMA)
+    floor: float  # the smallest σ that an estimate may take, in the target's unit
 
     def to_caller(self, transform: Float64) -> Transform:
         """B (D, D + 1) of these coordinates as A and T of the caller's."""
@@ -105,9 +100,11 @@ def frame(source: Float64, target: Float64, *, one_unit: bool, keep_order: bool 
     source_unit, target_unit = _unit(source, p), _unit(target, q)
     if one_unit:
         source_unit = target_unit = max(source_unit, target_unit)
-    magnitude = max(np.abs(source).max() / source_unit, np.abs(target).max() / target_unit)
-    spread = np.abs((target - q) / target_unit).mean(0)
-    axes = np.arange(dimension) if dimension <= AXES else np.argsort(-spread, kind="stable")
+    axes = np.arange(dimension)
+    if dimension > AXES:
+        axes = np.argsort(-np.abs((target - q) / target_unit).mean(0), kind="stable")
+    magnitude = max(float(np.abs(source).max()) / source_unit, float(np.abs(target).max()) / target_unit)
+    rounding = magnitude * float(np.finfo(np.float64).eps)
     x, y = _rows((source - p) / source_unit, axes), _rows((target - q) / target_unit, axes)
     x, source_order = _in_cells(x, keep_order)
     y, target_order = _in_cells(y, keep_order)
@@ -122,8 +119,15 @@ def frame(source: Float64, target: Float64, *, one_unit: bool, keep_order: bool 
         axes,
         source_order,
         target_order,
-        float(magnitude * np.finfo(np.float64).eps),
+        rounding,
+        max(SIGMA_FLOOR * math.sqrt(_square(x) + _square(y)), rounding, MIN_SIGMA),
     )
+
+
+def _square(points: Float64) -> float:
+    """The mean square distance from the centre, of points within the bulk of the cloud."""
+    squares = np.einsum("dn,dn->n", points, points)
+    return float(squares[squares <= BULK * BULK].mean())
 
 
 def check_rank(frame_: Frame, needed: int, transform: str) -> None:

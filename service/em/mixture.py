@@ -192,9 +192,7 @@ class Mixture:
             max_iterations,
             floor,
         )
-        end = ascend(
-            self._source, self._target, *start[:3], rules, self._moved, self._found
-        )
+        end = ascend(self._source, self._target, *start[:3], rules, self._moved, self._found)
         self.at = Parameters(*end.at)
         likelihood = self._likelihood(self.at, float(end.sums.evidence), 1 / self._target.shape[1])
         return Step(Parameters(*end.after), likelihood, self._found, end.sums), end.iterations, end.converged

@@ -67,9 +67,7 @@ def ascend(
         wanted = sigma * math.sqrt(2 * rules.cutoff)
         if not 0.5 < side / wanted < 2:
             grid, side = sorted_cells(target, low, high, wanted), wanted
-        gauss = math.exp(
-            min(dimension * (0.5 * math.log(2 * math.pi) + math.log(sigma)) - rules.log_volume, 0.0)
-        )
+        gauss = math.exp(min(dimension * (0.5 * math.log(2 * math.pi) + math.log(sigma)) - rules.log_volume, 0.0))
         bin_weight = outliers / (1 - outliers) * target.shape[1] * gauss
         move(transform, source, moved)
         expect(moved, grid, none, grid.points, 0.5 / sigma**2, bin_weight, rules.cutoff, found, none)
@@ -78,7 +76,7 @@ def ascend(
         at = (transform, sigma, outliers)
         transform = fit(rules.kind, transform, sums)
         step = transform - at[0]
-        square = 0.0
+        square: float = 0.0
         for d in range(dimension):
             for a in range(dimension + 1):
                 for b in range(dimension + 1):
@@ -88,6 +86,6 @@ def ascend(
         if rules.estimate_outliers:
             outliers = min(max(1 - total / source.shape[1], rules.least_outliers), rules.most_outliers)
         bound = rules.tolerance * sigma
-        still = total > 0 and math.sqrt(max(square / total, 0.0)) < bound and abs(sigma - at[1]) < bound
+        still = bool(total > 0 and square < bound * bound * total and abs(sigma - at[1]) < bound)
         if still or steps >= rules.max_iterations:
             return Ascent(at, (transform, sigma, outliers), sums, steps, still)

@@ -29,9 +29,11 @@ from service.em.record import Cancelled, Record
 Float64 = NDArray[np.float64]
 
 # The climb runs on so many points first, each level to the accuracy that its points allow, and then on all.
-LEVELS = (4096, 32768, 262_144)
+LEVELS = (1000, 8000, 64_000, 400_000)
 LEVEL_ITERATIONS = 40
 LEVEL_ACCURACY = 0.05
+# Points on which the best pose and its runner-up are compared.
+RIVAL_POINTS = 4096
 # What the annealing found is trusted to about this share of outliers at least.
 FIRST_OUTLIERS = 0.05
 # The largest estimate of their share; and of few points so many times as determine a transform have partners: fewer
@@ -128,7 +130,7 @@ def _climb(
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
     for count in LEVELS:
         # Both of sinkhorn's sums need all points.
-        if 1.5 * count < n and model.normalize != "sinkhorn":
+        if 2 * count <= n and model.normalize != "sinkhorn":
             parameters = climb(
                 Mixture(points, model, room, _some(n, count)),
                 parameters,
@@ -164,7 +166,7 @@ def _some(n: int, count: int) -> NDArray[np.int64]:
 def _runner_up(points: Frame, model: Model, room: float, best: Parameters, other: Float64) -> RunnerUp | None:
     """How far the likelihood is behind at the next best pose, after both have climbed on the same points."""
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
-    count = min(n, LEVELS[0])
+    count = min(n, RIVAL_POINTS)
     whole = count == n or model.normalize == "sinkhorn"
     first, second = (
         climb(
