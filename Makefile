@@ -9,12 +9,14 @@ RECIPE ?= default
 DATA ?= data
 TESTS ?= tests
 PYTEST_ARGS ?=
+# For bench-registration, as `--quick` or `--scenario speed`.
+BENCH_ARGS ?=
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train venv bench test-compose clean
+.PHONY: help serve test check train venv bench bench-registration test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,11 +41,14 @@ venv: .venv/complete ## the environment for tests and training
 bench: .venv/complete ## load and speed of the service; prints tables
 	$(BIN)/python -m benchmarks.serving
 
+bench-registration: .venv-peers/complete ## registration beside pycpd, probreg, rustcpd, Open3D and small_gicp; takes an hour
+	.venv-peers/bin/python -W ignore -m benchmarks.registration $(BENCH_ARGS)
+
 test-compose: .venv/complete ## build the image, run it with compose, call it, stop it; needs a Docker engine
 	$(BIN)/python -m pytest -m compose $(PYTEST_ARGS) tests/e2e/test_compose.py
 
 clean: ## remove the environment and all caches
-	rm -rf .venv *.egg-info .*_cache .hypothesis .coverage
+	rm -rf .venv .venv-peers *.egg-info .*_cache .hypothesis .coverage
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
@@ -59,3 +64,9 @@ clean: ## remove the environment and all caches
 	@echo "installing what tests and training need (PyTorch takes a minute or two) ..."
 	@$(INSTALL) -e '.[dev]'
 	@touch $@ .venv/serving
+
+# The peers live apart: nothing of theirs is needed to serve, to test or to train.
+.venv-peers/complete: benchmarks/requirements-registration.txt
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $<
+	@touch $@

@@ -161,7 +161,6 @@ def open3d_search() -> SolveOne:
         features = []
         for points in clouds:
             points.estimate_normals(geometry.KDTreeSearchParamHybrid(2 * voxel, 30))
-            points.orient_normals_consistent_tangent_plane(10)
             features.append(registration.compute_fpfh_feature(points, geometry.KDTreeSearchParamHybrid(5 * voxel, 100)))
         rough = registration.registration_ransac_based_on_feature_matching(
             *clouds,

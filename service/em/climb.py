@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.em.fitting import RIGID, SIMILARITY, mean_square_step, rotation
-from service.em.mixture import LEAST_OUTLIERS, MOST_OUTLIERS, Mixture, Model, Parameters, Step
+from service.em.mixture import Mixture, Model, Parameters, Step
 
 Float64 = NDArray[np.float64]
 
-# Steps that a proposal combines, at most; a rigid pose in space with σ and w has eight numbers.
+# Steps that a proposal combines, at most; a rigid pose in space with σ has seven numbers.
 MEMORY = 6
 # Steps that a small problem takes before it is worth accelerating.
 PLAIN = 12
@@ -47,11 +47,13 @@ def climb(
     max_iterations: int,
     floor: float,
     accept: Callable[[Parameters, Step], bool] | None = None,
+    anderson: Anderson | None = None,
 ) -> Climb:
     """Iterate from `start` until a step moves the points, root mean square, and σ by less than `tolerance` times σ.
 
     `floor` is the least σ. `accept` is told every accepted E-step with the parameters that it was taken at, and ends
-    the iteration by returning False; without it small problems take their first steps all at once.
+    the iteration by returning False; without it small problems take their first steps all at once. `anderson` may be
+    one that climbed on other points of the problem before.
     """
     taken = 0
     if accept is None:
@@ -62,8 +64,8 @@ def climb(
             if still or taken == max_iterations:
                 return Climb(step.after, step, taken, still)
             start = step.after
-    model = mixture.model
-    anderson = Anderson(model)
+    anderson = anderson or Anderson(mixture.model)
+    anderson.resume()
     here, fallback, best = start, None, -math.inf
     iteration = taken
     while True:
@@ -94,12 +96,20 @@ class Anderson:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._possible = not model.mixing and model.normalize != "sinkhorn"
-        self._values: list[Float64] = []
-        self._steps: list[Float64] = []
+        self._last: tuple[Float64, Float64] | None = None
+        # How values and steps changed from one iteration to the next.
+        self._value_changes: list[Float64] = []
+        self._step_changes: list[Float64] = []
 
     def forget(self) -> None:
-        self._values.clear()
-        self._steps.clear()
+        """Begin again: what was learned did not hold."""
+        self._last = None
+        self._value_changes.clear()
+        self._step_changes.clear()
+
+    def resume(self) -> None:
+        """Go on with other points of the same problem, whose steps change in about the same way."""
+        self._last = None
 
     def propose(self, before: Parameters, after: Parameters) -> Parameters | None:
         """Where to go from `before` instead of the plain step to `after`; None for the plain step."""
@@ -107,16 +117,17 @@ class Anderson:
             return None
         value = self._vector(after)
         step = value - self._vector(before)
-        self._values.append(value)
-        self._steps.append(step)
-        del self._values[:-MEMORY], self._steps[:-MEMORY]
-        if len(self._steps) < 2:
+        if self._last is not None:
+            self._value_changes.append(value - self._last[0])
+            self._step_changes.append(step - self._last[1])
+            del self._value_changes[: 1 - MEMORY], self._step_changes[: 1 - MEMORY]
+        self._last = value, step
+        if not self._step_changes:
             return None
         # The combination Σ α_k g_k, Σ α_k = 1, whose combined step is shortest, in units of how far σ may matter.
-        scale = self._scale(after.sigma)
-        differences = np.diff(np.array(self._steps), axis=0) * scale
-        shorter, *_ = np.linalg.lstsq(differences.T, step * scale, rcond=1e-8)
-        proposal = value - shorter @ np.diff(np.array(self._values), axis=0)
+        scale = self._scale(value, after.sigma)
+        shorter, *_ = np.linalg.lstsq((np.array(self._step_changes) * scale).T, step * scale, rcond=1e-8)
+        proposal = value - shorter @ np.array(self._value_changes)
         jump = (proposal - value) * scale
         length, plain = float(np.linalg.norm(jump)), float(np.linalg.norm(step * scale))
         if not math.isfinite(length):
@@ -126,27 +137,23 @@ class Anderson:
         return self._parameters(proposal, after)
 
     def _vector(self, parameters: Parameters) -> Float64:
-        w = min(max(parameters.outliers, LEAST_OUTLIERS), MOST_OUTLIERS)
-        return np.array([*parameters.transform.ravel(), math.log(parameters.sigma), math.log(w / (1 - w))])
+        # Not w: on its way to 0 it would lead all others astray, and it settles by itself.
+        return np.array([*parameters.transform.ravel(), math.log(parameters.sigma)])
 
-    def _scale(self, sigma: float) -> Float64:
-        out = np.ones(len(self._values[-1]))
-        out[-2] = sigma if self._model.estimate_sigma else 0.0
-        out[-1] = 0.1 * sigma if self._model.estimate_outliers else 0.0
+    def _scale(self, value: Float64, sigma: float) -> Float64:
+        out = np.ones(len(value))
+        out[-1] = sigma if self._model.estimate_sigma else 0.0
         return out
 
     def _parameters(self, vector: Float64, like: Parameters) -> Parameters:
-        transform = vector[:-2].reshape(like.transform.shape).copy()
+        transform = vector[:-1].reshape(like.transform.shape).copy()
         kind, D = self._model.kind, len(transform)
         if kind in {RIGID, SIMILARITY}:
             linear = np.ascontiguousarray(transform[:, :D])
             turned = rotation(linear)
             scale = float((turned * linear).sum()) / D if kind == SIMILARITY else 1.0
             transform[:, :D] = turned * scale
-        sigma, outliers = like.sigma, like.outliers
+        sigma = like.sigma
         if self._model.estimate_sigma:
-            sigma = math.exp(min(max(vector[-2], math.log(sigma) - 1), math.log(sigma) + 1))
-        if self._model.estimate_outliers:
-            outliers = 1 / (1 + math.exp(-min(max(vector[-1], -30), 30)))
-            outliers = min(max(outliers, LEAST_OUTLIERS), self._model.most_outliers)
-        return like._replace(transform=transform, sigma=sigma, outliers=outliers)
+            sigma = math.exp(min(max(vector[-1], math.log(sigma) - 1), math.log(sigma) + 1))
+        return like._replace(transform=transform, sigma=sigma)

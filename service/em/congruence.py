@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.em.jit import compiled, inlined
-from service.em.landscape import MISS, Landscape
+from service.em.landscape import MISS, Landscape, log_ratio
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -226,7 +226,7 @@ def congruent(
                         hit = voxels[np.uint64(at_x), np.uint64(at_y), np.uint64(at_z)]
                         if hit >= 0:
                             x, y, z = x - targets[hit, 0], y - targets[hit, 1], z - targets[hit, 2]
-                            gain = max(gain, gains[hit] - (x * x + y * y + z * z) * precision)
+                            gain = log_ratio(gains[hit] - (x * x + y * y + z * z) * precision)
                     total += gain
                     if total < REJECT:
                         break

@@ -20,9 +20,10 @@ from service.errors import InvalidInput
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# A cloud whose standard deviation along an axis is less than this counts as flat there: the covariance that tells has
-# the squares of such numbers, next to 1, in its last digits.
-FLAT = 3e-8
+# A cloud whose standard deviation along an axis is less than this share of its largest counts as flat there.
+FLAT = 1e-9
+# So many of its points tell the rank of a cloud.
+RANKED = 10_000
 # Points farther out than this are not the bulk of the cloud.
 BULK = 64.0
 # An estimated σ stops at this fraction of the spread: an exact match has unbounded likelihood as σ → 0.
@@ -149,10 +150,10 @@ def span(points: Float64, rounding: float) -> int:
 
     There half of the points are within 2 of the centre. Points far beyond say nothing of the others' shape.
     """
-    offsets = points[:, np.abs(points).max(0) <= BULK]
-    offsets = offsets - offsets.mean(1, keepdims=True)
-    values = np.linalg.eigvalsh(offsets @ offsets.T / offsets.shape[1])
-    return int((np.sqrt(np.maximum(values, 0)) > max(FLAT, 4 * rounding)).sum())
+    bulk = points[:, np.abs(points).max(0) <= BULK]
+    some = bulk[:, :: max(1, bulk.shape[1] // RANKED)]
+    extents = np.linalg.svd(some - some.mean(1, keepdims=True), compute_uv=False) / math.sqrt(some.shape[1])
+    return int((extents > max(FLAT * float(extents.max()), 4 * rounding, MIN_SIGMA)).sum())
 
 
 def _in_cells(points: Float64, keep_order: bool) -> tuple[Float64, Int64]:

@@ -44,7 +44,7 @@ TRIES = (
 # A pose stands out when so many triangles have led to it and its log-ratio, for each point, is so far above all others.
 AGREEING, MARGIN = 3, 0.3
 # What the best of chance may reach where nothing else was found.
-CHANCE = -0.5
+CHANCE = -0.3
 # A pose that so many triangles led to with so high a log-ratio has no better one, whether or not it has equals.
 SATURATED, CERTAIN = 8, 0.8
 # The most poses that are kept, and the least distance between two, in spreads of the source: root mean square.

@@ -2,12 +2,11 @@
 
 A point that lands at x next to the target y_j speaks for the pose by
 
-    max(log((1 - w) g_j / f_j) - ‖x - y_j‖² / 2s², log w)
+    log((1 - w) g_j / f_j exp(-‖x - y_j‖² / 2s²) + w)
 
 where g_j is the density of the target at y_j by kernels of the width s, f_j its smooth density there, and w the share
 of points without a partner: the logarithm of the likelihood ratio of "this point belongs here" against "it came here
-by chance", with the larger term in place of the sum. Where the cloud is so dense that everything is near something,
-g = f and nothing is learnt. The widths s form a ladder, since the noise is not known.
+by chance". Where the cloud is so dense that everything is near something, g = f and nothing is learnt. The widths s form a ladder, since the noise is not known.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.em.background import density
 from service.em.cells import cells
-from service.em.jit import compiled
+from service.em.jit import compiled, inlined
 from service.em.truncated import expect, rows
 
 Float64 = NDArray[np.float64]
@@ -117,6 +116,13 @@ def _mark(nearest: Int32, low: Float64, side: float, points: Float64, reach: flo
                     if square < least[a, b, c] and square <= reach * reach:
                         least[a, b, c] = square
                         nearest[a, b, c] = j
+
+
+@inlined
+def log_ratio(near: float) -> float:
+    """log(e^near + w) to within 0.1: the larger term, and a parabola in place of the logarithm of the rest."""
+    rest = max(2.5 - abs(near - MISS), 0.0)
+    return max(near, MISS) + 0.11 * rest * rest
 
 
 @compiled

@@ -35,8 +35,8 @@ NONE: Float64 = np.empty(0)
 # that is less than 6e-6 for each target, and at distances beyond 4.9 σ.
 EXACT, TRUNCATED = 40.0, 12.0
 EXACT_PAIRS = 1 << 22
-# So many points determine the information, a sum over all of them, to a part in two hundred.
-INFORMATIVE = 50_000
+# So many points determine the information, a sum over all of them, to a part in a hundred.
+INFORMATIVE = 20_000
 # Above so many points to look through it pays to have finer cells than the kernel reaches.
 FINE = 200_000
 # Below so many pairs that count a whole ascent takes less time than one look at the clock.
@@ -148,15 +148,14 @@ class Mixture:
 
     def _given(self, parameters: Parameters, precision: float) -> Step:
         """With a prior for each pair there is no getting around the N x M numbers."""
-        weights = self._posterior(parameters, precision)
-        logits = self._logits(precision)
+        weights, evidence = self._posterior(parameters, precision)
         found = self._found
         found.mass[:] = weights.sum(1)
         found.drawn[:] = self._target @ weights.T
         found.spent[:] = (weights * self._squares()).sum(1)
         found.best[:] = weights.argmax(1)
         found.peak[:] = weights.max(1)
-        found.evidence[:] = np.take_along_axis(logits, found.best[:, None], 1)[:, 0] - np.log(found.peak)
+        found.evidence[:] = evidence
         return self._maximize(parameters, sums_of_rows(self._source, self._dimension, found), 1.0, NONE)
 
     def _squares(self) -> Float64:
@@ -165,9 +164,6 @@ class Mixture:
         for x, y in zip(self._moved[:D], self._target[:D], strict=True):
             squares += (x[:, None] - y) ** 2
         return squares
-
-    def _logits(self, precision: float) -> Float64:
-        return self.model.log_prior - precision * self._squares()
 
     def ascend(
         self, start: Parameters, *, tolerance: float, max_iterations: int, floor: float
@@ -301,7 +297,7 @@ class Mixture:
                 found.mass,
                 self.bin_weight(at, 1.0),
                 cutoff,
-                self._posterior(at, precision),
+                self._posterior(at, precision)[0],
             )
         if not self._swapped:
             sinkhorn = self.model.normalize == "sinkhorn"
@@ -368,8 +364,8 @@ class Mixture:
         else:
             if given:
                 found = moments(D, count)
-                fill(found, self._moved, self._target, self._posterior(at, 0.5 / at.sigma**2), at.sigma)
-                found.evidence[:] = self._given(at, 0.5 / at.sigma**2).found.evidence
+                weights, found.evidence[:] = self._posterior(at, 0.5 / at.sigma**2)
+                fill(found, self._moved, self._target, weights, at.sigma)
                 matrix, evidence = information(kind, self._moved, found, at.sigma), float(found.evidence.sum())
             else:
                 matrix, evidence = self._measure_rows(at, grid, offset, bin_weight)
@@ -389,13 +385,15 @@ class Mixture:
         expect(self._moved, grid, offset, NONE.reshape(0, 0), precision, bin_weight, cutoff, seen, NONE)
         return matrix, float(seen.evidence.sum())
 
-    def _posterior(self, at: Parameters, precision: float) -> Float64:
-        logits = self._logits(precision)
-        top = logits.max(1)
+    def _posterior(self, at: Parameters, precision: float) -> tuple[Float64, Float64]:
+        """R (N, M) and log z (N,) where the prior is a matrix."""
+        logits = self.model.log_prior - precision * self._squares()
         bin_weight = self.bin_weight(at, 1.0)
-        top = np.maximum(top, math.log(bin_weight)) if bin_weight > 0 else top
+        log_bin = math.log(bin_weight) if bin_weight > 0 else -math.inf
+        top = np.maximum(logits.max(1), log_bin)
         weights = np.exp(logits - top[:, None])
-        return np.asarray(weights / (weights.sum(1) + bin_weight * np.exp(-top))[:, None])
+        total = weights.sum(1) + np.exp(log_bin - top)
+        return weights / total[:, None], np.log(total) + top
 
     def _offset(self, weights: Float64, grid: Cells, count: int) -> tuple[Float64, float]:
         """-log(π_j / max π) in the grid's order, and max π."""

@@ -26,8 +26,13 @@ Float64 = NDArray[np.float64]
 
 # The translation search holds N x M differences; so many points of either cloud are enough for it.
 THINNED = 2048
+# In a frame's units, in which half of the points are within 2.
+STRAY = 16.0
 # A start by name is looked at from near; where that leaves so many points without a partner, from afar as well.
 POOR = 0.8
+# So many spacings is the noise of a match that tells the targets apart, and the width of a start that is right already.
+SHARP = 0.4
+NARROW = (0.7, 0.3)
 # Widths that a start which is trusted anneals from, in spacings of a few hundred targets.
 NEAR = 2.5
 FEW = 500
@@ -52,10 +57,18 @@ def pose_start(problem: Problem, points: Frame, poll: Callable[[], object]) -> P
     kind = KINDS.get(problem.transform, RIGID)
     if problem.transform == "nonrigid":
         kind = RIGID
+    # Points far outside of the cloud are no help in finding it.
+    points = points._replace(source=_bulk(points.source), target=_bulk(points.target))
     if problem.init == "auto":
         return _auto(problem, points, Pyramid(points), kind, poll)
     transform = named(problem, points) if isinstance(problem.init, str) else given(problem, points)
     return _local(points, kind, transform, start_name(problem), last_width(problem, points))
+
+
+def _bulk(cloud: Float64) -> Float64:
+    """The points (P, n) that are not `STRAY` times as far out as half of the cloud is."""
+    inside = np.abs(cloud).max(0) <= STRAY
+    return cloud if inside.all() else np.ascontiguousarray(cloud[:, inside])
 
 
 def start_name(problem: Problem) -> str:
@@ -95,17 +108,21 @@ def given(problem: Problem, points: Frame) -> Float64:
 def _local(points: Frame, kind: int, transform: Float64, name: str, last: float) -> PoseStart:
     """Annealed from near; and from afar too where that matches badly."""
     if kind < SIMILARITY and max(points.source.shape[1], points.target.shape[1]) <= QUICK:
-        quick = _quick(points, kind, transform, last)
-        if quick.inliers >= POOR:
+        quick, spacing = _quick(points, kind, transform, last)
+        # A match that stays blurred may be one of outlines alone.
+        if quick.inliers >= POOR and quick.sigma < SHARP * spacing:
             return quick._replace(name=name)
     pyramid = Pyramid(points)
     near = max(NEAR * pyramid.spacing_of(min(FEW, points.target.shape[1])), last)
     wide = max(_spread(points.target[: points.dimension]), near)
     if kind >= SIMILARITY:
         return _scaled(points, pyramid, kind, transform, near, wide, last)._replace(name=name)
-    best = anneal(pyramid, kind, transform, near, last)
-    if best.inliers < POOR:
-        best = max(best, anneal(pyramid, kind, transform, wide, last), key=lambda found: found.score)
+    # Where the clouds overlap in part, a wide kernel draws away from a pose that was right.
+    widths = [near, *(share * pyramid.spacing for share in NARROW)]
+    found = [anneal(pyramid, kind, transform, max(width, last), last) for width in widths]
+    if max(one.inliers for one in found) < POOR:
+        found.append(anneal(pyramid, kind, transform, wide, last))
+    best = max(found, key=lambda one: one.score)
     return PoseStart(best.transform, best.sigma, best.inliers, name, best.path)
 
 
@@ -115,7 +132,7 @@ def _scaled(
     """From where it is, and from where a shift alone would take it; the better one by how it explains the source."""
     shifted = anneal(pyramid, TRANSLATION, transform, wide, last)
     begins = (transform, near), (shifted.transform, min(near, max(4 * shifted.sigma, last)))
-    found = [_quick(points, kind, begin, last, width) for begin, width in begins]
+    found = [_quick(points, kind, begin, last, width)[0] for begin, width in begins]
     scores = [
         anneal(pyramid, TRANSLATION, end.transform, max(2 * end.sigma, last), last).score
         if np.linalg.det(end.transform[:, : points.dimension]) > 0
@@ -125,8 +142,10 @@ def _scaled(
     return found[0] if scores[0] >= scores[1] else found[1]
 
 
-def _quick(points: Frame, kind: int, transform: Float64, last: float, first: float | None = None) -> PoseStart:
-    """Down the quick way, from the width `first`, or from near."""
+def _quick(
+    points: Frame, kind: int, transform: Float64, last: float, first: float | None = None
+) -> tuple[PoseStart, float]:
+    """Down the quick way, from the width `first`, or from near; and the spacing of the targets."""
     D = points.dimension
     # The cloud that is explained may be thinned, the one that explains it hardly.
     counts = (QUICK, SOURCE_POINTS) if kind >= SIMILARITY else (SOURCE_POINTS, QUICK)
@@ -152,7 +171,7 @@ def _quick(points: Frame, kind: int, transform: Float64, last: float, first: flo
         path,
     )
     end = path[steps - 1].copy() if steps else transform
-    return PoseStart(end, width, inliers, "", [transform, *path[:steps]])
+    return PoseStart(end, width, inliers, "", [transform, *path[:steps]]), spacing
 
 
 def _some(cloud: Float64, count: int) -> Float64:
@@ -241,7 +260,8 @@ def _affine(points: Frame, pyramid: Pyramid, last: float) -> PoseStart:
     linear = back @ turned.transform[:, :D] @ round_source
     shift = back @ turned.transform[:, D] + q - linear @ p
     few = pyramid.spacing_of(min(FEW, points.target.shape[1]))
-    starts.append(("whitened", np.hstack([linear, shift[:, None]]), NEAR * few))
+    whitened = np.hstack([linear, shift[:, None]])
+    starts += [("whitened", whitened, NEAR * few), ("whitened", whitened, NARROW[-1] * pyramid.spacing)]
     return _best(
         [(name, anneal(pyramid, AFFINE, transform, max(width, last), last)) for name, transform, width in starts]
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.em.climb import Climb, climb
+from service.em.climb import Anderson, Climb, climb
 from service.em.confidence import confidence
 from service.em.correspondence import correspondence, refined
 from service.em.deformed import register_nonrigid
@@ -28,8 +28,10 @@ from service.em.record import Cancelled, Record
 
 Float64 = NDArray[np.float64]
 
-# The climb runs on so many points first, each level to the accuracy that its points allow, and then on all.
-LEVELS = (1000, 8000, 64_000, 400_000)
+# The climb runs on a part of the points first, on so many times more at each level, down to so few: each level to the
+# accuracy that its points allow.
+LEVEL_GROWTH = 4
+LEAST_LEVEL = 1000
 LEVEL_ITERATIONS = 40
 LEVEL_ACCURACY = 0.05
 # Points on which the best pose and its runner-up are compared.
@@ -128,24 +130,25 @@ def _climb(
     problem: Problem, points: Frame, model: Model, room: float, parameters: Parameters, record: Record
 ) -> tuple[Climb, Mixture]:
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
-    for count in LEVELS:
-        # Both of sinkhorn's sums need all points.
-        if 2 * count <= n and model.normalize != "sinkhorn":
-            parameters = climb(
-                Mixture(points, model, room, _some(n, count)),
-                parameters,
-                tolerance=max(problem.tolerance, LEVEL_ACCURACY / math.sqrt(count)),
-                max_iterations=LEVEL_ITERATIONS,
-                floor=points.floor,
-                accept=lambda _at, _step: record.poll(),
-            ).parameters
-            record.on_the_way([parameters.transform])
+    anderson = Anderson(model)
+    # Both of sinkhorn's sums need all points.
+    for count in _levels(n) if model.normalize != "sinkhorn" else ():
+        parameters = climb(
+            Mixture(points, model, room, _some(n, count)),
+            parameters,
+            tolerance=max(problem.tolerance, LEVEL_ACCURACY / math.sqrt(count)),
+            max_iterations=LEVEL_ITERATIONS,
+            floor=points.floor,
+            accept=lambda _at, _step: record.poll(),
+            anderson=anderson,
+        ).parameters
+        record.on_the_way([parameters.transform])
     mixture = Mixture(points, model, room)
 
     def accept(at: Parameters, step: Step) -> bool:
         return record.keep(at, step.log_likelihood)
 
-    watched = problem.trace or problem.path or n > LEVELS[0]
+    watched = problem.trace or problem.path or n > LEAST_LEVEL
     climbed = climb(
         mixture,
         parameters,
@@ -153,9 +156,19 @@ def _climb(
         max_iterations=problem.max_iterations,
         floor=points.floor,
         accept=accept if watched else None,
+        anderson=anderson,
     )
     record.poll()
     return climbed, mixture
+
+
+def _levels(n: int) -> list[int]:
+    """How many points each level has, in rising order."""
+    out = []
+    while n >= LEVEL_GROWTH * LEAST_LEVEL:
+        n //= LEVEL_GROWTH
+        out.append(n)
+    return out[::-1]
 
 
 def _some(n: int, count: int) -> NDArray[np.int64]:

@@ -31,6 +31,8 @@ CONTENT: dict[str, Any] = {
 # Servers and proxies bound the length of headers; this is D = 7.
 MAX_HEADER_NUMBERS = 64
 
+# Frames in which a nonrigid displacement unfolds.
+UNFOLDING = 15
 # A comma within quotes does not end a range.
 RANGE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 WEIGHT = re.compile(r"\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*", re.IGNORECASE)
@@ -110,19 +112,31 @@ class Iterations:
         source: (N, D)
         translations: (K, D), the t of each iteration.
         linear: (K, D, D), the A of each; None is the identity.
+        displacement: (N, D), by which a nonrigid transform moves the points on; shown in UNFOLDING frames at the end.
     """
 
-    def __init__(self, source: Float64, translations: Float64, linear: Float64 | None = None) -> None:
+    def __init__(
+        self,
+        source: Float64,
+        translations: Float64,
+        linear: Float64 | None = None,
+        displacement: Float64 | None = None,
+    ) -> None:
         self.source, self.translations, self.linear = source, translations, linear
+        self.displacement = displacement
 
     def __len__(self) -> int:
-        """K."""
-        return len(self.translations)
+        """How many frames there are."""
+        return len(self.translations) + (UNFOLDING if self.displacement is not None else 0)
 
     def __getitem__(self, index: int, /) -> Float64:
         """(N, D)"""
-        turned = self.source if self.linear is None else self.source @ self.linear[index].T
-        moved: Float64 = turned + self.translations[index]
+        beyond = max(0, index - len(self.translations) + 1)
+        pose = index - beyond
+        turned = self.source if self.linear is None else self.source @ self.linear[pose].T
+        moved: Float64 = turned + self.translations[pose]
+        if beyond and self.displacement is not None:
+            moved = moved + self.displacement * (beyond / UNFOLDING)
         return moved
 
 

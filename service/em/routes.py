@@ -188,7 +188,8 @@ def _frames(body: RegisterRequest, outcome: Outcome) -> representations.Iteratio
     if not poses:
         return representations.Iterations(body.source, np.empty((0, dimension)))
     translations = np.stack([pose.translation.numpy() for pose in poses])
-    return representations.Iterations(body.source, translations, np.stack([pose.linear.numpy() for pose in poses]))
+    linear = np.stack([pose.linear.numpy() for pose in poses])
+    return representations.Iterations(body.source, translations, linear, _numbers(outcome.displacement))
 
 
 @router.post(

@@ -165,7 +165,7 @@ class RegisterRequest(BaseModel):
 
 
 class Trace(BaseModel):
-    """The k iterations, as they stood after their M-step."""
+    """The iterations as they stood after their M-step; those that acceleration tried and threw away left out."""
 
     log_likelihood: list[float | None]
     sigma: list[float]

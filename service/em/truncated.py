@@ -184,15 +184,17 @@ def weigh(
         reach = min(reach * 4 if found == 0 else (least + cutoff) / precision * (1 + 1e-12), farthest)
     if found == 0:
         return 0, math.log(bin_weight), 0.0
+    # Relative to the largest term, which may be the bin's.
+    base = min(least, -math.log(bin_weight)) if bin_weight > 0 else least
     total = 0.0
     for k in range(found):
-        weight[k] = exp_of(least - weight[k])
+        weight[k] = exp_of(base - weight[k])
         total += weight[k]
     if bin_weight > 0:
-        total += bin_weight * math.exp(min(least, 700.0))
+        total += math.exp(base + math.log(bin_weight))
     for k in range(found):
         weight[k] /= total
-    return found, math.log(total) - least, 1 / total
+    return found, math.log(total) - base, exp_of(base - least) / total
 
 
 @compiled
@@ -232,14 +234,15 @@ def _expect_dense(
         best = 0
         while weight[best] > least:
             best += 1
+        base = min(least, -math.log(bin_weight)) if bin_weight > 0 else least
         total, spent = 0.0, 0.0
         for j in range(size):
-            weight[j] = exp_of(least - weight[j])
+            weight[j] = exp_of(base - weight[j])
             total += weight[j]
             spent += weight[j] * distance[j]
         mass = total
         if bin_weight > 0:
-            total += bin_weight * math.exp(min(least, 700.0))
+            total += math.exp(base + math.log(bin_weight))
         for d in range(payload.shape[0]):
             drawn = 0.0
             for j in range(size):
@@ -248,8 +251,8 @@ def _expect_dense(
         if len(columns) > 0:
             for j in range(size):
                 columns[j] += weight[j] / total
-        out.mass[i], out.spent[i], out.peak[i] = mass / total, spent / total, 1 / total
-        out.evidence[i], out.best[i] = math.log(total) - least, best
+        out.mass[i], out.spent[i], out.peak[i] = mass / total, spent / total, exp_of(base - least) / total
+        out.evidence[i], out.best[i] = math.log(total) - base, best
 
 
 @compiled

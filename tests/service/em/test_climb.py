@@ -1,0 +1,151 @@
+"""Law 5: the likelihood never decreases, is level where the climb ends, and acceleration changes the way only."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from service.em.climb import climb
+from service.em.fitting import KINDS
+from service.em.frame import Transform as Transformed
+from service.em.frame import frame
+from service.em.mixture import Mixture, Model, Parameters, Step
+from service.em.poses import register_pose
+from service.em.problem import Normalize, Pose, Prior, Problem, Transform, check
+from tests.problems.clouds import box, direct, pose_of, posed
+from tests.service.em.test_poses import LINEAR, near
+
+WAYS = [
+    (normalize, prior, weight)
+    for normalize, prior, weight in itertools.product(
+        ("rows", "columns"), ("uniform", "mixing", "free"), (0.0, 0.2, "auto")
+    )
+    if (prior != "free" or (normalize, weight) == ("rows", 0.0)) and (prior != "mixing" or weight == 0.0)
+]
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize(("normalize", "prior", "weight"), WAYS)
+@pytest.mark.parametrize("sigma", [None, 0.08])
+def test_the_likelihood_never_decreases(
+    kind: Transform, normalize: Normalize, prior: Prior, sigma: float | None, weight: Any
+) -> None:
+    for dimension, seed in itertools.product((2, 3), range(2)):
+        instance = posed(
+            25, kind=kind, source_only=8, target_only=5, dimension=dimension, sigma=0.04, angle=0.4, seed=seed
+        )
+        problem = Problem(
+            instance.source,
+            instance.target,
+            transform=kind,
+            normalize=normalize,
+            prior=prior,
+            sigma=sigma,
+            outlier_weight=weight,
+            init=near(instance, kind),
+            max_iterations=60,
+            tolerance=0.0 if seed else 1e-6,
+            trace=True,
+        )
+        outcome = register_pose(check(problem))
+        assert outcome.trace is not None
+        likelihoods = outcome.trace.log_likelihood
+        assert len(likelihoods) >= 1
+        slack = 1e-10 * (likelihoods.abs().max().item() + 1)
+        assert (likelihoods.diff() >= -slack).all()
+        assert likelihoods[-1].item() == outcome.log_likelihood
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize("normalize", ["rows", "columns"])
+@pytest.mark.parametrize("sigma", [None, 0.06])
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_where_it_converges_the_likelihood_is_level(
+    kind: Transform, normalize: Normalize, sigma: float | None, weight: float
+) -> None:
+    instance = posed(30, kind=kind, sigma=0.03, seed=5)
+    problem = Problem(
+        instance.source, instance.target, transform=kind, normalize=normalize, sigma=sigma, outlier_weight=weight,
+        init=near(instance, kind), prior="uniform", max_iterations=2000, tolerance=1e-10,
+    )  # fmt: skip
+    outcome = register_pose(check(problem))
+    assert outcome.converged
+    pose = pose_of(outcome)
+    volume = max(box(problem.target), box(problem.source) * torch.linalg.det(pose.linear).item())
+    generators = directions(kind, 3)
+    theta = torch.zeros(len(generators) + 4, dtype=torch.float64, requires_grad=True)
+    turn = torch.eye(3, dtype=torch.float64) + (theta[:-4, None, None] * generators).sum(0)
+    at = Pose(turn @ pose.linear, pose.translation + theta[-4:-1])
+    # A known σ has no slope of its own.
+    scale = outcome.sigma * torch.exp(theta[-1]) if sigma is None else torch.tensor(sigma, dtype=torch.float64)
+    value = direct(problem, at, scale, outliers=weight, volume=volume)
+    # The box of the source grows with the start's scale, which only the engine knows.
+    if weight == 0 or kind in {"translation", "rigid"}:
+        assert value.item() == pytest.approx(outcome.log_likelihood, abs=1e-9)
+        (slope,) = torch.autograd.grad(value, theta)
+        assert slope.abs().max().item() * outcome.sigma < 1e-6 * len(problem.source)
+
+
+def directions(kind: Transform, dimension: int) -> Tensor:
+    """The matrices (K, D, D) by which the A of a transform of its kind may change, rotations in axis-angle order."""
+    if kind == "translation":
+        return torch.zeros(0, dimension, dimension, dtype=torch.float64)
+    if kind == "affine":
+        return torch.eye(dimension**2, dtype=torch.float64).reshape(-1, dimension, dimension)
+    out = []
+    for a, b in ((1, 2), (2, 0), (0, 1)) if dimension == 3 else ((0, 1),):
+        skew = torch.zeros(dimension, dimension, dtype=torch.float64)
+        skew[a, b], skew[b, a] = -1, 1
+        out.append(skew)
+    return torch.stack(out + ([torch.eye(dimension, dtype=torch.float64)] if kind == "similarity" else []))
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize("outliers", [False, True])
+def test_acceleration_ends_where_plain_steps_end_about_as_soon_or_sooner(kind: Transform, outliers: bool) -> None:
+    instance = posed(100, kind=kind, source_only=6, sigma=0.03, seed=6)
+    points = frame(instance.source.numpy(), instance.target.numpy(), one_unit=kind in {"translation", "rigid"})
+    model = Model(KINDS[kind], "rows", estimate_outliers=outliers)
+    A, T = (values.numpy() for values in instance.pose)
+    start = Parameters(points.from_caller(Transformed(A, T + 0.01)), 0.1, 0.1 if outliers else 0.0)
+    quick = climb(Mixture(points, model, 8.0), start, tolerance=1e-9, max_iterations=5000, floor=points.floor)
+    plain, slow = start, 0
+    while slow < 5000:
+        slow += 1
+        after = Mixture(points, model, 8.0).step(plain).after
+        still = np.abs(after.transform - plain.transform).max() < 1e-10 and abs(after.sigma - plain.sigma) < 1e-10
+        plain = after
+        if still:
+            break
+    assert quick.converged
+    assert quick.iterations <= 1.25 * slow + 3
+    assert quick.parameters.transform == pytest.approx(plain.transform, abs=1e-6)
+    assert quick.parameters.sigma == pytest.approx(plain.sigma, rel=1e-5)
+    assert quick.parameters.outliers == pytest.approx(plain.outliers, abs=1e-5)
+
+
+def test_accept_hears_of_likelihoods_that_rise_and_ends_the_climb() -> None:
+    instance = posed(40, sigma=0.08, seed=7)
+    points = frame(instance.source.numpy(), instance.target.numpy(), one_unit=True)
+    A, T = (values.numpy() for values in instance.pose)
+    start = Parameters(points.from_caller(Transformed(A, T + 0.1)), 0.5)
+    heard: list[float] = []
+
+    def accept(at: Parameters, step: Step) -> bool:
+        again = Mixture(points, Model(KINDS["rigid"]), 8.0).step(at)
+        assert again.log_likelihood == step.log_likelihood
+        heard.append(step.log_likelihood)
+        return len(heard) < 7
+
+    end = climb(
+        Mixture(points, Model(KINDS["rigid"]), 8.0), start, tolerance=0, max_iterations=100, floor=1e-9, accept=accept
+    )
+    assert len(heard) == 7
+    assert 7 <= end.iterations < 14
+    assert not end.converged
+    assert heard == sorted(heard)

@@ -1,0 +1,227 @@
+"""Hard matchings of poses: nobody twice, outliers left alone, and the transform that the pairs alone give."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from service.em import correspondence
+from service.em.matching import UNMATCHED, cost_of_none, one_to_one_sparse
+from service.em.problem import Outcome, Pose, Problem, Transform
+from service.em.register import register, register_batch
+from service.em.worker import EmWorker, cancel, cost, effort, key, registration
+from tests.problems import registration as translations
+from tests.problems.clouds import Posed, posed
+
+
+def noisy(seed: int = 0, **options: Any) -> Posed:
+    """So noisy that nearest takes some targets twice."""
+    return posed(60, sigma=0.06, angle=0.3, seed=seed, **options)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_sparse_matching_costs_what_the_dense_one_costs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, m = rng.integers(1, 30, size=2)
+    costs, out = rng.exponential(size=(n, m)), rng.exponential(size=n) * 2
+    there = rng.uniform(size=(n, m)) < 0.4
+    starts = np.concatenate([[0], np.cumsum(there.sum(1))])
+    match = one_to_one_sparse(starts, np.nonzero(there)[1], costs[there], out, int(m))
+    # The dense problem has a column of its own for everybody's nobody, and no way to take pairs that are not there.
+    full = np.full((n, m + n), 1e6)
+    full[:, :m][there] = costs[there]
+    full[np.arange(n), m + np.arange(n)] = out
+    rows, columns = linear_sum_assignment(full)
+    mine = np.where(match == UNMATCHED, out, costs[np.arange(n), np.maximum(match, 0)])
+    assert mine.sum() == pytest.approx(full[rows, columns].sum())
+    assert match.tolist() == np.where(columns < m, columns, UNMATCHED).tolist()
+
+
+def alone(match: Tensor) -> bool:
+    taken = match[match >= 0]
+    return len(set(taken.tolist())) == len(taken)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.2, "auto"])
+@pytest.mark.parametrize("normalize", ["rows", "columns", "sinkhorn"])
+@pytest.mark.parametrize("kind", ["rigid", "affine"])
+def test_nobody_is_matched_twice(weight: Any, normalize: Any, kind: Transform) -> None:
+    if normalize == "sinkhorn" and weight == 0:
+        normalize = "rows"
+    twice = 0
+    for source_only, target_only in ((0, 0), (15, 5), (5, 15)):
+        instance = noisy(1, source_only=source_only, target_only=target_only)
+        problem = Problem(
+            instance.source, instance.target, transform=kind, init=instance.pose, normalize=normalize,
+            outlier_weight=weight, responsibilities=True,
+        )  # fmt: skip
+        nearest, best = register(problem), register(problem._replace(matching="one_to_one"))
+        twice += not alone(nearest.matching)
+        assert alone(best.matching)
+        if weight == 0:
+            assert (best.matching >= 0).sum() == min(len(instance.source), len(instance.target))
+        assert best.responsibilities is not None
+        chosen = best.responsibilities.gather(1, best.matching.clamp(min=0)[:, None])[:, 0]
+        expected = torch.where(best.matching >= 0, chosen.clamp(max=1), 0.0)
+        torch.testing.assert_close(best.matching_probability, expected, rtol=1e-9, atol=1e-12)
+    assert twice
+
+
+def test_one_to_one_is_the_cheapest_of_all_injections_with_nobody() -> None:
+    """Brute force over all ways to match four points with three targets, each with a way out."""
+    rng = np.random.default_rng(0)
+    costs, out = rng.exponential(size=(4, 3)), np.full(4, 0.7)
+    starts, columns = np.arange(5) * 3, np.tile(np.arange(3), 4)
+    match = one_to_one_sparse(starts, columns, costs.ravel(), out, 3)
+    ways = [
+        way
+        for way in itertools.product((-1, 0, 1, 2), repeat=4)
+        if len({j for j in way if j >= 0}) == sum(j >= 0 for j in way)
+    ]
+    best = min(ways, key=lambda way: sum(out[i] if j < 0 else costs[i, j] for i, j in enumerate(way)))
+    assert match.tolist() == list(best)
+    assert cost_of_none(np.exp(-3.0)) == pytest.approx(3)
+
+
+@pytest.mark.parametrize("matching", ["nearest", "one_to_one"])
+def test_outliers_are_left_alone(matching: Any) -> None:
+    instance = posed(40, source_only=12, sigma=0.004, angle=0.3, seed=2)
+    source = torch.cat([instance.source[:12] + 3, instance.source[12:]])
+    problem = Problem(source, instance.target, transform="rigid", init=instance.pose, matching=matching)
+    outcome = register(problem)
+    assert torch.equal(outcome.matching, instance.partner)
+    assert (outcome.matching_probability[:12] == 0).all()
+
+
+def test_large_clouds_are_matched_as_small_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for n_extra, m_extra in ((0, 0), (20, 0), (0, 20)):
+        instance = posed(150, source_only=n_extra, target_only=m_extra, sigma=0.02, angle=0.2, seed=3)
+        problem = Problem(
+            instance.source, instance.target, transform="rigid", init=instance.pose, outlier_weight=0.0,
+            matching="one_to_one",
+        )  # fmt: skip
+        dense = register(problem)
+        with monkeypatch.context() as patched:
+            patched.setattr(correspondence, "DENSE_PAIRS", 0)
+            sparse = register(problem)
+        both = (dense.matching >= 0) & (sparse.matching >= 0)
+        assert alone(sparse.matching)
+        assert (dense.matching == sparse.matching)[both].double().mean() > 0.97
+        assert (sparse.matching >= 0).sum() >= 0.97 * (dense.matching >= 0).sum()
+
+
+@pytest.mark.parametrize("kind", ["rigid", "similarity", "affine"])
+def test_refine_gives_the_least_squares_fit_of_the_matched_pairs(kind: Transform) -> None:
+    instance = posed(60, kind=kind, sigma=0.03, angle=0.3, seed=4)
+    problem = Problem(
+        instance.source, instance.target, transform=kind, init=instance.pose, matching="one_to_one", refine=True
+    )
+    outcome = register(problem)
+    assert outcome.linear is not None
+    rows = torch.nonzero(outcome.matching >= 0)[:, 0]
+    p, q = instance.source[rows], instance.target[outcome.matching[rows]]
+    if kind == "affine":
+        h = torch.cat([p, torch.ones(len(p), 1, dtype=torch.float64)], 1)
+        expected = torch.linalg.lstsq(h, q).solution.T
+        A, T = expected[:, :3], expected[:, 3]
+    else:
+        x, y = p - p.mean(0), q - q.mean(0)
+        u, s, vt = torch.linalg.svd(y.T @ x)
+        assert torch.linalg.det(u @ vt) > 0
+        A = u @ vt * (s.sum() / x.square().sum() if kind == "similarity" else 1)
+        T = q.mean(0) - A @ p.mean(0)
+    torch.testing.assert_close(outcome.linear, A, rtol=0, atol=1e-9)
+    torch.testing.assert_close(outcome.translation, T, rtol=0, atol=1e-9)
+
+
+def test_under_a_bijection_a_refined_translation_is_the_difference_of_the_means() -> None:
+    instance = translations.bijection(80, 3, sigma=0.02, shift=0.3)
+    problem = Problem(instance.source, instance.target, sigma=0.05, matching="one_to_one", refine=True)
+    oracle = instance.target.mean(0) - instance.source.mean(0)
+    for prior in ("free", "uniform", "mixing"):
+        outcome = register(problem._replace(prior=prior))
+        torch.testing.assert_close(outcome.translation, oracle, rtol=0, atol=1e-12)
+
+
+def test_zeros_of_a_prior_forbid_their_pairs() -> None:
+    instance = posed(30, sigma=0.01, angle=0.2, seed=5)
+    allowed = torch.rand(30, 30, generator=torch.Generator().manual_seed(0)) < 0.5
+    allowed[torch.arange(30), (instance.partner + 1) % 30] = True
+    prior = allowed / allowed.sum(1, keepdim=True, dtype=torch.float64)
+    problem = Problem(
+        instance.source, instance.target, transform="rigid", prior=prior, init=instance.pose, sigma=0.1,
+        outlier_weight=0.0, responsibilities=True,
+    )  # fmt: skip
+    for matching in ("nearest", "one_to_one"):
+        outcome = register(problem._replace(matching=matching))
+        assert outcome.responsibilities is not None
+        assert (outcome.responsibilities[~allowed] == 0).all()
+        torch.testing.assert_close(outcome.responsibilities.sum(1), torch.ones(30, dtype=torch.float64))
+        if matching == "nearest":
+            assert allowed[torch.arange(30), outcome.matching].all()
+    even = torch.full((30, 30), 1 / 30, dtype=torch.float64)
+    plain, given = register(problem._replace(prior="uniform")), register(problem._replace(prior=even))
+    torch.testing.assert_close(given.linear, plain.linear, rtol=0, atol=1e-6)
+    assert given.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-6)
+
+
+def test_a_permutation_as_prior_gives_the_answer_of_known_pairs_at_once() -> None:
+    instance = posed(30, sigma=0.05, angle=2.5, seed=6)
+    prior = torch.eye(30, dtype=torch.float64)[instance.partner]
+    away = Pose(torch.eye(3, dtype=torch.float64), torch.full((3,), 0.2, dtype=torch.float64))
+    outcome = register(
+        Problem(
+            instance.source,
+            instance.target,
+            transform="rigid",
+            prior=prior,
+            init=away,
+            sigma=0.5,
+            outlier_weight=0.0,
+            max_iterations=1,
+        )
+    )
+    x, y = instance.source, instance.target[instance.partner]
+    u, _, vt = torch.linalg.svd((y - y.mean(0)).T @ (x - x.mean(0)))
+    torch.testing.assert_close(outcome.linear, u @ vt, rtol=0, atol=1e-10)
+    assert torch.equal(outcome.matching, instance.partner)
+
+
+def test_a_pose_that_nobody_waits_for_stops() -> None:
+    instance = posed(60, sigma=0.02, seed=7)
+    for kind in ("rigid", "affine", "nonrigid"):
+        job = registration(Problem(instance.source, instance.target, transform=kind))
+        cancel(job)
+        (outcome,) = EmWorker(torch.device("cpu"))([job])
+        assert isinstance(outcome, Outcome)
+        assert (outcome.stop_reason, outcome.converged) == ("cancelled", False)
+        assert outcome.registered is None
+    polls = iter([False] * 6 + [True])
+    problem = Problem(instance.source, instance.target, transform="rigid", init="identity", tolerance=0, trace=True)
+    stopped, mate = register_batch([problem._replace(cancelled=lambda: next(polls)), problem])
+    assert stopped.stop_reason == "cancelled"
+    assert mate.stop_reason == "max_iterations"
+
+
+def test_poses_are_computed_one_by_one_and_cost_what_their_neighbours_cost() -> None:
+    def large(n: int, **options: Any) -> Problem:
+        return Problem(torch.rand(n, 3, dtype=torch.float64), torch.rand(n, 3, dtype=torch.float64), **options)
+
+    one, other = (registration(large(50, transform="rigid")) for _ in range(2))
+    assert key(one) != key(other)
+    assert key(registration(large(50))) == key(registration(large(50)))
+    small, many = (registration(large(n, transform="rigid")) for n in (10_000, 100_000))
+    assert cost(many) == pytest.approx(10 * cost(small))
+    assert cost(many) < 2e-2 * 100_000**2
+    # A kernel as wide as the cloud reaches everybody.
+    wide = registration(large(10_000, transform="rigid", sigma=1.0))
+    assert cost(wide) == pytest.approx(20_000 * 10_000)
+    assert effort(wide) > effort(small)
+    longer = registration(small.problem._replace(max_iterations=10_000))
+    assert effort(longer) > 10 * effort(small)

@@ -1,0 +1,188 @@
+"""Laws of a registration by any transform: coordinates, likelihood, batches, order, and what is without a partner."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from service.em.problem import TRANSFORMS, Init, Normalize, Outcome, Pose, Problem, Transform
+from service.em.register import register, register_batch
+from tests.problems.clouds import Posed, angle_between, moved, pose_of, posed
+from tests.service.em.test_batches import same
+
+LINEAR: tuple[Transform, ...] = ("translation", "rigid", "similarity", "affine")
+
+
+def near(instance: Posed, kind: str) -> Pose | Tensor:
+    """A start that is not quite the true transform."""
+    A, T = instance.pose
+    off = 0.02 * torch.ones_like(T)
+    return T + off if kind == "translation" else Pose(A, T + off)
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+@pytest.mark.parametrize("place", [0.0, 1e6])
+def test_the_transform_applied_to_the_source_gives_the_registered_points(kind: Transform, place: float) -> None:
+    instance = posed(50, kind="rigid" if kind == "nonrigid" else kind, sigma=0.01, seed=1)
+    source, target = instance.source + place, instance.target - place
+    outcome = register(Problem(source, target, transform=kind, registered=True))
+    assert outcome.registered is not None
+    expected = moved(source, pose_of(outcome))
+    if kind == "nonrigid":
+        assert outcome.displacement is not None
+        expected = expected + outcome.displacement
+    rounding = 1e-13 if place == 0 else 1e-8  # a rotation's last digit times a million
+    torch.testing.assert_close(outcome.registered, expected, rtol=0, atol=rounding)
+    torch.testing.assert_close(outcome.registered, target[instance.partner], rtol=0, atol=0.06)
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_an_exact_copy_is_found_exactly(kind: Transform, dimension: int) -> None:
+    instance = posed(40, kind=kind, dimension=dimension, angle=3.0, seed=dimension)
+    init: Pose | Init = instance.pose if kind == "affine" else "auto"
+    outcome = register(Problem(instance.source, instance.target, transform=kind, init=init))
+    found = pose_of(outcome)
+    torch.testing.assert_close(found.linear, instance.pose.linear, rtol=0, atol=1e-8)
+    torch.testing.assert_close(found.translation, instance.pose.translation, rtol=0, atol=1e-8)
+    assert torch.equal(outcome.matching, instance.partner)
+
+
+def test_a_rotation_of_a_mirrored_cloud_is_still_proper() -> None:
+    instance = posed(40, sigma=0.01)
+    mirrored = instance.target * torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
+    kinds: tuple[Transform, ...] = ("rigid", "similarity")
+    for kind, init in itertools.product(kinds, ("auto", "centroid", "identity")):
+        outcome = register(Problem(instance.source, mirrored, transform=kind, init=init))  # type: ignore[arg-type]
+        assert outcome.linear is not None
+        gram, scale = outcome.linear.T @ outcome.linear, torch.linalg.det(outcome.linear) ** (1 / 3)
+        assert scale > 0
+        torch.testing.assert_close(gram, scale**2 * torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_responsibilities_and_the_outlier_bin_sum_to_one(kind: Transform) -> None:
+    instance = posed(
+        25, kind="rigid" if kind == "nonrigid" else kind, source_only=10, target_only=3, sigma=0.02, angle=0.2, seed=2
+    )
+    ways: list[Normalize] = ["rows"] if kind != "nonrigid" else ["columns"]
+    for normalize, weight in itertools.product(ways, (0.3, "auto")):
+        problem = Problem(
+            instance.source, instance.target, transform=kind, normalize=normalize, outlier_weight=weight,  # type: ignore[arg-type]
+            init=near(instance, "translation" if kind == "translation" else "rigid"), responsibilities=True,
+        )  # fmt: skip
+        outcome = register(problem)
+        assert outcome.responsibilities is not None
+        assert outcome.outlier_probability is not None
+        assert outcome.outlier_weight > 0
+        total = outcome.responsibilities.sum(1) + outcome.outlier_probability
+        if kind != "nonrigid":
+            torch.testing.assert_close(total, torch.ones(35, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def assorted() -> list[Problem]:
+    """One problem for each kind of choice."""
+    out = []
+    for seed, kind in enumerate(TRANSFORMS):
+        instance = posed(30, kind="rigid" if kind == "nonrigid" else kind, source_only=4, sigma=0.01, seed=seed)
+        plain = Problem(instance.source, instance.target, transform=kind, trace=True, responsibilities=True)
+        out += [plain, plain._replace(matching="one_to_one", registered=True, outlier_weight=0.1)]
+        if kind != "nonrigid":
+            out += [plain._replace(prior="mixing"), plain._replace(normalize="sinkhorn"), plain._replace(refine=True)]
+            out += [plain._replace(prior="free", normalize="rows", max_iterations=20, sigma=0.05)]
+    return out
+
+
+def test_an_outcome_does_not_depend_on_the_batch_nor_on_what_was_computed_before() -> None:
+    problems = assorted()
+    alone = [register(problem) for problem in problems]
+    order = torch.randperm(len(problems), generator=torch.Generator().manual_seed(0)).tolist()
+    for i, outcome in zip(order, register_batch([problems[i] for i in order]), strict=True):
+        assert same(outcome, alone[i]), problems[i]
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_the_order_of_the_points_only_orders_the_matching(kind: Transform) -> None:
+    instance = posed(40, kind="rigid" if kind == "nonrigid" else kind, source_only=6, target_only=4, sigma=0.01)
+    generator = torch.Generator().manual_seed(1)
+    rows, columns = (torch.randperm(len(x), generator=generator) for x in (instance.source, instance.target))
+    init: Pose | Init = instance.pose if kind == "affine" else "auto"
+    problem = Problem(instance.source, instance.target, transform=kind, outlier_weight="auto", init=init)
+    plain = register(problem)
+    mixed = register(problem._replace(source=instance.source[rows], target=instance.target[columns]))
+    torch.testing.assert_close(pose_of(mixed).linear, pose_of(plain).linear, rtol=0, atol=1e-6)
+    torch.testing.assert_close(mixed.translation, plain.translation, rtol=0, atol=1e-6)
+    back = torch.where(mixed.matching >= 0, columns[mixed.matching], -1)
+    assert torch.equal(back, plain.matching[rows])
+
+
+@pytest.mark.parametrize("normalize", ["rows", "columns", "sinkhorn"])
+@pytest.mark.parametrize("whose", ["source", "target"])
+def test_clouds_that_overlap_in_part_are_registered_from_near(normalize: Normalize, whose: str) -> None:
+    for seed in range(3):
+        angle = 5 * torch.pi / 180
+        more: dict[str, Any] = {"source_only" if whose == "source" else "target_only": 150}
+        instance = posed(200, sigma=0.005, angle=angle, shift=0.02, seed=seed, **more)
+        problem = Problem(
+            instance.source, instance.target, transform="rigid", normalize=normalize, outlier_weight="auto",
+            init="identity",
+        )  # fmt: skip
+        outcome = register(problem)
+        assert outcome.linear is not None
+        assert angle_between(outcome.linear, instance.pose.linear) < 0.3
+        matched = outcome.matching >= 0
+        assert (outcome.matching == instance.partner)[matched & (instance.partner >= 0)].double().mean() > 0.97
+
+
+def test_points_without_a_partner_are_told_apart() -> None:
+    instance = posed(60, source_only=30, sigma=0.004, seed=3)
+    # The strangers are moved away from everybody.
+    source = torch.cat([instance.source[:30] + 0.37, instance.source[30:]])
+    outcome = register(Problem(source, instance.target, transform="rigid"))
+    assert outcome.outlier_probability is not None
+    assert torch.equal(outcome.matching[30:], instance.partner[30:])
+    assert outcome.outlier_probability[30:].max() < 0.1
+    assert outcome.outlier_probability[:30].mean() > 0.8
+    assert outcome.outlier_weight == pytest.approx(outcome.outlier_probability.mean().item(), abs=1e-3)
+
+
+def square(count: int) -> Tensor:
+    """`count` points evenly on each side of the unit square, corners first."""
+    t = torch.arange(count, dtype=torch.float64) / count
+    zero, one = torch.zeros_like(t), torch.ones_like(t)
+    return torch.cat([torch.stack(side, 1) for side in ((t, zero), (one, t), (1 - t, one), (zero, 1 - t))])
+
+
+def test_a_square_has_other_answers_that_are_as_good() -> None:
+    source = square(6)
+    target = source + torch.tensor([3.0, -2.0], dtype=torch.float64)
+    outcome = register(Problem(source, target, transform="rigid"))
+    assert outcome.runner_up is not None
+    assert abs(outcome.runner_up.gap) < 1e-3
+    assert any("symmetric" in warning for warning in outcome.warnings)
+    other, found = outcome.runner_up.pose.linear, pose_of(outcome).linear
+    quarters = angle_between(other, found) / 90
+    assert quarters == pytest.approx(round(quarters), abs=1e-3)
+    assert round(quarters) != 0
+    assert torch.cdist(moved(source, outcome.runner_up.pose), target).amin(1).max() < 1e-4
+
+
+def test_a_cloud_without_symmetry_has_none() -> None:
+    instance = posed(60, sigma=0.005, seed=4)
+    outcome = register(Problem(instance.source, instance.target, transform="rigid"))
+    assert outcome.warnings == ()
+    assert outcome.runner_up is None or outcome.runner_up.gap > 10
+
+
+def test_the_path_begins_at_the_start_and_ends_at_the_answer() -> None:
+    instance = posed(40, sigma=0.01)
+    outcome: Outcome = register(
+        Problem(instance.source, instance.target, transform="rigid", init=instance.pose, path=True)
+    )
+    torch.testing.assert_close(outcome.path[0].linear, instance.pose.linear, rtol=0, atol=1e-12)
+    torch.testing.assert_close(outcome.path[0].translation, instance.pose.translation, rtol=0, atol=1e-12)
+    assert torch.equal(outcome.path[-1].linear, pose_of(outcome).linear)
