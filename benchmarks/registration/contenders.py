@@ -37,6 +37,8 @@ def _latentserve() -> Solve:
             torch.from_numpy(task.target),
             transform=task.transform,
             init=task.init,
+            max_iterations=200,
+            tolerance=1e-4,
             registered=task.transform == "nonrigid",
         )
 
@@ -55,7 +57,7 @@ def _latentserve() -> Solve:
 OURS = "Latentserve"
 
 CONTENDERS: dict[str, Contender] = {
-    OURS: Contender("latentserve", "float64, the defaults", _latentserve, nonrigid=True, warm_up=10_000),
+    OURS: Contender("latentserve", "float64, the defaults of the service", _latentserve, nonrigid=True, warm_up=10_000),
     "pycpd": Contender("pycpd", "the defaults; w = the true fraction", peers.pycpd_cpd, nonrigid=True, dense=True),
     "probreg CPD": Contender(
         "probreg", "maxiter 100; w = the true fraction; scale estimated", peers.probreg_cpd, nonrigid=True, dense=True

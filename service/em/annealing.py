@@ -141,7 +141,7 @@ class Pyramid:
         tiny = math.exp(-SMOOTH_CUTOFF)
         expect(moved, self._wide, NONE, self._wide.points, 0.5 / self._smooth**2, tiny, SMOOTH_CUTOFF, found, NONE)
         kernel = (2 * math.pi * self._smooth**2) ** (-self.dimension / 2) / self._wide.points.shape[1]
-        return np.maximum(own, np.exp(found.evidence) * kernel)
+        return np.asarray(np.maximum(own, np.exp(found.evidence) * kernel))
 
     def spacing_of(self, count: int) -> float:
         """The median distance from a target to the nearest one elsewhere, among `count`, over a sample; 0 for none."""
@@ -204,7 +204,7 @@ def anneal(
             expect(moved, grid, NONE, grid.points, 0.5 / width**2, bin_weight, CUTOFF, found, NONE)
             sums = sums_of_rows(source, D, found)
             total = float(sums.within[D, D])
-            if total <= D + 1:
+            if total <= min(D + 1, 0.5 * len(found.mass)):
                 return best
             after = fit(kind, transform, sums)
             estimate = math.sqrt(spent_after(sums, transform, after) / (total * D))

@@ -167,12 +167,12 @@ def congruent(
     for i in range(len(points)):
         line, order = lines[i], orders[i]
         ax, ay, az = points[i, 0], points[i, 1], points[i, 2]
-        first = max(np.searchsorted(line, low_scale * pq - tolerance), 1)
-        last = np.searchsorted(line, high_scale * pq + tolerance)
+        first = max(int(np.searchsorted(line, low_scale * pq - tolerance)), 1)
+        last = int(np.searchsorted(line, high_scale * pq + tolerance))
         nearest_third, farthest_third = 0, 1
         if not flat:
-            nearest_third = np.searchsorted(line, low_scale * pr - tolerance)
-            farthest_third = np.searchsorted(line, high_scale * pr + tolerance)
+            nearest_third = int(np.searchsorted(line, low_scale * pr - tolerance))
+            farthest_third = int(np.searchsorted(line, high_scale * pr + tolerance))
             # In one place, since the loop below goes through them again and again.
             for n in range(nearest_third, farthest_third):
                 for d in range(3):
@@ -185,8 +185,8 @@ def congruent(
                 continue
             third_first, third_last = nearest_third, farthest_third
             if not flat and not rigid:
-                third_first = np.searchsorted(line, scale * pr - tolerance)
-                third_last = np.searchsorted(line, scale * pr + tolerance)
+                third_first = int(np.searchsorted(line, scale * pr - tolerance))
+                third_last = int(np.searchsorted(line, scale * pr + tolerance))
             low, high = max(scale * qr - tolerance, 0.0) ** 2, (scale * qr + tolerance) ** 2
             fitting = 0
             if flat:
@@ -215,14 +215,7 @@ def congruent(
                     z = other[2, 0] * u + other[2, 1] * v + other[2, 2] * w + mz
                     at_x, at_y, at_z = (x - low_x) / side, (y - low_y) / side, (z - low_z) / side
                     gain = MISS
-                    if (
-                        at_x >= 0
-                        and at_y >= 0
-                        and at_z >= 0
-                        and at_x < many_x
-                        and at_y < many_y
-                        and at_z < many_z
-                    ):
+                    if at_x >= 0 and at_y >= 0 and at_z >= 0 and at_x < many_x and at_y < many_y and at_z < many_z:
                         hit = voxels[np.uint64(at_x), np.uint64(at_y), np.uint64(at_z)]
                         if hit >= 0:
                             x, y, z = x - targets[hit, 0], y - targets[hit, 1], z - targets[hit, 2]
@@ -230,7 +223,7 @@ def congruent(
                     total += gain
                     if total < REJECT:
                         break
-                if total <= bar or total <= 0:
+                if total <= bar or total < 0:
                     continue
                 scores[worst] = total
                 middle[0], middle[1], middle[2] = mx, my, mz

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from service.em.annealing import CUTOFF, Annealed, Pyramid, anneal, robust_bin
 from service.em.cells import Cells, cells
+from service.em.extent import centre, spread
 from service.em.fitting import SIMILARITY, fit, move, sums_of_rows
 from service.em.frame import Frame
 from service.em.hypotheses import hypotheses
@@ -24,15 +25,19 @@ from service.em.truncated import Rows, expect, rows
 
 Float64 = NDArray[np.float64]
 
-# Rotations tried about the centroids, by dimension, and the points that judge them.
+# Rotations tried about the centroids, by dimension, the points that judge them, and how many of them go on.
 ROTATIONS = {2: 90, 3: 700}
 JUDGES, JUDGED = 120, 300
 SPREAD_KEPT = 10
+# Poses from triangles that go on, and how many where the best of them stands out.
 CONGRUENT_KEPT = 10
 CLEAR_KEPT = 2
+# Source points of the first anneal, the poses that are annealed on more, and the width from which, in widths reached.
 SHORT = 300
 FINAL = 6
 AGAIN = 1.4
+# Poses less far apart, in spreads of the target, are the same.
+SAME = 0.05
 
 
 class Start(NamedTuple):
@@ -48,58 +53,64 @@ class Start(NamedTuple):
 
 
 class Candidate(NamedTuple):
+    """Where to anneal from."""
+
     name: str
-    transform: Float64
+    transform: Float64  # (D, D + 1)
     width: float
+
+
+class Annealing(NamedTuple):
+    """Where a candidate ended."""
+
+    name: str
+    end: Annealed
 
 
 def find_start(points: Frame, pyramid: Pyramid, kind: int) -> Start:
     """The best start for a pose of this kind (RIGID or SIMILARITY, D = 2 or 3)."""
     D = points.dimension
-    spread = _spread(points.target[:D])
-    scale = spread / _spread(points.source[:D]) if kind == SIMILARITY else 1.0
-    matched = hypotheses(points, pyramid, kind, spread, scale)
-    candidates = [Candidate("triangles", one.transform, one.width) for one in matched.ranked()[:CONGRUENT_KEPT]]
-    if matched.clear():
-        candidates = candidates[:CLEAR_KEPT]
-    if not matched.clear() or len(candidates) < CLEAR_KEPT:
-        width = min(2 * pyramid.spacing_of(256), spread)
+    size = spread(points.target[:D])
+    scale = size / spread(points.source[:D]) if kind == SIMILARITY else 1.0
+    matched = hypotheses(points, pyramid, kind)
+    clear = matched.clear()
+    best = matched.ranked()[: CLEAR_KEPT if clear else CONGRUENT_KEPT]
+    candidates = [Candidate("triangles", one.transform, one.width) for one in best]
+    width = min(2 * pyramid.spacing_of(JUDGED), size) or size
+    if not clear or len(candidates) < CLEAR_KEPT:
         candidates += [
             Candidate("identity", np.eye(D, D + 1), width),
             Candidate("centroid", _centred(points, np.eye(D), scale), width),
         ]
-    if not matched.clear():
-        candidates += [Candidate("rotation", t, width) for t in _spread_rotations(points, pyramid, kind, width)]
-    found = [_short(pyramid, kind, candidate, points) for candidate in candidates]
-    return _choose(points, pyramid, kind, found)
+    if not clear:
+        candidates += [Candidate("rotation", t, width) for t in _spread_rotations(points, pyramid, kind, width, scale)]
+    floor = points.floor
+    found = [Annealing(one.name, anneal(pyramid, kind, one.transform, one.width, floor, SHORT)) for one in candidates]
+    return _choose(points, pyramid, kind, found, SAME * size)
 
 
-def _short(pyramid: Pyramid, kind: int, candidate: Candidate, points: Frame) -> tuple[str, Annealed]:
-    return candidate.name, anneal(pyramid, kind, candidate.transform, candidate.width, points.floor, SHORT)
-
-
-def _choose(points: Frame, pyramid: Pyramid, kind: int, found: list[tuple[str, Annealed]]) -> Start:
+def _choose(points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], same: float) -> Start:
     """The best after another anneal, on more points, of the best that differ."""
-    ordered = sorted(found, key=lambda pair: -pair[1].score)
-    spread = _spread(points.target[: points.dimension])
-    kept: list[tuple[str, Annealed]] = []
-    for name, annealed in ordered:
-        if len(kept) == FINAL:
-            break
-        if all(_apart(points, annealed.transform, other.transform) > 0.05 * spread for _, other in kept):
-            kept.append((name, annealed))
+    kept: list[Annealing] = []
+    for one in sorted(found, key=_score, reverse=True):
+        alike = (_apart(points, one.end.transform, other.end.transform) < same for other in kept)
+        if len(kept) < FINAL and not any(alike):
+            kept.append(one)
+    floor = points.floor
     final = [
-        (name, anneal(pyramid, kind, annealed.transform, AGAIN * annealed.sigma, points.floor)) for name, annealed in kept
+        Annealing(one.name, anneal(pyramid, kind, one.end.transform, AGAIN * one.end.sigma, floor)) for one in kept
     ]
-    final.sort(key=lambda pair: -pair[1].score)
+    final.sort(key=_score, reverse=True)
     name, best = final[0]
     others = [
-        annealed for _, annealed in final[1:] if _apart(points, annealed.transform, best.transform) > 0.05 * spread
+        end for _, end in final[1:] if end.score > -math.inf and _apart(points, end.transform, best.transform) > same
     ]
-    gap = best.score - others[0].score if others else None
-    return Start(
-        best.transform, best.sigma, name, best.path, gap, others[0].transform if others else None, best.inliers
-    )
+    gap, runner_up = (best.score - others[0].score, others[0].transform) if others else (None, None)
+    return Start(best.transform, best.sigma, name, best.path, gap, runner_up, best.inliers)
+
+
+def _score(one: Annealing) -> float:
+    return one.end.score
 
 
 def _apart(points: Frame, one: Float64, other: Float64) -> float:
@@ -110,15 +121,10 @@ def _apart(points: Frame, one: Float64, other: Float64) -> float:
     return float(np.sqrt(((step[:, :D] @ sample + step[:, D:]) ** 2).sum(0).mean()))
 
 
-def _spread(points: Float64) -> float:
-    """Standard deviation in each coordinate, about the mean."""
-    return math.sqrt(float(points.var(1).mean())) or 1.0
-
-
 def _centred(points: Frame, turn: Float64, scale: float) -> Float64:
     """The transform that turns about the centroids."""
     D = points.dimension
-    p, q = points.source[:D].mean(1), points.target[:D].mean(1)
+    p, q = centre(points.source[:D]), centre(points.target[:D])
     out = np.empty((D, D + 1))
     out[:, :D] = scale * turn
     out[:, D] = q - scale * turn @ p
@@ -148,17 +154,15 @@ def rotations(dimension: int, count: int) -> Float64:
     )
 
 
-def _spread_rotations(points: Frame, pyramid: Pyramid, kind: int, width: float) -> list[Float64]:
+def _spread_rotations(points: Frame, pyramid: Pyramid, kind: int, width: float, scale: float) -> list[Float64]:
+    """The best of many rotations about the centroids, after a few steps at one width."""
     D = points.dimension
-    turns = rotations(D, ROTATIONS[D])
-    scale = 1.0
-    if kind == SIMILARITY:
-        scale = _spread(points.target[:D]) / _spread(points.source[:D])
+    linear = rotations(D, ROTATIONS[D]) * scale
+    p, q = centre(points.source[:D]), centre(points.target[:D])
+    starts = np.concatenate([linear, (q - linear @ p)[:, :, None]], 2)
     source = pyramid.source(JUDGES)
-    target = pyramid.target(JUDGED)
-    starts = np.stack([_centred(points, turn, scale) for turn in turns])
     ends, scores = np.empty_like(starts), np.empty(len(starts))
-    grid = cells(target, math.inf)
+    grid = cells(pyramid.target(JUDGED), math.inf)
     found = rows(len(source), source.shape[1])
     _judge(starts, source, grid, D, kind, width, robust_bin(D), found, ends, scores)
     kept: list[Float64] = []

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.em.fitting import SIMILARITY, rotation
 from service.em.jit import compiled
-from service.em.landscape import MISS, Landscape, log_ratio, next_to
+from service.em.landscape import MISS, Landscape, next_to
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -25,8 +25,8 @@ REACHES = (40, 120)
 ROUNDS = 2
 # Rounds on all of them.
 LAST_ROUNDS = 4
-# A pose whose neighbourhood speaks for it no louder than this is not worth going on with.
-WORTH = 2.0
+# A pose whose neighbourhood speaks for it with less than this for each point is not worth going on with.
+WORTH = -0.25
 
 
 @compiled
@@ -61,7 +61,7 @@ def _verdict(place: Landscape, count: int, square: Float64, who: Int64) -> tuple
         for t in range(count):
             gain = MISS
             if who[t] >= 0:
-                gain = log_ratio(place.gain[k, who[t]] - square[t] * place.precision[k])
+                gain = max(gain, place.gain[k, who[t]] - square[t] * place.precision[k])
             total += gain
         if total > best:
             best, rung = total, k
@@ -163,7 +163,7 @@ def grow(
                 _fitted(kind, dimension, tests, some, place, width, square, who, transform)
             _matched(transform, tests, some, place, at, square, who)
             best, width = _verdict(place, len(some), square, who)
-            alive = best > WORTH
+            alive = best > WORTH * len(some)
         if not alive:
             scores[k] = -np.inf
             continue

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from service.em.annealing import Pyramid
 from service.em.congruence import KEPT, TESTS, Distances, bases, congruent, distances
+from service.em.extent import spread
 from service.em.fitting import SIMILARITY
 from service.em.frame import Frame
 from service.em.growing import REACHES, grow
@@ -44,9 +45,11 @@ TRIES = (
 # A pose stands out when so many triangles have led to it and its log-ratio, for each point, is so far above all others.
 AGREEING, MARGIN = 3, 0.3
 # What the best of chance may reach where nothing else was found.
-CHANCE = -0.3
+CHANCE = -0.5
 # A pose that so many triangles led to with so high a log-ratio has no better one, whether or not it has equals.
 SATURATED, CERTAIN = 8, 0.8
+# How far, as a factor, the scale may be from the ratio of the spreads, which outliers and cuts change: at first hardly.
+SCALES = (1.05, 1.5)
 # The most poses that are kept, and the least distance between two, in spreads of the source: root mean square.
 MOST = 32
 APART = 0.1
@@ -115,44 +118,34 @@ class Hypotheses:
         return best.support >= AGREEING and best.score - second >= MARGIN
 
 
-def hypotheses(points: Frame, pyramid: Pyramid, kind: int, spread: float, scale: float) -> Hypotheses:
-    """Search for poses of this kind (RIGID or SIMILARITY, D = 2 or 3).
-
-    Args:
-        points: the clouds.
-        pyramid: their subsets.
-        kind: RIGID or SIMILARITY.
-        spread: standard deviation of the target in each coordinate.
-        scale: where the scale of a similarity is looked for, within a factor of `SCALES`.
-    """
+def hypotheses(points: Frame, pyramid: Pyramid, kind: int) -> Hypotheses:
+    """Search for poses of this kind (RIGID or SIMILARITY, D = 2 or 3)."""
     D = points.dimension
     source, target = pyramid.source(CORNERS), _distinct(pyramid.target(CORNERS))
     spacing = pyramid.spacing_of(CORNERS)
-    sample = np.ascontiguousarray(source[:D, :SAMPLE])
-    out = Hypotheses(sample, max(APART * spread, 0.5 * spacing))
+    size = spread(target[:D])
+    out = Hypotheses(np.ascontiguousarray(source[:D, :SAMPLE]), max(APART * size, 0.5 * spacing))
     if spacing == 0 or source.shape[1] < 3 or target.shape[1] < 3:
         return out
     smooth = 2 * pyramid.spacing_of(SMOOTH_SPACING)
     place = landscape(pyramid.target(TARGETS), pyramid.target(SMOOTH), spacing, smooth, D)
     search = _Search(D, kind, np.ascontiguousarray(source.T), distances(target), place, spacing)
-    scales = (scale / SCALES, scale * SCALES) if kind == SIMILARITY else (1.0, 1.0)
+    scale = size / spread(source[:D])
+    ranges = [(scale / factor, scale * factor) for factor in SCALES] if kind == SIMILARITY else [(1.0, 1.0)]
     chooser = np.random.default_rng(4)
-    for step in TRIES:
-        made = bases(source, search.target, step.bases, REACHES[-1], chooser)
-        left = step.budget
-        for corners, around in zip(made.corners, made.around, strict=True):
-            tried, new = search.one(corners, around, step, scales, left)
-            out.add(new)
-            left -= tried
-            if left <= 0 or out.clear():
-                break
-        if out.clear():
-            break
+    for scales in ranges:
+        for step in TRIES:
+            made = bases(source, search.target, step.bases, REACHES[-1], chooser)
+            left = step.budget // len(ranges)
+            for corners, around in zip(made.corners, made.around, strict=True):
+                tried, new = search.one(corners, around, step, scales, left)
+                out.add(new)
+                left -= tried
+                if out.clear():
+                    return out
+                if left <= 0:
+                    break
     return out
-
-
-# How far, as a factor, the scale may be from the ratio of the spreads: outliers and cuts change those.
-SCALES = 1.5
 
 
 class _Search:

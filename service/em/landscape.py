@@ -6,7 +6,8 @@ A point that lands at x next to the target y_j speaks for the pose by
 
 where g_j is the density of the target at y_j by kernels of the width s, f_j its smooth density there, and w the share
 of points without a partner: the logarithm of the likelihood ratio of "this point belongs here" against "it came here
-by chance". Where the cloud is so dense that everything is near something, g = f and nothing is learnt. The widths s form a ladder, since the noise is not known.
+by chance". Where the cloud is so dense that everything is near something, g = f and nothing is learnt. The widths s
+form a ladder, since the noise is not known.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from service.em.background import density
 from service.em.cells import cells
+from service.em.extent import box
 from service.em.jit import compiled, inlined
 from service.em.truncated import expect, rows
 
@@ -34,8 +36,6 @@ MISS = math.log(MISS_SHARE)
 VOXEL = 0.35
 MOST_VOXELS = 400_000
 REACH = 2.5
-# Where so little of the cloud lies beyond, the map may end.
-TAIL = 0.01
 # Terms of the narrow density below e^-8 of a whole kernel are left out.
 NARROW_CUTOFF = 8.0
 NOBODY = -1
@@ -75,7 +75,7 @@ def landscape(target: Float64, others: Float64, spacing: float, smooth: float, d
         expect(target, grid, none, grid.points, precision[k], tiny, NARROW_CUTOFF, found, none)
         kernel = -dimension * (math.log(width) + 0.5 * math.log(2 * math.pi)) - math.log(count)
         gain[k] = math.log(1 - MISS_SHARE) + found.evidence + kernel - background
-    low, high = _box(target)
+    low, high = box(target)
     reach = REACH * spacing
     low, high = low - reach / 2, high + reach / 2
     side = max(VOXEL * spacing, float((high - low).max()) * 1e-3, 1e-300)
@@ -85,13 +85,6 @@ def landscape(target: Float64, others: Float64, spacing: float, smooth: float, d
     rowwise = np.ascontiguousarray(target.T)
     _mark(nearest, low, side, rowwise, reach)
     return Landscape(rowwise, gain, precision, nearest, low, side)
-
-
-def _box(target: Float64) -> tuple[Float64, Float64]:
-    """The box of the cloud, less what is so far away that only a few voxels would be left for the rest."""
-    low, high = np.quantile(target, (TAIL, 1 - TAIL), axis=1)
-    room = float((high - low).max())
-    return np.maximum(low - room, target.min(1)), np.minimum(high + room, target.max(1))
 
 
 @compiled

@@ -20,7 +20,7 @@ from service.em.deformed import register_nonrigid
 from service.em.fitting import KINDS
 from service.em.frame import Frame, check_rank, frame
 from service.em.literal_poses import register_literal
-from service.em.mixture import EXACT, NONE, Mixture, Model, Parameters, Step, cutoff_for, volume
+from service.em.mixture import EXACT, LEAST_OUTLIERS, NONE, Mixture, Model, Parameters, Step, cutoff_for, volume
 from service.em.pose_answers import End, outcome, pose_of, unfinished
 from service.em.pose_starts import PoseStart, given, pose_start
 from service.em.problem import Outcome, Problem, RunnerUp
@@ -36,8 +36,10 @@ LEVEL_ITERATIONS = 40
 LEVEL_ACCURACY = 0.05
 # Points on which the best pose and its runner-up are compared.
 RIVAL_POINTS = 4096
-# What the annealing found is trusted to about this share of outliers at least.
-FIRST_OUTLIERS = 0.05
+# The annealing's bin takes some of the good points too; and an estimate rises from little faster than it falls.
+DOUBTED = 0.05
+FIRST_OUTLIERS = 0.005
+FEW_OUTLIERS = 2.0
 # The largest estimate of their share; and of few points so many times as determine a transform have partners: fewer
 # match by coincidence, exactly, and a likelihood without bound.
 MOST_OUTLIERS = 0.85
@@ -122,7 +124,7 @@ def _parameters(problem: Problem, points: Frame, start: PoseStart) -> Parameters
     sigma = max(start.sigma, points.floor) if problem.sigma is None else problem.sigma / points.target_unit
     weight = problem.resolved_outliers
     if weight == "auto":
-        weight = min(max(1 - start.inliers, FIRST_OUTLIERS), _most_outliers(problem, points))
+        weight = min(max(1 - start.inliers - DOUBTED, FIRST_OUTLIERS), _most_outliers(problem, points))
     return Parameters(start.transform, sigma, float(weight))
 
 
@@ -142,6 +144,9 @@ def _climb(
             accept=lambda _at, _step: record.poll(),
             anderson=anderson,
         ).parameters
+        if model.estimate_outliers and count * parameters.outliers < FEW_OUTLIERS:
+            # They would take many steps to fade away; if they are real, all points will tell.
+            parameters = parameters._replace(outliers=LEAST_OUTLIERS)
         record.on_the_way([parameters.transform])
     mixture = Mixture(points, model, room)
 

@@ -1,0 +1,36 @@
+"""How large a cloud is, a few points far away apart."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+# The share of the points, at either end of an axis, that may be far from all others; from so many points on, one may.
+TAIL = 0.02
+ENOUGH = 8
+
+
+def box(points: Float64) -> tuple[Float64, Float64]:
+    """Low and high (P,) of `points` (P, n), less what lies beyond the others by more than all of their extent."""
+    n = points.shape[1]
+    tail = max(int(TAIL * n), int(n >= ENOUGH))
+    ordered = np.sort(points, axis=1)
+    low, high = ordered[:, tail], ordered[:, n - 1 - tail]
+    room = float((high - low).max())
+    return np.maximum(low - room, ordered[:, 0]), np.minimum(high + room, ordered[:, -1])
+
+
+def centre(points: Float64) -> Float64:
+    """The mean (P,) of `points` (P, n), those outside the box moved to its border."""
+    low, high = box(points)
+    return np.asarray(np.clip(points.T, low, high).mean(0))
+
+
+def spread(points: Float64) -> float:
+    """Standard deviation of `points` (P, n) in each coordinate, those outside the box moved to its border; 1 for 0."""
+    low, high = box(points)
+    return math.sqrt(float(np.clip(points.T, low, high).var(0).mean())) or 1.0
