@@ -1,0 +1,91 @@
+"""From nothing to the pose: any rotation, clouds with outliers, clouds that overlap in part, symmetric shapes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from service.em.annealing import Pyramid
+from service.em.fitting import RIGID
+from service.em.frame import frame
+from service.em.global_start import find_start, rotations
+from service.em.problem import Problem
+from service.em.register import register
+
+Float64 = NDArray[np.float64]
+
+
+def turn(dimension: int, angle: float, dice: np.random.Generator) -> Float64:
+    """A rotation by `angle` (rad) about a random axis."""
+    if dimension == 2:
+        return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    x, y, z = (axis := dice.normal(size=3)) / np.linalg.norm(axis)
+    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.asarray(np.eye(3) + math.sin(angle) * skew + (1 - math.cos(angle)) * skew @ skew)
+
+
+def angle_between(one: Float64, other: Float64) -> float:
+    """The angle (degrees) of the rotation from one to the other."""
+    cosine = np.trace(one.T @ other) / 2 if len(one) == 2 else (np.trace(one.T @ other) - 1) / 2
+    return math.degrees(math.acos(min(max(float(cosine), -1.0), 1.0)))
+
+
+def registered(source: Float64, target: Float64) -> Float64:
+    """The rotation that `init` auto leads to."""
+    outcome = register(Problem(torch.from_numpy(source), torch.from_numpy(target), transform="rigid"))
+    assert outcome.linear is not None
+    return outcome.linear.numpy()
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_any_rotation_is_found(dimension: int, seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    source = dice.random((150, dimension))
+    truth = turn(dimension, dice.uniform(0, math.pi), dice)
+    target = source @ truth.T + 7 + 0.01 * dice.normal(size=source.shape)
+    assert angle_between(registered(source, dice.permutation(target)), truth) < 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_half_as_many_outliers_as_points_in_both_clouds_do_not_hide_the_pose(seed: int) -> None:
+    dice = np.random.default_rng(10 + seed)
+    source = dice.normal(size=(150, 3))
+    truth = turn(3, dice.uniform(0, math.pi), dice)
+    target = source @ truth.T - 3 + 0.03 * dice.normal(size=source.shape)
+    source, target = (
+        np.concatenate([cloud, dice.uniform(cloud.min(0), cloud.max(0), (75, 3))]) for cloud in (source, target)
+    )
+    assert angle_between(registered(source, dice.permutation(target)), truth) < 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clouds_that_share_half_of_their_points_are_put_together(seed: int) -> None:
+    dice = np.random.default_rng(20 + seed)
+    points = dice.random((300, 3))
+    points = points[np.argsort(points @ dice.normal(size=3))]
+    truth = turn(3, math.radians(dice.uniform(0, 45)), dice)
+    source, target = points[:200], points[100:] @ truth.T + 1 + 0.005 * dice.normal(size=(200, 3))
+    assert angle_between(registered(dice.permutation(source), target), truth) < 1
+
+
+def test_the_corners_of_a_square_have_other_poses_that_score_the_same() -> None:
+    square = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    points = frame(square, square + 5, one_unit=True)
+    found = find_start(points, Pyramid(points), RIGID)
+    assert found.runner_up is not None
+    assert found.gap == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_the_rotations_tried_leave_no_gap(dimension: int) -> None:
+    grid, dice = rotations(dimension, 700 if dimension == 3 else 90), np.random.default_rng(0)
+    farthest = 0.0
+    for _ in range(50):
+        truth = turn(dimension, dice.uniform(0, math.pi), dice)
+        farthest = max(farthest, min(angle_between(one, truth) for one in grid))
+    assert farthest < (25 if dimension == 3 else 2.1)
