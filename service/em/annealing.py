@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.em.background import density
-from service.em.cells import AXES, Cells, cells
+from service.em.cells import Cells, cells
 from service.em.climb import Anderson
-from service.em.fitting import fit, mean_square_step, move, spent_after, sums_of_rows
+from service.em.fitting import RIGID, SIMILARITY, Sums, fit, mean_square_step, move, spent_after, sums_of_rows
 from service.em.frame import Frame
-from service.em.jit import compiled
 from service.em.mixture import NONE, Model, Parameters
-from service.em.truncated import Rows, expect, neighbours, rows
+from service.em.spacing import spacing_between
+from service.em.truncated import Rows, expect, rows
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -33,8 +33,6 @@ TARGET_POINTS = 500
 MOST_TARGETS = 32_000
 # The spacing, in widths, down to which a level thins the targets.
 GRAIN = 0.8
-# Points whose neighbours are looked for to measure a spacing.
-SAMPLE = 200
 # From one width to the next.
 FALL = 0.7
 # Widths to the spacing of the targets above which the kernel blurs one target into the next: there the distances to
@@ -148,38 +146,6 @@ class Pyramid:
         return spacing_between(self.target(count), self.dimension)
 
 
-def spacing_between(points: Float64, dimension: int) -> float:
-    """The median distance from a point to the nearest one elsewhere, over a sample; 0 for none."""
-    m = points.shape[1]
-    if m == 1:
-        return 0.0
-    extent = float(np.abs(points).max())
-    grid = cells(points, extent / m ** (1 / min(dimension, AXES)))
-    distance = np.sqrt(_nearest_elsewhere(np.ascontiguousarray(points[:, : min(m, SAMPLE)]), grid))
-    return float(np.median(distance)) if np.isfinite(distance).all() else 0.0
-
-
-@compiled
-def _nearest_elsewhere(sample: Float64, grid: Cells) -> Float64:
-    """The squared distance (n,) from each point to the nearest target that is not at the same place; inf for none."""
-    size = grid.points.shape[1]
-    index, distance = np.empty(size, np.int32), np.empty(size)
-    out = np.empty(sample.shape[1])
-    for i in range(sample.shape[1]):
-        reach = grid.side**2
-        least = np.inf
-        while True:
-            found, everything = neighbours(sample, i, grid, reach, index, distance)
-            for k in range(found):
-                if distance[k] > 0:
-                    least = min(least, distance[k])
-            if least < np.inf or (everything and found == size):
-                break
-            reach *= 4
-        out[i] = least
-    return out
-
-
 def anneal(
     pyramid: Pyramid, kind: int, transform: Float64, first: float, last: float, source_points: int = SOURCE_POINTS
 ) -> Annealed:
@@ -206,7 +172,7 @@ def anneal(
             total = float(sums.within[D, D])
             if total <= min(D + 1, 0.5 * len(found.mass)):
                 return best
-            after = fit(kind, transform, sums)
+            after = _fit(kind, transform, sums, scaled=width <= FINE * pyramid.grain)
             estimate = math.sqrt(spent_after(sums, transform, after) / (total * D))
             step = mean_square_step(sums.within, transform, after)
             path.append(after)
@@ -227,6 +193,21 @@ def anneal(
             break
         width = max(min(FALL * width, 1.05 * estimate) if sharp else FALL * width, last)
     return best
+
+
+def _fit(kind: int, transform: Float64, sums: Sums, *, scaled: bool) -> Float64:
+    """The M-step; `scaled` tells whether a similarity may change its scale.
+
+    Under a wide kernel each point is drawn to the mean of many targets, and the cloud would shrink to a point.
+    """
+    if kind != SIMILARITY or scaled:
+        return fit(kind, transform, sums)
+    D = len(transform)
+    scale = abs(float(np.linalg.det(transform[:, :D]))) ** (1 / D)
+    out = fit(RIGID, transform, sums)
+    out[:, :D] *= scale
+    out[:, D] = (sums.across[D] - out[:, :D] @ sums.within[D, :D]) / sums.within[D, D]
+    return out
 
 
 def _score(found: Rows, width: float, targets: int, chance: Float64, dimension: int) -> float:

@@ -107,6 +107,11 @@ def _axes_of(
     return length > 0 and height > 1e-9 * length
 
 
+@inlined
+def _length(a: Float64, b: Float64) -> float:
+    return math.sqrt((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2)
+
+
 @compiled
 def congruent(
     corners: Float64,
@@ -143,17 +148,17 @@ def congruent(
     low_x, low_y, low_z, side = place.low[0], place.low[1], place.low[2], place.side
     many_x, many_y, many_z = voxels.shape
     scores[:] = -np.inf
-    p, q, r = corners[0], corners[1], corners[2]
-    pq = math.sqrt(((p - q) ** 2).sum())
-    pr = math.sqrt(((p - r) ** 2).sum())
-    qr = math.sqrt(((q - r) ** 2).sum())
+    p, q, r = corners[0], corners[1], corners[2].copy()
+    pq, pr, qr = _length(p, q), _length(p, r), _length(q, r)
     own, other = np.zeros((3, 3)), np.zeros((3, 3))
     if flat:
-        r = np.array([p[0] - (q[1] - p[1]), p[1] + (q[0] - p[0]), 0.0])
+        r[0], r[1], r[2] = p[0] - (q[1] - p[1]), p[1] + (q[0] - p[0]), 0.0
     if not _axes_of(p[0], p[1], p[2], q[0], q[1], q[2], r[0], r[1], r[2], own):
         return 0
     # The middle of the corners carries less noise than a corner. The tests are told in the triangle's own axes.
-    pivot = (p + q) / 2 if flat else (p + q + r) / 3
+    pivot, middle = np.empty(3), np.empty(3)
+    for d in range(3):
+        pivot[d] = (p[d] + q[d]) / 2 if flat else (p[d] + q[d] + r[d]) / 3
     local = np.zeros((len(near), 3))
     for t in range(len(near)):
         for d in range(3):
@@ -162,7 +167,6 @@ def congruent(
     tried, worst = 0, 0
     bar = -np.inf
     rigid = low_scale == high_scale
-    middle = np.empty(3)
     thirds, suitable = np.zeros((3, len(points) + 1)), np.empty(len(points) + 1, np.int64)
     for i in range(len(points)):
         line, order = lines[i], orders[i]
@@ -233,7 +237,9 @@ def congruent(
                         turn = other[d, 0] * own[e, 0] + other[d, 1] * own[e, 1] + other[d, 2] * own[e, 2]
                         transforms[worst, d, e] = scale * turn
                         transforms[worst, d, 3] -= scale * turn * pivot[e]
-                worst = int(np.argmin(scores))
+                for k in range(len(scores)):
+                    if scores[k] < scores[worst]:
+                        worst = k
                 bar = scores[worst]
         if tried > budget:
             break

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from service.em.annealing import CUTOFF, Annealed, Pyramid, anneal, robust_bin
 from service.em.cells import Cells, cells
 from service.em.extent import centre, spread
-from service.em.fitting import SIMILARITY, fit, move, sums_of_rows
+from service.em.fitting import RIGID, SIMILARITY, fit, move, sums_of_rows
 from service.em.frame import Frame
 from service.em.hypotheses import hypotheses
 from service.em.jit import compiled
@@ -83,7 +83,7 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int) -> Start:
             Candidate("centroid", _centred(points, np.eye(D), scale), width),
         ]
     if not clear:
-        candidates += [Candidate("rotation", t, width) for t in _spread_rotations(points, pyramid, kind, width, scale)]
+        candidates += [Candidate("rotation", t, width) for t in _spread_rotations(points, pyramid, width, scale)]
     floor = points.floor
     found = [Annealing(one.name, anneal(pyramid, kind, one.transform, one.width, floor, SHORT)) for one in candidates]
     return _choose(points, pyramid, kind, found, SAME * size)
@@ -154,17 +154,18 @@ def rotations(dimension: int, count: int) -> Float64:
     )
 
 
-def _spread_rotations(points: Frame, pyramid: Pyramid, kind: int, width: float, scale: float) -> list[Float64]:
-    """The best of many rotations about the centroids, after a few steps at one width."""
+def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: float) -> list[Float64]:
+    """The best of many rotations about the centroids, after a few steps at one width and at one scale."""
     D = points.dimension
-    linear = rotations(D, ROTATIONS[D]) * scale
+    turns = rotations(D, ROTATIONS[D])
     p, q = centre(points.source[:D]), centre(points.target[:D])
-    starts = np.concatenate([linear, (q - linear @ p)[:, :, None]], 2)
-    source = pyramid.source(JUDGES)
+    starts = np.concatenate([turns, (q - scale * turns @ p)[:, :, None]], 2)
+    source = pyramid.source(JUDGES) * scale
     ends, scores = np.empty_like(starts), np.empty(len(starts))
     grid = cells(pyramid.target(JUDGED), math.inf)
     found = rows(len(source), source.shape[1])
-    _judge(starts, source, grid, D, kind, width, robust_bin(D), found, ends, scores)
+    _judge(starts, source, grid, D, width, robust_bin(D), found, ends, scores)
+    ends[:, :, :D] *= scale
     kept: list[Float64] = []
     for k in np.argsort(-scores, kind="stable"):
         if len(kept) == SPREAD_KEPT:
@@ -180,7 +181,6 @@ def _judge(
     source: Float64,
     grid: Cells,
     dimension: int,
-    kind: int,
     width: float,
     bin_weight: float,
     found: Rows,
@@ -198,5 +198,5 @@ def _judge(
             sums = sums_of_rows(source, dimension, found)
             scores[k] = sums.evidence
             if sums.within[dimension, dimension] > dimension + 1:
-                transform = fit(kind, transform, sums)
+                transform = fit(RIGID, transform, sums)
         ends[k] = transform

@@ -97,8 +97,9 @@ def _fitted(
             q[d] += weight[t] * place.points[who[t], d]
     if total < dimension + 1:
         return
-    p /= total
-    q /= total
+    for d in range(3):
+        p[d] /= total
+        q[d] /= total
     cross = np.zeros((dimension, dimension))
     variance = 0.0
     for t in range(len(some)):
@@ -111,7 +112,12 @@ def _fitted(
     if not variance > 0:
         return
     turn = rotation(cross)
-    scale = (turn * cross).sum() / variance if kind == SIMILARITY else 1.0
+    scale = 1.0
+    if kind == SIMILARITY:
+        scale = 0.0
+        for d in range(dimension):
+            for e in range(dimension):
+                scale += turn[d, e] * cross[d, e] / variance
     for d in range(dimension):
         transform[d, 3] = q[d]
         for e in range(dimension):

@@ -83,14 +83,14 @@ def landscape(target: Float64, others: Float64, spacing: float, smooth: float, d
         side *= 1.1
     nearest = np.full(shape, NOBODY, np.int32)
     rowwise = np.ascontiguousarray(target.T)
-    _mark(nearest, low, side, rowwise, reach)
+    _mark(nearest, np.full(shape, np.inf), low, side, rowwise, reach)
     return Landscape(rowwise, gain, precision, nearest, low, side)
 
 
 @compiled
-def _mark(nearest: Int32, low: Float64, side: float, points: Float64, reach: float) -> None:
+def _mark(nearest: Int32, least: Float64, low: Float64, side: float, points: Float64, reach: float) -> None:
+    """Fill in `nearest`, and `least`, the squared distance to it."""
     first, last = np.empty(3, np.int64), np.empty(3, np.int64)
-    least = np.full(nearest.shape, np.inf)
     for j in range(points.shape[0]):
         inside = True
         for d in range(3):

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from service.em.annealing import Pyramid
-from service.em.fitting import RIGID
+from service.em.fitting import RIGID, SIMILARITY
 from service.em.frame import frame
 from service.em.global_start import find_start, rotations
 from service.em.problem import Problem
 from service.em.register import register
+from tests.problems.poses import FAMILIES, errors, posed
 
 Float64 = NDArray[np.float64]
 
@@ -89,3 +90,75 @@ def test_the_rotations_tried_leave_no_gap(dimension: int) -> None:
         truth = turn(dimension, dice.uniform(0, math.pi), dice)
         farthest = max(farthest, min(angle_between(one, truth) for one in grid))
     assert farthest < (25 if dimension == 3 else 2.1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("overlap", "outliers"), [(0.6, 0.0), (1.0, 0.5)])
+def test_every_family_of_clouds_is_found_cut_and_with_outliers(family: str, overlap: float, outliers: float) -> None:
+    problem = posed(family, 120, overlap=overlap, outliers=outliers, noise=0.004, seed=30)
+    points = frame(problem.source, problem.target, one_unit=True)
+    found = points.to_caller(find_start(points, Pyramid(points), RIGID).transform)
+    angle, distance = errors(problem, found.linear, found.translation)
+    assert angle < 3
+    assert distance < 0.03
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_the_scale_of_a_similarity_is_found_with_its_pose(dimension: int, scale: float) -> None:
+    problem = posed("cube", 120, dimension=dimension, scale=scale, seed=31)
+    points = frame(problem.source, problem.target, one_unit=False)
+    found = points.to_caller(find_start(points, Pyramid(points), SIMILARITY).transform)
+    assert errors(problem, found.linear, found.translation)[0] < 3
+    assert abs(np.linalg.det(found.linear)) ** (1 / dimension) == pytest.approx(scale, rel=0.03)
+
+
+def test_the_gap_of_a_cloud_without_symmetry_is_wide() -> None:
+    problem = posed("cube", 120, seed=32)
+    points = frame(problem.source, problem.target, one_unit=True)
+    found = find_start(points, Pyramid(points), RIGID)
+    assert found.gap is None or found.gap > 1
+
+
+def test_the_start_is_the_same_every_time() -> None:
+    problem = posed("curve", 120, overlap=0.7, seed=33)
+    points = frame(problem.source, problem.target, one_unit=True)
+    one, other = (find_start(points, Pyramid(points), RIGID) for _ in range(2))
+    assert np.array_equal(one.transform, other.transform)
+    assert (one.sigma, one.gap, one.inliers) == (other.sigma, other.gap, other.inliers)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_three_points_are_enough(dimension: int) -> None:
+    problem = posed("gauss", 3, dimension=dimension, noise=0.0, seed=34)
+    points = frame(problem.source, problem.target, one_unit=True)
+    found = points.to_caller(find_start(points, Pyramid(points), RIGID).transform)
+    assert errors(problem, found.linear, found.translation) == pytest.approx((0, 0), abs=1e-4)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_point_far_away_does_not_hide_the_pose(swapped: bool) -> None:
+    problem = posed("cube", 60, seed=35)
+    far = np.vstack([problem.source, [1e9, 0, 0]]) if swapped else problem.source
+    target = problem.target if swapped else np.vstack([problem.target, [0, -1e9, 0]])
+    points = frame(far, target, one_unit=True)
+    found = points.to_caller(find_start(points, Pyramid(points), RIGID).transform)
+    assert errors(problem, found.linear, found.translation)[0] < 3
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (np.ones((20, 3)), np.ones((30, 3))),
+        (np.eye(3), np.ones((1, 3))),
+        (np.ones((1, 3)), np.eye(3)),
+        (np.outer(np.arange(20.0), [1, 2, 3]), np.outer(np.arange(20.0), [3, 2, 1])),
+        (np.repeat(np.eye(3), 50, 0), np.repeat(np.eye(3), 50, 0)),
+    ],
+    ids=["one place", "one target", "one source", "lines", "repetitions"],
+)
+def test_clouds_that_determine_no_pose_still_get_a_start(source: Float64, target: Float64) -> None:
+    points = frame(source, target, one_unit=True)
+    found = find_start(points, Pyramid(points), RIGID)
+    assert np.isfinite(found.transform).all()
+    assert found.gap is None or found.gap >= 0

@@ -1,0 +1,173 @@
+"""Triangles and their copies: what the search must not miss, and what it must not do."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.em.annealing import Pyramid
+from service.em.background import density
+from service.em.congruence import KEPT, bases, congruent, distances
+from service.em.extent import box, spread
+from service.em.fitting import RIGID
+from service.em.frame import Transform, frame
+from service.em.growing import grow
+from service.em.hypotheses import Hypotheses, Hypothesis, hypotheses
+from service.em.landscape import MISS, NOBODY, WIDTHS, Landscape, landscape, log_ratio, next_to
+from tests.problems.poses import Posed, cloud, posed, rotation
+
+Float64 = NDArray[np.float64]
+
+SPACING = 0.15
+
+
+def map_of(target: Float64) -> Landscape:
+    """The landscape of `target` (M, 3), whose points are about SPACING apart."""
+    return landscape(np.ascontiguousarray(target.T), np.ascontiguousarray(target.T), SPACING, 2 * SPACING, 3)
+
+
+def poses_of(problem: Posed, triangle: int = 0, budget: int = 100_000) -> tuple[int, Float64, Float64]:
+    """What one triangle of the source leads to: how many hypotheses, the poses, and their log-ratios."""
+    target = distances(np.ascontiguousarray(problem.target.T))
+    made = bases(np.ascontiguousarray(problem.source.T), target, 10, 40, np.random.default_rng(0))
+    near = np.ascontiguousarray(problem.source[made.around[triangle]])
+    transforms, scores = np.zeros((KEPT, 3, 4)), np.empty(KEPT)
+    flat = not problem.source[:, 2].any()
+    place = map_of(problem.target)
+    tried = congruent(made.corners[triangle], near, target, place, 3, 0.05, flat, 1.0, 1.0, budget, transforms, scores)
+    return tried, transforms[scores > -np.inf], scores[scores > -np.inf]
+
+
+@pytest.mark.parametrize("family", ["cube", "shell"])
+def test_the_pose_that_puts_a_triangle_on_its_partners_is_the_best(family: str) -> None:
+    problem = posed(family, 80, noise=0.0, seed=1)
+    _, transforms, scores = poses_of(problem)
+    best = transforms[scores.argmax()]
+    assert best[:, :3] == pytest.approx(problem.rotation, abs=1e-9)
+    assert best[:, 3] == pytest.approx(problem.translation, abs=1e-9)
+
+
+def test_in_the_plane_two_points_are_enough() -> None:
+    problem = posed("cube", 60, dimension=2, noise=0.0, seed=2)
+    source, target = (np.column_stack([one, np.zeros(len(one))]) for one in (problem.source, problem.target))
+    _, transforms, scores = poses_of(problem._replace(source=source, target=target))
+    assert transforms[scores.argmax()][:2, :2] == pytest.approx(problem.rotation, abs=1e-9)
+
+
+def test_every_pose_turns_and_none_mirrors() -> None:
+    _, transforms, _ = poses_of(posed("gauss", 80, seed=3))
+    for transform in transforms:
+        assert transform[:, :3] @ transform[:, :3].T == pytest.approx(np.eye(3), abs=1e-9)
+        assert np.linalg.det(transform[:, :3]) > 0
+
+
+def test_the_search_ends_soon_after_its_budget() -> None:
+    problem = posed("cube", 200, seed=4)
+    whole, _, _ = poses_of(problem)
+    tried, _, _ = poses_of(problem, budget=10)
+    assert 10 < tried < whole
+
+
+def test_the_points_around_a_triangle_come_from_near_to_far_and_without_its_corners() -> None:
+    points = cloud("cube", 100, 3, np.random.default_rng(5))
+    made = bases(
+        np.ascontiguousarray(points.T), distances(np.ascontiguousarray(points.T)), 7, 30, np.random.default_rng(0)
+    )
+    assert made.corners.shape == (7, 3, 3)
+    assert made.around.shape == (7, 30)
+    for corners, around in zip(made.corners, made.around, strict=True):
+        away = np.linalg.norm(points[around] - corners.mean(0), axis=1)
+        assert (np.diff(away) >= 0).all()
+        assert np.linalg.norm(points[around][:, None] - corners, axis=-1).min() > 0
+
+
+@pytest.mark.parametrize("overlap", [1.0, 0.6])
+def test_growing_takes_a_pose_that_is_off_to_what_the_points_tell(overlap: float) -> None:
+    problem = posed("cube", 120, overlap=overlap, noise=0.003, seed=6)
+    dice = np.random.default_rng(0)
+    off = rotation(3, math.radians(4), dice) @ problem.rotation
+    # Turned about a point that both clouds have.
+    moved = problem.source @ problem.rotation.T + problem.translation
+    nearest = np.linalg.norm(moved[:, None] - problem.target, axis=-1).min(1)
+    shared = problem.source[nearest.argmin()]
+    shift = problem.rotation @ shared + problem.translation - off @ shared
+    around = np.argsort(((problem.source - shared) ** 2).sum(1))
+    transforms = np.concatenate([off, shift[:, None]], 1)[None].copy()
+    scores, rungs = np.zeros(1), np.zeros(1, np.int64)
+    grow(RIGID, 3, problem.source, around, np.arange(120), map_of(problem.target), 3, transforms, scores, rungs)
+    assert transforms[0, :, :3] == pytest.approx(problem.rotation, abs=0.01)
+
+
+def test_a_pose_that_many_triangles_lead_to_is_kept_once_and_its_support_counted() -> None:
+    found = Hypotheses(np.random.default_rng(0).normal(size=(3, 50)), apart=0.1)
+    pose, other = np.eye(3, 4), np.eye(3, 4, 0) + np.ones((3, 4))
+    for k in range(3):
+        near = pose + 1e-3 * k
+        found.add([Hypothesis(near, 0.1, 1.0 + k, 1), Hypothesis(pose, 0.1, 0.5, 1), Hypothesis(other, 0.1, 0.2, 1)])
+    best, second = found.ranked()
+    assert (best.support, best.score, second.support) == (3, 3.0, 3)
+    assert best.transform == pytest.approx(pose + 2e-3)
+    assert found.clear()
+
+
+def test_two_poses_that_score_the_same_are_not_clear() -> None:
+    found = Hypotheses(np.random.default_rng(0).normal(size=(3, 50)), apart=0.1)
+    for _ in range(5):
+        found.add([Hypothesis(np.full((3, 4), x), 0.1, 0.5, 1) for x in (0.0, 1.0)])
+    assert not found.clear()
+
+
+def test_the_search_finds_the_pose_of_clouds_cut_in_half() -> None:
+    problem = posed("cube", 150, overlap=0.5, seed=7)
+    points = frame(problem.source, problem.target, one_unit=True)
+    best = hypotheses(points, Pyramid(points), RIGID).ranked()[0]
+    truth = points.from_caller(Transform(problem.rotation, problem.translation))
+    assert best.transform == pytest.approx(truth, abs=0.03)
+
+
+def test_the_map_knows_the_target_next_to_a_place() -> None:
+    target = cloud("cube", 150, 3, np.random.default_rng(8))
+    place = map_of(target)
+    for x in np.random.default_rng(9).uniform(-0.6, 0.6, (200, 3)):
+        away = np.linalg.norm(target - x, axis=1)
+        j = next_to(place, *x)
+        if j == NOBODY:
+            assert away.min() > SPACING
+            continue
+        # The map is exact at the middle of a voxel.
+        assert away[j] <= away.min() + math.sqrt(3) * place.side
+    assert next_to(place, 5.0, 0.0, 0.0) == NOBODY
+
+
+def test_a_point_on_a_lonely_target_speaks_for_the_pose_and_one_in_a_crowd_does_not() -> None:
+    dice = np.random.default_rng(10)
+    crowd = 0.02 * dice.normal(size=(150, 3))
+    gain = map_of(np.concatenate([crowd, dice.uniform(1, 3, (10, 3))])).gain[2]
+    assert gain[150:].min() > gain[:150].max()
+    assert gain[150:].min() > 0
+
+
+@pytest.mark.parametrize("near", [-9.0, -2.0, MISS, 0.0, 1.0, 9.0])
+def test_the_log_ratio_is_close_to_its_formula(near: float) -> None:
+    assert log_ratio(near) == pytest.approx(np.logaddexp(near, MISS), abs=0.11)
+
+
+def test_the_ladder_has_a_rung_for_every_noise_that_leaves_a_trace() -> None:
+    assert all(1 < wide / narrow <= 2 for narrow, wide in pairwise(WIDTHS))
+
+
+def test_the_smooth_density_leaves_each_point_out_of_its_own() -> None:
+    pair = np.array([[0.0, 1.0], [0, 0], [0, 0]])
+    kernel = math.exp(-0.5) / (2 * math.pi) ** 1.5
+    assert density(pair, pair, 1.0, 3) == pytest.approx([kernel, kernel])
+
+
+def test_a_point_far_away_does_not_change_how_large_a_cloud_is() -> None:
+    points = np.random.default_rng(11).normal(size=(3, 60))
+    far = np.column_stack([points, [1e9, -1e9, 0]])
+    assert spread(far) < 2 * spread(points)
+    assert box(points)[0] == pytest.approx(points.min(1))
