@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.em.annealing import SOURCE_POINTS, Annealed, Pyramid, anneal, robust_bin, spacing_between
+from service.em.annealing import SOURCE_POINTS, Annealed, Pyramid, anneal, robust_bin
 from service.em.descent import MOST_STEPS, descend
 from service.em.distances import workspace
 from service.em.fitting import AFFINE, KINDS, RIGID, SIMILARITY, TRANSLATION
@@ -20,6 +20,7 @@ from service.em.global_start import find_start
 from service.em.padding import pack
 from service.em.problem import Pose, Problem
 from service.em.search import search
+from service.em.spacing import spacing_between
 from service.em.truncated import rows
 
 Float64 = NDArray[np.float64]
