@@ -25,6 +25,8 @@ Int64 = NDArray[np.int64]
 # Source points next to a triangle that test a hypothesis, at most, and the log-ratio below which it is dropped.
 TESTS = 48
 REJECT = -3.0
+# Third corners that are looked at in the time that it takes to test a hypothesis.
+LOOKS = 40
 # Hypotheses of a triangle that go on.
 KEPT = 24
 # Triangles drawn for each that is wanted, and how many of a size compete to be the rarest.
@@ -127,7 +129,7 @@ def congruent(
     transforms: Float64,
     scores: Float64,
 ) -> int:
-    """The poses that put one triangle of the source on triangles of the target: how many were tested.
+    """The poses that put one triangle of the source on triangles of the target: what it took, in hypotheses.
 
     Args:
         corners: (3, 3) of the triangle.
@@ -139,7 +141,7 @@ def congruent(
         flat: the clouds lie in the plane of the first two coordinates.
         low_scale: the least scale.
         high_scale: the largest; equal to the least for a rigid pose, 1.
-        budget: how many hypotheses to test at most.
+        budget: how many hypotheses to test at most, or the like of it in third corners looked at.
         transforms: (K, 3, 4) receives the best poses.
         scores: (K,) receives their log-ratios; -inf for none.
     """
@@ -164,7 +166,7 @@ def congruent(
         for d in range(3):
             for e in range(3):
                 local[t, d] += own[e, d] * (near[t, e] - pivot[e])
-    tried, worst = 0, 0
+    tried, looked, worst = 0, 0, 0
     bar = -np.inf
     rigid = low_scale == high_scale
     thirds, suitable = np.zeros((3, len(points) + 1)), np.empty(len(points) + 1, np.int64)
@@ -197,6 +199,7 @@ def congruent(
                 thirds[0, 0], thirds[1, 0] = ax - (by - ay), ay + (bx - ax)
                 suitable[0], fitting = 0, 1
             else:
+                looked += third_last - third_first
                 for n in range(third_first, third_last):
                     square = (thirds[0, n] - bx) ** 2 + (thirds[1, n] - by) ** 2 + (thirds[2, n] - bz) ** 2
                     suitable[fitting] = n
@@ -241,6 +244,6 @@ def congruent(
                     if scores[k] < scores[worst]:
                         worst = k
                 bar = scores[worst]
-        if tried > budget:
+        if tried + looked // LOOKS > budget:
             break
-    return tried
+    return tried + looked // LOOKS

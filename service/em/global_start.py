@@ -1,9 +1,10 @@
 """`init` auto for poses: where to start from when nothing is known.
 
-Candidates come from three sides and meet in one ranking: the poses named in advance (T = 0, the centroids); rotations
-spread evenly over all there are, about the centroids, of which a quick E- and M-step at a wide kernel keeps the best;
-and congruent triangles, which do not need centroids that agree. Each is annealed on few points, the best again on
-more, and the one of greatest likelihood wins. The runner-up that is a different pose tells how clear that was.
+Congruent triangles come first: they need neither centroids that agree nor clouds that are whole, and where one pose
+stands out among those that they lead to, the search is over. Otherwise two more sides join one ranking: the poses
+named in advance (T = 0, the centroids), and rotations spread evenly over all there are, about the centroids, of which
+a few steps at a wide kernel keep the best. Each is annealed on few points, the best again on more, and the one of the
+greatest score wins. The best pose that differs from it, the runner-up, tells how clear that was.
 """
 
 from __future__ import annotations
