@@ -20,6 +20,8 @@ Int64 = NDArray[np.int64]
 
 # The grid's own axes, and the least number of rows that the arrays of points have.
 AXES = 3
+# How many starts a grid of one cell has.
+ONE_CELL = 2
 # The share of the cloud at either end of an axis that the grid need not span.
 TAIL = 0.005
 # Cells that there may be for each point: more would cost more to clear than to search.
@@ -78,7 +80,7 @@ def sorted_cells(points: Float64, low: Float64, high: Float64, side: float) -> C
         if total <= max(8.0, CELLS_PER_POINT * count):
             break
         side *= 1.15
-    starts = np.zeros(2, np.int64)
+    starts = np.zeros(ONE_CELL, np.int64)
     order = np.arange(count)
     if total <= 8:  # walking through so few saves nothing
         starts[1] = count

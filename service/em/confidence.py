@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.em.definite import inverse, spread_of_estimate
 from service.em.fitting import KINDS, RIGID, SIMILARITY
 from service.em.frame import Frame
-from service.em.information import generators
+from service.em.information import generators, numbers_of
 from service.em.mixture import Mixture, Parameters, log_root
 from service.em.problem import Problem
 
@@ -22,6 +22,7 @@ Float64 = NDArray[np.float64]
 
 # The information has as many rows as the transform has numbers; past this it would outweigh the answer.
 MAX_PARAMETERS = 256
+NOTHING = np.zeros((1, 1))
 
 
 class Confidence(NamedTuple):
@@ -35,7 +36,10 @@ class Confidence(NamedTuple):
 
 def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Parameters) -> Confidence:
     """The likelihood and its curvature at `parameters`."""
-    information, value = mixture.measure(parameters)
+    if numbers_of(mixture.model.kind, points.dimension) > MAX_PARAMETERS:
+        information, value = NOTHING, mixture.step(parameters).log_likelihood
+    else:
+        information, value = mixture.measure(parameters)
     count = points.target.shape[1] if mixture.model.normalize == "columns" else points.source.shape[1]
     value = to_caller(problem, points, parameters, value, count)
     # At its floor σ is no peak of the likelihood, and the residuals say nothing of it.
@@ -58,7 +62,7 @@ def of_information(
     `matched` is how many points an estimate of σ was made from; None where there is none.
     """
     D, kind = points.dimension, KINDS[problem.transform]
-    numbers = D + len(generators(kind, D))
+    numbers = numbers_of(kind, D)
     if numbers > MAX_PARAMETERS:
         return Confidence(value, None, None, asked=False)
     covariance = inverse(information)
@@ -92,11 +96,9 @@ def _translation(points: Frame, kind: int, parameters: Parameters, covariance: F
     D = points.dimension
     linear, shift = parameters.transform[:, :D], parameters.transform[:, D]
     lever = shift - linear @ (points.source_centre[points.axes] / points.source_unit)
-    basis = generators(kind, D)
-    jacobian = np.empty((D, len(basis) + D))
-    for k, generator in enumerate(basis):
-        jacobian[:, k] = generator @ lever
-    jacobian[:, len(basis) :] = np.eye(D)
+    turns = generators(kind, D) @ lever
+    jacobian = np.eye(D, len(turns) + D, len(turns))
+    jacobian[:, : len(turns)] = turns.T
     back = np.argsort(points.axes)
     jacobian = jacobian[back] * points.target_unit
     out = jacobian @ covariance @ jacobian.T

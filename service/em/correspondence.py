@@ -36,6 +36,8 @@ class Correspondence(NamedTuple):
 
     def in_caller_order(self, points: Frame) -> Correspondence:
         """The same for the points as the caller numbers them."""
+        if not points.reordered:
+            return self
         match = np.where(self.match == UNMATCHED, UNMATCHED, points.target_order[self.match])
         R = self.responsibilities
         if R is not None:

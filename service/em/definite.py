@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+
+from service.em.jit import compiled
 
 Float64 = NDArray[np.float64]
 
@@ -13,19 +17,45 @@ LEAST_PIVOT = 1e-7
 
 def inverse(information: Float64) -> Float64 | None:
     """The inverse of `information` (p, p), or None where that is not positive definite."""
-    scale = np.sqrt(np.maximum(np.diag(information), 0))
-    if not np.isfinite(information).all() or not (scale > 0).all():
-        return None
-    # Rotations and translations have units of their own; with ones on the diagonal the factorisation is fair to both.
-    units = np.outer(scale, scale)
-    try:
-        factor = np.linalg.cholesky(information / units)
-    except np.linalg.LinAlgError:
-        return None
-    if np.diag(factor).min() < LEAST_PIVOT:
-        return None
-    half = np.linalg.inv(factor)
-    return np.asarray(half.T @ half / units)
+    out, definite = _inverse(information)
+    return out if definite else None
+
+
+@compiled
+def _inverse(information: Float64) -> tuple[Float64, bool]:
+    """The inverse by Cholesky's method, row by row, and whether all pivots were large enough for one."""
+    size = len(information)
+    factor, half = np.zeros((size, size)), np.zeros((size, size))
+    units = np.empty(size)
+    for a in range(size):
+        if not 0 < information[a, a] < np.inf:
+            return half, False
+        # Rotations and translations have units of their own; with ones on the diagonal the factorisation is fair to
+        # both.
+        units[a] = math.sqrt(information[a, a])
+    for a in range(size):
+        for b in range(a + 1):
+            left = information[a, b] / units[a] / units[b]
+            for c in range(b):
+                left -= factor[a, c] * factor[b, c]
+            if a != b:
+                factor[a, b] = left / factor[b, b]
+            elif left >= LEAST_PIVOT**2:
+                factor[a, a] = math.sqrt(left)
+            else:
+                return half, False
+    for a in range(size):
+        half[a, a] = 1 / factor[a, a]
+        for b in range(a):
+            total = 0.0
+            for c in range(b, a):
+                total += factor[a, c] * half[c, b]
+            half[a, b] = -total / factor[a, a]
+    out = half.T @ half
+    for a in range(size):
+        for b in range(size):
+            out[a, b] /= units[a] * units[b]
+    return out, True
 
 
 def spread_of_estimate(numbers: float, parameters: int) -> float | None:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.cells import Cells, corners, sorted_cells
+from service.em.cells import AXES, ONE_CELL, Cells, corners, sorted_cells
 from service.em.fitting import (
     AFFINE,
     RIGID,
@@ -25,20 +25,23 @@ from service.em.fitting import (
     sums_of_rows,
 )
 from service.em.jit import compiled
+from service.em.rough import FEW_TARGETS
+from service.em.rough import expect as expect_roughly
 from service.em.truncated import Rows, expect
 
 Float64 = NDArray[np.float64]
 
 FALL = 0.6
 VISITS = 4
-STILL = 0.04
+# Steps of so many widths are small while the matching is blurred, and where it is sharp and soon found.
+STILL, NEARLY = 0.04, 0.2
 # How much of the last step a step has to be to be one of a series, and how much farther than it to go at most.
 LEAST_RATIO = 0.3
 MOST_GAIN = 6.0
 MOST_STEPS = 64
-# At wide widths so many source points say what all would, down to so many spacings.
+# At wide widths so many source points say what all would, for every thousand targets, down to so many spacings.
 FEW = 64
-ENOUGH = 0.6
+ENOUGH = 0.5
 # And so many spacings of the coarse targets are what a width has to have to be content with those.
 COARSE = 0.8
 CUTOFF = 9.0
@@ -81,24 +84,32 @@ def descend(
     """
     swapped = kind >= SIMILARITY
     data, others = (target, source) if swapped else (source, coarse)
-    few = np.ascontiguousarray(data[:, :FEW])
+    few = np.ascontiguousarray(data[:, : max(FEW, FEW * target.shape[1] // 1000)])
     everyone, data = data, few
     moved = np.zeros_like(source if swapped else data)
     width = max(first, last)
     side = 0.0
+    rough = not swapped and source.shape[0] == AXES
+    single = others.astype(np.float32)
     grid = sorted_cells(others, *corners(others), 1e300)
     steps, inliers = 0, 0.0
     while steps < MOST_STEPS:
         wanted = width * math.sqrt(2 * CUTOFF)
-        if not swapped and not 0.6 < side / wanted < 1.7:
+        quick = rough and others.shape[1] <= FEW_TARGETS
+        if not swapped and not quick and not 0.6 < side / wanted < 1.7:
             grid, side = sorted_cells(others, *corners(others), wanted), wanted
+        sharp = width < BLUR * spacing
         estimate = width
         before = np.zeros_like(transform)
         for _ in range(VISITS):
             move(transform, source if swapped else data, moved)
             if swapped:
                 grid = sorted_cells(moved, *corners(moved), wanted)
-            sums = _robust(source, moved, data, grid, dimension, swapped, 0.5 / width**2, bin_weight, found)
+            if quick or (rough and len(grid.starts) == ONE_CELL):
+                expect_roughly(moved, single, 0.5 / width**2, bin_weight, found)
+                sums = sums_of_rows(data, dimension, found)
+            else:
+                sums = _robust(source, moved, data, grid, dimension, swapped, 0.5 / width**2, bin_weight, found)
             total = sums.within[dimension, dimension]
             inliers = total / data.shape[1]
             if total <= dimension + 1 or steps == MOST_STEPS:
@@ -110,11 +121,11 @@ def descend(
             before, transform = _extrapolated(kind, transform, after, before)
             path[steps] = transform
             steps += 1
-            if moved_by < (STILL * width) ** 2:
+            if moved_by < ((NEARLY if sharp else STILL) * width) ** 2:
                 break
-        sharp = width < BLUR * spacing
         if not swapped and others.shape[1] < target.shape[1] and width < COARSE * coarse_spacing:
             others, side = target, 0.0
+            single = others.astype(np.float32)
         if width < ENOUGH * spacing and data.shape[1] < everyone.shape[1]:
             data = everyone
             if not swapped:

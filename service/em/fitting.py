@@ -4,14 +4,15 @@ A transform is B = [A | t] (D, D + 1), x = A p + t. All kinds minimise Σ_ij r_i
 the responsibilities through a few moments only (`Sums`):
 
 - translation: A stays, t = mean(q) - A mean(p), all means weighted by r;
-- rigid: A is the rotation nearest to the cross-covariance, by its singular value decomposition with the sign of the
-  last axis set so that det A = +1 (Kabsch 1976; Umeyama 1991, eq. 40-42);
+- rigid: A is the proper rotation nearest to the cross-covariance, in space by its quaternion (Horn 1987, J. Opt. Soc.
+  Am. A 4), which has no mirror images among its solutions;
 - similarity: that rotation times s = tr(Aᵀ C) / var(p) (Umeyama 1991, eq. 42);
 - affine: A = C' var(p)^-1, weighted linear regression.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,11 @@ Float64 = NDArray[np.float64]
 
 TRANSLATION, RIGID, SIMILARITY, AFFINE = range(4)
 KINDS = {"translation": TRANSLATION, "rigid": RIGID, "similarity": SIMILARITY, "affine": AFFINE}
+
+
+# Jacobi's method doubles the digits at each sweep.
+SWEEPS = 12
+NEGLIGIBLE = 1e-18
 
 
 class Sums(NamedTuple):
@@ -141,11 +147,81 @@ def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
 @compiled
 def rotation(cross: Float64) -> Float64:
     """The proper rotation R (D, D) that maximises tr(Rᵀ C)."""
+    if cross.shape[0] == 2:
+        return _rotation_in_plane(cross)
+    if cross.shape[0] == 3:
+        return _rotation_in_space(cross)
     u, _, vt = np.linalg.svd(cross)
     if np.linalg.det(u) * np.linalg.det(vt) < 0:
         u[:, -1] = -u[:, -1]
     turned: Float64 = u @ vt
     return turned
+
+
+@compiled
+def _rotation_in_plane(cross: Float64) -> Float64:
+    """With the angle φ, tr(Rᵀ C) = (c_11 + c_22) cos φ + (c_21 - c_12) sin φ."""
+    along, beside = cross[0, 0] + cross[1, 1], cross[1, 0] - cross[0, 1]
+    length = math.hypot(along, beside)
+    cosine, sine = (along / length, beside / length) if length > 0 else (1.0, 0.0)
+    out = np.empty((2, 2))
+    out[0, 0], out[0, 1], out[1, 0], out[1, 1] = cosine, -sine, sine, cosine
+    return out
+
+
+@compiled
+def _rotation_in_space(cross: Float64) -> Float64:
+    """The unit quaternion q that maximises qᵀ N q, a symmetric N (4, 4) of the elements of C (Horn 1987, section 4).
+
+    Its eigenvectors by Jacobi's method: each turn, of two rows and columns, makes one element zero.
+    """
+    c = cross / max(np.abs(cross).max(), 1e-300)
+    n = np.empty((4, 4))
+    n[0, 0] = c[0, 0] + c[1, 1] + c[2, 2]
+    n[1, 1] = c[0, 0] - c[1, 1] - c[2, 2]
+    n[2, 2] = c[1, 1] - c[0, 0] - c[2, 2]
+    n[3, 3] = c[2, 2] - c[0, 0] - c[1, 1]
+    n[0, 1] = n[1, 0] = c[2, 1] - c[1, 2]
+    n[0, 2] = n[2, 0] = c[0, 2] - c[2, 0]
+    n[0, 3] = n[3, 0] = c[1, 0] - c[0, 1]
+    n[1, 2] = n[2, 1] = c[0, 1] + c[1, 0]
+    n[1, 3] = n[3, 1] = c[0, 2] + c[2, 0]
+    n[2, 3] = n[3, 2] = c[1, 2] + c[2, 1]
+    vectors = np.eye(4)
+    for _ in range(SWEEPS):
+        rest = 0.0
+        for a in range(3):
+            for b in range(a + 1, 4):
+                rest = max(rest, abs(n[a, b]))
+                if abs(n[a, b]) < NEGLIGIBLE:
+                    continue
+                ratio = (n[b, b] - n[a, a]) / (2 * n[a, b])
+                tangent = (1.0 if ratio >= 0 else -1.0) / (abs(ratio) + math.sqrt(ratio * ratio + 1))
+                cosine = 1 / math.sqrt(tangent * tangent + 1)
+                sine = tangent * cosine
+                for k in range(4):
+                    n[k, a], n[k, b] = cosine * n[k, a] - sine * n[k, b], sine * n[k, a] + cosine * n[k, b]
+                for k in range(4):
+                    n[a, k], n[b, k] = cosine * n[a, k] - sine * n[b, k], sine * n[a, k] + cosine * n[b, k]
+                    vectors[a, k], vectors[b, k] = (
+                        cosine * vectors[a, k] - sine * vectors[b, k],
+                        sine * vectors[a, k] + cosine * vectors[b, k],
+                    )
+                n[a, b] = n[b, a] = 0
+        if rest < NEGLIGIBLE:
+            break
+    top = 0
+    for a in range(1, 4):
+        if n[a, a] > n[top, top]:
+            top = a
+    w, x, y, z = vectors[top]
+    length = w * w + x * x + y * y + z * z
+    out = np.empty((3, 3))
+    out[0, 0], out[0, 1], out[0, 2] = w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)
+    out[1, 0], out[1, 1], out[1, 2] = 2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)
+    out[2, 0], out[2, 1], out[2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z
+    out /= length
+    return out
 
 
 @compiled

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.em.cells import AXES, cells
+from service.em.jit import compiled
 from service.em.problem import MIN_SIGMA
 from service.errors import InvalidInput
 
@@ -22,6 +23,8 @@ Int64 = NDArray[np.int64]
 
 # A cloud whose standard deviation along an axis is less than this share of its largest counts as flat there.
 FLAT = 1e-9
+# And where the least variance is more than this share of the largest, there is no need to look closer.
+PLAIN = 1e-6
 # So many of its points tell the rank of a cloud.
 RANKED = 10_000
 # Points farther out than this are not the bulk of the cloud.
@@ -56,11 +59,16 @@ class Frame(NamedTuple):
     rounding: float  # of the caller's coordinates, in the target's unit
     floor: float  # the smallest σ that an estimate may take, in the target's unit
 
+    @property
+    def reordered(self) -> bool:
+        """Whether either cloud's points stand in an order of their own."""
+        return max(len(self.source_order), len(self.target_order)) > ORDERED
+
     def to_caller(self, transform: Float64) -> Transform:
         """B (D, D + 1) of these coordinates as A and T of the caller's."""
         D = self.dimension
         back = np.argsort(self.axes)
-        linear = transform[:, :D][np.ix_(back, back)] * (self.target_unit / self.source_unit)
+        linear = transform[back][:, back] * (self.target_unit / self.source_unit)
         shift = transform[:, D][back] * self.target_unit
         # The centres come last: what they lose to rounding belongs to the caller's own coordinates.
         return Transform(linear, shift + (self.target_centre - linear @ self.source_centre))
@@ -70,7 +78,7 @@ class Frame(NamedTuple):
         D = self.dimension
         shift = transform.linear @ self.source_centre + (transform.translation - self.target_centre)
         out = np.empty((D, D + 1))
-        out[:, :D] = transform.linear[np.ix_(self.axes, self.axes)] * (self.source_unit / self.target_unit)
+        out[:, :D] = transform.linear[self.axes][:, self.axes] * (self.source_unit / self.target_unit)
         out[:, D] = shift[self.axes] / self.target_unit
         return out
 
@@ -95,18 +103,15 @@ def frame(source: Float64, target: Float64, *, one_unit: bool, keep_order: bool 
     neighbours, which are then still in the cache.
     """
     dimension = source.shape[1]
-    p, q = np.median(source, 0), np.median(target, 0)
-    # A median between two points is their mean, which rounds; the point itself does not.
-    p, q = (_member(points, middle) for points, middle in ((source, p), (target, q)))
-    source_unit, target_unit = _unit(source, p), _unit(target, q)
+    (p, source_extent, source_size), (q, target_extent, target_size) = _measure(source), _measure(target)
+    source_unit, target_unit = _unit(source_extent), _unit(target_extent)
     if one_unit:
         source_unit = target_unit = max(source_unit, target_unit)
     axes = np.arange(dimension)
     if dimension > AXES:
         axes = np.argsort(-np.abs((target - q) / target_unit).mean(0), kind="stable")
-    magnitude = max(float(np.abs(source).max()) / source_unit, float(np.abs(target).max()) / target_unit)
-    rounding = magnitude * float(np.finfo(np.float64).eps)
-    x, y = _rows((source - p) / source_unit, axes), _rows((target - q) / target_unit, axes)
+    rounding = max(source_size / source_unit, target_size / target_unit) * float(np.finfo(np.float64).eps)
+    x, y = _rows(source, p, source_unit, axes), _rows(target, q, target_unit, axes)
     x, source_order = _in_cells(x, keep_order)
     y, target_order = _in_cells(y, keep_order)
     return Frame(
@@ -125,10 +130,18 @@ def frame(source: Float64, target: Float64, *, one_unit: bool, keep_order: bool 
     )
 
 
+@compiled
 def _square(points: Float64) -> float:
     """The mean square distance from the centre, of points within the bulk of the cloud."""
-    squares = np.einsum("dn,dn->n", points, points)
-    return float(squares[squares <= BULK * BULK].mean())
+    total, count = 0.0, 0
+    for i in range(points.shape[1]):
+        square = 0.0
+        for d in range(points.shape[0]):
+            square += points[d, i] ** 2
+        if square <= BULK * BULK:
+            total += square
+            count += 1
+    return total / count
 
 
 def check_rank(frame_: Frame, needed: int, transform: str) -> None:
@@ -150,10 +163,36 @@ def span(points: Float64, rounding: float) -> int:
 
     There half of the points are within 2 of the centre. Points far beyond say nothing of the others' shape.
     """
+    if _is_solid(points, rounding):
+        return len(points)
     bulk = points[:, np.abs(points).max(0) <= BULK]
     some = bulk[:, :: max(1, bulk.shape[1] // RANKED)]
     extents = np.linalg.svd(some - some.mean(1, keepdims=True), compute_uv=False) / math.sqrt(some.shape[1])
     return int((extents > max(FLAT * float(extents.max()), 4 * rounding, MIN_SIGMA)).sum())
+
+
+@compiled
+def _is_solid(points: Float64, rounding: float) -> bool:
+    """Whether the cloud (D, N) plainly extends in all dimensions; where squares might mislead, False."""
+    D, every = points.shape[0], max(1, points.shape[1] // RANKED)
+    moments = np.zeros((D + 1, D + 1))
+    for i in range(0, points.shape[1], every):
+        largest = 0.0
+        for d in range(D):
+            largest = max(largest, abs(points[d, i]))
+        if largest <= BULK:
+            moments[D, D] += 1
+            for d in range(D):
+                moments[d, D] += points[d, i]
+                for e in range(d + 1):
+                    moments[d, e] += points[d, i] * points[e, i]
+    for d in range(D):
+        for e in range(d + 1):
+            moments[d, e] = moments[d, e] / moments[D, D] - moments[d, D] * moments[e, D] / moments[D, D] ** 2
+            moments[e, d] = moments[d, e]
+    squares = np.linalg.eigvalsh(np.ascontiguousarray(moments[:D, :D]))
+    least = max(PLAIN * squares.max(), (8 * rounding) ** 2, (2 * MIN_SIGMA) ** 2)
+    return bool(squares.min() > least)
 
 
 def _in_cells(points: Float64, keep_order: bool) -> tuple[Float64, Int64]:
@@ -165,19 +204,40 @@ def _in_cells(points: Float64, keep_order: bool) -> tuple[Float64, Int64]:
     return found.points, found.order
 
 
-def _member(points: Float64, middle: Float64) -> Float64:
-    nearest = np.abs(points - middle).argmin(0)
-    return np.asarray(points[nearest, np.arange(points.shape[1])])
+@compiled
+def _measure(points: Float64) -> tuple[Float64, float, float]:
+    """Of a cloud (N, D): the median (D,), the extent about it, and the largest coordinate without its sign.
+
+    A median between two points is their mean, which rounds; the point next to it does not. The extent is the median
+    distance from there along the farthest axis, or the largest if that is 0.
+    """
+    count, dimension = points.shape
+    centre, distance = np.empty(dimension), np.zeros(count)
+    size = 0.0
+    for d in range(dimension):
+        column = points[:, d].copy()
+        middle = np.median(column)
+        centre[d] = column[0]
+        for i in range(count):
+            if abs(column[i] - middle) < abs(centre[d] - middle):
+                centre[d] = column[i]
+            size = max(size, abs(column[i]))
+        for i in range(count):
+            distance[i] = max(distance[i], abs(column[i] - centre[d]))
+    extent = np.median(distance)
+    return centre, extent if extent > 0 else distance.max(), size
 
 
-def _unit(points: Float64, centre: Float64) -> float:
-    """The power of two next to the cloud's extent: the median distance from its centre, or the largest if that is 0."""
-    distance = np.abs(points - centre).max(1)
-    extent = float(np.median(distance)) or float(distance.max())
+def _unit(extent: float) -> float:
+    """The power of two next to an extent."""
     return 2.0 ** math.floor(math.log2(extent)) if extent > 0 else 1.0
 
 
-def _rows(points: Float64, axes: Int64) -> Float64:
-    out = np.zeros((max(len(axes), AXES), len(points)))
-    out[: len(axes)] = points.T[axes]
+@compiled
+def _rows(points: Float64, centre: Float64, unit: float, axes: Int64) -> Float64:
+    """A cloud (N, D) in its own coordinates, the `axes` first, with rows of zeros up to three."""
+    out = np.zeros((max(len(axes), AXES), points.shape[0]))
+    for d in range(len(axes)):
+        for i in range(points.shape[0]):
+            out[d, i] = (points[i, axes[d]] - centre[axes[d]]) / unit
     return out

@@ -10,20 +10,22 @@ greatest score wins. The best pose that differs from it, the runner-up, tells ho
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.annealing import CUTOFF, Annealed, Pyramid, anneal, robust_bin
-from service.em.cells import Cells, cells
+from service.em.annealing import Annealed, Pyramid, anneal, robust_bin
 from service.em.extent import centre, spread
 from service.em.fitting import RIGID, SIMILARITY, fit, move, sums_of_rows
 from service.em.frame import Frame
 from service.em.hypotheses import hypotheses
 from service.em.jit import compiled
-from service.em.truncated import Rows, expect, rows
+from service.em.rough import expect
+from service.em.truncated import Rows, rows
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 # Rotations tried about the centroids, by dimension, the points that judge them, and how many of them go on.
@@ -68,12 +70,16 @@ class Annealing(NamedTuple):
     end: Annealed
 
 
-def find_start(points: Frame, pyramid: Pyramid, kind: int) -> Start:
-    """The best start for a pose of this kind (RIGID or SIMILARITY, D = 2 or 3)."""
+def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], object]) -> Start:
+    """The best start for a pose of this kind (RIGID or SIMILARITY, D = 2 or 3).
+
+    `poll` is called between one part of the search and the next, and may raise.
+    """
     D = points.dimension
     size = spread(points.target[:D])
     scale = size / spread(points.source[:D]) if kind == SIMILARITY else 1.0
     matched = hypotheses(points, pyramid, kind)
+    poll()
     clear = matched.clear()
     best = matched.ranked()[: CLEAR_KEPT if clear else CONGRUENT_KEPT]
     candidates = [Candidate("triangles", one.transform, one.width) for one in best]
@@ -85,22 +91,28 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int) -> Start:
         ]
     if not clear:
         candidates += [Candidate("rotation", t, width) for t in _spread_rotations(points, pyramid, width, scale)]
-    floor = points.floor
-    found = [Annealing(one.name, anneal(pyramid, kind, one.transform, one.width, floor, SHORT)) for one in candidates]
-    return _choose(points, pyramid, kind, found, SAME * size)
+    found: list[Annealing] = []
+    for one in candidates:
+        poll()
+        end = anneal(pyramid, kind, one.transform, one.width, points.floor, SHORT)
+        found.append(Annealing(one.name, end))
+    return _choose(points, pyramid, kind, found, SAME * size, poll)
 
 
-def _choose(points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], same: float) -> Start:
+def _choose(
+    points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], same: float, poll: Callable[[], object]
+) -> Start:
     """The best after another anneal, on more points, of the best that differ."""
     kept: list[Annealing] = []
     for one in sorted(found, key=_score, reverse=True):
         alike = (_apart(points, one.end.transform, other.end.transform) < same for other in kept)
         if len(kept) < FINAL and not any(alike):
             kept.append(one)
-    floor = points.floor
-    final = [
-        Annealing(one.name, anneal(pyramid, kind, one.end.transform, AGAIN * one.end.sigma, floor)) for one in kept
-    ]
+    final: list[Annealing] = []
+    for one in kept:
+        poll()
+        end = anneal(pyramid, kind, one.end.transform, AGAIN * one.end.sigma, points.floor)
+        final.append(Annealing(one.name, end))
     final.sort(key=_score, reverse=True)
     name, best = final[0]
     others = [
@@ -163,9 +175,9 @@ def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: floa
     starts = np.concatenate([turns, (q - scale * turns @ p)[:, :, None]], 2)
     source = pyramid.source(JUDGES) * scale
     ends, scores = np.empty_like(starts), np.empty(len(starts))
-    grid = cells(pyramid.target(JUDGED), math.inf)
+    target = pyramid.target(JUDGED).astype(np.float32)
     found = rows(len(source), source.shape[1])
-    _judge(starts, source, grid, D, width, robust_bin(D), found, ends, scores)
+    _judge(starts, source, target, D, width, robust_bin(D), found, ends, scores)
     ends[:, :, :D] *= scale
     kept: list[Float64] = []
     for k in np.argsort(-scores, kind="stable"):
@@ -180,7 +192,7 @@ def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: floa
 def _judge(
     starts: Float64,
     source: Float64,
-    grid: Cells,
+    target: Float32,
     dimension: int,
     width: float,
     bin_weight: float,
@@ -190,12 +202,11 @@ def _judge(
 ) -> None:
     """Three robust steps from each start; the score is the robust evidence at the last."""
     moved = np.zeros_like(source)
-    none = np.empty(0)
     for k in range(len(starts)):
         transform = starts[k].copy()
         for _ in range(3):
             move(transform, source, moved)
-            expect(moved, grid, none, grid.points, 0.5 / width**2, bin_weight, CUTOFF, found, none)
+            expect(moved, target, 0.5 / width**2, bin_weight, found)
             sums = sums_of_rows(source, dimension, found)
             scores[k] = sums.evidence
             if sums.within[dimension, dimension] > dimension + 1:

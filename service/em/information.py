@@ -14,6 +14,7 @@ point as it is now) and by the translation; a rotation's second derivative adds 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,11 @@ from service.em.truncated import weigh
 
 Float64 = NDArray[np.float64]
 
+# Points whose numbers are at hand together.
+BLOCK = 64
 
+
+@cache
 def generators(kind: int, dimension: int) -> Float64:
     """The matrices B_k (K, D, D) by which a transform of this kind may change: x → x + Σ_k θ_k B_k x.
 
@@ -34,14 +39,25 @@ def generators(kind: int, dimension: int) -> Float64:
     the identity besides, for log s; an affine transform has all D².
     """
     if kind == TRANSLATION:
-        return np.zeros((0, dimension, dimension))
+        return _fixed(np.zeros((0, dimension, dimension)))
     if kind == AFFINE:
-        return np.eye(dimension * dimension).reshape(-1, dimension, dimension)
+        return _fixed(np.eye(dimension * dimension).reshape(-1, dimension, dimension))
     planes = [(1, 2), (2, 0), (0, 1)] if dimension == 3 else [(a, b) for b in range(dimension) for a in range(b)]
     out = np.zeros((len(planes), dimension, dimension))
     for matrix, (a, b) in zip(out, planes, strict=True):
         matrix[a, b], matrix[b, a] = -1, 1
-    return np.concatenate([out, np.eye(dimension)[None]]) if kind == SIMILARITY else out
+    return _fixed(np.concatenate([out, np.eye(dimension)[None]]) if kind == SIMILARITY else out)
+
+
+def _fixed(matrices: Float64) -> Float64:
+    matrices.flags.writeable = False
+    return matrices
+
+
+def numbers_of(kind: int, dimension: int) -> int:
+    """How many numbers a transform of this kind has: its generators', and the translation's."""
+    turns = dimension * (dimension - 1) // 2
+    return dimension + {TRANSLATION: 0, RIGID: turns, SIMILARITY: turns + 1, AFFINE: dimension**2}[kind]
 
 
 class Moments(NamedTuple):
@@ -124,43 +140,59 @@ def information(kind: int, moved: Float64, found: Moments, sigma: float) -> Floa
 
 @compiled
 def _combined(moved: Float64, found: Moments, sigma: float, basis: Float64, curved: bool) -> Float64:
-    dimension, extra = found.mean.shape[0], basis.shape[0]
+    dimension, extra, count = found.mean.shape[0], basis.shape[0], moved.shape[1]
     total = extra + dimension + 1
     out = np.zeros((total, total))
-    motion = np.zeros((dimension, total - 1))
-    spread = np.empty((dimension, dimension))
-    pull = np.empty((extra, dimension))
+    precision = 1 / sigma**2
+    # Of some points at a time, so that the innermost loops are over points and what they read stays in the cache.
+    motion, pulled = np.zeros((dimension, total - 1, BLOCK)), np.empty((dimension, BLOCK))
+    pull, cross = np.empty((dimension, extra, BLOCK)), np.empty((dimension, BLOCK))
+    weight = np.empty((dimension, dimension, BLOCK))
     for d in range(dimension):
         motion[d, extra + d] = 1
-    for i in range(moved.shape[1]):
+    for begin in range(0, count, BLOCK):
+        size = min(BLOCK, count - begin)
+        x, mean = moved[:, begin : begin + size], found.mean[:, begin : begin + size]
+        second, skew = found.second[:, :, begin : begin + size], found.skew[:, begin : begin + size]
+        mass, once = found.mass[begin : begin + size], found.once[begin : begin + size]
+        square = found.square[begin : begin + size]
         for d in range(dimension):
+            for i in range(size):
+                cross[d, i] = 2 * mean[d, i] - skew[d, i] + mean[d, i] * once[i]
             for e in range(dimension):
-                spread[d, e] = (found.second[d, e, i] - found.mean[d, i] * found.mean[e, i]) / sigma**4
-        for k in range(extra):
-            for d in range(dimension):
-                step, force = 0.0, 0.0
+                for i in range(size):
+                    weight[d, e, i] = (mean[d, i] * mean[e, i] - second[d, e, i]) * precision**2
+            for i in range(size):
+                weight[d, d, i] += mass[i] * precision
+            for k in range(extra):
+                motion[d, k], pull[d, k] = 0, 0
                 for e in range(dimension):
-                    step += basis[k, d, e] * moved[e, i]
-                    force += basis[k, e, d] * found.mean[e, i]
-                motion[d, k] = step
-                pull[k, d] = force / sigma**2
+                    along, back = basis[k, d, e], basis[k, e, d] * precision
+                    for i in range(size):
+                        motion[d, k, i] += along * x[e, i]
+                        pull[d, k, i] += back * mean[e, i]
         for a in range(total - 1):
-            cross = 0.0
+            gain = 0.0
             for d in range(dimension):
-                cross += motion[d, a] * (2 * found.mean[d, i] - found.skew[d, i] + found.mean[d, i] * found.once[i])
-            out[total - 1, a] += cross / sigma**2
+                pulled[d] = 0
+                for e in range(dimension):
+                    for i in range(size):
+                        pulled[d, i] += motion[e, a, i] * weight[e, d, i]
+                for i in range(size):
+                    gain += motion[d, a, i] * cross[d, i]
+            out[total - 1, a] += gain * precision
             for b in range(a + 1):
                 gain = 0.0
                 for d in range(dimension):
-                    gain += motion[d, a] * motion[d, b] * found.mass[i] / sigma**2
-                    for e in range(dimension):
-                        gain -= motion[d, a] * spread[d, e] * motion[e, b]
+                    for i in range(size):
+                        gain += pulled[d, i] * motion[d, b, i]
                 if curved and a < extra:
                     for d in range(dimension):
-                        gain -= (pull[a, d] * motion[d, b] + pull[b, d] * motion[d, a]) / 2
+                        for i in range(size):
+                            gain -= (pull[d, a, i] * motion[d, b, i] + pull[d, b, i] * motion[d, a, i]) / 2
                 out[a, b] += gain
-        out[total - 1, total - 1] += 2 * (found.once[i] + dimension * found.mass[i])
-        out[total - 1, total - 1] -= found.square[i] - found.once[i] ** 2
+        for i in range(size):
+            out[total - 1, total - 1] += 2 * (once[i] + dimension * mass[i]) - square[i] + once[i] ** 2
     for a in range(total):
         for b in range(a):
             out[b, a] = out[a, b]

@@ -1,13 +1,35 @@
-"""Compilation of the loops that NumPy and torch cannot express without an N x M array."""
+"""Compilation of the loops that NumPy and torch cannot express without an N x M array.
+
+The code is kept where NUMBA_CACHE_DIR says, or else beside the source.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def _kept() -> Path:
+    """Where code of these very sources is kept.
+
+    Left to itself, Numba looks whether a function's own file has changed, and not whether a file has that it takes
+    other functions from.
+    """
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for source in sorted(package.glob("*.py")):
+        digest.update(source.read_bytes())
+    return Path(os.environ.get("NUMBA_CACHE_DIR") or package / "__pycache__" / "compiled") / digest.hexdigest()[:16]
+
+
+setattr(numba.config, "CACHE_DIR", str(_kept()))  # noqa: B010, which type checkers do not know of
 
 # Sums may be reordered, once, at compile time, so that they vectorise; infinities and NaN keep their meaning. The
 # result is the same at every call on one kind of processor.
@@ -15,11 +37,17 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
 def compiled(function: FunctionT) -> FunctionT:
-    """`function` as machine code that runs without the interpreter's lock.
-
-    The code is cached beside the source, or where NUMBA_CACHE_DIR says. Division by zero gives what IEEE 754 says.
-    """
+    """`function` as machine code that runs without the interpreter's lock, where 1 / 0 is infinite."""
     decorated = numba.njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")(function)
+    return cast(FunctionT, decorated)
+
+
+def merged(function: FunctionT) -> FunctionT:
+    """`function` as machine code within whatever compiled loop calls it.
+
+    A call that stays one counts the references of all arrays that it is given, which takes longer than a small loop.
+    """
+    decorated = numba.njit(forceinline=True, nogil=True, fastmath=_FAST, error_model="numpy")(function)
     return cast(FunctionT, decorated)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.em.cells import cells
-from service.em.confidence import of_information, to_caller
+from service.em.confidence import MAX_PARAMETERS, NOTHING, of_information, to_caller
 from service.em.correspondence import View, correspondence, refined
 from service.em.fitting import KINDS, move
 from service.em.frame import Frame
-from service.em.information import information, measure, moments
+from service.em.information import information, measure, moments, numbers_of
 from service.em.literal import Literal, recur
 from service.em.mixture import EXACT, NONE, Parameters
 from service.em.pose_answers import End, outcome
@@ -70,6 +70,8 @@ def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome
 def _information(points: Frame, kind: int, end: Literal) -> Float64:
     """The observed information of the transform, with Π held fixed: that of the next E-step's responsibilities."""
     D, sigma = points.dimension, end.parameters.sigma
+    if numbers_of(kind, D) > MAX_PARAMETERS:
+        return NOTHING
     grid = cells(points.target, (EXACT / end.after_weight) ** 0.5)
     found = moments(D, points.source.shape[1])
     measure(end.after, grid, NONE, end.after_weight, 0.0, EXACT, found)

@@ -23,6 +23,7 @@ from service.em.correspondence import View
 from service.em.fitting import RIGID, SIMILARITY, Sums, fit, move, spent_after, sums_of_columns, sums_of_rows
 from service.em.frame import Frame
 from service.em.information import fill, generators, information, information_of_columns, measure, moments
+from service.em.jit import compiled
 from service.em.plain import Rules, ascend
 from service.em.truncated import Rows, expect, rows
 
@@ -76,14 +77,17 @@ class Step(NamedTuple):
     sums: Sums
 
 
+@compiled
 def volume(points: Float64, dimension: int) -> float:
     """The volume (length^D) that outliers spread over: of the cloud's box, no side under a tenth of its longest.
 
     A flat cloud has a box without volume, but outliers have room around it.
     """
-    sides = points[:dimension].max(1) - points[:dimension].min(1)
-    longest = float(sides.max()) or 1.0
-    return float(np.prod(np.maximum(sides, longest / 10)))
+    sides = np.empty(dimension)
+    for d in range(dimension):
+        sides[d] = points[d].max() - points[d].min()
+    longest = sides.max() if sides.max() > 0 else 1.0
+    return float(np.maximum(sides, longest / 10).prod())
 
 
 def log_root(sigma: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -68,8 +69,8 @@ def pose_start(problem: Problem, points: Frame, poll: Callable[[], object]) -> P
 
 def _bulk(cloud: Float64) -> Float64:
     """The points (P, n) that are not `STRAY` times as far out as half of the cloud is."""
-    inside = np.abs(cloud).max(0) <= STRAY
-    return cloud if inside.all() else np.ascontiguousarray(cloud[:, inside])
+    distance = np.abs(cloud)
+    return cloud if distance.max() <= STRAY else np.ascontiguousarray(cloud[:, distance.max(0) <= STRAY])
 
 
 def start_name(problem: Problem) -> str:
@@ -152,7 +153,8 @@ def _quick(
     counts = (QUICK, SOURCE_POINTS) if kind >= SIMILARITY else (SOURCE_POINTS, QUICK)
     source, target = (_some(cloud, count) for cloud, count in zip((points.source, points.target), counts, strict=True))
     coarse = np.ascontiguousarray(target[:, :COARSE_POINTS])
-    spacing, coarse_spacing = spacing_between(target, D), spacing_between(coarse, D)
+    spacing = spacing_between(target, D)
+    coarse_spacing = spacing if coarse.shape[1] == target.shape[1] else spacing_between(coarse, D)
     few = coarse_spacing if coarse.shape[1] <= FEW else spacing_between(np.ascontiguousarray(coarse[:, :FEW]), D)
     path = np.empty((MOST_STEPS, D, D + 1))
     found = rows(len(source), max(source.shape[1], target.shape[1]))
@@ -177,7 +179,12 @@ def _quick(
 
 def _some(cloud: Float64, count: int) -> Float64:
     """At most `count` points of a cloud (P, N), in an order that is random and always the same."""
-    return np.ascontiguousarray(cloud[:, np.random.default_rng(1).permutation(cloud.shape[1])[:count]])
+    return np.take(cloud, _shuffled(cloud.shape[1], count), 1)
+
+
+@lru_cache(32)
+def _shuffled(n: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng(1).permutation(n)[:count].copy()
 
 
 def _auto(problem: Problem, points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], object]) -> PoseStart:
@@ -185,9 +192,8 @@ def _auto(problem: Problem, points: Frame, pyramid: Pyramid, kind: int, poll: Ca
     if kind == TRANSLATION:
         return _translation(problem, points, pyramid, last)
     if kind == AFFINE:
-        return _affine(points, pyramid, last)
-    found = find_start(points, pyramid, kind)
-    poll()
+        return _affine(points, pyramid, last, poll)
+    found = find_start(points, pyramid, kind, poll)
     sigma = max(found.sigma, last)
     return PoseStart(found.transform, sigma, found.inliers, found.name, found.path, found.runner_up)
 
@@ -229,7 +235,7 @@ def _voted(points: Frame, pyramid: Pyramid, sigma: float) -> Float64:
     return out
 
 
-def _affine(points: Frame, pyramid: Pyramid, last: float) -> PoseStart:
+def _affine(points: Frame, pyramid: Pyramid, last: float, poll: Callable[[], object]) -> PoseStart:
     """From the best similarity, and from the best rotation between the clouds made round.
 
     A cloud is made round by its covariance's inverse root; an affine map between two clouds is then a rotation, up to
@@ -248,7 +254,7 @@ def _affine(points: Frame, pyramid: Pyramid, last: float) -> PoseStart:
                 for name, transform in (("centroid", centred), ("whitened", own))
             ]
         )
-    similar = find_start(points, pyramid, SIMILARITY)
+    similar = find_start(points, pyramid, SIMILARITY, poll)
     starts = [(similar.name, similar.transform, 4 * similar.sigma)]
     round_source, round_target = _whitening(points.source[:D]), _whitening(points.target[:D])
     p, q = points.source[:D].mean(1), points.target[:D].mean(1)
@@ -256,7 +262,7 @@ def _affine(points: Frame, pyramid: Pyramid, last: float) -> PoseStart:
         source=_padded(round_source @ (points.source[:D] - p[:, None])),
         target=_padded(round_target @ (points.target[:D] - q[:, None])),
     )
-    turned = find_start(white, Pyramid(white), RIGID)
+    turned = find_start(white, Pyramid(white), RIGID, poll)
     back = np.linalg.inv(round_target)
     linear = back @ turned.transform[:, :D] @ round_source
     shift = back @ turned.transform[:, D] + q - linear @ p

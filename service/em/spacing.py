@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from service.em.cells import AXES, Cells, cells
 from service.em.jit import compiled
-from service.em.truncated import neighbours
+from service.em.rough import FEW_TARGETS
+from service.em.truncated import least_of, neighbours
 
 Float64 = NDArray[np.float64]
 
@@ -20,10 +23,37 @@ def spacing_between(points: Float64, dimension: int) -> float:
     m = points.shape[1]
     if m == 1:
         return 0.0
+    sample = np.ascontiguousarray(points[:, :SAMPLE])
+    if m <= FEW_TARGETS:
+        return _median(_nearest_of_all(sample, points))
     extent = float(np.abs(points).max())
     grid = cells(points, extent / m ** (1 / min(dimension, AXES)))
-    distance = np.sqrt(_nearest_elsewhere(np.ascontiguousarray(points[:, : min(m, SAMPLE)]), grid))
-    return float(np.median(distance)) if np.isfinite(distance).all() else 0.0
+    return _median(_nearest_elsewhere(sample, grid))
+
+
+@compiled
+def _median(squares: Float64) -> float:
+    """The median root; 0 unless all are finite."""
+    middle = math.sqrt(np.median(squares))
+    return middle if squares.max() < np.inf else 0.0
+
+
+@compiled
+def _nearest_of_all(sample: Float64, points: Float64) -> Float64:
+    """`_nearest_elsewhere` by looking at all `points` (P, M)."""
+    squares, out = np.empty(points.shape[1]), np.empty(sample.shape[1])
+    for i in range(sample.shape[1]):
+        a, b, c = sample[0, i], sample[1, i], sample[2, i]
+        for j in range(points.shape[1]):
+            u, v, w = points[0, j] - a, points[1, j] - b, points[2, j] - c
+            squares[j] = u * u + v * v + w * w
+        for d in range(AXES, points.shape[0]):
+            for j in range(points.shape[1]):
+                squares[j] += (points[d, j] - sample[d, i]) ** 2
+        for j in range(points.shape[1]):
+            squares[j] = squares[j] if squares[j] > 0 else np.inf
+        out[i] = least_of(squares, len(squares))
+    return out
 
 
 @compiled

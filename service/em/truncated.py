@@ -15,15 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.cells import Cells, cell_of
-from service.em.jit import compiled, inlined
+from service.em.cells import ONE_CELL, Cells, cell_of
+from service.em.jit import compiled, inlined, merged
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 NOBODY = -1
 # The cost of a usual point's nearest target: where it is more, the neighbours are looked for a second time.
-USUAL_LEAST = 2.0
+USUAL_LEAST = 4.0
 _LOG2_E = 1.4426950408889634
 # log 2 as a sum of two, the first of which has few digits, so that its small multiples are exact.
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -73,7 +73,19 @@ def exp_of(x: float) -> float:
     return p * np.int64((np.int64(k) + 1023) << 52).view(np.float64)  # type: ignore[no-any-return]
 
 
-@compiled
+@merged
+def least_of(values: Float64, count: int) -> float:
+    """The least of the first `count` values, none of them negative: they are in the order of their bits as integers,
+    and the least integer is found many at a time.
+    """
+    bits = values.view(np.int64)
+    least = np.int64(np.iinfo(np.int64).max)
+    for j in range(count):
+        least = min(least, bits[j])
+    return np.int64(least).view(np.float64)
+
+
+@merged
 def neighbours(
     x: Float64, i: int, grid: Cells, reach: float, index: NDArray[np.int32], distance: Float64
 ) -> tuple[int, bool]:
@@ -123,7 +135,7 @@ def neighbours(
     return found, seen == y.shape[1]
 
 
-@compiled
+@merged
 def everyone(x: Float64, i: int, grid: Cells, index: NDArray[np.int32], distance: Float64) -> int:
     """All targets, as `neighbours` has them."""
     y = grid.points
@@ -141,7 +153,7 @@ def everyone(x: Float64, i: int, grid: Cells, index: NDArray[np.int32], distance
     return int(count)
 
 
-@compiled
+@merged
 def weigh(
     x: Float64,
     i: int,
@@ -158,7 +170,7 @@ def weigh(
 
     `offset` (M,) are the a_j in the grid's order, or empty for zeros. Returns how many pairs, log z_i, and max_j r_ij.
     """
-    single = len(grid.starts) == 2
+    single = len(grid.starts) == ONE_CELL
     # Farther than `farthest` nothing counts beside the bin. Most points have a target much nearer, and what counts
     # beside that is nearer too.
     farthest = (cutoff - math.log(bin_weight)) / precision if bin_weight > 0 else np.inf
@@ -222,28 +234,32 @@ def _expect_dense(
             for j in range(size):
                 other = x[d, i] - y[d, j]
                 distance[j] += other * other
-        least = np.inf
         if len(offset) > 0:
             for j in range(size):
                 weight[j] = distance[j] * precision + offset[j]
-                least = min(least, weight[j])
         else:
             for j in range(size):
                 weight[j] = distance[j] * precision
-                least = min(least, weight[j])
+        least = least_of(weight, size)
         best = 0
         while weight[best] > least:
             best += 1
         base = min(least, -math.log(bin_weight)) if bin_weight > 0 else least
         total, spent = 0.0, 0.0
+        first, second, third = 0.0, 0.0, 0.0
         for j in range(size):
-            weight[j] = exp_of(base - weight[j])
-            total += weight[j]
-            spent += weight[j] * distance[j]
+            r = exp_of(base - weight[j])
+            weight[j] = r
+            total += r
+            spent += r * distance[j]
+            first += r * payload[0, j]
+            second += r * payload[1, j]
+            third += r * payload[2, j]
         mass = total
         if bin_weight > 0:
             total += math.exp(base + math.log(bin_weight))
-        for d in range(payload.shape[0]):
+        out.drawn[0, i], out.drawn[1, i], out.drawn[2, i] = first / total, second / total, third / total
+        for d in range(3, payload.shape[0]):
             drawn = 0.0
             for j in range(size):
                 drawn += weight[j] * payload[d, j]
@@ -275,7 +291,7 @@ def expect(
     count, size = x.shape[1], grid.points.shape[1]
     index = np.empty(size, np.int32)
     distance, weight = np.empty(size), np.empty(size)
-    if len(grid.starts) == 2:
+    if len(grid.starts) == ONE_CELL:
         _expect_dense(x, grid, offset, payload, precision, bin_weight, out, columns, distance, weight)
         return
     for i in range(count):

@@ -20,6 +20,10 @@ from tests.problems.poses import FAMILIES, errors, posed
 Float64 = NDArray[np.float64]
 
 
+def go_on() -> None:
+    """Nobody cancels."""
+
+
 def turn(dimension: int, angle: float, dice: np.random.Generator) -> Float64:
     """A rotation by `angle` (rad) about a random axis."""
     if dimension == 2:
@@ -77,7 +81,7 @@ def test_clouds_that_share_half_of_their_points_are_put_together(seed: int) -> N
 def test_the_corners_of_a_square_have_other_poses_that_score_the_same() -> None:
     square = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
     points = frame(square, square + 5, one_unit=True)
-    found = find_start(points, Pyramid(points), RIGID)
+    found = find_start(points, Pyramid(points), RIGID, go_on)
     assert found.runner_up is not None
     assert found.gap == pytest.approx(0, abs=1e-6)
 
@@ -97,7 +101,7 @@ def test_the_rotations_tried_leave_no_gap(dimension: int) -> None:
 def test_every_family_of_clouds_is_found_cut_and_with_outliers(family: str, overlap: float, outliers: float) -> None:
     problem = posed(family, 120, overlap=overlap, outliers=outliers, noise=0.004, seed=30)
     points = frame(problem.source, problem.target, one_unit=True)
-    found = points.to_caller(find_start(points, Pyramid(points), RIGID).transform)
+    found = points.to_caller(find_start(points, Pyramid(points), RIGID, go_on).transform)
     angle, distance = errors(problem, found.linear, found.translation)
     assert angle < 3
     assert distance < 0.03
@@ -108,7 +112,7 @@ def test_every_family_of_clouds_is_found_cut_and_with_outliers(family: str, over
 def test_the_scale_of_a_similarity_is_found_with_its_pose(dimension: int, scale: float) -> None:
     problem = posed("cube", 120, dimension=dimension, scale=scale, seed=31)
     points = frame(problem.source, problem.target, one_unit=False)
-    found = points.to_caller(find_start(points, Pyramid(points), SIMILARITY).transform)
+    found = points.to_caller(find_start(points, Pyramid(points), SIMILARITY, go_on).transform)
     assert errors(problem, found.linear, found.translation)[0] < 3
     assert abs(np.linalg.det(found.linear)) ** (1 / dimension) == pytest.approx(scale, rel=0.03)
 
@@ -116,14 +120,14 @@ def test_the_scale_of_a_similarity_is_found_with_its_pose(dimension: int, scale:
 def test_the_gap_of_a_cloud_without_symmetry_is_wide() -> None:
     problem = posed("cube", 120, seed=32)
     points = frame(problem.source, problem.target, one_unit=True)
-    found = find_start(points, Pyramid(points), RIGID)
+    found = find_start(points, Pyramid(points), RIGID, go_on)
     assert found.gap is None or found.gap > 1
 
 
 def test_the_start_is_the_same_every_time() -> None:
     problem = posed("curve", 120, overlap=0.7, seed=33)
     points = frame(problem.source, problem.target, one_unit=True)
-    one, other = (find_start(points, Pyramid(points), RIGID) for _ in range(2))
+    one, other = (find_start(points, Pyramid(points), RIGID, go_on) for _ in range(2))
     assert np.array_equal(one.transform, other.transform)
     assert (one.sigma, one.gap, one.inliers) == (other.sigma, other.gap, other.inliers)
 
@@ -132,7 +136,7 @@ def test_the_start_is_the_same_every_time() -> None:
 def test_three_points_are_enough(dimension: int) -> None:
     problem = posed("gauss", 3, dimension=dimension, noise=0.0, seed=34)
     points = frame(problem.source, problem.target, one_unit=True)
-    found = points.to_caller(find_start(points, Pyramid(points), RIGID).transform)
+    found = points.to_caller(find_start(points, Pyramid(points), RIGID, go_on).transform)
     assert errors(problem, found.linear, found.translation) == pytest.approx((0, 0), abs=1e-4)
 
 
@@ -142,7 +146,7 @@ def test_a_point_far_away_does_not_hide_the_pose(swapped: bool) -> None:
     far = np.vstack([problem.source, [1e9, 0, 0]]) if swapped else problem.source
     target = problem.target if swapped else np.vstack([problem.target, [0, -1e9, 0]])
     points = frame(far, target, one_unit=True)
-    found = points.to_caller(find_start(points, Pyramid(points), RIGID).transform)
+    found = points.to_caller(find_start(points, Pyramid(points), RIGID, go_on).transform)
     assert errors(problem, found.linear, found.translation)[0] < 3
 
 
@@ -159,6 +163,6 @@ def test_a_point_far_away_does_not_hide_the_pose(swapped: bool) -> None:
 )
 def test_clouds_that_determine_no_pose_still_get_a_start(source: Float64, target: Float64) -> None:
     points = frame(source, target, one_unit=True)
-    found = find_start(points, Pyramid(points), RIGID)
+    found = find_start(points, Pyramid(points), RIGID, go_on)
     assert np.isfinite(found.transform).all()
     assert found.gap is None or found.gap >= 0
