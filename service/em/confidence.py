@@ -15,10 +15,12 @@ from service.em.definite import inverse, spread_of_estimate
 from service.em.fitting import KINDS, RIGID, SIMILARITY
 from service.em.frame import Frame
 from service.em.information import generators, numbers_of
+from service.em.jit import compiled
 from service.em.mixture import Mixture, Parameters, log_root
 from service.em.problem import Problem
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 # The information has as many rows as the transform has numbers; past this it would outweigh the answer.
 MAX_PARAMETERS = 256
@@ -93,13 +95,22 @@ def _translation(points: Frame, kind: int, parameters: Parameters, covariance: F
 
     T = u t + c_q - (u/v) A c_p with the units u, v and centres c. A generator B changes A by B A and t by B t.
     """
-    D = points.dimension
-    linear, shift = parameters.transform[:, :D], parameters.transform[:, D]
-    lever = shift - linear @ (points.source_centre[points.axes] / points.source_unit)
-    turns = generators(kind, D) @ lever
-    jacobian = np.eye(D, len(turns) + D, len(turns))
-    jacobian[:, : len(turns)] = turns.T
-    back = np.argsort(points.axes)
-    jacobian = jacobian[back] * points.target_unit
-    out = jacobian @ covariance @ jacobian.T
-    return np.asarray((out + out.T) / 2)
+    lever = points.source_centre[points.axes] / points.source_unit
+    basis = generators(kind, points.dimension)
+    return _moved_covariance(parameters.transform, lever, basis, points.back, points.target_unit, covariance)
+
+
+@compiled
+def _moved_covariance(
+    transform: Float64, lever: Float64, basis: Float64, back: Int64, unit: float, covariance: Float64
+) -> Float64:
+    dimension, extra = len(lever), len(basis)
+    arm = transform[:, dimension] - np.ascontiguousarray(transform[:, :dimension]) @ lever
+    jacobian = np.zeros((dimension, extra + dimension))
+    for d in range(dimension):
+        jacobian[d, extra + back[d]] = unit
+        for k in range(extra):
+            for e in range(dimension):
+                jacobian[d, k] += basis[k, back[d], e] * arm[e] * unit
+    out = jacobian @ np.ascontiguousarray(covariance) @ jacobian.T
+    return (out + out.T) / 2

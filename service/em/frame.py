@@ -54,6 +54,7 @@ class Frame(NamedTuple):
     source_unit: float
     target_unit: float
     axes: Int64  # (D,) which of the caller's coordinates each row is
+    back: Int64  # (D,) which row each of the caller's coordinates is
     source_order: Int64  # (N,) which of the caller's points each column is
     target_order: Int64  # (M,)
     rounding: float  # of the caller's coordinates, in the target's unit
@@ -67,9 +68,8 @@ class Frame(NamedTuple):
     def to_caller(self, transform: Float64) -> Transform:
         """B (D, D + 1) of these coordinates as A and T of the caller's."""
         D = self.dimension
-        back = np.argsort(self.axes)
-        linear = transform[back][:, back] * (self.target_unit / self.source_unit)
-        shift = transform[:, D][back] * self.target_unit
+        linear = transform[self.back][:, self.back] * (self.target_unit / self.source_unit)
+        shift = transform[self.back, D] * self.target_unit
         # The centres come last: what they lose to rounding belongs to the caller's own coordinates.
         return Transform(linear, shift + (self.target_centre - linear @ self.source_centre))
 
@@ -84,9 +84,8 @@ class Frame(NamedTuple):
 
     def moved_to_caller(self, moved: Float64) -> Float64:
         """The source moved, (P, N) in the target's coordinates, as (N, D) of the caller's, in the caller's order."""
-        back = np.argsort(self.axes)
         out = np.empty((moved.shape[1], self.dimension))
-        out[self.source_order] = moved[back].T * self.target_unit + self.target_centre
+        out[self.source_order] = moved[self.back].T * self.target_unit + self.target_centre
         return out
 
     def in_caller_order(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -123,6 +122,7 @@ def frame(source: Float64, target: Float64, *, one_unit: bool, keep_order: bool 
         source_unit,
         target_unit,
         axes,
+        np.argsort(axes),
         source_order,
         target_order,
         rounding,
