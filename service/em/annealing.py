@@ -26,6 +26,8 @@ from service.em.truncated import Rows, expect, rows
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+# The least that a transform is taken to leave of a volume.
+SQUEEZED = 1e-100
 # Source points that a level sees, and targets at the coarsest one.
 SOURCE_POINTS = 1000
 TARGET_POINTS = 500
@@ -178,7 +180,8 @@ def anneal(
             path.append(after)
             if step < (STILL * width) ** 2 or visit + 1 == VISITS:
                 if width <= FINE * pyramid.grain or width <= last:
-                    volume = abs(float(np.linalg.det(transform[:, :D])))
+                    # Squeezed flat, the points are so dense that nothing is evidence of a match.
+                    volume = max(abs(float(np.linalg.det(transform[:, :D]))), SQUEEZED)
                     score = _score(found, width, grid.points.shape[1], pyramid.chance(moved, volume), D)
                     if score > best.score:
                         best = Annealed(after, width, score, total / source.shape[1], path)

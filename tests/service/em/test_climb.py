@@ -25,7 +25,7 @@ WAYS = [
     for normalize, prior, weight in itertools.product(
         ("rows", "columns"), ("uniform", "mixing", "free"), (0.0, 0.2, "auto")
     )
-    if (prior != "free" or (normalize, weight) == ("rows", 0.0)) and (prior != "mixing" or weight == 0.0)
+    if (prior != "free" or (normalize, weight) == ("rows", 0.0))
 ]
 
 
