@@ -4,8 +4,8 @@ A transform is B = [A | t] (D, D + 1), x = A p + t. All kinds minimise Σ_ij r_i
 the responsibilities through a few moments only (`Sums`):
 
 - translation: A stays, t = mean(q) - A mean(p), all means weighted by r;
-- rigid: A is the proper rotation nearest to the cross-covariance, in space by its quaternion (Horn 1987, J. Opt. Soc.
-  Am. A 4), which has no mirror images among its solutions;
+- rigid (D = 2 or 3): A is the proper rotation nearest to the cross-covariance, in space by its quaternion (Horn 1987,
+  J. Opt. Soc. Am. A 4), among whose solutions there are no mirror images;
 - similarity: that rotation times s = tr(Aᵀ C) / var(p) (Umeyama 1991, eq. 42);
 - affine: A = C' var(p)^-1, weighted linear regression.
 """
@@ -146,16 +146,8 @@ def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
 
 @compiled
 def rotation(cross: Float64) -> Float64:
-    """The proper rotation R (D, D) that maximises tr(Rᵀ C)."""
-    if cross.shape[0] == 2:
-        return _rotation_in_plane(cross)
-    if cross.shape[0] == 3:
-        return _rotation_in_space(cross)
-    u, _, vt = np.linalg.svd(cross)
-    if np.linalg.det(u) * np.linalg.det(vt) < 0:
-        u[:, -1] = -u[:, -1]
-    turned: Float64 = u @ vt
-    return turned
+    """The proper rotation R (D, D) that maximises tr(Rᵀ C), D = 2 or 3; the identity for C = 0."""
+    return _rotation_in_plane(cross) if cross.shape[0] == 2 else _rotation_in_space(cross)
 
 
 @compiled

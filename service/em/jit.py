@@ -17,15 +17,17 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 def _kept() -> Path:
-    """Where code of these very sources is kept.
+    """Where the code is kept that these very files are compiled to.
 
     Left to itself, Numba looks whether a function's own file has changed, and not whether a file has that it takes
     other functions from.
     """
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for source in sorted(package.glob("*.py")):
-        digest.update(source.read_bytes())
+    for path in sorted(package.glob("*.py")):
+        source = path.read_bytes()
+        if __name__.encode() in source or path == Path(__file__):
+            digest.update(source)
     return Path(os.environ.get("NUMBA_CACHE_DIR") or package / "__pycache__" / "compiled") / digest.hexdigest()[:16]
 
 
