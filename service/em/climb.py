@@ -46,22 +46,25 @@ def climb(
     tolerance: float,
     max_iterations: int,
     floor: float,
-    accept: Callable[[Parameters, Step], bool] | None = None,
+    accept: Callable[[Parameters, float], bool] | None = None,
     anderson: Anderson | None = None,
+    at_once: bool = False,
 ) -> Climb:
     """Iterate from `start` until a step moves the points, root mean square, and σ by less than `tolerance` times σ.
 
-    `floor` is the least σ. `accept` is told every accepted E-step with the parameters that it was taken at, and ends
-    the iteration by returning False; without it small problems take their first steps all at once. `anderson` may be
-    one that climbed on other points of the problem before.
+    `floor` is the least σ. `accept` is told where every accepted E-step was taken and the log-likelihood there, and
+    ends the iteration by returning False. `anderson` may be one that climbed on other points of the problem before.
+    With `at_once` a small problem takes its first steps, plain ones, all at once.
     """
     taken = 0
-    if accept is None:
+    if at_once:
         plain = min(PLAIN, max_iterations)
         quick = mixture.ascend(start, tolerance=tolerance, max_iterations=plain, floor=floor)
         if quick is not None:
-            step, taken, still = quick
-            if still or taken == max_iterations:
+            step, steps, still = quick
+            taken = len(steps)
+            going = accept is None or all(accept(at, value) for at, value in steps)
+            if still or taken == max_iterations or not going:
                 return Climb(step.after, step, taken, still)
             start = step.after
     anderson = anderson or Anderson(mixture.model)
@@ -79,7 +82,7 @@ def climb(
         best = step.log_likelihood
         moved = math.sqrt(max(mean_square_step(step.sums.within, here.transform, after.transform), 0.0))
         still = moved < tolerance * after.sigma and abs(after.sigma - here.sigma) < tolerance * after.sigma
-        going = accept is None or accept(here, step)
+        going = accept is None or accept(here, step.log_likelihood)
         if not going or still or iteration >= max_iterations:
             return Climb(after, step, iteration, still)
         proposal = anderson.propose(here, after) if iteration + 1 < max_iterations else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +63,9 @@ class View(NamedTuple):
     mass: Float64  # (N,) Σ_j r_ij
     bin_weight: float  # β: what a point without a partner weighs beside exp(-W ‖x_i - y_j‖²)
     cutoff: float
+    # What W ‖x_i - y_j‖² lacks to -log(Π_ij 𝒩_ij), up to a constant.
+    source_cost: Float64 | None = None  # (N,)
+    target_cost: Float64 | None = None  # (M,) in the targets' own order
     dense: Float64 | None = None  # (N, M) R itself, where the prior is a matrix
 
 
@@ -99,8 +101,7 @@ def refined(points: Frame, kind: int, transform: Float64, match: Int64) -> Float
 
 
 def _dense(view: View) -> Float64:
-    y = np.empty_like(view.grid.points)
-    y[:, view.grid.order] = view.grid.points
+    y = _targets(view)
     squares = np.zeros((view.moved.shape[1], y.shape[1]))
     for a, b in zip(view.moved, y, strict=True):
         squares += (a[:, None] - b) ** 2
@@ -114,15 +115,24 @@ def _dense(view: View) -> Float64:
 def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) -> tuple[Int64, Float64]:
     if view.dense is not None and responsibilities is not None:
         with np.errstate(divide="ignore"):
-            logs = np.maximum(np.log(responsibilities), -700.0)
+            logs = np.maximum(np.log(responsibilities), -700.0) - view.log_factor[:, None]
+        if view.bin_weight > 0:
+            # As many nobodies as there are points.
+            logs = np.hstack([logs, np.full((n, n), -cost_of_none(view.bin_weight))])
         match = one_to_one(torch.from_numpy(logs)).numpy()
+        match[match >= m] = UNMATCHED
         chosen = responsibilities[np.arange(n), np.maximum(match, 0)]
         return match, chosen
     if view.bin_weight == 0 and n * m <= DENSE_PAIRS:
-        y = np.empty_like(view.grid.points)
-        y[:, view.grid.order] = view.grid.points
-        logs = -view.precision * sum((a[:, None] - b) ** 2 for a, b in zip(view.moved, y, strict=True))
-        match = one_to_one(torch.from_numpy(np.asarray(logs))).numpy()
+        logs = np.zeros((n, m))
+        for x, y in zip(view.moved, _targets(view), strict=True):
+            logs -= (x[:, None] - y) ** 2
+        logs *= view.precision
+        if view.source_cost is not None:
+            logs -= view.source_cost[:, None]
+        if view.target_cost is not None:
+            logs -= view.target_cost
+        match = one_to_one(torch.from_numpy(logs)).numpy()
     else:
         starts, columns, costs = _pairs(view)
         none = np.full(n, cost_of_none(view.bin_weight))
@@ -133,8 +143,20 @@ def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) ->
     return match, _probability(view, match)
 
 
+def _targets(view: View) -> Float64:
+    """The targets (P, M) in their own order."""
+    out = np.empty_like(view.grid.points)
+    out[:, view.grid.order] = view.grid.points
+    return out
+
+
 def _pairs(view: View) -> tuple[Int64, Int64, Float64]:
+    """Each point's likeliest partners: where its pairs start (N + 1,), their j and their costs."""
     counts, columns, costs = _likely(view.moved, view.grid, view.precision, view.bin_weight, view.cutoff)
+    if view.source_cost is not None:
+        costs += view.source_cost[:, None]
+    if view.target_cost is not None:
+        costs += view.target_cost[columns]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     kept = (np.arange(PARTNERS) < counts[:, None]).ravel()
     return starts, columns.ravel()[kept], costs.ravel()[kept]
@@ -171,15 +193,8 @@ def _likely(
 
 def _probability(view: View, match: Int64) -> Float64:
     """r_i,match(i) (N,)."""
-    y = np.empty_like(view.grid.points)
-    y[:, view.grid.order] = view.grid.points
     j = np.maximum(match, 0)
-    logs = view.log_factor - view.precision * ((view.moved - y[:, j]) ** 2).sum(0)
+    logs = view.log_factor - view.precision * ((view.moved - _targets(view)[:, j]) ** 2).sum(0)
     if len(view.offset):
         logs = logs - view.offset[j]
     return np.asarray(np.exp(np.minimum(logs, 0.0)))
-
-
-def log_or_least(value: float) -> float:
-    """log, with minus infinity for 0."""
-    return math.log(value) if value > 0 else -math.inf

@@ -48,13 +48,13 @@ def register_nonrigid(problem: Problem, points: Frame, transform: Float64, start
     D = points.dimension
     global_part = transform[:, :D] @ points.source[:D] + transform[:, D:]
     displacement = points.in_caller_order(
-        np.ascontiguousarray(((found.moved[:D] - global_part) * points.target_unit)[np.argsort(points.axes)].T)
+        np.ascontiguousarray(((found.moved[:D] - global_part) * points.target_unit)[points.back].T)
     )
     trace = None
     if problem.trace:
         # The global part is what it was all along.
         trace = _trace(problem, points, found, answer)
-    registered = torch.from_numpy(points.moved_to_caller(found.moved[:D]))
+    registered = torch.from_numpy(points.moved_to_caller(found.moved[:D])) if problem.registered else None
     return answer._replace(displacement=torch.from_numpy(displacement), registered=registered, trace=trace)
 
 

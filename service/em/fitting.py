@@ -7,7 +7,8 @@ the responsibilities through a few moments only (`Sums`):
 - rigid (D = 2 or 3): A is the proper rotation nearest to the cross-covariance, in space by its quaternion (Horn 1987,
   J. Opt. Soc. Am. A 4), among whose solutions there are no mirror images;
 - similarity: that rotation times s = tr(Aᵀ C) / var(p) (Umeyama 1991, eq. 42);
-- affine: A = C' var(p)^-1, weighted linear regression.
+- affine: A = C var(p)^-1, weighted linear regression, damped by a ridge of 1e-12 of the variance (Levenberg 1944):
+  along an axis that is more than some 1e5 times thinner than the others, A gets there in several steps.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ TRANSLATION, RIGID, SIMILARITY, AFFINE = range(4)
 KINDS = {"translation": TRANSLATION, "rigid": RIGID, "similarity": SIMILARITY, "affine": AFFINE}
 
 
+# Of the variance, what is added to it so that it has an inverse.
+RIDGE = 1e-12
 # Jacobi's method doubles the digits at each sweep.
 SWEEPS = 12
 NEGLIGIBLE = 1e-18
@@ -126,12 +129,15 @@ def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
                 cross[d, e] = sums.across[e, d] / total - q[d] * p[e]
                 spread[d, e] = sums.within[d, e] / total - p[d] * p[e]
         if kind == AFFINE:
-            ridge = 1e-12 * np.trace(spread)
+            ridge = RIDGE * np.trace(spread)
             if not ridge > 0:
                 return transform.copy()
+            # What is missing to A S = C, so that directions in which the points say little keep what they had, and a
+            # ridge only takes a thin cloud there in more than one step.
+            missing = cross - linear @ spread
             for d in range(dimension):
                 spread[d, d] += ridge
-            linear = np.ascontiguousarray(np.linalg.solve(spread, np.ascontiguousarray(cross.T)).T)
+            linear = linear + np.ascontiguousarray(np.linalg.solve(spread, np.ascontiguousarray(missing.T)).T)
         else:
             linear = rotation(cross)
         if kind == SIMILARITY:
@@ -229,6 +235,13 @@ def spent_after(sums: Sums, before: Float64, after: Float64) -> float:
                 reach += sums.within[a, b] * (before[d, b] + 0.5 * step[d, b])
             total += 2 * step[d, a] * reach
     return max(total, 0.0)
+
+
+def apart(points: Float64, one: Float64, other: Float64) -> float:
+    """How far two transforms (D, D + 1) take `points` (P, n) apart, root mean square."""
+    D = len(one)
+    step = one - other
+    return float(np.sqrt(((step[:, :D] @ points[:D] + step[:, D:]) ** 2).sum(0).mean()))
 
 
 def mean_square_step(within: Float64, before: Float64, after: Float64) -> float:

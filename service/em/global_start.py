@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from service.em.annealing import Annealed, Pyramid, anneal, robust_bin
 from service.em.extent import centre, spread
-from service.em.fitting import RIGID, SIMILARITY, fit, move, sums_of_rows
+from service.em.fitting import RIGID, SIMILARITY, apart, fit, move, sums_of_rows
 from service.em.frame import Frame
 from service.em.hypotheses import hypotheses
 from service.em.jit import compiled
@@ -78,8 +78,7 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], ob
     D = points.dimension
     size = spread(points.target[:D])
     scale = size / spread(points.source[:D]) if kind == SIMILARITY else 1.0
-    matched = hypotheses(points, pyramid, kind)
-    poll()
+    matched = hypotheses(points, pyramid, kind, poll)
     clear = matched.clear()
     best = matched.ranked()[: CLEAR_KEPT if clear else CONGRUENT_KEPT]
     candidates = [Candidate("triangles", one.transform, one.width) for one in best]
@@ -103,9 +102,10 @@ def _choose(
     points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], same: float, poll: Callable[[], object]
 ) -> Start:
     """The best after another anneal, on more points, of the best that differ."""
+    sample = _sample(points)
     kept: list[Annealing] = []
     for one in sorted(found, key=_score, reverse=True):
-        alike = (_apart(points, one.end.transform, other.end.transform) < same for other in kept)
+        alike = (apart(sample, one.end.transform, other.end.transform) < same for other in kept)
         if len(kept) < FINAL and not any(alike):
             kept.append(one)
     final: list[Annealing] = []
@@ -116,7 +116,7 @@ def _choose(
     final.sort(key=_score, reverse=True)
     name, best = final[0]
     others = [
-        end for _, end in final[1:] if end.score > -math.inf and _apart(points, end.transform, best.transform) > same
+        end for _, end in final[1:] if end.score > -math.inf and apart(sample, end.transform, best.transform) > same
     ]
     gap, runner_up = (best.score - others[0].score, others[0].transform) if others else (None, None)
     return Start(best.transform, best.sigma, name, best.path, gap, runner_up, best.inliers)
@@ -126,12 +126,9 @@ def _score(one: Annealing) -> float:
     return one.end.score
 
 
-def _apart(points: Frame, one: Float64, other: Float64) -> float:
-    """How far two transforms take the source apart, root mean square."""
-    D = points.dimension
-    sample = points.source[:D, :: max(1, points.source.shape[1] // 200)]
-    step = one - other
-    return float(np.sqrt(((step[:, :D] @ sample + step[:, D:]) ** 2).sum(0).mean()))
+def _sample(points: Frame) -> Float64:
+    """So many of the source's points as tell how far two poses are apart."""
+    return points.source[:, :: max(1, points.source.shape[1] // 200)]
 
 
 def _centred(points: Frame, turn: Float64, scale: float) -> Float64:
@@ -179,11 +176,12 @@ def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: floa
     found = rows(len(source), source.shape[1])
     _judge(starts, source, target, D, width, robust_bin(D), found, ends, scores)
     ends[:, :, :D] *= scale
+    sample = _sample(points)
     kept: list[Float64] = []
     for k in np.argsort(-scores, kind="stable"):
         if len(kept) == SPREAD_KEPT:
             break
-        if all(_apart(points, ends[k], other) > 0.5 * width for other in kept):
+        if all(apart(sample, ends[k], other) > 0.5 * width for other in kept):
             kept.append(ends[k])
     return kept
 

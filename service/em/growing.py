@@ -80,7 +80,7 @@ def _fitted(
     who: Int64,
     transform: Float64,
 ) -> None:
-    """Fit `transform` to the pairs, each weighted by the probability that it is one; Kabsch's way."""
+    """Fit `transform` to the pairs, each weighted by the probability that it is one."""
     total = 0.0
     p, q = np.zeros(3), np.zeros(3)
     weight = np.zeros(len(some))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -118,8 +119,11 @@ class Hypotheses:
         return best.support >= AGREEING and best.score - second >= MARGIN
 
 
-def hypotheses(points: Frame, pyramid: Pyramid, kind: int) -> Hypotheses:
-    """Search for poses of this kind (RIGID or SIMILARITY, D = 2 or 3)."""
+def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], object]) -> Hypotheses:
+    """Search for poses of this kind (RIGID or SIMILARITY, D = 2 or 3).
+
+    `poll` is called once a triangle, and may raise.
+    """
     D = points.dimension
     source, target = pyramid.source(CORNERS), _distinct(pyramid.target(CORNERS))
     spacing = pyramid.spacing_of(CORNERS)
@@ -138,6 +142,7 @@ def hypotheses(points: Frame, pyramid: Pyramid, kind: int) -> Hypotheses:
             made = bases(source, search.target, step.bases, REACHES[-1], chooser)
             left = step.budget // len(ranges)
             for corners, around in zip(made.corners, made.around, strict=True):
+                poll()
                 tried, new = search.one(corners, around, step, scales, left)
                 out.add(new)
                 left -= tried

@@ -24,7 +24,7 @@ def _kept() -> Path:
     """
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(package.glob("*.py")):
+    for path in sorted(package.rglob("*.py")):
         source = path.read_bytes()
         if __name__.encode() in source or path == Path(__file__):
             digest.update(source)

@@ -59,6 +59,9 @@ def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome
     pairs = correspondence(problem, view)
     parameters = end.parameters
     if problem.refine:
+        if problem.trace:
+            record.keep(parameters, end.log_likelihood)
+        # Likelihood and covariance stay those of the recursion: Π came out of it, and goes with its transform.
         parameters = parameters._replace(transform=refined(points, kind, parameters.transform, pairs.match))
     n = points.source.shape[1]
     value = to_caller(problem, points, parameters, end.log_likelihood, n)

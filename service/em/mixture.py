@@ -127,7 +127,6 @@ class Mixture:
         self._wanted = 0.0  # the side that the grid was made for
         self._v = NONE  # -log of the rows' factors of sinkhorn, from one step to the next
         self._row_offset = NONE  # and of the columns'
-        self._row_shift = 0.0
         self.at: Parameters | None = None  # where the last step was taken
 
     def bin_weight(self, parameters: Parameters, largest: float) -> float:
@@ -171,10 +170,11 @@ class Mixture:
 
     def ascend(
         self, start: Parameters, *, tolerance: float, max_iterations: int, floor: float
-    ) -> tuple[Step, int, bool] | None:
-        """Plain steps until they settle: the last of them, how many, and whether they did; None for other models.
+    ) -> tuple[Step, list[tuple[Parameters, float]], bool] | None:
+        """Plain steps until they settle: the last, all E-steps, and whether they did; None for other models.
 
-        For small problems, whose steps cost less than to call them one by one.
+        For small problems, whose steps cost less than to call them one by one. Of each E-step, where it was taken and
+        the log-likelihood there.
         """
         model = self.model
         small = self._source.shape[1] * min(self._target.shape[1], 1000) <= SMALL_PAIRS
@@ -192,10 +192,15 @@ class Mixture:
             max_iterations,
             floor,
         )
-        end = ascend(self._source, self._target, *start[:3], rules, self._moved, self._found)
-        self.at = Parameters(*end.at)
-        likelihood = self._likelihood(self.at, float(end.sums.evidence), 1 / self._target.shape[1])
-        return Step(Parameters(*end.after), likelihood, self._found, end.sums), end.iterations, end.converged
+        D = self._dimension
+        transforms, numbers = np.empty((max_iterations, D, D + 1)), np.empty((max_iterations, 3))
+        end = ascend(self._source, self._target, *start[:3], rules, self._moved, self._found, transforms, numbers)
+        taken: list[tuple[Parameters, float]] = []
+        for transform, (sigma, outliers, evidence) in zip(transforms, numbers[: end.iterations].tolist(), strict=False):
+            at = Parameters(transform, sigma, outliers)
+            taken.append((at, self._likelihood(at, evidence, 1 / self._target.shape[1])))
+        self.at = taken[-1][0]
+        return Step(Parameters(*end.after), taken[-1][1], self._found, end.sums), taken, end.converged
 
     def _rows(self, parameters: Parameters, precision: float) -> Step:
         grid = self._target_grid(parameters.sigma)
@@ -255,7 +260,7 @@ class Mixture:
             NONE,
         )
         self._v = self._found.evidence - low
-        self._row_offset, self._row_shift = v - low, low
+        self._row_offset = v - low
         sums = sums_of_rows(self._source, self._dimension, self._found)
         return self._maximize(parameters, sums, 1 / m, NONE)
 
@@ -301,7 +306,7 @@ class Mixture:
                 found.mass,
                 self.bin_weight(at, 1.0),
                 cutoff,
-                self._posterior(at, precision)[0],
+                dense=self._posterior(at, precision)[0],
             )
         if not self._swapped:
             sinkhorn = self.model.normalize == "sinkhorn"
@@ -319,6 +324,7 @@ class Mixture:
                 found.mass,
                 bin_weight,
                 cutoff,
+                target_cost=offset if len(at.weights) else None,
             )
         # Each target's r was normalised by its own z_j: from the source that is one more weight for each target.
         shift = float(found.evidence.min())
@@ -340,6 +346,7 @@ class Mixture:
             mass,
             self.bin_weight(at, largest),
             cutoff,
+            source_cost=-own if len(at.weights) else None,
         )
 
     @property
@@ -361,10 +368,7 @@ class Mixture:
         offset, largest = self._offset(at.weights, grid, (self._source if swapped else self._target).shape[1])
         bin_weight = self.bin_weight(at, 1.0 if given else largest)
         if swapped:
-            basis, curved = generators(kind, D), kind in {RIGID, SIMILARITY}
-            matrix, evidence = information_of_columns(
-                self._target, grid, offset, at.sigma, bin_weight, model.cutoff, basis, curved
-            )
+            matrix, evidence = self._measure_columns(at, grid, offset, bin_weight)
         else:
             if given:
                 found = moments(D, count)
@@ -378,7 +382,7 @@ class Mixture:
     def _measure_rows(self, at: Parameters, grid: Cells, offset: Float64, bin_weight: float) -> tuple[Float64, float]:
         """The information, of a large source from a sample of its points, and the evidence, always of all of them."""
         count, precision, cutoff = self._source.shape[1], 0.5 / at.sigma**2, self.model.cutoff
-        every = max(1, round(count / INFORMATIVE))
+        every = -(-count // INFORMATIVE)
         sample = np.ascontiguousarray(self._moved[:, ::every])
         found = moments(self._dimension, sample.shape[1])
         measure(sample, grid, offset, precision, bin_weight, cutoff, found)
@@ -386,8 +390,23 @@ class Mixture:
         if every == 1:
             return matrix, float(found.evidence.sum())
         seen = rows(len(self._source), count)
-        expect(self._moved, grid, offset, NONE.reshape(0, 0), precision, bin_weight, cutoff, seen, NONE)
+        expect(self._moved, grid, offset, grid.points, precision, bin_weight, cutoff, seen, NONE)
         return matrix, float(seen.evidence.sum())
+
+    def _measure_columns(
+        self, at: Parameters, grid: Cells, offset: Float64, bin_weight: float
+    ) -> tuple[Float64, float]:
+        """The same where the target's points are the data."""
+        kind, cutoff, count = self.model.kind, self.model.cutoff, self._target.shape[1]
+        basis, curved = generators(kind, self._dimension), kind in {RIGID, SIMILARITY}
+        every = -(-count // INFORMATIVE)
+        sample = np.ascontiguousarray(self._target[:, ::every])
+        matrix, evidence = information_of_columns(sample, grid, offset, at.sigma, bin_weight, cutoff, basis, curved)
+        if every == 1:
+            return matrix, evidence
+        seen = rows(len(self._target), count)
+        expect(self._target, grid, offset, grid.points, 0.5 / at.sigma**2, bin_weight, cutoff, seen, NONE)
+        return matrix * (count / sample.shape[1]), float(seen.evidence.sum())
 
     def _posterior(self, at: Parameters, precision: float) -> tuple[Float64, Float64]:
         """R (N, M) and log z (N,) where the prior is a matrix."""

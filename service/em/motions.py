@@ -66,7 +66,6 @@ class Search:
         self, scene: Scene, outliers: float | None, beta: float | None, stiffness: float | None, accept: Accept
     ) -> None:
         self.extent = span(scene)
-        self._whole = scene
         # A fixed seed: the same clouds give the same answer. The first points of each are then as good as any.
         source, target = _order(scene.source.shape[1], 1), _order(scene.target.shape[1], 2)
         self._order = source

@@ -51,10 +51,13 @@ def ascend(
     rules: Rules,
     moved: Float64,
     found: Rows,
+    transforms: Float64,
+    numbers: Float64,
 ) -> Ascent:
     """EM steps of the row mixture with even weights, from (A, T), σ and w, until they settle or are too many.
 
-    `source` and `moved` are (P, N), `target` (P, M).
+    `source` and `moved` are (P, N), `target` (P, M). `transforms` (max_iterations, D, D + 1) and `numbers`
+    (max_iterations, 3) are filled with where each E-step was taken: σ, w and Σ log z.
     """
     dimension = transform.shape[0]
     none = np.empty(0)
@@ -63,7 +66,8 @@ def ascend(
     grid = sorted_cells(target, low, high, 1e300)
     steps = 0
     while True:
-        steps += 1
+        transforms[steps] = transform
+        numbers[steps, 0], numbers[steps, 1] = sigma, outliers
         wanted = sigma * math.sqrt(2 * rules.cutoff)
         if not 0.5 < side / wanted < 2:
             grid, side = sorted_cells(target, low, high, wanted), wanted
@@ -72,6 +76,8 @@ def ascend(
         move(transform, source, moved)
         expect(moved, grid, none, grid.points, 0.5 / sigma**2, bin_weight, rules.cutoff, found, none)
         sums = sums_of_rows(source, dimension, found)
+        numbers[steps, 2] = sums.evidence
+        steps += 1
         total = sums.within[dimension, dimension]
         at = (transform, sigma, outliers)
         transform = fit(rules.kind, transform, sums)

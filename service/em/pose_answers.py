@@ -116,11 +116,17 @@ def _tensor(values: Float64 | None) -> Tensor | None:
 
 
 def _trace(problem: Problem, points: Frame, record: Record, last: Parameters, likelihood: float) -> Trace:
-    """The accepted steps as they stand after their M-step: each where the next one was taken, the last at the end."""
+    """The accepted steps as they stand after their M-step: each where the next one was taken, the last at the end.
+
+    With `refine` the record holds the end of the climb as well, and what it was refined to is no step.
+    """
     swapped = problem.resolved_normalize == "columns"
     count = (points.target if swapped else points.source).shape[1]
-    after = [at for at, _ in record.steps[1:]] + [last]
-    values = [to_caller(problem, points, at, value, count) for at, value in record.steps[1:]] + [likelihood]
+    after = [at for at, _ in record.steps[1:]]
+    values = [to_caller(problem, points, at, value, count) for at, value in record.steps[1:]]
+    if not problem.refine:
+        after.append(last)
+        values.append(likelihood)
     poses = [pose_of(points, parameters.transform) for parameters in after]
     return Trace(
         log_likelihood=torch.tensor(values, dtype=torch.float64),

@@ -56,9 +56,7 @@ class PoseStart(NamedTuple):
 
 def pose_start(problem: Problem, points: Frame, poll: Callable[[], object]) -> PoseStart:
     """The start that `problem.init` asks for, annealed. `poll` is called now and then and may raise."""
-    kind = KINDS.get(problem.transform, RIGID)
-    if problem.transform == "nonrigid":
-        kind = RIGID
+    kind = KINDS.get(problem.transform, RIGID)  # the global part of a nonrigid transform
     # Points far outside of the cloud are no help in finding it.
     points = points._replace(source=_bulk(points.source), target=_bulk(points.target))
     if problem.init == "auto":

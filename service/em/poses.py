@@ -17,10 +17,10 @@ from service.em.climb import Anderson, Climb, climb
 from service.em.confidence import confidence
 from service.em.correspondence import correspondence, refined
 from service.em.deformed import register_nonrigid
-from service.em.fitting import KINDS
+from service.em.fitting import KINDS, apart
 from service.em.frame import Frame, check_rank, frame
 from service.em.literal_poses import register_literal
-from service.em.mixture import EXACT, LEAST_OUTLIERS, NONE, Mixture, Model, Parameters, Step, cutoff_for, volume
+from service.em.mixture import EXACT, LEAST_OUTLIERS, NONE, Mixture, Model, Parameters, cutoff_for, volume
 from service.em.pose_answers import End, outcome, pose_of, unfinished
 from service.em.pose_starts import PoseStart, given, pose_start
 from service.em.problem import Outcome, Problem, RunnerUp
@@ -87,6 +87,9 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
     pairs = correspondence(problem, mixture.view())
     parameters = climbed.parameters
     if problem.refine:
+        if problem.trace:
+            # The trace is of the climb, and ends where that did.
+            record.keep(parameters, mixture.step(parameters).log_likelihood)
         parameters = parameters._replace(transform=refined(points, model.kind, parameters.transform, pairs.match))
     sure = confidence(problem, points, mixture, parameters)
     end = End(climbed.iterations, climbed.converged, start.name)
@@ -150,20 +153,16 @@ def _climb(
         record.on_the_way([parameters.transform])
     mixture = Mixture(points, model, room)
 
-    def accept(at: Parameters, step: Step) -> bool:
-        return record.keep(at, step.log_likelihood)
-
-    watched = problem.trace or problem.path or n > LEAST_LEVEL
     climbed = climb(
         mixture,
         parameters,
         tolerance=problem.tolerance,
         max_iterations=problem.max_iterations,
         floor=points.floor,
-        accept=accept if watched else None,
+        accept=record.keep,
         anderson=anderson,
+        at_once=n <= LEAST_LEVEL,
     )
-    record.poll()
     return climbed, mixture
 
 
@@ -193,11 +192,12 @@ def _runner_up(points: Frame, model: Model, room: float, best: Parameters, other
             tolerance=1e-2,
             max_iterations=LEVEL_ITERATIONS,
             floor=points.floor,
+            at_once=True,
         )
         for transform in (best.transform, other)
     )
-    apart = float(np.abs(first.parameters.transform - second.parameters.transform).max())
-    if apart < first.parameters.sigma + points.floor:
+    between = apart(points.source, first.parameters.transform, second.parameters.transform)
+    if between < first.parameters.sigma + points.floor:
         return None  # both climbed to one place
     gap = (first.last.log_likelihood - second.last.log_likelihood) * (1 if whole else n / count)
     return RunnerUp(pose_of(points, second.parameters.transform), gap)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, overload
 
@@ -344,7 +345,8 @@ def _registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     if linear is not None and transform == "affine":
         rotation = None
     elif linear is not None and transform != "translation":
-        scale = float(np.linalg.det(linear)) ** (1 / dimension) if transform == "similarity" else 1.0
+        # ‖sR‖² = s² D; a determinant would underflow sooner.
+        scale = float(np.linalg.norm(linear)) / math.sqrt(dimension) if transform == "similarity" else 1.0
         rotation = linear / scale
     found: dict[str, Any] = {
         "translation": translation,

@@ -70,7 +70,7 @@ def _nearest_elsewhere(sample: Float64, grid: Cells) -> Float64:
             for k in range(found):
                 if distance[k] > 0:
                     least = min(least, distance[k])
-            if least < np.inf or (everything and found == size):
+            if least < np.inf or (everything and (found == size or not reach < np.inf)):
                 break
             reach *= 4
         out[i] = least

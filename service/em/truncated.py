@@ -49,9 +49,9 @@ def rows(rank: int, count: int) -> Rows:
 
 @inlined
 def exp_of(x: float) -> float:
-    """exp(x) for x <= 0, to two units in the last place, at least e^-700: arithmetic only, so that loops vectorise.
+    """exp(x) for x <= 0, at least e^-700: arithmetic only, so that loops vectorise.
 
-    2^k times the Taylor polynomial of the rest, |rest| <= log(2) / 2.
+    Its relative error grows with the exponent: below 1e-15 down to x = -10, 4e-15 to -60, 4e-14 to -700. 2^k times the Taylor polynomial of the rest, |rest| <= log(2) / 2.
     """
     x = max(x, -700.0)
     k = np.floor(x * _LOG2_E + 0.5)
@@ -191,7 +191,7 @@ def weigh(
                 least = min(least, weight[k])
         if single or reach >= farthest or (found > 0 and least + cutoff <= reach * precision):
             break
-        if all_seen and found == grid.points.shape[1]:
+        if all_seen and (found == grid.points.shape[1] or not reach < np.inf):
             break
         reach = min(reach * 4 if found == 0 else (least + cutoff) / precision * (1 + 1e-12), farthest)
     if found == 0:
@@ -285,7 +285,7 @@ def expect(
 ) -> None:
     """The E-step of `x` (P, N) against the targets in `grid`, into `out`.
 
-    `payload` (P, M), in the grid's order, is what `out.drawn` sums: the grid's points, or where they came from.
+    `payload` (P, M), P >= 3, in the grid's order, is what `out.drawn` sums: the grid's points, or where they came from.
     Σ_i r_ij is added to `columns` (M,), in the grid's order; empty for none.
     """
     count, size = x.shape[1], grid.points.shape[1]

@@ -14,7 +14,7 @@ from service.em.climb import climb
 from service.em.fitting import KINDS
 from service.em.frame import Transform as Transformed
 from service.em.frame import frame
-from service.em.mixture import Mixture, Model, Parameters, Step
+from service.em.mixture import Mixture, Model, Parameters
 from service.em.poses import register_pose
 from service.em.problem import Normalize, Pose, Prior, Problem, Transform, check
 from tests.problems.clouds import box, direct, pose_of, posed
@@ -136,10 +136,10 @@ def test_accept_hears_of_likelihoods_that_rise_and_ends_the_climb() -> None:
     start = Parameters(points.from_caller(Transformed(A, T + 0.1)), 0.5)
     heard: list[float] = []
 
-    def accept(at: Parameters, step: Step) -> bool:
+    def accept(at: Parameters, likelihood: float) -> bool:
         again = Mixture(points, Model(KINDS["rigid"]), 8.0).step(at)
-        assert again.log_likelihood == pytest.approx(step.log_likelihood, rel=1e-13)
-        heard.append(step.log_likelihood)
+        assert again.log_likelihood == pytest.approx(likelihood, rel=1e-13)
+        heard.append(likelihood)
         return len(heard) < 7
 
     end = climb(

@@ -225,3 +225,77 @@ def test_poses_are_computed_one_by_one_and_cost_what_their_neighbours_cost() -> 
     assert effort(wide) > effort(small)
     longer = registration(small.problem._replace(max_iterations=10_000))
     assert effort(longer) > 10 * effort(small)
+
+
+def log_weights(problem: Problem, outcome: Outcome, prior: Tensor) -> Tensor:
+    """log(Π_ij exp(-‖x_i - y_j‖²/2σ²)) at the outcome, up to a constant."""
+    assert outcome.linear is not None
+    x = problem.source @ outcome.linear.T + outcome.translation
+    return prior.log() - torch.cdist(x, problem.target) ** 2 / (2 * outcome.sigma**2)
+
+
+def gained(weights: Tensor, match: Tensor, nobody: float = 0.0) -> float:
+    """Σ log w_i,match(i), and `nobody` for each that has no partner."""
+    taken = match >= 0
+    return float(weights[taken, match[taken]].sum()) + nobody * int((~taken).sum())
+
+
+@pytest.mark.parametrize("extra", [(12, 0), (0, 12), (0, 0)])
+def test_a_prior_matrix_counts_in_a_matching_one_to_one(extra: tuple[int, int]) -> None:
+    instance = noisy(3, source_only=extra[0], target_only=extra[1])
+    n, m = len(instance.source), len(instance.target)
+    prior = torch.from_numpy(np.random.default_rng(0).dirichlet(np.full(m, 0.3), n))
+    prior = (prior + 1e-6) / (prior + 1e-6).sum(1, keepdim=True)
+    problem = Problem(
+        instance.source, instance.target, transform="rigid", init=instance.pose, prior=prior, outlier_weight=0.0,
+        matching="one_to_one", tolerance=1e-10, max_iterations=400,
+    )  # fmt: skip
+    outcome = register(problem)
+    weights = log_weights(problem, outcome, prior)
+    rows, columns = linear_sum_assignment(-weights.numpy())
+    best = torch.full((n,), UNMATCHED)
+    best[rows] = torch.from_numpy(columns)
+    assert alone(outcome.matching)
+    assert gained(weights, outcome.matching) == pytest.approx(gained(weights, best), abs=1e-3)
+
+
+def test_a_prior_matrix_with_outliers_leaves_points_without_a_partner() -> None:
+    instance = noisy(4, source_only=15)
+    n, m = len(instance.source), len(instance.target)
+    problem = Problem(
+        instance.source, instance.target, transform="rigid", init=instance.pose, matching="one_to_one",
+        prior=torch.full((n, m), 1 / m, dtype=torch.float64), outlier_weight=0.3,
+    )  # fmt: skip
+    given, even = register(problem), register(problem._replace(prior="uniform"))
+    assert 0 < (given.matching == UNMATCHED).sum() < n
+    assert (given.matching == even.matching).double().mean() > 0.9
+
+
+@pytest.mark.parametrize(("normalize", "extra"), [("rows", (0, 12)), ("columns", (12, 0))])
+def test_mixing_weights_count_in_a_matching_one_to_one(normalize: Any, extra: tuple[int, int]) -> None:
+    instance = noisy(5, source_only=extra[0], target_only=extra[1])
+    problem = Problem(
+        instance.source, instance.target, transform="rigid", init=instance.pose, prior="mixing", normalize=normalize,
+        outlier_weight=0.0, matching="one_to_one", responsibilities=True, max_iterations=4,
+    )  # fmt: skip
+    outcome = register(problem)
+    assert outcome.responsibilities is not None
+    # Everybody in the smaller cloud is matched, so that its normalisers change nothing, and the weights do.
+    logs = outcome.responsibilities.log()
+    rows, columns = linear_sum_assignment(-logs.numpy())
+    assert gained(logs, outcome.matching) == pytest.approx(float(logs[rows, columns].sum()))
+
+
+def test_a_trace_ends_before_the_refinement_and_never_falls() -> None:
+    for options in ({"prior": "free", "sigma": 0.06}, {"outlier_weight": 0.1}):
+        instance = noisy(6)
+        problem = Problem(
+            instance.source, instance.target, transform="rigid", init=instance.pose, trace=True, **options
+        )
+        plain, refined = register(problem), register(problem._replace(refine=True))
+        assert plain.trace is not None
+        assert refined.trace is not None
+        assert refined.trace.log_likelihood == pytest.approx(plain.trace.log_likelihood, abs=1e-9)
+        assert torch.equal(refined.trace.translation, plain.trace.translation)
+        assert (refined.trace.log_likelihood.diff() >= -1e-9).all()
+        assert not torch.equal(refined.translation, plain.translation)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -50,6 +52,36 @@ def test_an_exact_copy_is_found_exactly(kind: Transform, dimension: int) -> None
     torch.testing.assert_close(found.linear, instance.pose.linear, rtol=0, atol=1e-8)
     torch.testing.assert_close(found.translation, instance.pose.translation, rtol=0, atol=1e-8)
     assert torch.equal(outcome.matching, instance.partner)
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+@pytest.mark.parametrize("count", [60, 1200])
+def test_what_is_asked_for_beside_the_answer_changes_none_of_its_bits(kind: Transform, count: int) -> None:
+    instance = posed(count, kind=kind, sigma=0.01, angle=0.2, seed=4)
+    problem = Problem(instance.source, instance.target, transform=kind, init="centroid", outlier_weight=0.05)
+    plain, asked = register(problem), register(problem._replace(trace=True, path=True, registered=True))
+    assert torch.equal(pose_of(plain).linear, pose_of(asked).linear)
+    assert torch.equal(plain.translation, asked.translation)
+    assert (plain.sigma, plain.log_likelihood, plain.iterations) == (
+        asked.sigma,
+        asked.log_likelihood,
+        asked.iterations,
+    )
+    assert torch.equal(plain.matching_probability, asked.matching_probability)
+
+
+@pytest.mark.parametrize("thickness", [1e-4, 1e-6])
+@pytest.mark.parametrize("tilt", [0.0, 0.6])
+def test_a_thin_slab_keeps_its_thickness_under_an_affine_map(thickness: float, tilt: float) -> None:
+    dice = np.random.default_rng(5)
+    turn = np.array([[math.cos(tilt), 0, -math.sin(tilt)], [0, 1, 0], [math.sin(tilt), 0, math.cos(tilt)]])
+    slab = torch.from_numpy(dice.uniform(size=(80, 3)) * [1, 1, thickness] @ turn.T)
+    A = torch.tensor([[1.1, 0.2, 0], [-0.1, 0.9, 0.1], [0, 0.1, 1.2]], dtype=torch.float64)
+    near = Pose(A @ torch.diag(torch.tensor([1, 1.02, 1], dtype=torch.float64)), torch.zeros(3, dtype=torch.float64))
+    found = pose_of(register(Problem(slab, slab @ A.T, transform="affine", init=near)))
+    torch.testing.assert_close(slab @ found.linear.T + found.translation, slab @ A.T, rtol=0, atol=1e-9)
+    across = torch.from_numpy(turn[:, 2].copy())
+    assert torch.linalg.norm((found.linear - A) @ across) < 0.3  # not squeezed away
 
 
 def test_a_rotation_of_a_mirrored_cloud_is_still_proper() -> None:
