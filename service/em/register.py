@@ -8,14 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from service.em.answers import End, Instant, answers, unfinished
-from service.em.distances import workspace
+from service.em.batched.answers import End, Instant, answers, unfinished
+from service.em.batched.distances import workspace
+from service.em.batched.padding import Group, group_key, pack
+from service.em.batched.recursion import Model, State, initial_state, iterate, settled
+from service.em.batched.starts import start
 from service.em.matching import DENSE_PAIRS
-from service.em.padding import Group, group_key, pack
-from service.em.poses import register_pose
+from service.em.posing.poses import register_pose
 from service.em.problem import Outcome, Pose, Problem, StopReason, check
-from service.em.recursion import Model, State, initial_state, iterate, settled
-from service.em.starts import start
 
 
 def register(problem: Problem, device: torch.device | str = "cpu") -> Outcome:

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.arrays import Float64, to_json
 from service.clouds import writing
-from service.em.pictures import Frames, PictureKind, draw
+from service.em.drawing.pictures import Frames, PictureKind, draw
 from service.errors import InvalidInput, NotAcceptable
 
 Kind = Literal["json"] | writing.Format | PictureKind

@@ -17,7 +17,7 @@ from torch import Tensor
 from service.arrays import Float64
 from service.batching import Batcher
 from service.em import representations, steps, uploads
-from service.em.covariance import MAX_DIMENSION
+from service.em.batched.covariance import MAX_DIMENSION
 from service.em.problem import (
     Init,
     Outcome,

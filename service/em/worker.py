@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from service.em import steps
-from service.em.padding import bucket, group_key
+from service.em.batched.padding import bucket, group_key
 from service.em.problem import NORMALIZES, TRANSFORMS, Outcome, Problem
 from service.em.register import is_dense, register_batch
 from service.em.steps import CompleteLikelihood, Expected, Maximized, Parameters

@@ -91,3 +91,7 @@ def errors(problem: Posed, linear: Float64, translation: Float64) -> tuple[float
 def _strewn(points: Float64, count: int, dice: np.random.Generator) -> Float64:
     others = dice.uniform(points.min(0), points.max(0), (count, points.shape[1]))
     return dice.permutation(np.concatenate([points, others]))
+
+
+def go_on() -> None:
+    """What a search may ask now and then, and nobody cancels."""

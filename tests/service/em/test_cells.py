@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.em.cells import CELLS_PER_POINT, cell_of, cells
-from service.em.truncated import everyone, neighbours
+from service.em.kernel.cells import CELLS_PER_POINT, cell_of, cells
+from service.em.kernel.truncated import everyone, neighbours
 
 
 @given(

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.em.climb import climb
-from service.em.fitting import KINDS
-from service.em.frame import Transform as Transformed
-from service.em.frame import frame
-from service.em.mixture import Mixture, Model, Parameters
-from service.em.poses import register_pose
+from service.em.climbing.climb import climb
+from service.em.climbing.frame import Transform as Transformed
+from service.em.climbing.frame import frame
+from service.em.climbing.mixture import Mixture, Model, Parameters
+from service.em.kernel.fitting import KINDS
+from service.em.posing.poses import register_pose
 from service.em.problem import Normalize, Pose, Prior, Problem, Transform, check
 from tests.problems.clouds import box, direct, pose_of, posed
 from tests.service.em.test_poses import LINEAR, near

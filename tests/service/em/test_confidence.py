@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from service.em.definite import inverse, spread_of_estimate
+from service.em.kernel.definite import inverse, spread_of_estimate
 from service.em.problem import Normalize, Outcome, Pose, Problem, Transform
 from service.em.register import register
 from tests.problems.clouds import box, direct, pose_of, posed

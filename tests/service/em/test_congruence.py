@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.em.annealing import Pyramid
-from service.em.background import density
-from service.em.congruence import KEPT, bases, congruent, distances
-from service.em.extent import box, spread
-from service.em.fitting import RIGID
-from service.em.frame import Transform, frame
-from service.em.growing import grow
-from service.em.hypotheses import Hypotheses, Hypothesis, hypotheses
-from service.em.landscape import MISS, NOBODY, WIDTHS, Landscape, landscape, log_ratio, next_to
-from tests.problems.poses import Posed, cloud, posed, rotation
+from service.em.climbing.frame import Transform, frame
+from service.em.kernel.background import density
+from service.em.kernel.extent import box, spread
+from service.em.kernel.fitting import RIGID
+from service.em.starting.annealing import Pyramid
+from service.em.starting.congruence import KEPT, bases, congruent, distances
+from service.em.starting.growing import grow
+from service.em.starting.hypotheses import Hypotheses, Hypothesis, hypotheses
+from service.em.starting.landscape import MISS, NOBODY, WIDTHS, Landscape, landscape, log_ratio, next_to
+from tests.problems.poses import Posed, cloud, go_on, posed, rotation
 
 Float64 = NDArray[np.float64]
 
@@ -124,7 +124,7 @@ def test_two_poses_that_score_the_same_are_not_clear() -> None:
 def test_the_search_finds_the_pose_of_clouds_cut_in_half() -> None:
     problem = posed("cube", 150, overlap=0.5, seed=7)
     points = frame(problem.source, problem.target, one_unit=True)
-    best = hypotheses(points, Pyramid(points), RIGID).ranked()[0]
+    best = hypotheses(points, Pyramid(points), RIGID, go_on).ranked()[0]
     truth = points.from_caller(Transform(problem.rotation, problem.translation))
     assert best.transform == pytest.approx(truth, abs=0.03)
 

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from service.em import correspondence
+from service.em.climbing import correspondence
 from service.em.matching import UNMATCHED, cost_of_none, one_to_one_sparse
 from service.em.problem import Outcome, Pose, Problem, Transform
 from service.em.register import register, register_batch

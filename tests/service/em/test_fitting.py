@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 
-from service.em.fitting import (
+from service.em.kernel.fitting import (
     KINDS,
     Sums,
     fit,
@@ -19,7 +19,7 @@ from service.em.fitting import (
     sums_of_columns,
     sums_of_rows,
 )
-from service.em.truncated import Rows
+from service.em.kernel.truncated import Rows
 from tests.problems.clouds import linear
 
 Float64 = NDArray[np.float64]

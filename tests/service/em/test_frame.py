@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.em.frame import ORDERED, Transform, check_rank, frame, span
+from service.em.climbing.frame import ORDERED, Transform, check_rank, frame, span
 from service.errors import InvalidInput
 
 

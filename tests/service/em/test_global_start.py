@@ -9,19 +9,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from service.em.annealing import Pyramid
-from service.em.fitting import RIGID, SIMILARITY
-from service.em.frame import frame
-from service.em.global_start import find_start, rotations
+from service.em.climbing.frame import frame
+from service.em.kernel.fitting import RIGID, SIMILARITY
 from service.em.problem import Problem
 from service.em.register import register
-from tests.problems.poses import FAMILIES, errors, posed
+from service.em.starting.annealing import Pyramid
+from service.em.starting.global_start import find_start, rotations
+from tests.problems.poses import FAMILIES, errors, go_on, posed
 
 Float64 = NDArray[np.float64]
-
-
-def go_on() -> None:
-    """Nobody cancels."""
 
 
 def turn(dimension: int, angle: float, dice: np.random.Generator) -> Float64:

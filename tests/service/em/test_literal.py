@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.em.poses import register_pose
+from service.em.posing.poses import register_pose
 from service.em.problem import Outcome, Pose, Problem, Transform, check
 from service.em.register import register
 from tests.problems import registration

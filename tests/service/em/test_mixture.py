@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from service.em.fitting import KINDS
-from service.em.frame import Frame, frame
-from service.em.mixture import (
+from service.em.climbing.frame import Frame, frame
+from service.em.climbing.mixture import (
     EXACT,
     MOST_OUTLIERS,
     TRUNCATED,
@@ -24,6 +23,7 @@ from service.em.mixture import (
     cutoff_for,
     volume,
 )
+from service.em.kernel.fitting import KINDS
 from tests.problems.clouds import box, log_likelihood, log_terms, posed
 from tests.service.em.test_fitting import sums as direct_sums
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.em.coherence import LEFT_OUT, determined, features, motion, normal_equations, solved
-from service.em.drift import Prior, Scene, State, climb
-from service.em.frame import Frame, Transform, frame
-from service.em.mixture import EXACT, Parameters, volume
-from service.em.nonrigid import Deformation, deform
-from service.em.truncated import NOBODY
+from service.em.climbing.frame import Frame, Transform, frame
+from service.em.climbing.mixture import EXACT, Parameters, volume
+from service.em.kernel.truncated import NOBODY
+from service.em.motion.coherence import LEFT_OUT, determined, features, motion, normal_equations, solved
+from service.em.motion.drift import Prior, Scene, State, climb
+from service.em.motion.nonrigid import Deformation, deform
 from service.errors import InvalidInput
 
 Float64 = NDArray[np.float64]

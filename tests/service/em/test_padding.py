@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.em.padding import bucket, group_key, pack
+from service.em.batched.padding import bucket, group_key, pack
 from service.em.problem import Problem
 from tests.problems.registration import cloud
 

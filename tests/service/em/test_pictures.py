@@ -12,9 +12,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from service.arrays import Float64
-from service.em.dots import Dots, paint
-from service.em.pictures import GIF, MAX_FRAMES, MAX_POINTS, PAPER, PNG, SOURCE, TARGET, PictureKind, chosen, draw
-from service.em.projections import projection, scale_bar, window
+from service.em.drawing.dots import Dots, paint
+from service.em.drawing.pictures import (
+    GIF,
+    MAX_FRAMES,
+    MAX_POINTS,
+    PAPER,
+    PNG,
+    SOURCE,
+    TARGET,
+    PictureKind,
+    chosen,
+    draw,
+)
+from service.em.drawing.projections import projection, scale_bar, window
 
 Pixels = NDArray[np.uint8]
 DICE = np.random.default_rng(0)

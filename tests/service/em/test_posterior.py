@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.em.distances import COLUMNS, workspace
-from service.em.padding import Group, pack
-from service.em.posterior import column_mass, log_weights, nearest, posterior
+from service.em.batched.distances import COLUMNS, workspace
+from service.em.batched.padding import Group, pack
+from service.em.batched.posterior import column_mass, log_weights, nearest, posterior
 from service.em.problem import Problem
 from tests.problems.registration import cloud
 
@@ -60,10 +60,10 @@ def test_of_equally_near_targets_the_first_is_taken() -> None:
 
 MEMORY = """
 import resource, torch
-from service.em.distances import workspace
-from service.em.padding import pack
+from service.em.batched.distances import workspace
+from service.em.batched.padding import pack
 from service.em.problem import Problem
-from service.em.recursion import Model, initial_state, iterate
+from service.em.batched.recursion import Model, initial_state, iterate
 torch.set_num_threads(1)
 points = torch.rand(20_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 def run(count):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.em.batched.transforms import include, single
 from service.em.problem import Outcome, Prior, Problem
 from service.em.register import register
-from service.em.transforms import include, single
 from tests.problems import registration
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.em.cells import cells
-from service.em.rough import exp_of, expect
-from service.em.truncated import expect as expect_exactly
-from service.em.truncated import rows
+from service.em.kernel.cells import cells
+from service.em.kernel.rough import exp_of, expect
+from service.em.kernel.truncated import expect as expect_exactly
+from service.em.kernel.truncated import rows
 
 Float64 = NDArray[np.float64]
 

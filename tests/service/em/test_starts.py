@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from service.em.distances import workspace
-from service.em.padding import pack
+from service.em.batched.distances import workspace
+from service.em.batched.padding import pack
+from service.em.batched.starts import Start, start
 from service.em.problem import Problem, check
 from service.em.register import register
-from service.em.starts import Start, start
 from tests.problems.registration import Instance, bijection, cropped, overlapping
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 
-from service.em.cells import Cells, cells
 from service.em.jit import compiled
-from service.em.truncated import NOBODY, Rows, exp_of, expect, rows, weigh
+from service.em.kernel.cells import Cells, cells
+from service.em.kernel.truncated import NOBODY, Rows, exp_of, expect, rows, weigh
 
 Float64 = NDArray[np.float64]
 NONE = np.empty(0)

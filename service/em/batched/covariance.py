@@ -1,0 +1,64 @@
+"""How well the data determine the translation: the inverse of the observed information."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from service.em.batched import host
+from service.em.batched.distances import Workspace
+from service.em.batched.padding import Group
+from service.em.batched.posterior import Posterior, arrays, column_mass
+from service.em.kernel.definite import inverse, spread_of_estimate
+
+# The matrix has D² entries for each answer; past this it would outweigh the answer.
+MAX_DIMENSION = 256
+
+
+def translation_information(
+    group: Group, moved: Tensor, post: Posterior, precision: Tensor, sigma: Tensor, space: Workspace
+) -> Tensor:
+    """σ² times the observed information, (B, D, D): Σ_i [I - Cov_{r_i}(q) / σ²].
+
+    The information is minus the Hessian in T of the observed-data log-likelihood Σ_i log Σ_j Π_ij N(q_j; p_i + T, σ²)
+    with Π held fixed; r_i are the responsibilities at the very parameters. With c_j = Σ_i r_ij, the covariances sum
+    to Σ_j c_j y_j y_jᵀ - Σ_i m_i m_iᵀ: correct to the rounding of the squared spread, (spread/σ)² · 1e-16 relatively.
+    `post` is `posterior(moved, ..., precision)`.
+    """
+    D = group.dimension
+    mass = column_mass(moved, group.target, group.cost, precision, post.log_evidence, group.rows, space)
+    between, within = _scatter(group.target[:, :D], mass), _scatter(post.matched, group.rows)
+    spread = (between - within) / sigma.square()[:, None, None]
+    identity = torch.eye(D, dtype=torch.float64, device=sigma.device)
+    information = group.source_count[:, None, None] * identity - spread
+    return (information + information.mT) / 2
+
+
+def _scatter(points: Tensor, weights: Tensor) -> Tensor:
+    """Σ_i w_i x_i x_iᵀ (B, D, D) of points (B, D, N) with weights (B, N)."""
+    if points.device.type == "cpu":
+        B, D, _ = points.shape
+        out = torch.empty(B, D, D, dtype=torch.float64)
+        host.scatter(*arrays(points, weights, out))
+        return out
+    # A row of ones keeps these products at two columns or more, which batch invariance needs.
+    padded = torch.cat([points, torch.ones_like(weights)[:, None]], 1)
+    return torch.bmm(padded * weights[:, None], padded.mT)[:, :-1, :-1]
+
+
+def covariances(
+    scaled_information: Tensor, sigma: Tensor, source_counts: list[int], estimated: list[bool]
+) -> list[Tensor | None]:
+    """The covariance of each problem's T (D, D), or None where the information is not positive definite.
+
+    `estimated` says whose σ was estimated from the residuals.
+    Item by item: a factorisation of many matrices at once rounds by how many they are.
+    """
+    D = scaled_information.shape[-1]
+    out: list[Tensor | None] = []
+    items = zip(scaled_information.cpu().numpy(), sigma.tolist(), source_counts, estimated, strict=True)
+    for matrix, value, count, from_residuals in items:
+        found = inverse(matrix)
+        growth = spread_of_estimate(count * D, D) if from_residuals else 1.0
+        out.append(None if found is None or growth is None else torch.from_numpy(found * (value**2 * growth)))
+    return out

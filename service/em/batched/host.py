@@ -1,0 +1,107 @@
+"""The batched engine's loops on the processor: item by item, so that no item's rounding depends on its batch.
+
+A matrix product of a batch picks its kernel, and with it the order of its sums, by the shape of the whole batch and by
+the maker of the processor. These loops know one item at a time.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled
+from service.em.kernel.truncated import exp_of
+
+Float64 = NDArray[np.float64]
+
+
+@compiled
+def posterior(
+    source: Float64,
+    target: Float64,
+    cost: Float64,
+    precision: Float64,
+    sums: Float64,
+    log_evidence: Float64,
+    weight: Float64,
+    residual: Float64,
+) -> None:
+    """`posterior.posterior` for items on the processor.
+
+    `sums` (B, D, N) is filled with m, and the others (B, N) likewise; `cost` is (B, 1, M).
+    """
+    items, dimension, n = source.shape
+    m = target.shape[2]
+    squares, terms = np.empty(m), np.empty(m)
+    for b in range(items):
+        w = precision[b]
+        for i in range(n):
+            for j in range(m):
+                squares[j] = 0.0
+            for d in range(dimension):
+                x = source[b, d, i]
+                for j in range(m):
+                    u = x - target[b, d, j]
+                    squares[j] += u * u
+            least = np.inf
+            for j in range(m):
+                terms[j] = squares[j] * w + cost[b, 0, j]
+                least = min(least, terms[j])
+            total, spent = 0.0, 0.0
+            for j in range(m):
+                terms[j] = exp_of(least - terms[j]) * target[b, dimension, j]
+                total += terms[j]
+                spent += terms[j] * squares[j]
+            for d in range(dimension):
+                drawn = 0.0
+                for j in range(m):
+                    drawn += terms[j] * target[b, d, j]
+                sums[b, d, i] = drawn / total
+            log_evidence[b, i] = math.log(total) - least
+            weight[b, i] = total
+            residual[b, i] = spent / total
+
+
+@compiled
+def column_mass(
+    source: Float64,
+    target: Float64,
+    cost: Float64,
+    precision: Float64,
+    log_evidence: Float64,
+    rows: Float64,
+    mass: Float64,
+) -> None:
+    """`posterior.column_mass` for items on the processor, into `mass` (B, M)."""
+    items, dimension, n = source.shape
+    m = target.shape[2]
+    squares = np.empty(m)
+    for b in range(items):
+        w = precision[b]
+        for j in range(m):
+            mass[b, j] = 0.0
+        for i in range(n):
+            for j in range(m):
+                squares[j] = 0.0
+            for d in range(dimension):
+                x = source[b, d, i]
+                for j in range(m):
+                    u = x - target[b, d, j]
+                    squares[j] += u * u
+            for j in range(m):
+                mass[b, j] += rows[b, i] * exp_of(min(-squares[j] * w - cost[b, 0, j] - log_evidence[b, i], 0.0))
+
+
+@compiled
+def scatter(points: Float64, weights: Float64, out: Float64) -> None:
+    """Σ_i w_i x_i x_iᵀ (B, D, D) of points (B, D, N) with weights (B, N)."""
+    items, dimension, n = points.shape
+    for b in range(items):
+        for d in range(dimension):
+            for e in range(d + 1):
+                total = 0.0
+                for i in range(n):
+                    total += weights[b, i] * points[b, d, i] * points[b, e, i]
+                out[b, d, e] = out[b, e, d] = total

@@ -1,0 +1,108 @@
+"""One iteration of EM for a batch: an E-step followed by its M-step, as a pure function from state to state.
+
+With the prior free and uniform at first, Π ← R makes log Π the sum of all earlier log-densities, so that
+R(t) = softmax_j(-Σ_{s<=t} w_s ‖p_i + T_s - q_j‖²) with w_s = 1 / (2 σ_s²). That sum of squares is a single square about
+the weighted mean of the T_s (see `transforms.Average`), so the literal recursion needs no N x M storage. With the
+prior fixed at 1/M the same expression holds with the last term alone.
+
+Let S_t = Σ_i log Σ_j exp(-Σ_{s<=t} w_s ‖p_i + T_s - q_j‖²). At Π = R(t), T(t+1), σ(t+1) the observed-data
+log-likelihood is S_{t+1} - S_t + N · log-normaliser: each E-step gives that of the iteration before for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from service.em.batched.distances import Workspace
+from service.em.batched.padding import Group
+from service.em.batched.posterior import Posterior, posterior
+from service.em.batched.transforms import Average, fit_sigma, fit_translation, include, single, translate
+
+
+class Model(NamedTuple):
+    """What the problems of a group have in common."""
+
+    free: bool  # the prior is Π ← R; else it stays 1/M
+    estimated: bool  # σ is estimated; else it is known
+
+
+class State(NamedTuple):
+    """Where each of B problems stands after an M-step."""
+
+    translation: Tensor  # (B, D) T(t+1), centred
+    sigma: Tensor  # (B,) σ(t+1)
+    average: Average  # of T(0)..T(t), or T(t) alone: with it come the responsibilities of the last E-step, R(t)
+    evidence: Tensor  # (B,) S_t
+    weight: Tensor  # (B, N) 1 / max_j r_ij(t)
+
+    def select(self, index: Tensor) -> State:
+        """The items at `index` (int64), bits unchanged."""
+        return State(
+            self.translation[index],
+            self.sigma[index],
+            Average(*(field[index] for field in self.average)),
+            self.evidence[index],
+            self.weight[index],
+        )
+
+    @staticmethod
+    def concatenate(states: Sequence[State]) -> State:
+        """The items of all states, one after the other."""
+        translations, sigmas, averages, evidences, weights = zip(*states, strict=True)
+        return State(
+            torch.cat(translations),
+            torch.cat(sigmas),
+            Average(*(torch.cat(fields) for fields in zip(*averages, strict=True))),
+            torch.cat(evidences),
+            torch.cat(weights),
+        )
+
+
+def initial_state(translation: Tensor, sigma: Tensor, rows: Tensor) -> State:
+    """Before the first E-step: nothing averaged yet. `rows` (B, N) gives the shape."""
+    none = torch.zeros_like(sigma)
+    return State(translation, sigma, Average(none, translation, none), none, torch.ones_like(rows))
+
+
+def expect(group: Group, state: State, model: Model, space: Workspace) -> tuple[Average, Posterior, Tensor]:
+    """The E-step at `state`: what it weighs distances by, the sums over its responsibilities, and S (B,)."""
+    weight = 0.5 / state.sigma.square()
+    average = include(state.average, state.translation, weight) if model.free else single(state.translation, weight)
+    moved = translate(group.source, average.mean)
+    post = posterior(moved, group.target, group.cost, average.weight, space, residual=model.estimated)
+    evidence = (post.log_evidence * group.rows).sum(-1) - group.source_count * average.drift
+    return average, post, evidence
+
+
+def iterate(group: Group, state: State, model: Model, space: Workspace) -> State:
+    """One E-step followed by its M-step."""
+    average, post, evidence = expect(group, state, model, space)
+    translation = fit_translation(group.source, post.matched, group.rows)
+    sigma = state.sigma
+    if model.estimated:
+        sigma = fit_sigma(post.residual, group.rows, translation - average.mean, group.floor)
+    return State(translation, sigma, average, evidence, post.weight)
+
+
+def settled(before: State, after: State, model: Model, tolerance: Tensor) -> Tensor:
+    """Whether T, and σ where it is estimated, changed by less than `tolerance` (B,) times σ: bool (B,)."""
+    bound = tolerance * after.sigma
+    still = (after.translation - before.translation).square().sum(-1).sqrt() < bound
+    return still & ((after.sigma - before.sigma).abs() < bound) if model.estimated else still
+
+
+def log_likelihood(group: Group, model: Model, evidence: Tensor, following: Tensor, sigma: Tensor) -> Tensor:
+    """The observed-data log-likelihood (B,) after the M-step of an iteration.
+
+    `evidence` (B,) is that of its E-step, `following` that of the next, `sigma` σ(t+1). The normaliser of the density
+    is (√(2π)σ)^-1 for a known σ, the seed model's whatever D is, and (√(2π)σ)^-D for an estimated one.
+    """
+    exponent = group.dimension if model.estimated else 1
+    normaliser = exponent * (math.log(2 * math.pi) / 2 + sigma.log())
+    prior = evidence if model.free else group.source_count * group.target_count.log()
+    return following - prior - group.source_count * normaliser

@@ -1,0 +1,200 @@
+"""A global search for the translation, where the centroids do not settle it: partial overlap, outliers, heavy noise.
+
+Candidates are annealed: EM with a uniform prior and an outlier bin, whose width falls geometrically from where the
+candidate is trusted to where the target's points are told apart. Each is scored by its log-likelihood at that last
+width, one for all, and the best wins. The candidates: the centroids, from a width as large as the clouds
+("anneal"); T = 0, from twice the spacing of the target ("identity"); the cells of `votes`, from their own width
+("vote"). For N = M the difference of centroids itself ("centroid") keeps its place unless the winner is
+significantly better, since under a bijection nothing estimates T better.
+
+No random numbers: subsamples are strided and ties go to the earlier candidate. Elementwise functions are only those
+whose bits do not depend on an element's place in its tensor: arithmetic, sqrt, exp, log, log1p; never pow, sigmoid or
+logaddexp, whose vector and scalar paths differ.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from service.em.batched.distances import Workspace, squared_distances
+from service.em.batched.padding import PADDING_COST, Group
+from service.em.batched.posterior import Posterior, posterior
+from service.em.batched.transforms import fit_sigma, fit_translation, translate
+from service.em.batched.votes import votes
+
+# The search sees at most so many points of either cloud. All of the target, if possible: a source point without its
+# partner tells nothing, while fewer source points only make the same vote quieter.
+SOURCE_POINTS = 256
+TARGET_POINTS = 4096
+# Problems searched at once hold at most so many pairs, 8 MB a temporary.
+PAIRS = 1 << 20
+# Widths in the annealing. Twelve from the clouds' size to a quarter of the spacing are a factor of 1.3 to 1.6 each.
+LEVELS = 12
+# Steps of the winner that follow, in which the width is estimated.
+POLISH = 4
+# Standard errors by which a candidate must beat the centroids of clouds of equal size.
+SIGNIFICANT = 2.0
+NEIGHBOURS = 64
+
+
+class Found(NamedTuple):
+    """The winners: t (B, D) in centred coordinates, a first σ (B,) to estimate from, and the start's name."""
+
+    translation: Tensor
+    sigma: Tensor
+    name: list[str]
+
+
+class Candidate(NamedTuple):
+    """A translation (B, D) for each problem, and the width (B,) that the annealing starts from."""
+
+    name: str
+    translation: Tensor
+    width: Tensor
+
+
+def search(group: Group, given: Tensor, space: Workspace) -> Found:
+    """The best of all candidates for each problem. `given` (B,) is σ where it is known and 0 where not."""
+    equal = group.source_count == group.target_count
+    group = _thinned(group)
+    items = max(1, PAIRS // (group.rows.shape[1] * group.cost.shape[2]))
+    chunks = [torch.arange(i, min(i + items, len(given)), device=given.device) for i in range(0, len(given), items)]
+    found = [_search(group.select(chunk), given[chunk], equal[chunk], space) for chunk in chunks]
+    translations, sigmas, names = zip(*found, strict=True)
+    return Found(torch.cat(translations), torch.cat(sigmas), [name for part in names for name in part])
+
+
+def _search(group: Group, given: Tensor, equal: Tensor, space: Workspace) -> Found:
+    """The same for problems already thinned, of which `equal` (B,) had N = M."""
+    B = len(given)
+    every = torch.arange(B, device=given.device)
+    centroid = group.centroid
+    spread = ((group.source_variance + group.target_variance) / group.dimension).sqrt()
+    spacing = torch.minimum(_spacing(group), spread)
+    last = torch.maximum(torch.maximum(spacing / 4, given), group.floor)
+    modes, width = votes(group, torch.maximum(torch.maximum(spacing, 2 * given), group.floor))
+    candidates = [
+        Candidate("anneal", centroid, torch.maximum(spread, last)),
+        Candidate("identity", group.to_centred(torch.zeros_like(centroid)), torch.maximum(2 * spacing, last)),
+        *(Candidate("vote", mode, torch.maximum(width, last)) for mode in modes),
+    ]
+    copies = group.select(every.repeat(len(candidates)))
+    narrow = last.repeat(len(candidates))
+    translation = _anneal(
+        copies,
+        torch.cat([candidate.translation for candidate in candidates]),
+        torch.cat([candidate.width for candidate in candidates]),
+        narrow,
+        space,
+    )
+    score = _score(copies, translation, narrow, space)
+    winner = _first_largest(score.sum(-1).view(-1, B))
+    at = winner * B + every
+    gain = score[at] - _score(group, centroid, last, space)
+    doubtful = gain.sum(-1) < SIGNIFICANT * gain.square().sum(-1).sqrt()
+    stay = equal & doubtful
+    names = [candidates[k].name for k in winner.tolist()]
+    translation, sigma = _polish(group, translation[at], last, torch.maximum(given, group.floor), space)
+    return Found(
+        torch.where(stay[:, None], centroid, translation),
+        torch.where(stay, spread, sigma),
+        ["centroid" if stays else name for name, stays in zip(names, stay.tolist(), strict=True)],
+    )
+
+
+def _first_largest(scores: Tensor) -> Tensor:
+    """For each column of (C, B) the row of its largest entry, the first among equals."""
+    best, winner = scores[0], torch.zeros_like(scores[0], dtype=torch.int64)
+    for k, score in enumerate(scores.unbind(0)):
+        better = score > best
+        best, winner = torch.where(better, score, best), torch.where(better, k, winner)
+    return winner
+
+
+def _robust(
+    group: Group, translation: Tensor, width: Tensor, space: Workspace, *, residual: bool = False
+) -> tuple[Posterior, Tensor]:
+    """An E-step of width (B,), and the odds (B, N) that each source point has a partner at all.
+
+    The outlier bin takes over where no target is within D + 4 √(2D), four standard deviations of a chi-square above
+    its mean, of squared distance in widths.
+    """
+    D = group.dimension
+    moved = translate(group.source, translation)
+    post = posterior(moved, group.target, group.cost, 0.5 / width.square(), space, residual=residual)
+    return post, torch.exp((post.log_evidence + (D + 4 * math.sqrt(2 * D)) / 2).clamp(-700, 700))
+
+
+def _anneal(group: Group, translation: Tensor, first: Tensor, last: Tensor, space: Workspace) -> Tensor:
+    """t (B, D) after one robust EM step at each of LEVELS widths from `first` to `last` (B,)."""
+    falls = [ratio ** (1 / (LEVELS - 2)) for ratio in (last / first).tolist()]
+    fall = torch.tensor(falls, dtype=torch.float64, device=last.device)
+    width = first
+    for level in range(LEVELS):
+        post, odds = _robust(group, translation, width, space)
+        translation = fit_translation(group.source, post.matched, _inliers(group, odds))
+        width = torch.maximum(width * fall, last) if level < LEVELS - 3 else last
+    return translation
+
+
+def _polish(group: Group, translation: Tensor, width: Tensor, least: Tensor, space: Workspace) -> tuple[Tensor, Tensor]:
+    """t (B, D) after robust EM steps that estimate the width, at least `least` (B,); and all points' σ (B,) there."""
+    for _ in range(POLISH):
+        post, odds = _robust(group, translation, width, space, residual=True)
+        weights, before = _inliers(group, odds), translation
+        translation = fit_translation(group.source, post.matched, weights)
+        sigma = fit_sigma(post.residual, group.rows, translation - before, group.floor)
+        width = fit_sigma(post.residual, weights, translation - before, least)
+    return translation, sigma
+
+
+def _inliers(group: Group, odds: Tensor) -> Tensor:
+    """The weight (B, N) of each source point: its probability of a partner, or 1 for all where none has one."""
+    inlier = odds / (1 + odds) * group.rows
+    return torch.where((inlier.sum(-1) > 1e-9)[:, None], inlier, group.rows)
+
+
+def _score(group: Group, translation: Tensor, width: Tensor, space: Workspace) -> Tensor:
+    """Each source point's log-likelihood (B, N), up to a constant."""
+    _, odds = _robust(group, translation, width, space)
+    return torch.log1p(odds) * group.rows
+
+
+def _thinned(group: Group) -> Group:
+    """The same problems on points at equal strides."""
+    source, rows, n = _strided(group.source, group.source_count, SOURCE_POINTS)
+    target, columns, m = _strided(group.target, group.target_count, TARGET_POINTS)
+    cost = ((1 - columns) * PADDING_COST)[:, None]
+    return group._replace(source=source, rows=rows, source_count=n, target=target, target_count=m, cost=cost)
+
+
+def _strided(points: Tensor, count: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """At most `limit` of the points (B, K, N) at equal strides; which are real (B, limit); and how many (B,)."""
+    size = min(points.shape[2], limit)
+    kept = count.clamp(max=size)
+    index = _stride(count, kept, size).clamp(max=points.shape[2] - 1)
+    real = (torch.arange(size, device=count.device) < kept[:, None]).to(torch.float64)
+    taken = points.gather(2, index[:, None].expand(-1, points.shape[1], -1))
+    return taken * real[:, None], real, kept
+
+
+def _stride(count: Tensor, kept: Tensor, size: int) -> Tensor:
+    """The indices floor(k · count / kept) (B, size)."""
+    position = torch.arange(size, dtype=torch.float64, device=count.device)
+    return (position * (count / kept)[:, None]).floor().to(torch.int64)
+
+
+def _spacing(group: Group) -> Tensor:
+    """The median distance (B,) from a target point to its nearest other one, over a strided sample; inf for one."""
+    D, M = group.dimension, group.target.shape[2]
+    sample, real, kept = _strided(group.target, group.target_count, NEIGHBOURS)
+    own = _stride(group.target_count, kept, sample.shape[2]).clamp(max=M - 1)
+    out = torch.empty(len(own), sample.shape[2], M, dtype=torch.float64, device=real.device)
+    squared_distances(sample[:, :D, :, None], group.target[:, :, None], group.cost, out, torch.empty_like(out))
+    nearest = out.scatter_(2, own[..., None], torch.inf).amin(-1)
+    ordered = torch.where(real > 0, nearest, torch.inf).sort(-1).values
+    return ordered.gather(1, ((kept - 1) / 2).to(torch.int64)[:, None])[:, 0].sqrt()

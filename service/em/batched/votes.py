@@ -1,0 +1,70 @@
+"""The modes of the differences y_j - x_i: where the true translation collects a vote from every matched pair."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from service.em.batched.padding import Group
+
+# A dense grid on at most three axes, the widest: with more, each would have too few cells to tell anything.
+CELLS = 1 << 15
+AXES = 3
+# Cells taken from each of two grids, the second shifted by half a cell: a mode on an edge of one is inside the other's.
+MODES = 2
+
+
+def votes(group: Group, least: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Candidate translations t, (B, D) each, and the width (B,) of the cells, at least `least` (B,).
+
+    A candidate is the mean difference over the pairs in one of the fullest cells.
+    """
+    D = group.dimension
+    source, target = group.source, group.target[:, :D]
+    axes = min(D, AXES)
+    side = math.floor(CELLS ** (1 / axes))
+    widest = (_variance(source, group.source_count) + _variance(target, group.target_count)).argsort(
+        dim=-1, descending=True, stable=True
+    )[:, :axes]
+    x = _on_axes(source, widest, group.rows)
+    y = _on_axes(target, widest, group.target[:, D])
+    low = y.nan_to_num(nan=torch.inf).amin(-1) - x.nan_to_num(nan=-torch.inf).amax(-1)
+    high = y.nan_to_num(nan=-torch.inf).amax(-1) - x.nan_to_num(nan=torch.inf).amin(-1)
+    width = torch.maximum(((high - low) / (side - 1)).amax(-1), least)
+    modes = []
+    for offset in (0.0, 0.5):
+        code = torch.zeros(len(x), x.shape[2], y.shape[2], dtype=torch.float64, device=x.device)
+        for a in range(axes):
+            cell = y[:, a, None, :] - x[:, a, :, None]
+            cell.sub_(low[:, a, None, None]).div_(width[:, None, None]).add_(offset).floor_().clamp_(0, side - 1)
+            code.mul_(side).add_(cell)
+        modes += _fullest(code, side**axes, source, target)
+    return modes, width
+
+
+def _fullest(code: Tensor, cells: int, source: Tensor, target: Tensor) -> list[Tensor]:
+    """Mean differences (B, D) over the MODES fullest cells, given each pair's cell (B, N, M), NaN for no vote."""
+    real = (~code.isnan()).to(torch.int64).flatten(1)
+    counts = torch.zeros(len(code), cells, dtype=torch.int64, device=code.device)
+    counts.scatter_add_(1, code.nan_to_num(nan=0.0).to(torch.int64).flatten(1), real)
+    # No two keys are equal, so that which cells come first does not depend on the algorithm: the lower of equal ones.
+    keys = counts * cells + torch.arange(cells, device=code.device).flip(0)
+    modes = []
+    for top in keys.topk(min(MODES, cells), -1).indices.unbind(1):
+        members = (code == top[:, None, None]).to(torch.float64)
+        per_source, per_target = members.sum(-1), members.mT.contiguous().sum(-1)
+        total = (target * per_target[:, None]).sum(-1) - (source * per_source[:, None]).sum(-1)
+        modes.append(total / per_source.sum(-1).clamp(min=1)[:, None])
+    return modes
+
+
+def _variance(points: Tensor, count: Tensor) -> Tensor:
+    return points.square().sum(-1) / count[:, None]
+
+
+def _on_axes(points: Tensor, axes: Tensor, real: Tensor) -> Tensor:
+    """The coordinates of (B, D, N) on `axes` (B, A), NaN for padding."""
+    taken = points.gather(1, axes[..., None].expand(-1, -1, points.shape[2]))
+    return torch.where(real[:, None] > 0, taken, torch.nan)

@@ -1,0 +1,116 @@
+"""How sure the answer is, in the caller's coordinates: covariances and the log-likelihood.
+
+The covariance is the inverse of the observed information of all that was estimated together (the transform, and σ
+where it is estimated), so what is uncertain about the one widens the other.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.climbing.frame import Frame
+from service.em.climbing.information import generators, numbers_of
+from service.em.climbing.mixture import Mixture, Parameters, log_root
+from service.em.jit import compiled
+from service.em.kernel.definite import inverse, spread_of_estimate
+from service.em.kernel.fitting import KINDS, RIGID, SIMILARITY
+from service.em.problem import Problem
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# The information has as many rows as the transform has numbers; past this it would outweigh the answer.
+MAX_PARAMETERS = 256
+NOTHING = np.zeros((1, 1))
+
+
+class Confidence(NamedTuple):
+    """What the likelihood's height and curvature say."""
+
+    log_likelihood: float
+    translation: Float64 | None  # (D, D), None where the likelihood is no peak
+    rotation: Float64 | None  # (1, 1) or (3, 3), rad²; None for other transforms
+    asked: bool  # whether a covariance was looked for at all
+
+
+def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Parameters) -> Confidence:
+    """The likelihood and its curvature at `parameters`."""
+    if numbers_of(mixture.model.kind, points.dimension) > MAX_PARAMETERS:
+        information, value = NOTHING, mixture.step(parameters).log_likelihood
+    else:
+        information, value = mixture.measure(parameters)
+    count = points.target.shape[1] if mixture.model.normalize == "columns" else points.source.shape[1]
+    value = to_caller(problem, points, parameters, value, count)
+    # At its floor σ is no peak of the likelihood, and the residuals say nothing of it.
+    estimated = mixture.model.estimate_sigma and parameters.sigma > points.floor * (1 + 1e-9)
+    if not estimated:
+        information = information[:-1, :-1]
+    return of_information(problem, points, parameters, information, value, mixture.matched if estimated else None)
+
+
+def of_information(
+    problem: Problem,
+    points: Frame,
+    parameters: Parameters,
+    information: Float64,
+    value: float,
+    matched: float | None,
+) -> Confidence:
+    """The confidence that an information of transform, and perhaps log σ behind it, gives.
+
+    `matched` is how many points an estimate of σ was made from; None where there is none.
+    """
+    D, kind = points.dimension, KINDS[problem.transform]
+    numbers = numbers_of(kind, D)
+    if numbers > MAX_PARAMETERS:
+        return Confidence(value, None, None, asked=False)
+    covariance = inverse(information)
+    growth = 1.0 if matched is None else spread_of_estimate(matched * D, numbers)
+    if covariance is None or growth is None:
+        return Confidence(value, None, None, asked=True)
+    covariance = covariance[:numbers, :numbers] * growth
+    rotation = None
+    if kind in {RIGID, SIMILARITY}:
+        turns = 1 if D == 2 else 3
+        rotation = covariance[:turns, :turns].copy()
+    return Confidence(value, _translation(points, kind, parameters, covariance), rotation, asked=True)
+
+
+def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: float, count: int) -> float:
+    """A log-likelihood in the frame's unit, normalised with σ^-D, in the caller's.
+
+    Without outliers a known σ has the seed model's normaliser, (√(2π)σ)^-1 whatever D is.
+    """
+    D = points.dimension
+    if problem.sigma is not None and parameters.outliers == 0:
+        return value + count * (D * log_root(parameters.sigma) - log_root(problem.sigma))
+    return value - count * D * float(np.log(points.target_unit))
+
+
+def _translation(points: Frame, kind: int, parameters: Parameters, covariance: Float64) -> Float64:
+    """The covariance of the caller's T (D, D): what turns about the frame's origin moves the far-off one as well.
+
+    T = u t + c_q - (u/v) A c_p with the units u, v and centres c. A generator B changes A by B A and t by B t.
+    """
+    lever = points.source_centre[points.axes] / points.source_unit
+    basis = generators(kind, points.dimension)
+    return _moved_covariance(parameters.transform, lever, basis, points.back, points.target_unit, covariance)
+
+
+@compiled
+def _moved_covariance(
+    transform: Float64, lever: Float64, basis: Float64, back: Int64, unit: float, covariance: Float64
+) -> Float64:
+    dimension, extra = len(lever), len(basis)
+    arm = transform[:, dimension] - np.ascontiguousarray(transform[:, :dimension]) @ lever
+    jacobian = np.zeros((dimension, extra + dimension))
+    for d in range(dimension):
+        jacobian[d, extra + back[d]] = unit
+        for k in range(extra):
+            for e in range(dimension):
+                jacobian[d, k] += basis[k, back[d], e] * arm[e] * unit
+    out = jacobian @ np.ascontiguousarray(covariance) @ jacobian.T
+    return (out + out.T) / 2

@@ -1,0 +1,200 @@
+"""Who belongs to whom after the last E-step: the matching, its probabilities, and R itself where it is asked for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.em.climbing.frame import Frame
+from service.em.jit import compiled
+from service.em.kernel.cells import Cells
+from service.em.kernel.fitting import Sums, fit
+from service.em.kernel.truncated import weigh
+from service.em.matching import DENSE_PAIRS, UNMATCHED, cost_of_none, one_to_one, one_to_one_sparse
+from service.em.problem import Problem
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# The assignment of large clouds sees so many of a point's likeliest partners, and none that are e^-16 as likely as the
+# likeliest.
+PARTNERS = 24
+FAINT = 16.0
+
+
+class Correspondence(NamedTuple):
+    """What the last E-step says of each source point."""
+
+    match: Int64  # (N,) the target, or UNMATCHED
+    probability: Float64  # (N,) r_i,match(i), 0 where there is none
+    nobody: Float64  # (N,) that the point has no partner
+    responsibilities: Float64 | None  # (N, M)
+
+    def in_caller_order(self, points: Frame) -> Correspondence:
+        """The same for the points as the caller numbers them."""
+        if not points.reordered:
+            return self
+        match = np.where(self.match == UNMATCHED, UNMATCHED, points.target_order[self.match])
+        R = self.responsibilities
+        if R is not None:
+            R = np.empty_like(R)
+            R[np.ix_(points.source_order, points.target_order)] = self.responsibilities
+        return Correspondence(
+            points.in_caller_order(match),
+            points.in_caller_order(self.probability),
+            points.in_caller_order(self.nobody),
+            R,
+        )
+
+
+class View(NamedTuple):
+    """The last E-step seen from the source: r_ij = f_i exp(-W ‖x_i - y_j‖² - a_j)."""
+
+    moved: Float64  # (P, N) x
+    grid: Cells  # over the targets
+    offset: Float64  # (M,) a in the targets' own order, least 0; empty for zeros
+    precision: float  # W
+    log_factor: Float64  # (N,) log f_i
+    best: Int64  # (N,) argmax_j r_ij, or UNMATCHED where none is in reach
+    peak: Float64  # (N,) its r
+    mass: Float64  # (N,) Σ_j r_ij
+    bin_weight: float  # β: what a point without a partner weighs beside exp(-W ‖x_i - y_j‖²)
+    cutoff: float
+    # What W ‖x_i - y_j‖² lacks to -log(Π_ij 𝒩_ij), up to a constant.
+    source_cost: Float64 | None = None  # (N,)
+    target_cost: Float64 | None = None  # (M,) in the targets' own order
+    dense: Float64 | None = None  # (N, M) R itself, where the prior is a matrix
+
+
+def correspondence(problem: Problem, view: View) -> Correspondence:
+    """The matching that the problem asks for.
+
+    With an outlier bin a point is matched where that is likelier than not. With one_to_one no target is taken twice,
+    and without a bin as many points are matched as there can be.
+    """
+    n, m = view.moved.shape[1], len(view.grid.order)
+    nobody = np.clip(1 - view.mass, 0.0, 1.0)
+    match, probability = view.best.copy(), np.minimum(view.peak, 1.0)
+    responsibilities = None
+    if problem.responsibilities or (view.dense is not None and problem.matching == "one_to_one"):
+        responsibilities = view.dense if view.dense is not None else _dense(view)
+    if problem.matching == "one_to_one":
+        match, probability = _one_to_one(view, responsibilities, n, m)
+    elif view.bin_weight > 0:
+        match[nobody > 0.5] = UNMATCHED
+    probability = np.where(match == UNMATCHED, 0.0, probability)
+    return Correspondence(match, probability, nobody, responsibilities if problem.responsibilities else None)
+
+
+def refined(points: Frame, kind: int, transform: Float64, match: Int64) -> Float64:
+    """The transform of its kind that fits the matched pairs, each weighing the same; `transform` where too few are."""
+    D = points.dimension
+    rows = np.flatnonzero(match != UNMATCHED)
+    if len(rows) <= D:
+        return transform
+    p = np.vstack([points.source[:D, rows], np.ones(len(rows))])
+    q = points.target[:D, match[rows]]
+    return fit(kind, transform, Sums(p @ p.T, np.ascontiguousarray(p @ q.T), 0.0, 0.0))
+
+
+def _dense(view: View) -> Float64:
+    y = _targets(view)
+    squares = np.zeros((view.moved.shape[1], y.shape[1]))
+    for a, b in zip(view.moved, y, strict=True):
+        squares += (a[:, None] - b) ** 2
+    squares *= -view.precision
+    squares += view.log_factor[:, None]
+    if len(view.offset):
+        squares -= view.offset
+    return np.asarray(np.exp(squares, out=squares))
+
+
+def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) -> tuple[Int64, Float64]:
+    if view.dense is not None and responsibilities is not None:
+        with np.errstate(divide="ignore"):
+            logs = np.maximum(np.log(responsibilities), -700.0) - view.log_factor[:, None]
+        if view.bin_weight > 0:
+            # As many nobodies as there are points.
+            logs = np.hstack([logs, np.full((n, n), -cost_of_none(view.bin_weight))])
+        match = one_to_one(torch.from_numpy(logs)).numpy()
+        match[match >= m] = UNMATCHED
+        chosen = responsibilities[np.arange(n), np.maximum(match, 0)]
+        return match, chosen
+    if view.bin_weight == 0 and n * m <= DENSE_PAIRS:
+        logs = np.zeros((n, m))
+        for x, y in zip(view.moved, _targets(view), strict=True):
+            logs -= (x[:, None] - y) ** 2
+        logs *= view.precision
+        if view.source_cost is not None:
+            logs -= view.source_cost[:, None]
+        if view.target_cost is not None:
+            logs -= view.target_cost
+        match = one_to_one(torch.from_numpy(logs)).numpy()
+    else:
+        starts, columns, costs = _pairs(view)
+        none = np.full(n, cost_of_none(view.bin_weight))
+        if view.bin_weight == 0:
+            # Far from every target the nearest still comes before nobody.
+            none = np.maximum.reduceat(np.append(costs, 0.0), starts[:-1]) + none
+        match = one_to_one_sparse(starts, columns, costs, none, m)
+    return match, _probability(view, match)
+
+
+def _targets(view: View) -> Float64:
+    """The targets (P, M) in their own order."""
+    out = np.empty_like(view.grid.points)
+    out[:, view.grid.order] = view.grid.points
+    return out
+
+
+def _pairs(view: View) -> tuple[Int64, Int64, Float64]:
+    """Each point's likeliest partners: where its pairs start (N + 1,), their j and their costs."""
+    counts, columns, costs = _likely(view.moved, view.grid, view.precision, view.bin_weight, view.cutoff)
+    if view.source_cost is not None:
+        costs += view.source_cost[:, None]
+    if view.target_cost is not None:
+        costs += view.target_cost[columns]
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    kept = (np.arange(PARTNERS) < counts[:, None]).ravel()
+    return starts, columns.ravel()[kept], costs.ravel()[kept]
+
+
+@compiled
+def _likely(
+    moved: Float64, grid: Cells, precision: float, bin_weight: float, cutoff: float
+) -> tuple[Int64, Int64, Float64]:
+    """The likeliest partners of each point: how many, which (N, PARTNERS), and the costs W ‖x - y‖²."""
+    size, n = grid.points.shape[1], moved.shape[1]
+    index = np.empty(size, np.int32)
+    distance, weight = np.empty(size), np.empty(size)
+    counts = np.zeros(n, np.int64)
+    columns, costs = np.zeros((n, PARTNERS), np.int64), np.zeros((n, PARTNERS))
+    none = np.empty(0)
+    for i in range(n):
+        found, _, _ = weigh(moved, i, grid, none, precision, bin_weight, cutoff, index, distance, weight)
+        least = np.inf
+        for k in range(found):
+            least = min(least, distance[k])
+        limit = least + FAINT / precision
+        if found > PARTNERS:
+            limit = min(limit, np.sort(distance[:found])[PARTNERS - 1])
+        kept = 0
+        for k in range(found):
+            if distance[k] <= limit and kept < PARTNERS:
+                columns[i, kept] = grid.order[index[k]]
+                costs[i, kept] = distance[k] * precision
+                kept += 1
+        counts[i] = kept
+    return counts, columns, costs
+
+
+def _probability(view: View, match: Int64) -> Float64:
+    """r_i,match(i) (N,)."""
+    j = np.maximum(match, 0)
+    logs = view.log_factor - view.precision * ((view.moved - _targets(view)[:, j]) ** 2).sum(0)
+    if len(view.offset):
+        logs = logs - view.offset[j]
+    return np.asarray(np.exp(np.minimum(logs, 0.0)))

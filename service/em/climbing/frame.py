@@ -1,0 +1,243 @@
+"""Coordinates to compute in: each cloud about its own median and in its own unit, a power of two.
+
+The median, coordinate by coordinate, is not moved by a few points far away, and is one of the coordinates itself, so
+that subtracting it is exact where the cloud is small against its distance from the origin. A unit that is a power of
+two costs no digits either. Nanometres and light years are alike from here on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled
+from service.em.kernel.cells import AXES, cells
+from service.em.problem import MIN_SIGMA
+from service.errors import InvalidInput
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# A cloud whose standard deviation along an axis is less than this share of its largest counts as flat there.
+FLAT = 1e-9
+# And where the least variance is more than this share of the largest, there is no need to look closer.
+PLAIN = 1e-6
+# So many of its points tell the rank of a cloud.
+RANKED = 10_000
+# Points farther out than this are not the bulk of the cloud.
+BULK = 64.0
+# An estimated σ stops at this fraction of the spread: an exact match has unbounded likelihood as σ → 0.
+SIGMA_FLOOR = 1e-6
+# Clouds of more points than this outgrow the processor's caches.
+ORDERED = 20_000
+POINTS_PER_CELL = 32
+
+
+class Transform(NamedTuple):
+    """y = A p + t in somebody's coordinates."""
+
+    linear: Float64  # (D, D)
+    translation: Float64  # (D,)
+
+
+class Frame(NamedTuple):
+    """Both clouds in coordinates of magnitude about 1, coordinates first; rows of zeros make up three of them."""
+
+    source: Float64  # (P, N), P = max(D, 3)
+    target: Float64  # (P, M)
+    dimension: int  # D
+    source_centre: Float64  # (D,)
+    target_centre: Float64  # (D,)
+    source_unit: float
+    target_unit: float
+    axes: Int64  # (D,) which of the caller's coordinates each row is
+    back: Int64  # (D,) which row each of the caller's coordinates is
+    source_order: Int64  # (N,) which of the caller's points each column is
+    target_order: Int64  # (M,)
+    rounding: float  # of the caller's coordinates, in the target's unit
+    floor: float  # the smallest σ that an estimate may take, in the target's unit
+
+    @property
+    def reordered(self) -> bool:
+        """Whether either cloud's points stand in an order of their own."""
+        return max(len(self.source_order), len(self.target_order)) > ORDERED
+
+    def to_caller(self, transform: Float64) -> Transform:
+        """B (D, D + 1) of these coordinates as A and T of the caller's."""
+        D = self.dimension
+        linear = transform[self.back][:, self.back] * (self.target_unit / self.source_unit)
+        shift = transform[self.back, D] * self.target_unit
+        # The centres come last: what they lose to rounding belongs to the caller's own coordinates.
+        return Transform(linear, shift + (self.target_centre - linear @ self.source_centre))
+
+    def from_caller(self, transform: Transform) -> Float64:
+        """A and T of the caller's coordinates as B (D, D + 1) of these."""
+        D = self.dimension
+        shift = transform.linear @ self.source_centre + (transform.translation - self.target_centre)
+        out = np.empty((D, D + 1))
+        out[:, :D] = transform.linear[self.axes][:, self.axes] * (self.source_unit / self.target_unit)
+        out[:, D] = shift[self.axes] / self.target_unit
+        return out
+
+    def moved_to_caller(self, moved: Float64) -> Float64:
+        """The source moved, (P, N) in the target's coordinates, as (N, D) of the caller's, in the caller's order."""
+        out = np.empty((moved.shape[1], self.dimension))
+        out[self.source_order] = moved[self.back].T * self.target_unit + self.target_centre
+        return out
+
+    def in_caller_order(self, values: NDArray[Any]) -> NDArray[Any]:
+        """One value for each source point (N, ...), in the caller's order."""
+        out = np.empty_like(values)
+        out[self.source_order] = values
+        return out
+
+
+def frame(source: Float64, target: Float64, *, one_unit: bool, keep_order: bool = False) -> Frame:
+    """The frame of `source` (N, D) and `target` (M, D); `one_unit` where the transform keeps distances.
+
+    Large clouds are put in the order of a grid's cells, unless `keep_order`: points that are neighbours have the same
+    neighbours, which are then still in the cache.
+    """
+    dimension = source.shape[1]
+    (p, source_extent, source_size), (q, target_extent, target_size) = _measure(source), _measure(target)
+    source_unit, target_unit = _unit(source_extent), _unit(target_extent)
+    if one_unit:
+        source_unit = target_unit = max(source_unit, target_unit)
+    axes = np.arange(dimension)
+    if dimension > AXES:
+        axes = np.argsort(-np.abs((target - q) / target_unit).mean(0), kind="stable")
+    rounding = max(source_size / source_unit, target_size / target_unit) * float(np.finfo(np.float64).eps)
+    x, y = _rows(source, p, source_unit, axes), _rows(target, q, target_unit, axes)
+    x, source_order = _in_cells(x, keep_order)
+    y, target_order = _in_cells(y, keep_order)
+    return Frame(
+        x,
+        y,
+        dimension,
+        p,
+        q,
+        source_unit,
+        target_unit,
+        axes,
+        np.argsort(axes),
+        source_order,
+        target_order,
+        rounding,
+        max(SIGMA_FLOOR * math.sqrt(_square(x) + _square(y)), rounding, MIN_SIGMA),
+    )
+
+
+@compiled
+def _square(points: Float64) -> float:
+    """The mean square distance from the centre, of points within the bulk of the cloud."""
+    total, count = 0.0, 0
+    for i in range(points.shape[1]):
+        square = 0.0
+        for d in range(points.shape[0]):
+            square += points[d, i] ** 2
+        if square <= BULK * BULK:
+            total += square
+            count += 1
+    return total / count
+
+
+def check_rank(frame_: Frame, needed: int, transform: str) -> None:
+    """Raise InvalidInput unless both clouds span `needed` dimensions, which `transform` takes to be determined."""
+    for name, points in (("source", frame_.source), ("target", frame_.target)):
+        rank = span(points[: frame_.dimension], frame_.rounding)
+        if rank < needed:
+            shape = ["lie in one place", "lie on one line", "lie in one plane"]
+            what = shape[rank] if rank < len(shape) else f"span only {rank} dimensions"
+            raise InvalidInput(
+                f"all {points.shape[1]} points of the {name} {what}: that leaves transform {transform} undetermined",
+                pointer=f"/{name}",
+                allowed=f"points that span {needed} dimension{'s' if needed > 1 else ''}, or transform translation",
+            )
+
+
+def span(points: Float64, rounding: float) -> int:
+    """How many dimensions most of the cloud (D, N) extends in, rounding apart; in a frame's coordinates.
+
+    There half of the points are within 2 of the centre. Points far beyond say nothing of the others' shape.
+    """
+    if _is_solid(points, rounding):
+        return len(points)
+    bulk = points[:, np.abs(points).max(0) <= BULK]
+    some = bulk[:, :: max(1, bulk.shape[1] // RANKED)]
+    extents = np.linalg.svd(some - some.mean(1, keepdims=True), compute_uv=False) / math.sqrt(some.shape[1])
+    return int((extents > max(FLAT * float(extents.max()), 4 * rounding, MIN_SIGMA)).sum())
+
+
+@compiled
+def _is_solid(points: Float64, rounding: float) -> bool:
+    """Whether the cloud (D, N) plainly extends in all dimensions; where squares might mislead, False."""
+    D, every = points.shape[0], max(1, points.shape[1] // RANKED)
+    moments = np.zeros((D + 1, D + 1))
+    for i in range(0, points.shape[1], every):
+        largest = 0.0
+        for d in range(D):
+            largest = max(largest, abs(points[d, i]))
+        if largest <= BULK:
+            moments[D, D] += 1
+            for d in range(D):
+                moments[d, D] += points[d, i]
+                for e in range(d + 1):
+                    moments[d, e] += points[d, i] * points[e, i]
+    for d in range(D):
+        for e in range(d + 1):
+            moments[d, e] = moments[d, e] / moments[D, D] - moments[d, D] * moments[e, D] / moments[D, D] ** 2
+            moments[e, d] = moments[d, e]
+    squares = np.linalg.eigvalsh(np.ascontiguousarray(moments[:D, :D]))
+    least = max(PLAIN * squares.max(), (8 * rounding) ** 2, (2 * MIN_SIGMA) ** 2)
+    return bool(squares.min() > least)
+
+
+def _in_cells(points: Float64, keep_order: bool) -> tuple[Float64, Int64]:
+    count = points.shape[1]
+    if keep_order or count <= ORDERED:
+        return points, np.arange(count)
+    extent = float(np.median(np.abs(points).max(0))) * 2
+    found = cells(points, extent / (count / POINTS_PER_CELL) ** (1 / AXES))
+    return found.points, found.order
+
+
+@compiled
+def _measure(points: Float64) -> tuple[Float64, float, float]:
+    """Of a cloud (N, D): the median (D,), the extent about it, and the largest coordinate without its sign.
+
+    A median between two points is their mean, which rounds; the point next to it does not. The extent is the median
+    distance from there along the farthest axis, or the largest if that is 0.
+    """
+    count, dimension = points.shape
+    centre, distance = np.empty(dimension), np.zeros(count)
+    size = 0.0
+    for d in range(dimension):
+        column = points[:, d].copy()
+        middle = np.median(column)
+        centre[d] = column[0]
+        for i in range(count):
+            if abs(column[i] - middle) < abs(centre[d] - middle):
+                centre[d] = column[i]
+            size = max(size, abs(column[i]))
+        for i in range(count):
+            distance[i] = max(distance[i], abs(column[i] - centre[d]))
+    extent = np.median(distance)
+    return centre, extent if extent > 0 else distance.max(), size
+
+
+def _unit(extent: float) -> float:
+    """The power of two next to an extent."""
+    return 2.0 ** math.floor(math.log2(extent)) if extent > 0 else 1.0
+
+
+@compiled
+def _rows(points: Float64, centre: Float64, unit: float, axes: Int64) -> Float64:
+    """A cloud (N, D) in its own coordinates, the `axes` first, with rows of zeros up to three."""
+    out = np.zeros((max(len(axes), AXES), points.shape[0]))
+    for d in range(len(axes)):
+        for i in range(points.shape[0]):
+            out[d, i] = (points[i, axes[d]] - centre[axes[d]]) / unit
+    return out

@@ -1,0 +1,97 @@
+"""The first steps of the climb, plain and compiled as a whole: where EM converges in a few steps nothing is faster."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled
+from service.em.kernel.cells import corners, sorted_cells
+from service.em.kernel.fitting import Sums, fit, move, spent_after, sums_of_rows
+from service.em.kernel.truncated import Rows, expect
+
+Float64 = NDArray[np.float64]
+
+
+class Rules(NamedTuple):
+    """What the steps keep to; see `mixture`."""
+
+    kind: int
+    estimate_sigma: bool
+    estimate_outliers: bool
+    least_outliers: float
+    most_outliers: float
+    log_volume: float
+    cutoff: float
+    tolerance: float
+    max_iterations: int
+    floor: float
+
+
+class Ascent(NamedTuple):
+    """Where the last E-step was taken, and where its M-step led."""
+
+    at: tuple[Float64, float, float]  # transform, σ, w
+    after: tuple[Float64, float, float]
+    sums: Sums  # of the last E-step, whose rows and moved points are left in the arrays that were passed
+    iterations: int
+    converged: bool
+
+
+@compiled
+def ascend(
+    source: Float64,
+    target: Float64,
+    transform: Float64,
+    sigma: float,
+    outliers: float,
+    rules: Rules,
+    moved: Float64,
+    found: Rows,
+    transforms: Float64,
+    numbers: Float64,
+) -> Ascent:
+    """EM steps of the row mixture with even weights, from (A, T), σ and w, until they settle or are too many.
+
+    `source` and `moved` are (P, N), `target` (P, M). `transforms` (max_iterations, D, D + 1) and `numbers`
+    (max_iterations, 3) are filled with where each E-step was taken: σ, w and Σ log z.
+    """
+    dimension = transform.shape[0]
+    none = np.empty(0)
+    low, high = corners(target)
+    side = 0.0
+    grid = sorted_cells(target, low, high, 1e300)
+    steps = 0
+    while True:
+        transforms[steps] = transform
+        numbers[steps, 0], numbers[steps, 1] = sigma, outliers
+        wanted = sigma * math.sqrt(2 * rules.cutoff)
+        if not 0.5 < side / wanted < 2:
+            grid, side = sorted_cells(target, low, high, wanted), wanted
+        gauss = math.exp(min(dimension * (0.5 * math.log(2 * math.pi) + math.log(sigma)) - rules.log_volume, 0.0))
+        bin_weight = outliers / (1 - outliers) * target.shape[1] * gauss
+        move(transform, source, moved)
+        expect(moved, grid, none, grid.points, 0.5 / sigma**2, bin_weight, rules.cutoff, found, none)
+        sums = sums_of_rows(source, dimension, found)
+        numbers[steps, 2] = sums.evidence
+        steps += 1
+        total = sums.within[dimension, dimension]
+        at = (transform, sigma, outliers)
+        transform = fit(rules.kind, transform, sums)
+        step = transform - at[0]
+        square: float = 0.0
+        for d in range(dimension):
+            for a in range(dimension + 1):
+                for b in range(dimension + 1):
+                    square += step[d, a] * sums.within[a, b] * step[d, b]
+        if rules.estimate_sigma and total > 0:
+            sigma = max(math.sqrt(spent_after(sums, at[0], transform) / (total * dimension)), rules.floor)
+        if rules.estimate_outliers:
+            outliers = min(max(1 - total / source.shape[1], rules.least_outliers), rules.most_outliers)
+        bound = rules.tolerance * sigma
+        still = bool(total > 0 and square < bound * bound * total and abs(sigma - at[1]) < bound)
+        if still or steps >= rules.max_iterations:
+            return Ascent(at, (transform, sigma, outliers), sums, steps, still)

@@ -1,0 +1,251 @@
+"""The M-step in closed form: the transform that fits the source to what the E-step matched it with.
+
+A transform is B = [A | t] (D, D + 1), x = A p + t. All kinds minimise Σ_ij r_ij ‖A p_i + t - q_j‖², which depends on
+the responsibilities through a few moments only (`Sums`):
+
+- translation: A stays, t = mean(q) - A mean(p), all means weighted by r;
+- rigid (D = 2 or 3): A is the proper rotation nearest to the cross-covariance, in space by its quaternion (Horn 1987,
+  J. Opt. Soc. Am. A 4), among whose solutions there are no mirror images;
+- similarity: that rotation times s = tr(Aᵀ C) / var(p) (Umeyama 1991, eq. 42);
+- affine: A = C var(p)^-1, weighted linear regression, damped by a ridge of 1e-12 of the variance (Levenberg 1944):
+  along an axis that is more than some 1e5 times thinner than the others, A gets there in several steps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled
+from service.em.kernel.truncated import Rows
+
+Float64 = NDArray[np.float64]
+
+TRANSLATION, RIGID, SIMILARITY, AFFINE = range(4)
+KINDS = {"translation": TRANSLATION, "rigid": RIGID, "similarity": SIMILARITY, "affine": AFFINE}
+
+
+# Of the variance, what is added to it so that it has an inverse.
+RIDGE = 1e-12
+# Jacobi's method doubles the digits at each sweep.
+SWEEPS = 12
+NEGLIGIBLE = 1e-18
+
+
+class Sums(NamedTuple):
+    """Moments of the pairs, weighted by r_ij; p̃ is p with a 1 behind it, so that means and total are among them."""
+
+    within: Float64  # (D + 1, D + 1) Σ r p̃ p̃ᵀ
+    across: Float64  # (D + 1, D) Σ r p̃ qᵀ
+    spent: float  # Σ r ‖x_i - y_j‖² at the transform of the E-step
+    evidence: float  # Σ log z
+
+
+@compiled
+def move(transform: Float64, points: Float64, out: Float64) -> None:
+    """x = A p + t: `points` and `out` (P, N), of which the first D coordinates count."""
+    dimension = transform.shape[0]
+    count = points.shape[1]
+    for d in range(dimension):
+        shift = transform[d, dimension]
+        for i in range(count):
+            out[d, i] = shift
+        for e in range(dimension):
+            factor = transform[d, e]
+            if factor != 0:
+                for i in range(count):
+                    out[d, i] += factor * points[e, i]
+
+
+@compiled
+def sums_of_rows(source: Float64, dimension: int, found: Rows) -> Sums:
+    """The moments where each source point was matched with targets: `found` belongs to `source` (P, N)."""
+    n = source.shape[1]  # `found` may have room for more
+    within = np.zeros((dimension + 1, dimension + 1))
+    across = np.zeros((dimension + 1, dimension))
+    for d in range(dimension):
+        for e in range(d + 1):
+            total = 0.0
+            for i in range(n):
+                total += found.mass[i] * source[d, i] * source[e, i]
+            within[d, e] = within[e, d] = total
+        total = 0.0
+        for i in range(n):
+            total += found.mass[i] * source[d, i]
+        within[d, dimension] = within[dimension, d] = total
+        for e in range(dimension):
+            total = 0.0
+            for i in range(n):
+                total += source[d, i] * found.drawn[e, i]
+            across[d, e] = total
+        across[dimension, d] = found.drawn[d, :n].sum()
+    within[dimension, dimension] = found.mass[:n].sum()
+    return Sums(within, across, found.spent[:n].sum(), found.evidence[:n].sum())
+
+
+@compiled
+def sums_of_columns(source: Float64, target: Float64, dimension: int, found: Rows, columns: Float64) -> Sums:
+    """The moments where each target point was matched with sources.
+
+    `found` belongs to `target` (P, M), and its `drawn` are sums of the sources as they were before the transform;
+    `columns` (N,) are Σ_j r_ij of `source` (P, N).
+    """
+    m = target.shape[1]  # `found` may have room for more
+    within = np.zeros((dimension + 1, dimension + 1))
+    across = np.zeros((dimension + 1, dimension))
+    for d in range(dimension):
+        for e in range(d + 1):
+            within[d, e] = within[e, d] = (columns * source[d] * source[e]).sum()
+        within[d, dimension] = within[dimension, d] = found.drawn[d, :m].sum()
+        for e in range(dimension):
+            across[d, e] = (found.drawn[d, :m] * target[e]).sum()
+        across[dimension, d] = (found.mass[:m] * target[d]).sum()
+    within[dimension, dimension] = found.mass[:m].sum()
+    return Sums(within, across, found.spent[:m].sum(), found.evidence[:m].sum())
+
+
+@compiled
+def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
+    """The best transform (D, D + 1) of its kind; `transform` gives the A that a translation keeps.
+
+    Where the moments say nothing, since no pair has weight, `transform` itself.
+    """
+    dimension = transform.shape[0]
+    total = sums.within[dimension, dimension]
+    if not total > 0:
+        return transform.copy()
+    p = sums.within[dimension, :dimension] / total
+    q = sums.across[dimension] / total
+    linear: Float64 = np.ascontiguousarray(transform[:, :dimension])
+    if kind != TRANSLATION:
+        # Cross-covariance, target by source.
+        cross = np.empty((dimension, dimension))
+        spread = np.empty((dimension, dimension))
+        for d in range(dimension):
+            for e in range(dimension):
+                cross[d, e] = sums.across[e, d] / total - q[d] * p[e]
+                spread[d, e] = sums.within[d, e] / total - p[d] * p[e]
+        if kind == AFFINE:
+            ridge = RIDGE * np.trace(spread)
+            if not ridge > 0:
+                return transform.copy()
+            # What is missing to A S = C, so that directions in which the points say little keep what they had, and a
+            # ridge only takes a thin cloud there in more than one step.
+            missing = cross - linear @ spread
+            for d in range(dimension):
+                spread[d, d] += ridge
+            linear = linear + np.ascontiguousarray(np.linalg.solve(spread, np.ascontiguousarray(missing.T)).T)
+        else:
+            linear = rotation(cross)
+        if kind == SIMILARITY:
+            variance = np.trace(spread)
+            if variance > 0:
+                linear = linear * ((linear * cross).sum() / variance)
+    out = np.empty((dimension, dimension + 1))
+    out[:, :dimension] = linear
+    out[:, dimension] = q - linear @ p
+    return out
+
+
+@compiled
+def rotation(cross: Float64) -> Float64:
+    """The proper rotation R (D, D) that maximises tr(Rᵀ C), D = 2 or 3; the identity for C = 0."""
+    return _rotation_in_plane(cross) if cross.shape[0] == 2 else _rotation_in_space(cross)
+
+
+@compiled
+def _rotation_in_plane(cross: Float64) -> Float64:
+    """With the angle φ, tr(Rᵀ C) = (c_11 + c_22) cos φ + (c_21 - c_12) sin φ."""
+    along, beside = cross[0, 0] + cross[1, 1], cross[1, 0] - cross[0, 1]
+    length = math.hypot(along, beside)
+    cosine, sine = (along / length, beside / length) if length > 0 else (1.0, 0.0)
+    out = np.empty((2, 2))
+    out[0, 0], out[0, 1], out[1, 0], out[1, 1] = cosine, -sine, sine, cosine
+    return out
+
+
+@compiled
+def _rotation_in_space(cross: Float64) -> Float64:
+    """The unit quaternion q that maximises qᵀ N q, a symmetric N (4, 4) of the elements of C (Horn 1987, section 4).
+
+    Its eigenvectors by Jacobi's method: each turn, of two rows and columns, makes one element zero.
+    """
+    c = cross / max(np.abs(cross).max(), 1e-300)
+    n = np.empty((4, 4))
+    n[0, 0] = c[0, 0] + c[1, 1] + c[2, 2]
+    n[1, 1] = c[0, 0] - c[1, 1] - c[2, 2]
+    n[2, 2] = c[1, 1] - c[0, 0] - c[2, 2]
+    n[3, 3] = c[2, 2] - c[0, 0] - c[1, 1]
+    n[0, 1] = n[1, 0] = c[2, 1] - c[1, 2]
+    n[0, 2] = n[2, 0] = c[0, 2] - c[2, 0]
+    n[0, 3] = n[3, 0] = c[1, 0] - c[0, 1]
+    n[1, 2] = n[2, 1] = c[0, 1] + c[1, 0]
+    n[1, 3] = n[3, 1] = c[0, 2] + c[2, 0]
+    n[2, 3] = n[3, 2] = c[1, 2] + c[2, 1]
+    vectors = np.eye(4)
+    for _ in range(SWEEPS):
+        rest = 0.0
+        for a in range(3):
+            for b in range(a + 1, 4):
+                rest = max(rest, abs(n[a, b]))
+                if abs(n[a, b]) < NEGLIGIBLE:
+                    continue
+                ratio = (n[b, b] - n[a, a]) / (2 * n[a, b])
+                tangent = (1.0 if ratio >= 0 else -1.0) / (abs(ratio) + math.sqrt(ratio * ratio + 1))
+                cosine = 1 / math.sqrt(tangent * tangent + 1)
+                sine = tangent * cosine
+                for k in range(4):
+                    n[k, a], n[k, b] = cosine * n[k, a] - sine * n[k, b], sine * n[k, a] + cosine * n[k, b]
+                for k in range(4):
+                    n[a, k], n[b, k] = cosine * n[a, k] - sine * n[b, k], sine * n[a, k] + cosine * n[b, k]
+                    vectors[a, k], vectors[b, k] = (
+                        cosine * vectors[a, k] - sine * vectors[b, k],
+                        sine * vectors[a, k] + cosine * vectors[b, k],
+                    )
+                n[a, b] = n[b, a] = 0
+        if rest < NEGLIGIBLE:
+            break
+    top = 0
+    for a in range(1, 4):
+        if n[a, a] > n[top, top]:
+            top = a
+    w, x, y, z = vectors[top]
+    length = w * w + x * x + y * y + z * z
+    out = np.empty((3, 3))
+    out[0, 0], out[0, 1], out[0, 2] = w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)
+    out[1, 0], out[1, 1], out[1, 2] = 2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)
+    out[2, 0], out[2, 1], out[2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z
+    out /= length
+    return out
+
+
+@compiled
+def spent_after(sums: Sums, before: Float64, after: Float64) -> float:
+    """Σ r_ij ‖A p_i + t - q_j‖² at `after`, from what was `spent` at `before` and a difference that cancels little."""
+    dimension = before.shape[0]
+    step = after - before
+    total = sums.spent
+    for d in range(dimension):
+        for a in range(dimension + 1):
+            reach = -sums.across[a, d]
+            for b in range(dimension + 1):
+                reach += sums.within[a, b] * (before[d, b] + 0.5 * step[d, b])
+            total += 2 * step[d, a] * reach
+    return max(total, 0.0)
+
+
+def apart(points: Float64, one: Float64, other: Float64) -> float:
+    """How far two transforms (D, D + 1) take `points` (P, n) apart, root mean square."""
+    D = len(one)
+    step = one - other
+    return float(np.sqrt(((step[:, :D] @ points[:D] + step[:, D:]) ** 2).sum(0).mean()))
+
+
+def mean_square_step(within: Float64, before: Float64, after: Float64) -> float:
+    """How far the points moved from one transform to the other: mean ‖x' - x‖², from Σ p̃ p̃ᵀ (D + 1, D + 1)."""
+    total = float(within[-1, -1])
+    step = after - before
+    return float(np.einsum("da,ab,db->", step, within, step)) / total if total > 0 else 0.0

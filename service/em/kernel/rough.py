@@ -1,0 +1,69 @@
+"""The E-step over all pairs in single precision: where EM only finds its way down, seven digits are plenty.
+
+In one pass over the targets for each point, and with twice as many numbers to an instruction: a third of the time that
+`truncated` takes, as long as there are few targets.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled, inlined
+from service.em.kernel.truncated import Rows
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+# So many targets are gone through faster than they are looked up in a grid.
+FEW_TARGETS = 500
+_ONE, _HALF, _LEAST = np.float32(1), np.float32(0.5), np.float32(-80)
+_LOG2_E = np.float32(1.442695041)
+# log(2)^k / k!
+_TAYLOR_1, _TAYLOR_2, _TAYLOR_3 = np.float32(0.693147181), np.float32(0.240226507), np.float32(0.0555041087)
+_TAYLOR_4, _TAYLOR_5 = np.float32(0.00961812911), np.float32(0.00133335581)
+
+
+@inlined
+def exp_of(x: np.float32) -> np.float32:
+    """exp(x) for x <= 0, to a few units of the sixth digit, at least e^-80; vectorises, as `truncated.exp_of` does."""
+    x = max(x, _LEAST) * _LOG2_E
+    k = np.floor(x + _HALF)
+    r = x - k
+    p = _TAYLOR_5
+    p = p * r + _TAYLOR_4
+    p = p * r + _TAYLOR_3
+    p = p * r + _TAYLOR_2
+    p = p * r + _TAYLOR_1
+    p = p * r + _ONE
+    return p * np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)  # type: ignore[no-any-return]
+
+
+@compiled
+def expect(x: Float64, y: Float32, precision: float, bin_weight: float, out: Rows) -> None:
+    """`truncated.expect` of `x` (3, N) against `y` (3, M), of which `out` gets all but best and peak.
+
+    `bin_weight` must not be 0: nothing is scaled to the largest term.
+    """
+    factor, bin_ = -np.float32(precision), np.float32(bin_weight)
+    for i in range(x.shape[1]):
+        a, b, c = np.float32(x[0, i]), np.float32(x[1, i]), np.float32(x[2, i])
+        total, spent = np.float32(0), np.float32(0)
+        first, second, third = np.float32(0), np.float32(0), np.float32(0)
+        for j in range(y.shape[1]):
+            u, v, w = y[0, j] - a, y[1, j] - b, y[2, j] - c
+            square = u * u + v * v + w * w
+            weight = exp_of(factor * square)
+            total += weight
+            spent += weight * square
+            first += weight * u
+            second += weight * v
+            third += weight * w
+        everything = total + bin_
+        mass = total / everything
+        out.mass[i], out.spent[i], out.evidence[i] = mass, spent / everything, math.log(everything)
+        out.drawn[0, i] = mass * x[0, i] + first / everything
+        out.drawn[1, i] = mass * x[1, i] + second / everything
+        out.drawn[2, i] = mass * x[2, i] + third / everything

@@ -1,0 +1,77 @@
+"""How far apart a cloud's points are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled
+from service.em.kernel.cells import AXES, Cells, cells
+from service.em.kernel.rough import FEW_TARGETS
+from service.em.kernel.truncated import least_of, neighbours
+
+Float64 = NDArray[np.float64]
+
+# Points whose neighbours are looked for.
+SAMPLE = 200
+
+
+def spacing_between(points: Float64, dimension: int) -> float:
+    """The median distance from a point to the nearest one elsewhere, over a sample; 0 for none."""
+    m = points.shape[1]
+    if m == 1:
+        return 0.0
+    sample = np.ascontiguousarray(points[:, :SAMPLE])
+    if m <= FEW_TARGETS:
+        return _median(_nearest_of_all(sample, points))
+    extent = float(np.abs(points).max())
+    grid = cells(points, extent / m ** (1 / min(dimension, AXES)))
+    return _median(_nearest_elsewhere(sample, grid))
+
+
+@compiled
+def _median(squares: Float64) -> float:
+    """The median root; 0 unless all are finite."""
+    middle = math.sqrt(np.median(squares))
+    return middle if squares.max() < np.inf else 0.0
+
+
+@compiled
+def _nearest_of_all(sample: Float64, points: Float64) -> Float64:
+    """`_nearest_elsewhere` by looking at all `points` (P, M)."""
+    squares, out = np.empty(points.shape[1]), np.empty(sample.shape[1])
+    for i in range(sample.shape[1]):
+        a, b, c = sample[0, i], sample[1, i], sample[2, i]
+        for j in range(points.shape[1]):
+            u, v, w = points[0, j] - a, points[1, j] - b, points[2, j] - c
+            squares[j] = u * u + v * v + w * w
+        for d in range(AXES, points.shape[0]):
+            for j in range(points.shape[1]):
+                squares[j] += (points[d, j] - sample[d, i]) ** 2
+        for j in range(points.shape[1]):
+            squares[j] = squares[j] if squares[j] > 0 else np.inf
+        out[i] = least_of(squares, len(squares))
+    return out
+
+
+@compiled
+def _nearest_elsewhere(sample: Float64, grid: Cells) -> Float64:
+    """The squared distance (n,) from each point to the nearest target that is not at the same place; inf for none."""
+    size = grid.points.shape[1]
+    index, distance = np.empty(size, np.int32), np.empty(size)
+    out = np.empty(sample.shape[1])
+    for i in range(sample.shape[1]):
+        reach = grid.side**2
+        least = np.inf
+        while True:
+            found, everything = neighbours(sample, i, grid, reach, index, distance)
+            for k in range(found):
+                if distance[k] > 0:
+                    least = min(least, distance[k])
+            if least < np.inf or (everything and (found == size or not reach < np.inf)):
+                break
+            reach *= 4
+        out[i] = least
+    return out

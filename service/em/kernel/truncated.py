@@ -1,0 +1,319 @@
+"""The E-step point by point over the neighbours that count: compiled, and without an N x M array.
+
+A pair costs c_ij = W ‖x_i - y_j‖² + a_j with the precision W = 1 / (2σ²) and a_j = -log of the target's weight, at
+least 0. The responsibilities are r_ij = exp(-c_ij) / z_i with z_i = Σ_k exp(-c_ik) + β, where β is the weight of the
+outlier bin, 0 for none. Terms below exp(-cutoff) of what z_i certainly is, its largest term or β, are left out: the
+omitted mass of a row is less than M·exp(-cutoff) of the row. A point's neighbours come from a grid; with no bin its
+search widens until the nearest target and all that count beside it are found.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled, inlined, merged
+from service.em.kernel.cells import ONE_CELL, Cells, cell_of
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+NOBODY = -1
+# The cost of a usual point's nearest target: where it is more, the neighbours are looked for a second time.
+USUAL_LEAST = 4.0
+_LOG2_E = 1.4426950408889634
+# log 2 as a sum of two, the first of which has few digits, so that its small multiples are exact.
+_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+
+
+class Rows(NamedTuple):
+    """What an E-step says of each of N points."""
+
+    mass: Float64  # (N,) Σ_j r_ij; the rest is the outlier bin's
+    drawn: Float64  # (P, N) Σ_j r_ij y_j
+    spent: Float64  # (N,) Σ_j r_ij ‖x_i - y_j‖²
+    evidence: Float64  # (N,) log z_i
+    best: Int64  # (N,) argmax_j r_ij, the first among equals; NOBODY where none is in reach
+    peak: Float64  # (N,) max_j r_ij
+
+
+def rows(rank: int, count: int) -> Rows:
+    """Room for the E-step of `count` points in P = `rank` coordinates."""
+    one = (np.empty(count) for _ in range(4))
+    mass, spent, evidence, peak = one
+    return Rows(mass, np.empty((rank, count)), spent, evidence, np.empty(count, np.int64), peak)
+
+
+@inlined
+def exp_of(x: float) -> float:
+    """exp(x) for x <= 0, at least e^-700: arithmetic only, so that loops vectorise.
+
+    Its relative error grows with the exponent: below 1e-15 down to x = -10, 4e-15 to -60, 4e-14 to -700. It
+    is 2^k times the Taylor polynomial of the rest, |rest| <= log(2) / 2.
+    """
+    x = max(x, -700.0)
+    k = np.floor(x * _LOG2_E + 0.5)
+    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
+    p = 1 / 6227020800
+    p = p * r + 1 / 479001600
+    p = p * r + 1 / 39916800
+    p = p * r + 1 / 3628800
+    p = p * r + 1 / 362880
+    p = p * r + 1 / 40320
+    p = p * r + 1 / 5040
+    p = p * r + 1 / 720
+    p = p * r + 1 / 120
+    p = p * r + 1 / 24
+    p = p * r + 1 / 6
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    return p * np.int64((np.int64(k) + 1023) << 52).view(np.float64)  # type: ignore[no-any-return]
+
+
+@merged
+def least_of(values: Float64, count: int) -> float:
+    """The least of the first `count` values, none of them negative: they are in the order of their bits as integers,
+    and the least integer is found many at a time.
+    """
+    bits = values.view(np.int64)
+    least = np.int64(np.iinfo(np.int64).max)
+    for j in range(count):
+        least = min(least, bits[j])
+    return np.int64(least).view(np.float64)
+
+
+@merged
+def neighbours(
+    x: Float64, i: int, grid: Cells, reach: float, index: NDArray[np.int32], distance: Float64
+) -> tuple[int, bool]:
+    """The targets within the squared distance `reach` of x_i, as `index` and squared `distance`.
+
+    Returns how many, and whether the whole grid was looked at.
+    """
+    y, starts, low, side, shape = grid.points, grid.starts, grid.low, grid.side, grid.shape
+    rank = x.shape[0]
+    a, b, c = x[0, i], x[1, i], x[2, i]
+    found = 0
+    radius = math.sqrt(reach)
+    first_y, last_y = cell_of(b - radius, low[1], side, shape[1]), cell_of(b + radius, low[1], side, shape[1])
+    first_z, last_z = cell_of(c - radius, low[2], side, shape[2]), cell_of(c + radius, low[2], side, shape[2])
+    seen = 0
+    for cz in range(first_z, last_z + 1):
+        # The distance to a row of cells; the outermost ones reach to infinity.
+        gap_z = 0.0
+        if cz > 0:
+            gap_z = max(gap_z, low[2] + cz * side - c)
+        if cz < shape[2] - 1:
+            gap_z = max(gap_z, c - (low[2] + (cz + 1) * side))
+        for cy in range(first_y, last_y + 1):
+            gap_y = 0.0
+            if cy > 0:
+                gap_y = max(gap_y, low[1] + cy * side - b)
+            if cy < shape[1] - 1:
+                gap_y = max(gap_y, b - (low[1] + (cy + 1) * side))
+            left = reach - gap_y * gap_y - gap_z * gap_z
+            if left < 0:
+                continue
+            half = math.sqrt(left)
+            row = (cz * shape[1] + cy) * shape[0]
+            begin = starts[row + cell_of(a - half, low[0], side, shape[0])]
+            end = starts[row + cell_of(a + half, low[0], side, shape[0]) + 1]
+            seen += end - begin
+            for j in range(begin, end):
+                u, v, w = a - y[0, j], b - y[1, j], c - y[2, j]
+                square = u * u + v * v + w * w
+                for d in range(3, rank):
+                    other = x[d, i] - y[d, j]
+                    square += other * other
+                # Always written, and kept by counting on: no branch to mispredict.
+                index[found] = j
+                distance[found] = square
+                found += square <= reach
+    return found, seen == y.shape[1]
+
+
+@merged
+def everyone(x: Float64, i: int, grid: Cells, index: NDArray[np.int32], distance: Float64) -> int:
+    """All targets, as `neighbours` has them."""
+    y = grid.points
+    rank, count = y.shape
+    a, b, c = x[0, i], x[1, i], x[2, i]
+    for j in range(count):
+        u, v, w = a - y[0, j], b - y[1, j], c - y[2, j]
+        distance[j] = u * u + v * v + w * w
+    for d in range(3, rank):
+        for j in range(count):
+            other = x[d, i] - y[d, j]
+            distance[j] += other * other
+    for j in range(count):
+        index[j] = j
+    return int(count)
+
+
+@merged
+def weigh(
+    x: Float64,
+    i: int,
+    grid: Cells,
+    offset: Float64,
+    precision: float,
+    bin_weight: float,
+    cutoff: float,
+    index: NDArray[np.int32],
+    distance: Float64,
+    weight: Float64,
+) -> tuple[int, float, float]:
+    """The pairs of x_i that count: `index`, squared `distance`, and `weight` = r_ij.
+
+    `offset` (M,) are the a_j in the grid's order, or empty for zeros. Returns how many pairs, log z_i, and max_j r_ij.
+    """
+    single = len(grid.starts) == ONE_CELL
+    # Farther than `farthest` nothing counts beside the bin. Most points have a target much nearer, and what counts
+    # beside that is nearer too.
+    farthest = (cutoff - math.log(bin_weight)) / precision if bin_weight > 0 else np.inf
+    reach = min((cutoff + USUAL_LEAST) / precision, farthest)
+    while True:
+        if single:
+            found, all_seen = everyone(x, i, grid, index, distance), True
+        else:
+            found, all_seen = neighbours(x, i, grid, max(reach, 0.0), index, distance)
+        least = np.inf
+        if len(offset) > 0:
+            for k in range(found):
+                weight[k] = distance[k] * precision + offset[index[k]]
+                least = min(least, weight[k])
+        else:
+            for k in range(found):
+                weight[k] = distance[k] * precision
+                least = min(least, weight[k])
+        if single or reach >= farthest or (found > 0 and least + cutoff <= reach * precision):
+            break
+        if all_seen and (found == grid.points.shape[1] or not reach < np.inf):
+            break
+        reach = min(reach * 4 if found == 0 else (least + cutoff) / precision * (1 + 1e-12), farthest)
+    if found == 0:
+        return 0, math.log(bin_weight), 0.0
+    # Relative to the largest term, which may be the bin's.
+    base = min(least, -math.log(bin_weight)) if bin_weight > 0 else least
+    total = 0.0
+    for k in range(found):
+        weight[k] = exp_of(base - weight[k])
+        total += weight[k]
+    if bin_weight > 0:
+        total += math.exp(base + math.log(bin_weight))
+    for k in range(found):
+        weight[k] /= total
+    return found, math.log(total) - base, exp_of(base - least) / total
+
+
+@compiled
+def _expect_dense(
+    x: Float64,
+    grid: Cells,
+    offset: Float64,
+    payload: Float64,
+    precision: float,
+    bin_weight: float,
+    out: Rows,
+    columns: Float64,
+    distance: Float64,
+    weight: Float64,
+) -> None:
+    """`expect` over all pairs, for targets in a single cell: loops without an index, which vectorise."""
+    y = grid.points
+    rank, size = y.shape
+    for i in range(x.shape[1]):
+        a, b, c = x[0, i], x[1, i], x[2, i]
+        for j in range(size):
+            u, v, w = a - y[0, j], b - y[1, j], c - y[2, j]
+            distance[j] = u * u + v * v + w * w
+        for d in range(3, rank):
+            for j in range(size):
+                other = x[d, i] - y[d, j]
+                distance[j] += other * other
+        if len(offset) > 0:
+            for j in range(size):
+                weight[j] = distance[j] * precision + offset[j]
+        else:
+            for j in range(size):
+                weight[j] = distance[j] * precision
+        least = least_of(weight, size)
+        best = 0
+        while weight[best] > least:
+            best += 1
+        base = min(least, -math.log(bin_weight)) if bin_weight > 0 else least
+        total, spent = 0.0, 0.0
+        first, second, third = 0.0, 0.0, 0.0
+        for j in range(size):
+            r = exp_of(base - weight[j])
+            weight[j] = r
+            total += r
+            spent += r * distance[j]
+            first += r * payload[0, j]
+            second += r * payload[1, j]
+            third += r * payload[2, j]
+        mass = total
+        if bin_weight > 0:
+            total += math.exp(base + math.log(bin_weight))
+        out.drawn[0, i], out.drawn[1, i], out.drawn[2, i] = first / total, second / total, third / total
+        for d in range(3, payload.shape[0]):
+            drawn = 0.0
+            for j in range(size):
+                drawn += weight[j] * payload[d, j]
+            out.drawn[d, i] = drawn / total
+        if len(columns) > 0:
+            for j in range(size):
+                columns[j] += weight[j] / total
+        out.mass[i], out.spent[i], out.peak[i] = mass / total, spent / total, exp_of(base - least) / total
+        out.evidence[i], out.best[i] = math.log(total) - base, best
+
+
+@compiled
+def expect(
+    x: Float64,
+    grid: Cells,
+    offset: Float64,
+    payload: Float64,
+    precision: float,
+    bin_weight: float,
+    cutoff: float,
+    out: Rows,
+    columns: Float64,
+) -> None:
+    """The E-step of `x` (P, N) against the targets in `grid`, into `out`.
+
+    `payload` (P, M), P >= 3, in the grid's order, is what `out.drawn` sums: the grid's points, or where they came from.
+    Σ_i r_ij is added to `columns` (M,), in the grid's order; empty for none.
+    """
+    count, size = x.shape[1], grid.points.shape[1]
+    index = np.empty(size, np.int32)
+    distance, weight = np.empty(size), np.empty(size)
+    if len(grid.starts) == ONE_CELL:
+        _expect_dense(x, grid, offset, payload, precision, bin_weight, out, columns, distance, weight)
+        return
+    for i in range(count):
+        found, evidence, peak = weigh(x, i, grid, offset, precision, bin_weight, cutoff, index, distance, weight)
+        mass, spent, largest = 0.0, 0.0, 0.0
+        for k in range(found):
+            mass += weight[k]
+            spent += weight[k] * distance[k]
+            largest = max(largest, weight[k])
+        for d in range(payload.shape[0]):
+            drawn = 0.0
+            for k in range(found):
+                drawn += weight[k] * payload[d, index[k]]
+            out.drawn[d, i] = drawn
+        best = NOBODY
+        for k in range(found):
+            if weight[k] == largest:
+                j = grid.order[index[k]]
+                if best == NOBODY or j < best:
+                    best = j
+        if len(columns) > 0:
+            for k in range(found):
+                columns[index[k]] += weight[k]
+        out.mass[i], out.spent[i], out.evidence[i], out.best[i], out.peak[i] = mass, spent, evidence, best, peak

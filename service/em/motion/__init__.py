@@ -1,0 +1,1 @@
+"""Nonrigid registration: coherent point drift."""

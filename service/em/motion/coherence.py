@@ -1,0 +1,194 @@
+"""The prior of coherent motion: displacements v(p) of a cloud's points that vary smoothly over the cloud.
+
+v is a Gaussian process whose kernel is that of motion coherence theory (Yuille and Grzywacz 1989; Myronenko and Song
+2010, section 5),
+
+    E v(p) v(p')ᵀ = g(p, p') / λ · I,   g(p, p') = exp(-‖p - p'‖² / 2β²)
+
+The matrix G (N, N) of g has a rank that is small beside N unless β is small beside the cloud: G ≈ ΦΦᵀ with K columns.
+They come from the Cholesky factorisation that pivots on the point which the columns so far explain least (Fine and
+Scheinberg 2001; a Nyström approximation whose landmarks are the pivots). It never holds G, takes N·K numbers and N·K²
+operations, and says how much of each point's variance is left out. Eigenvectors would need fewer columns, but their
+signs, and their bases where eigenvalues are close, are a library's choice. The prior is then v = Φ u with
+u ~ N(0, I/λ), and coherent point drift's penalty tr(WᵀGW) with v = G W is tr(uᵀu).
+
+The loops are compiled here, and not left to a library of linear algebra: its threads, and with them the order of its
+sums, are not ours to choose.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled
+from service.em.kernel.truncated import exp_of
+
+Float64 = NDArray[np.float64]
+
+# The part of a point's prior variance that may be left out: a thousandth of the prior's standard deviation.
+LEFT_OUT = 1e-6
+# Columns, at most: what is finer than these is then left out.
+MOST_COLUMNS = 300
+
+
+def features(points: Float64, width: float, among: int | None = None) -> Float64:
+    """Φᵀ (K, N) of `points` (P, N) for a kernel of `width` β, in the unit of the points; 1 <= K <= MOST_COLUMNS.
+
+    The pivots are some of the first `among` points, of which each has a column of squared norm 1 - LEFT_OUT to 1,
+    unless MOST_COLUMNS is reached. The other columns continue the same functions of the place.
+    """
+    count = points.shape[1]
+    among = count if among is None else among
+    # The factorisation ends by itself; room is made as it goes on, since most often K is small.
+    most = min(MOST_COLUMNS, among)
+    room = min(32, most)
+    out = np.empty((room, count))
+    left = np.ones(count)
+    done = 0
+    while True:
+        done = _factorize(points, 0.5 / width**2, LEFT_OUT, among, left, out, done)
+        if done < len(out) or done == most:
+            return np.ascontiguousarray(out[:done])
+        grown = np.empty((min(2 * len(out), most), count))
+        grown[:done] = out
+        out = grown
+
+
+@compiled
+def _factorize(
+    points: Float64, precision: float, tolerance: float, among: int, left: Float64, out: Float64, done: int
+) -> int:
+    """Add rows to the first `done` of `out` until it is full or all that is `left` is small; how many there are."""
+    rank, count = points.shape
+    square = np.empty(count)
+    for k in range(done, len(out)):
+        pivot = 0
+        for i in range(among):
+            if left[i] > left[pivot]:
+                pivot = i
+        if k > 0 and left[pivot] <= tolerance:
+            return k
+        square[:] = 0.0
+        for d in range(rank):
+            at = points[d, pivot]
+            for i in range(count):
+                square[i] += (points[d, i] - at) ** 2
+        row = out[k]
+        for i in range(count):
+            row[i] = exp_of(-square[i] * precision)
+        for before in range(k):
+            factor = out[before, pivot]
+            for i in range(count):
+                row[i] -= factor * out[before, i]
+        root = np.sqrt(left[pivot])
+        for i in range(count):
+            row[i] /= root
+            left[i] -= row[i] * row[i]
+        left[pivot] = 0.0
+    return len(out)
+
+
+@compiled
+def motion(phi: Float64, coefficients: Float64, points: Float64) -> Float64:
+    """p + v(p) for `points` (P, N): Φᵀ `phi` (K, N), u `coefficients` (K, P)."""
+    out = points.copy()
+    for d in range(points.shape[0]):
+        for k in range(len(phi)):
+            factor = coefficients[k, d]
+            if factor != 0:
+                for i in range(points.shape[1]):
+                    out[d, i] += factor * phi[k, i]
+    return out
+
+
+@compiled
+def normal_equations(phi: Float64, mass: Float64, pull: Float64, ridge: float) -> tuple[Float64, Float64]:
+    """The lower half of Φᵀ diag(m) Φ + ridge I (K, K), and Φᵀ `pull` (K, P), for `pull` (P, N)."""
+    rank, count = phi.shape
+    matrix = np.zeros((rank, rank))
+    right = np.zeros((rank, pull.shape[0]))
+    block = 512  # of points: what one row needs stays in the fastest memory
+    scaled = np.empty(block)
+    for begin in range(0, count, block):
+        size = min(block, count - begin)
+        for k in range(rank):
+            for i in range(size):
+                scaled[i] = phi[k, begin + i] * mass[begin + i]
+            last = k + 1 - (k + 1) % 4
+            for m in range(0, last, 4):
+                a, b, c, d = 0.0, 0.0, 0.0, 0.0
+                for i in range(size):
+                    t = scaled[i]
+                    a += t * phi[m, begin + i]
+                    b += t * phi[m + 1, begin + i]
+                    c += t * phi[m + 2, begin + i]
+                    d += t * phi[m + 3, begin + i]
+                matrix[k, m] += a
+                matrix[k, m + 1] += b
+                matrix[k, m + 2] += c
+                matrix[k, m + 3] += d
+            for m in range(last, k + 1):
+                a = 0.0
+                for i in range(size):
+                    a += scaled[i] * phi[m, begin + i]
+                matrix[k, m] += a
+            for axis in range(pull.shape[0]):
+                a = 0.0
+                for i in range(size):
+                    a += phi[k, begin + i] * pull[axis, begin + i]
+                right[k, axis] += a
+    for k in range(rank):
+        matrix[k, k] += ridge
+    return matrix, right
+
+
+@compiled
+def solved(matrix: Float64, right: Float64, ridge: float) -> Float64:
+    """The solution (K, P) for `right` (K, P); the lower half of `matrix` (K, K) becomes its Cholesky factor.
+
+    No pivot of such a matrix is below `ridge`. One that rounding has left smaller, or nothing of, is raised.
+    """
+    rank = len(matrix)
+    for k in range(rank):
+        least = max(ridge, 1e-15 * matrix[k, k])
+        for m in range(k):
+            total = matrix[k, m]
+            for i in range(m):
+                total -= matrix[k, i] * matrix[m, i]
+            matrix[k, m] = total / matrix[m, m]
+        total = matrix[k, k]
+        for i in range(k):
+            total -= matrix[k, i] * matrix[k, i]
+        matrix[k, k] = np.sqrt(max(total, least))
+    out = right.copy()
+    for d in range(right.shape[1]):
+        for k in range(rank):
+            for i in range(k):
+                out[k, d] -= matrix[k, i] * out[i, d]
+            out[k, d] /= matrix[k, k]
+        for k in range(rank - 1, -1, -1):
+            out[k, d] /= matrix[k, k]
+            for i in range(k):
+                out[i, d] -= matrix[k, i] * out[k, d]
+    return out
+
+
+@compiled
+def determined(factor: Float64, ridge: float) -> tuple[float, float]:
+    """log det(I + B / ridge) and K - ridge tr((B + ridge I)^-1), for B = Φᵀ diag(m) Φ and the factor of B + ridge I.
+
+    The second is how many of the K coefficients of one coordinate the data determine.
+    """
+    rank = len(factor)
+    log_det, free = 0.0, float(rank)
+    column = np.empty(rank)
+    for k in range(rank):
+        log_det += 2 * np.log(factor[k, k]) - np.log(ridge)
+        for i in range(k, rank):
+            total = 1.0 if i == k else 0.0
+            for m in range(k, i):
+                total -= factor[i, m] * column[m]
+            column[i] = total / factor[i, i]
+            free -= ridge * column[i] ** 2
+    return log_det, max(free, 0.0)

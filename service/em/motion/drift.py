@@ -1,0 +1,211 @@
+"""Coherent point drift: EM for a cloud that moves smoothly, under a given prior of its motion.
+
+Each target point q_j is drawn from one of the moved source points x_i = p_i + v(p_i), or is an outlier (Myronenko and
+Song 2010, eq. 1):
+
+    p(q_j) = (1 - w) (1/N) Σ_i N(q_j; x_i, σ² I) + w / V
+
+and v has the prior of `coherence`: v = Φ u, u ~ N(0, I/λ). EM climbs the penalised log-likelihood
+
+    L(u, σ, w) = Σ_j log p(q_j) - λ/2 tr(uᵀu)
+
+The E-step gives r_ij, the probability that q_j was drawn from x_i. With m_i = Σ_j r_ij and s_i = Σ_j r_ij q_j the
+M-step is, in the order in which it is taken,
+
+    (Φᵀ diag(m) Φ + λσ² I) u = Φᵀ (s - diag(m) p)
+    σ² = Σ_ij r_ij ‖x_i - q_j‖² / (D Σ_i m_i)
+    w  = 1 - Σ_i m_i / M
+
+the first being (diag(m) G + λσ² I) W = s - diag(m) p of their figure 4 in terms of u = ΦᵀW. Each line maximises Q in
+its own unknown given the others, so that L never decreases (expectation conditional maximisation, Meng and Rubin 1993).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.climbing.mixture import LEAST_OUTLIERS, MOST_OUTLIERS, NONE
+from service.em.jit import compiled
+from service.em.kernel.cells import Cells, cells
+from service.em.kernel.truncated import NOBODY, Rows, rows, weigh
+from service.em.motion.coherence import determined, motion, normal_equations, solved
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+Accept = Callable[[float, float], bool]
+
+
+class Scene(NamedTuple):
+    """What stays the same whatever the prior is; all in one unit of length."""
+
+    source: Float64  # (P, N) p_i, after the global transform
+    target: Float64  # (P, M) q_j
+    dimension: int  # D <= P; the other coordinates are zero
+    volume: float  # V
+    floor: float  # the least σ
+    cutoff: float  # of the kernel; see `truncated`
+
+
+class Prior(NamedTuple):
+    """How the source may move."""
+
+    features: Float64  # (K, N) Φᵀ
+    stiffness: float  # λ, one over the variance of a point's displacement in each coordinate
+
+
+class State(NamedTuple):
+    """What EM estimates."""
+
+    moved: Float64  # (P, N) x_i
+    sigma: float
+    outliers: float  # w
+
+
+class Drawn(NamedTuple):
+    """What an E-step says: which source point each target point was drawn from."""
+
+    found: Rows  # of the target's points: `best` is the source point it was most probably drawn from
+    mass: Float64  # (N,) m_i = Σ_j r_ij
+    sums: Float64  # (P, N) s_i = Σ_j r_ij q_j
+    best: Int64  # (N,) argmax_j r_ij, the first among equals; NOBODY where none is in reach
+    peak: Float64  # (N,) max_j r_ij
+
+
+class Drift(NamedTuple):
+    """Where the iteration ended."""
+
+    state: State
+    coefficients: Float64  # (K, P) u
+    drawn: Drawn  # the E-step at that state
+    log_likelihood: float  # Σ_j log p(q_j) there
+    penalty: float  # λ/2 tr(uᵀu) there
+    evidence: float  # see `climb`
+    free: float  # how many of the K·D coefficients the data determine, γ (MacKay 1992)
+    iterations: int
+    converged: bool
+    stopped: bool  # by `accept`
+    history: list[tuple[float, float]]  # penalised log-likelihood and σ at each E-step
+
+
+def climb(
+    scene: Scene,
+    prior: Prior,
+    start: State,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    estimate_sigma: bool = True,
+    estimate_outliers: bool = True,
+    accept: Accept = lambda _log_likelihood, _sigma: True,
+) -> Drift:
+    """Iterate from `start` until a step moves the points, root mean square, and σ by less than `tolerance` times σ.
+
+    The points of `start` may be anywhere: the first M-step takes them to a smooth motion. Each further E-step is told
+    to `accept`, which ends the iteration by returning False.
+
+    `evidence` is the log-likelihood with u integrated out, in Laplace's approximation with the curvature of Q:
+    L - D/2 log det(I + Φᵀ diag(m) Φ / λσ²). Unlike L it may be compared between priors (MacKay 1992).
+    """
+    state, iteration, converged, stopped = start, 0, False, False
+    drawn, spent, likelihood = _expect(scene, state)
+    history: list[tuple[float, float]] = []
+    while True:
+        iteration += 1
+        moved, coefficients, factor, ridge = _move(scene, prior, drawn, state.sigma)
+        after = _noise(scene, state, drawn, spent, moved, estimate_sigma, estimate_outliers)
+        step = math.sqrt(float(((moved - state.moved) ** 2).sum(0).mean()))
+        converged = max(step, abs(after.sigma - state.sigma)) < tolerance * after.sigma
+        state = after
+        drawn, spent, likelihood = _expect(scene, state)
+        penalty = 0.5 * prior.stiffness * float((coefficients**2).sum())
+        history.append((likelihood - penalty, state.sigma))
+        stopped = not accept(likelihood, state.sigma)
+        if converged or stopped or iteration >= max_iterations:
+            break
+    log_det, free = determined(factor, ridge)
+    evidence = likelihood - penalty - 0.5 * scene.dimension * log_det
+    free *= scene.dimension
+    return Drift(
+        state, coefficients, drawn, likelihood, penalty, evidence, free, iteration, converged, stopped, history
+    )
+
+
+def _expect(scene: Scene, state: State) -> tuple[Drawn, float, float]:
+    """The E-step, Σ_ij r_ij ‖x_i - q_j‖², and the log-likelihood."""
+    P, n = scene.source.shape
+    m, D, w, cutoff = scene.target.shape[1], scene.dimension, state.outliers, scene.cutoff
+    gauss = D * (0.5 * math.log(2 * math.pi) + math.log(state.sigma))
+    bin_weight = n * w / (1 - w) * math.exp(min(gauss - math.log(scene.volume), 700.0))
+    grid = cells(np.ascontiguousarray(state.moved), state.sigma * math.sqrt(2 * cutoff))
+    drawn = Drawn(rows(P, m), np.zeros(n), np.zeros((P, n)), np.full(n, NOBODY), np.zeros(n))
+    _gather(scene.target, grid, 0.5 / state.sigma**2, bin_weight, cutoff, *drawn)
+    likelihood = float(drawn.found.evidence.sum()) + m * (math.log((1 - w) / n) - gauss)
+    return drawn, float(drawn.found.spent.sum()), likelihood
+
+
+def _move(scene: Scene, prior: Prior, drawn: Drawn, sigma: float) -> tuple[Float64, Float64, Float64, float]:
+    """The moved points, u (K, P), the Cholesky factor of the equations for u (K, K), and λσ²."""
+    phi, ridge = prior.features, prior.stiffness * sigma**2
+    matrix, right = normal_equations(phi, drawn.mass, drawn.sums - drawn.mass * scene.source, ridge)
+    coefficients = solved(matrix, right, ridge)
+    return motion(phi, coefficients, scene.source), coefficients, matrix, ridge
+
+
+def _noise(
+    scene: Scene, before: State, drawn: Drawn, spent: float, moved: Float64, sigma: bool, outliers: bool
+) -> State:
+    """`moved` with the σ and w that suit it, if they are to be estimated."""
+    total = float(drawn.mass.sum())
+    out = before._replace(moved=moved)
+    if sigma and total > 0:
+        # What the step changed is added to what was spent before it: a difference in which little cancels.
+        gained = (moved - before.moved) * (drawn.mass * (moved + before.moved) - 2 * drawn.sums)
+        square = max(spent + float(gained.sum()), 0.0) / (total * scene.dimension)
+        out = out._replace(sigma=max(math.sqrt(square), scene.floor))
+    if outliers:
+        share = 1 - total / scene.target.shape[1]
+        out = out._replace(outliers=min(max(share, LEAST_OUTLIERS), MOST_OUTLIERS))
+    return out
+
+
+@compiled
+def _gather(
+    target: Float64,
+    grid: Cells,
+    precision: float,
+    bin_weight: float,
+    cutoff: float,
+    found: Rows,
+    mass: Float64,
+    sums: Float64,
+    best: Int64,
+    peak: Float64,
+) -> None:
+    """The E-step of `target` (P, M) against the moved source in `grid`, added up for either cloud's points."""
+    size, rank = grid.points.shape[1], target.shape[0]
+    index = np.empty(size, np.int32)
+    distance, weight = np.empty(size), np.empty(size)
+    for j in range(target.shape[1]):
+        count, evidence, largest = weigh(target, j, grid, NONE, precision, bin_weight, cutoff, index, distance, weight)
+        total, spent = 0.0, 0.0
+        likeliest = NOBODY
+        found.drawn[:, j] = 0.0
+        for k in range(count):
+            i, r = grid.order[index[k]], weight[k]
+            total += r
+            spent += r * distance[k]
+            mass[i] += r
+            for d in range(rank):
+                sums[d, i] += r * target[d, j]
+                found.drawn[d, j] += r * grid.points[d, index[k]]
+            if r > peak[i]:
+                peak[i], best[i] = r, j
+            if r == largest and (likeliest == NOBODY or i < likeliest):
+                likeliest = i
+        found.mass[j], found.spent[j], found.evidence[j] = total, spent, evidence
+        found.best[j], found.peak[j] = likeliest, largest

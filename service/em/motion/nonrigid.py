@@ -1,0 +1,130 @@
+"""`transform` nonrigid: the source moves as a whole, by a global transform, and then smoothly, by coherent point drift.
+
+A global pose comes from elsewhere; here every point is moved on by v(p), which has the prior of `coherence`. `motions`
+looks for a start and a prior on few points, and `drift` climbs from there on all of them. β and λ are in units of the
+moved source's extent, its root mean square distance from the middle, as if that were 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.climbing.frame import SIGMA_FLOOR, Frame
+from service.em.climbing.mixture import Parameters, cutoff_for, volume
+from service.em.kernel.fitting import move
+from service.em.motion.coherence import features
+from service.em.motion.drift import Accept, Drawn, Prior, Scene, climb
+from service.em.motion.motions import Search, span
+from service.errors import InvalidInput
+
+Float64 = NDArray[np.float64]
+
+
+class Deformation(NamedTuple):
+    """Where every source point went, and how."""
+
+    moved: Float64  # (P, N) x_i = A p_i + t + v(p_i), in the target's coordinates of the frame
+    parameters: Parameters  # the global transform as it was given; σ and w
+    beta: float  # of the prior
+    stiffness: float  # λ
+    iterations: int  # of the last climb, on all points
+    converged: bool
+    log_likelihood: float  # observed-data, of the target's points, at `moved`, σ and w
+    penalty: float  # λ/2 tr(uᵀu) = λ/2 tr(WᵀGW)
+    drawn: Drawn  # the E-step there: what a matching is made of
+    history: list[tuple[float, float]]  # of the last climb: log-likelihood less penalty, which never decreases, and σ
+
+
+def deform(
+    points: Frame,
+    start: Parameters,
+    *,
+    outlier_weight: float | None = None,
+    beta: float | None = None,
+    stiffness: float | None = None,
+    sigma: float | None = None,
+    tolerance: float = 1e-3,
+    max_iterations: int = 500,
+    floor: float | None = None,
+    accept: Accept = lambda _log_likelihood, _sigma: True,
+) -> Deformation:
+    """Register the source to the target by a smooth motion on top of the global transform of `start`.
+
+    Args:
+        points: the clouds.
+        start: its transform (D, D + 1) is where the motion starts from, and stays as it is.
+        outlier_weight: w, the share of the target's points that no source point explains; estimated if None.
+        beta: the kernel's width, in extents of the moved source: points nearer than that move together. Chosen if
+            None; past motions.LARGEST points only between 1 and 1.5, with a λ of 10/β².
+        stiffness: λ > 0, for an extent of 1: displacements have a standard deviation of 1/√λ extents in each
+            coordinate before the data are seen. Chosen if None.
+        sigma: the noise in the target's unit, if it is known; else it is estimated, at least `floor`.
+        tolerance: the last climb ends where a step moves the points and σ by less than this times σ.
+        max_iterations: M-steps of the last climb, at most; the search before it takes its own.
+        floor: the least σ; a millionth of the source's extent, or the coordinates' rounding, if None.
+        accept: is told the log-likelihood and σ of every E-step, and ends it all by returning False.
+
+    Raises InvalidInput where `beta` or `stiffness` is not positive or not finite.
+    """
+    for name, value in (("beta", beta), ("stiffness", stiffness)):
+        if value is not None and not 0 < value < math.inf:
+            raise InvalidInput(
+                f"{name} is {value}: a smooth motion needs a positive, finite one",
+                pointer=f"/{name}",
+                allowed="a number above 0, or null to have it chosen",
+            )
+    placed = np.zeros_like(points.source)
+    move(start.transform, points.source, placed)
+    size = volume(points.target, points.dimension)
+    cutoff = cutoff_for(placed.shape[1], points.target.shape[1])
+    scene = Scene(placed, points.target, points.dimension, size, 0.0, cutoff)
+    if floor is None:
+        # Not the frame's: a few points far away would raise it.
+        floor = max(SIGMA_FLOOR * span(scene), points.rounding, 1e-300)
+    least = max(floor, sigma or 0.0)
+    scene = scene._replace(floor=least)
+    search = Search(scene, outlier_weight, beta, stiffness, accept)
+    best = search.best()
+    last, state = best.drift, best.drift.state
+    prior = Prior(features(placed, best.beta * search.extent), best.stiffness / search.extent**2)
+    if last.stopped:
+        last = climb(scene, prior, state, tolerance=tolerance, max_iterations=1, accept=lambda _l, _s: False)
+    else:
+        # The floor of a known σ is a constraint that EM may not reach; then σ is set to it, and EM goes on.
+        last = climb(
+            scene,
+            prior,
+            state,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            estimate_outliers=search.estimates_outliers(state),
+            accept=accept,
+        )
+        left = max_iterations - last.iterations
+        if sigma is not None and last.state.sigma > least and left > 0 and not last.stopped:
+            last = climb(
+                scene,
+                prior,
+                last.state._replace(sigma=least),
+                tolerance=tolerance,
+                max_iterations=left,
+                estimate_sigma=False,
+                estimate_outliers=search.estimates_outliers(state),
+                accept=accept,
+            )
+    return Deformation(
+        last.state.moved,
+        Parameters(start.transform, last.state.sigma, last.state.outliers),
+        best.beta,
+        best.stiffness,
+        last.iterations,
+        last.converged,
+        last.log_likelihood,
+        last.penalty,
+        last.drawn,
+        last.history,
+    )

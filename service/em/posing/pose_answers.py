@@ -1,0 +1,148 @@
+"""From where a pose's iteration ended to what the caller asked for, in the caller's coordinates."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.em.climbing.confidence import Confidence, to_caller
+from service.em.climbing.correspondence import Correspondence
+from service.em.climbing.frame import Frame
+from service.em.climbing.mixture import Parameters
+from service.em.climbing.record import Record
+from service.em.kernel.fitting import move
+from service.em.matching import UNMATCHED
+from service.em.problem import Outcome, Pose, Problem, RunnerUp, StopReason, Trace
+
+Float64 = NDArray[np.float64]
+
+# A runner-up is worth a warning unless the likelihoods differ by a factor of 20.
+CLEAR_GAP = math.log(20)
+
+
+class End(NamedTuple):
+    """How the iteration of one problem went."""
+
+    iterations: int
+    converged: bool
+    start: str
+
+    @property
+    def reason(self) -> StopReason:
+        """Why it stopped."""
+        return "tolerance" if self.converged else "max_iterations"
+
+
+def pose_of(points: Frame, transform: Float64) -> Pose:
+    """A transform of the frame's coordinates in the caller's."""
+    found = points.to_caller(transform)
+    return Pose(torch.from_numpy(found.linear), torch.from_numpy(found.translation))
+
+
+def outcome(
+    problem: Problem,
+    points: Frame,
+    parameters: Parameters,
+    pairs: Correspondence,
+    sure: Confidence,
+    record: Record,
+    end: End,
+    runner_up: RunnerUp | None = None,
+) -> Outcome:
+    """The answer."""
+    pose = pose_of(points, parameters.transform)
+    registered = None
+    if problem.registered:
+        moved = np.zeros_like(points.source)
+        move(parameters.transform, points.source, moved)
+        registered = torch.from_numpy(points.moved_to_caller(moved[: points.dimension]))
+    path = [*record.path, parameters.transform] if problem.path else []
+    match, probability, nobody, responsibilities = pairs.in_caller_order(points)
+    return Outcome(
+        translation=pose.translation,
+        sigma=_sigma(problem, points, parameters),
+        log_likelihood=sure.log_likelihood,
+        matching=torch.from_numpy(match),
+        matching_probability=torch.from_numpy(probability),
+        translation_covariance=_tensor(sure.translation),
+        iterations=end.iterations,
+        converged=end.converged,
+        stop_reason=end.reason,
+        start=end.start,
+        responsibilities=_tensor(responsibilities),
+        registered=registered,
+        trace=_trace(problem, points, record, parameters, sure.log_likelihood) if problem.trace else None,
+        linear=None if problem.transform == "translation" else pose.linear,
+        rotation_covariance=_tensor(sure.rotation),
+        outlier_weight=parameters.outliers,
+        outlier_probability=torch.from_numpy(nobody) if parameters.outliers > 0 else None,
+        runner_up=runner_up,
+        warnings=_warnings(runner_up, sure),
+        path=tuple(pose_of(points, transform) for transform in path),
+    )
+
+
+def unfinished(problem: Problem) -> Outcome:
+    """The outcome of a problem that was cancelled: nobody will read it."""
+    n, dimension = problem.source.shape
+    return Outcome(
+        translation=torch.zeros(dimension, dtype=torch.float64),
+        sigma=problem.sigma or 0.0,
+        log_likelihood=math.nan,
+        matching=torch.full((n,), UNMATCHED),
+        matching_probability=torch.zeros(n, dtype=torch.float64),
+        translation_covariance=None,
+        iterations=0,
+        converged=False,
+        stop_reason="cancelled",
+        start="",
+        responsibilities=None,
+        registered=None,
+        trace=None,
+    )
+
+
+def _sigma(problem: Problem, points: Frame, parameters: Parameters) -> float:
+    return parameters.sigma * points.target_unit if problem.sigma is None else problem.sigma
+
+
+def _tensor(values: Float64 | None) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values)
+
+
+def _trace(problem: Problem, points: Frame, record: Record, last: Parameters, likelihood: float) -> Trace:
+    """The accepted steps as they stand after their M-step: each where the next one was taken, the last at the end.
+
+    With `refine` the record holds the end of the climb as well, and what it was refined to is no step.
+    """
+    swapped = problem.resolved_normalize == "columns"
+    count = (points.target if swapped else points.source).shape[1]
+    after = [at for at, _ in record.steps[1:]]
+    values = [to_caller(problem, points, at, value, count) for at, value in record.steps[1:]]
+    if not problem.refine:
+        after.append(last)
+        values.append(likelihood)
+    poses = [pose_of(points, parameters.transform) for parameters in after]
+    return Trace(
+        log_likelihood=torch.tensor(values, dtype=torch.float64),
+        sigma=torch.tensor([_sigma(problem, points, at) for at in after], dtype=torch.float64),
+        translation=torch.stack([pose.translation for pose in poses]),
+        linear=None if problem.transform == "translation" else torch.stack([pose.linear for pose in poses]),
+    )
+
+
+def _warnings(runner_up: RunnerUp | None, sure: Confidence) -> tuple[str, ...]:
+    out: list[str] = []
+    if runner_up is not None and runner_up.gap < CLEAR_GAP:
+        out.append(
+            f"another pose fits about as well, {max(runner_up.gap, 0.0):.3g} nats behind: the shape is symmetric, or "
+            "the clouds say too little; it is given as runner_up"
+        )
+    if sure.translation is None and sure.asked:
+        out.append("there is no covariance: the matching is so ambiguous that the likelihood has no peak here")
+    return tuple(out)

@@ -1,0 +1,203 @@
+"""Registration of one problem by any transform, prior and normalisation, in memory that grows with N + M.
+
+The way of a problem: into the frame's coordinates; a start, by name or by search, annealed on few points; the climb,
+on more and more of them until it is all; then the hard matching and the confidence. The literal model (prior free)
+skips the annealing where the caller gives the start, and is never accelerated.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.em.climbing.climb import Anderson, Climb, climb
+from service.em.climbing.confidence import confidence
+from service.em.climbing.correspondence import correspondence, refined
+from service.em.climbing.frame import Frame, check_rank, frame
+from service.em.climbing.mixture import EXACT, LEAST_OUTLIERS, NONE, Mixture, Model, Parameters, cutoff_for, volume
+from service.em.climbing.record import Cancelled, Record
+from service.em.kernel.fitting import KINDS, apart
+from service.em.posing.deformed import register_nonrigid
+from service.em.posing.literal_poses import register_literal
+from service.em.posing.pose_answers import End, outcome, pose_of, unfinished
+from service.em.problem import Outcome, Problem, RunnerUp
+from service.em.starting.pose_starts import PoseStart, given, pose_start
+
+Float64 = NDArray[np.float64]
+
+# The climb runs on a part of the points first, on so many times more at each level, down to so few: each level to the
+# accuracy that its points allow.
+LEVEL_GROWTH = 4
+LEAST_LEVEL = 1000
+LEVEL_ITERATIONS = 40
+LEVEL_ACCURACY = 0.05
+# Points on which the best pose and its runner-up are compared.
+RIVAL_POINTS = 4096
+# The annealing's bin takes some of the good points too; and an estimate rises from little faster than it falls.
+DOUBTED = 0.05
+FIRST_OUTLIERS = 0.005
+FEW_OUTLIERS = 2.0
+# The largest estimate of their share; and of few points so many times as determine a transform have partners: fewer
+# match by coincidence, exactly, and a likelihood without bound.
+MOST_OUTLIERS = 0.85
+MATCHED = 4
+
+
+def register_pose(problem: Problem) -> Outcome:
+    """Register one problem that `problem.check` has checked.
+
+    Raises InvalidInput where the points do not determine a transform of this kind.
+    """
+    points = frame(
+        problem.source.numpy(),
+        problem.target.numpy(),
+        one_unit=problem.transform in {"translation", "rigid"},
+        keep_order=isinstance(problem.prior, Tensor),
+    )
+    D = points.dimension
+    needed = {"translation": 0, "affine": D}.get(problem.transform, D - 1)
+    check_rank(points, needed, problem.transform)
+    record = Record(problem)
+    try:
+        if problem.resolved_prior == "free":
+            return register_literal(problem, points, record)
+        if problem.transform == "nonrigid" and not isinstance(problem.init, str):
+            return register_nonrigid(problem, points, given(problem, points), "given", record)
+        start = pose_start(problem, points, record.poll)
+        record.on_the_way(start.path)
+        if problem.transform == "nonrigid":
+            return register_nonrigid(problem, points, start.transform, start.name, record)
+        return _register(problem, points, start, record)
+    except Cancelled:
+        return unfinished(problem)
+
+
+def _register(problem: Problem, points: Frame, start: PoseStart, record: Record) -> Outcome:
+    model, parameters = _model(problem, points), _parameters(problem, points, start)
+    D = points.dimension
+    grown = abs(float(np.linalg.det(start.transform[:, :D])))
+    room = max(volume(points.target, D), volume(points.source, D) * grown)
+    runner_up = None
+    if start.runner_up is not None and not len(model.log_prior):
+        runner_up = _runner_up(points, model, room, parameters, start.runner_up)
+    climbed, mixture = _climb(problem, points, model, room, parameters, record)
+    pairs = correspondence(problem, mixture.view())
+    parameters = climbed.parameters
+    if problem.refine:
+        if problem.trace:
+            # The trace is of the climb, and ends where that did.
+            record.keep(parameters, mixture.step(parameters).log_likelihood)
+        parameters = parameters._replace(transform=refined(points, model.kind, parameters.transform, pairs.match))
+    sure = confidence(problem, points, mixture, parameters)
+    end = End(climbed.iterations, climbed.converged, start.name)
+    return outcome(problem, points, parameters, pairs, sure, record, end, runner_up)
+
+
+def _model(problem: Problem, points: Frame) -> Model:
+    n, m = points.source.shape[1], points.target.shape[1]
+    prior = problem.resolved_prior
+    log_prior = NONE
+    if isinstance(prior, Tensor):
+        with np.errstate(divide="ignore"):
+            log_prior = np.log(prior.numpy())
+    most = _most_outliers(problem, points)
+    return Model(
+        kind=KINDS[problem.transform],
+        normalize=problem.resolved_normalize,
+        mixing=not isinstance(prior, Tensor) and prior == "mixing",
+        estimate_sigma=problem.sigma is None,
+        estimate_outliers=problem.resolved_outliers == "auto" and most > 0,
+        most_outliers=most,
+        cutoff=EXACT if len(log_prior) else cutoff_for(n, m),
+        log_prior=log_prior,
+    )
+
+
+def _most_outliers(problem: Problem, points: Frame) -> float:
+    """The largest share of outliers that leaves enough points to tell a pose from a coincidence."""
+    count = (points.target if problem.resolved_normalize == "columns" else points.source).shape[1]
+    return max(0.0, min(MOST_OUTLIERS, 1.0 - MATCHED * (points.dimension + 1) / int(count)))
+
+
+def _parameters(problem: Problem, points: Frame, start: PoseStart) -> Parameters:
+    """Where the climb begins."""
+    sigma = max(start.sigma, points.floor) if problem.sigma is None else problem.sigma / points.target_unit
+    weight = problem.resolved_outliers
+    if weight == "auto":
+        weight = min(max(1 - start.inliers - DOUBTED, FIRST_OUTLIERS), _most_outliers(problem, points))
+    return Parameters(start.transform, sigma, float(weight))
+
+
+def _climb(
+    problem: Problem, points: Frame, model: Model, room: float, parameters: Parameters, record: Record
+) -> tuple[Climb, Mixture]:
+    n = (points.target if model.normalize == "columns" else points.source).shape[1]
+    anderson = Anderson(model)
+    # Both of sinkhorn's sums need all points.
+    for count in _levels(n) if model.normalize != "sinkhorn" else ():
+        parameters = climb(
+            Mixture(points, model, room, _some(n, count)),
+            parameters,
+            tolerance=max(problem.tolerance, LEVEL_ACCURACY / math.sqrt(count)),
+            max_iterations=LEVEL_ITERATIONS,
+            floor=points.floor,
+            accept=lambda _at, _step: record.poll(),
+            anderson=anderson,
+        ).parameters
+        if model.estimate_outliers and count * parameters.outliers < FEW_OUTLIERS:
+            # They would take many steps to fade away; if they are real, all points will tell.
+            parameters = parameters._replace(outliers=LEAST_OUTLIERS)
+        record.on_the_way([parameters.transform])
+    mixture = Mixture(points, model, room)
+
+    climbed = climb(
+        mixture,
+        parameters,
+        tolerance=problem.tolerance,
+        max_iterations=problem.max_iterations,
+        floor=points.floor,
+        accept=record.keep,
+        anderson=anderson,
+        at_once=n <= LEAST_LEVEL,
+    )
+    return climbed, mixture
+
+
+def _levels(n: int) -> list[int]:
+    """How many points each level has, in rising order."""
+    out = []
+    while n >= LEVEL_GROWTH * LEAST_LEVEL:
+        n //= LEVEL_GROWTH
+        out.append(n)
+    return out[::-1]
+
+
+def _some(n: int, count: int) -> NDArray[np.int64]:
+    """The same `count` of n points every time, at random, in order."""
+    return np.sort(np.random.default_rng(3).permutation(n)[:count])
+
+
+def _runner_up(points: Frame, model: Model, room: float, best: Parameters, other: Float64) -> RunnerUp | None:
+    """How far the likelihood is behind at the next best pose, after both have climbed on the same points."""
+    n = (points.target if model.normalize == "columns" else points.source).shape[1]
+    count = min(n, RIVAL_POINTS)
+    whole = count == n or model.normalize == "sinkhorn"
+    first, second = (
+        climb(
+            Mixture(points, model, room, None if whole else _some(n, count)),
+            best._replace(transform=transform),
+            tolerance=1e-2,
+            max_iterations=LEVEL_ITERATIONS,
+            floor=points.floor,
+            at_once=True,
+        )
+        for transform in (best.transform, other)
+    )
+    between = apart(points.source, first.parameters.transform, second.parameters.transform)
+    if between < first.parameters.sigma + points.floor:
+        return None  # both climbed to one place
+    gap = (first.last.log_likelihood - second.last.log_likelihood) * (1 if whole else n / count)
+    return RunnerUp(pose_of(points, second.parameters.transform), gap)

@@ -1,0 +1,1 @@
+"""Where a pose starts from: annealing from near, and the search from anywhere."""

@@ -1,0 +1,249 @@
+"""Poses from congruent triangles: where could these three source points lie in the target?
+
+A triangle of the source fixes a pose once its three partners are known. All triangles of the target whose sides agree
+within a tolerance are candidates (the congruent sets of Aiger, Mitra and Cohen-Or 2008, with three points in place of
+four coplanar ones; in the plane two points are enough). Each is a hypothesis, tested by the source points around the
+triangle: they are in the overlap if the triangle is, and their places are hardly off. The test is sequential (Wald
+1945): it sums the log-ratios of the landscape, and most hypotheses fail after a few points. Nothing here needs the
+clouds to be close, to have the same extent, or to be free of outliers: one triangle in the overlap is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled, inlined
+from service.em.starting.landscape import MISS, Landscape, log_ratio
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# Source points next to a triangle that test a hypothesis, at most, and the log-ratio below which it is dropped.
+TESTS = 48
+REJECT = -3.0
+# Third corners that are looked at in the time that it takes to test a hypothesis.
+LOOKS = 40
+# Hypotheses of a triangle that go on.
+KEPT = 24
+# Triangles drawn for each that is wanted, and how many of a size compete to be the rarest.
+DRAWN, RIVALS = 200, 8
+
+
+class Distances(NamedTuple):
+    """All distances in a cloud of m points, sorted for each of them."""
+
+    points: Float64  # (m, 3)
+    sorted: NDArray[np.float32]  # (m, m)
+    order: NDArray[np.int32]  # (m, m) who it is that far away
+
+
+class Bases(NamedTuple):
+    """Triangles of the source, and the points around each."""
+
+    corners: Float64  # (S, 3, 3)
+    around: Int64  # (S, n) the source's points from near to far, without the corners
+
+
+def distances(points: Float64) -> Distances:
+    """The distances within `points` (3, m)."""
+    rowwise = np.ascontiguousarray(points.T)
+    squares = np.zeros((len(rowwise), len(rowwise)))
+    for axis in points:
+        squares += (axis[:, None] - axis) ** 2
+    lengths = np.sqrt(squares).astype(np.float32)
+    order = np.argsort(lengths, axis=1)
+    return Distances(rowwise, np.take_along_axis(lengths, order, 1), order.astype(np.int32))
+
+
+def bases(source: Float64, target: Distances, count: int, around: int, chooser: np.random.Generator) -> Bases:
+    """At most `count` triangles among `source` (3, n), wide and narrow, each with its `around` nearest points.
+
+    Of a few triangles of a size the one is taken whose sides are rarest in the target: it has the fewest hypotheses.
+    """
+    n = source.shape[1]
+    rowwise = np.ascontiguousarray(source.T)
+    extent = float(np.median(np.linalg.norm(rowwise - np.median(rowwise, 0), axis=1)))
+    size = extent * 2.0 ** chooser.uniform(-1, 1, DRAWN * count)
+    picked = chooser.integers(n, size=(len(size), 3))
+    corners = rowwise[picked]
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1)
+    good = np.flatnonzero((sides.max(1) < 1.5 * size) & (sides.min(1) > 0.6 * size))
+    if len(good) < RIVALS * count:
+        more = np.flatnonzero(sides.min(1) > 0.2 * sides.max(1))
+        good = np.concatenate([good, more[: RIVALS * count - len(good)]])
+    # Rivals are of about the same size: narrow triangles fit into a small overlap, wide ones tell more exactly.
+    groups = good[: len(good) // RIVALS * RIVALS]
+    groups = groups[np.argsort(sides[groups].max(1), kind="stable")].reshape(-1, RIVALS)
+    few = target.sorted[:: max(1, len(target.sorted) // 200), 1:].ravel()
+    often, edges = np.histogram(few, 64)
+    rarity = np.log(often + 1.0)[np.clip(np.searchsorted(edges, sides) - 1, 0, 63)].sum(1)
+    chosen = groups[np.arange(len(groups)), rarity[groups].argmin(1)]
+    chosen = chooser.permutation(chosen)[:count]
+    corners = corners[chosen]
+    far = ((rowwise - corners.mean(1)[:, None]) ** 2).sum(-1)
+    np.put_along_axis(far, picked[chosen], np.inf, 1)
+    nearest = np.argsort(far, axis=1)[:, : max(min(around, n - 3), 0)]
+    return Bases(corners, nearest)
+
+
+@inlined
+def _axes_of(
+    ax: float, ay: float, az: float, bx: float, by: float, bz: float, cx: float, cy: float, cz: float, out: Float64
+) -> bool:
+    """Orthonormal axes (3, 3), as columns, of a triangle: along ab, towards c, and across. False for a flat one."""
+    u, v, w = bx - ax, by - ay, bz - az
+    length = math.sqrt(u * u + v * v + w * w)
+    u, v, w = u / length, v / length, w / length
+    x, y, z = cx - ax, cy - ay, cz - az
+    along = u * x + v * y + w * z
+    x, y, z = x - along * u, y - along * v, z - along * w
+    height = math.sqrt(x * x + y * y + z * z)
+    x, y, z = x / height, y / height, z / height
+    out[0, 0], out[1, 0], out[2, 0] = u, v, w
+    out[0, 1], out[1, 1], out[2, 1] = x, y, z
+    out[0, 2], out[1, 2], out[2, 2] = v * z - w * y, w * x - u * z, u * y - v * x
+    return length > 0 and height > 1e-9 * length
+
+
+@inlined
+def _length(a: Float64, b: Float64) -> float:
+    return math.sqrt((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2)
+
+
+@compiled
+def congruent(
+    corners: Float64,
+    near: Float64,
+    target: Distances,
+    place: Landscape,
+    rung: int,
+    tolerance: float,
+    flat: bool,
+    low_scale: float,
+    high_scale: float,
+    budget: int,
+    transforms: Float64,
+    scores: Float64,
+) -> int:
+    """The poses that put one triangle of the source on triangles of the target: what it took, in hypotheses.
+
+    Args:
+        corners: (3, 3) of the triangle.
+        near: (T, 3) the source points that test, those next to the triangle first.
+        target: the points that the triangle may lie on.
+        place: where the tests may hit.
+        rung: of the landscape's ladder.
+        tolerance: how far a side may be off.
+        flat: the clouds lie in the plane of the first two coordinates.
+        low_scale: the least scale.
+        high_scale: the largest; equal to the least for a rigid pose, 1.
+        budget: how many hypotheses to test at most, or the like of it in third corners looked at.
+        transforms: (K, 3, 4) receives the best poses.
+        scores: (K,) receives their log-ratios; -inf for none.
+    """
+    points, lines, orders = target.points, target.sorted, target.order
+    voxels, targets, gains, precision = place.nearest, place.points, place.gain[rung], place.precision[rung]
+    low_x, low_y, low_z, side = place.low[0], place.low[1], place.low[2], place.side
+    many_x, many_y, many_z = voxels.shape
+    scores[:] = -np.inf
+    p, q, r = corners[0], corners[1], corners[2].copy()
+    pq, pr, qr = _length(p, q), _length(p, r), _length(q, r)
+    own, other = np.zeros((3, 3)), np.zeros((3, 3))
+    if flat:
+        r[0], r[1], r[2] = p[0] - (q[1] - p[1]), p[1] + (q[0] - p[0]), 0.0
+    if not _axes_of(p[0], p[1], p[2], q[0], q[1], q[2], r[0], r[1], r[2], own):
+        return 0
+    # The middle of the corners carries less noise than a corner. The tests are told in the triangle's own axes.
+    pivot, middle = np.empty(3), np.empty(3)
+    for d in range(3):
+        pivot[d] = (p[d] + q[d]) / 2 if flat else (p[d] + q[d] + r[d]) / 3
+    local = np.zeros((len(near), 3))
+    for t in range(len(near)):
+        for d in range(3):
+            for e in range(3):
+                local[t, d] += own[e, d] * (near[t, e] - pivot[e])
+    tried, looked, worst = 0, 0, 0
+    bar = -np.inf
+    rigid = low_scale == high_scale
+    thirds, suitable = np.zeros((3, len(points) + 1)), np.empty(len(points) + 1, np.int64)
+    for i in range(len(points)):
+        line, order = lines[i], orders[i]
+        ax, ay, az = points[i, 0], points[i, 1], points[i, 2]
+        first = max(int(np.searchsorted(line, low_scale * pq - tolerance)), 1)
+        last = int(np.searchsorted(line, high_scale * pq + tolerance))
+        nearest_third, farthest_third = 0, 1
+        if not flat:
+            nearest_third = int(np.searchsorted(line, low_scale * pr - tolerance))
+            farthest_third = int(np.searchsorted(line, high_scale * pr + tolerance))
+            # In one place, since the loop below goes through them again and again.
+            for n in range(nearest_third, farthest_third):
+                for d in range(3):
+                    thirds[d, n] = points[order[n], d]
+        for m in range(first, last):
+            j = order[m]
+            bx, by, bz = points[j, 0], points[j, 1], points[j, 2]
+            scale = 1.0 if rigid else line[m] / pq
+            if scale < low_scale or scale > high_scale:
+                continue
+            third_first, third_last = nearest_third, farthest_third
+            if not flat and not rigid:
+                third_first = int(np.searchsorted(line, scale * pr - tolerance))
+                third_last = int(np.searchsorted(line, scale * pr + tolerance))
+            low, high = max(scale * qr - tolerance, 0.0) ** 2, (scale * qr + tolerance) ** 2
+            fitting = 0
+            if flat:
+                thirds[0, 0], thirds[1, 0] = ax - (by - ay), ay + (bx - ax)
+                suitable[0], fitting = 0, 1
+            else:
+                looked += third_last - third_first
+                for n in range(third_first, third_last):
+                    square = (thirds[0, n] - bx) ** 2 + (thirds[1, n] - by) ** 2 + (thirds[2, n] - bz) ** 2
+                    suitable[fitting] = n
+                    fitting += square >= low and square <= high
+            for s in range(fitting):
+                n = suitable[s]
+                cx, cy, cz = thirds[0, n], thirds[1, n], thirds[2, n]
+                if not _axes_of(ax, ay, az, bx, by, bz, cx, cy, cz, other):
+                    continue
+                if flat:
+                    mx, my, mz = (ax + bx) / 2, (ay + by) / 2, 0.0
+                else:
+                    mx, my, mz = (ax + bx + cx) / 3, (ay + by + cy) / 3, (az + bz + cz) / 3
+                tried += 1
+                total = 0.0
+                for t in range(len(local)):
+                    u, v, w = scale * local[t, 0], scale * local[t, 1], scale * local[t, 2]
+                    x = other[0, 0] * u + other[0, 1] * v + other[0, 2] * w + mx
+                    y = other[1, 0] * u + other[1, 1] * v + other[1, 2] * w + my
+                    z = other[2, 0] * u + other[2, 1] * v + other[2, 2] * w + mz
+                    at_x, at_y, at_z = (x - low_x) / side, (y - low_y) / side, (z - low_z) / side
+                    gain = MISS
+                    if at_x >= 0 and at_y >= 0 and at_z >= 0 and at_x < many_x and at_y < many_y and at_z < many_z:
+                        hit = voxels[np.uint64(at_x), np.uint64(at_y), np.uint64(at_z)]
+                        if hit >= 0:
+                            x, y, z = x - targets[hit, 0], y - targets[hit, 1], z - targets[hit, 2]
+                            gain = log_ratio(gains[hit] - (x * x + y * y + z * z) * precision)
+                    total += gain
+                    if total < REJECT:
+                        break
+                if total <= bar or total < 0:
+                    continue
+                scores[worst] = total
+                middle[0], middle[1], middle[2] = mx, my, mz
+                for d in range(3):
+                    transforms[worst, d, 3] = middle[d]
+                    for e in range(3):
+                        turn = other[d, 0] * own[e, 0] + other[d, 1] * own[e, 1] + other[d, 2] * own[e, 2]
+                        transforms[worst, d, e] = scale * turn
+                        transforms[worst, d, 3] -= scale * turn * pivot[e]
+                for k in range(len(scores)):
+                    if scores[k] < scores[worst]:
+                        worst = k
+                bar = scores[worst]
+        if tried + looked // LOOKS > budget:
+            break
+    return tried + looked // LOOKS

@@ -1,0 +1,212 @@
+"""`init` auto for poses: where to start from when nothing is known.
+
+Congruent triangles come first: they need neither centroids that agree nor clouds that are whole, and where one pose
+stands out among those that they lead to, the search is over. Otherwise two more sides join one ranking: the poses
+named in advance (T = 0, the centroids), and rotations spread evenly over all there are, about the centroids, of which
+a few steps at a wide kernel keep the best. Each is annealed on few points, the best again on more, and the one of the
+greatest score wins. The best pose that differs from it, the runner-up, tells how clear that was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.climbing.frame import Frame
+from service.em.jit import compiled
+from service.em.kernel.extent import centre, spread
+from service.em.kernel.fitting import RIGID, SIMILARITY, apart, fit, move, sums_of_rows
+from service.em.kernel.rough import expect
+from service.em.kernel.truncated import Rows, rows
+from service.em.starting.annealing import Annealed, Pyramid, anneal, robust_bin
+from service.em.starting.hypotheses import hypotheses
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+# Rotations tried about the centroids, by dimension, the points that judge them, and how many of them go on.
+ROTATIONS = {2: 90, 3: 700}
+JUDGES, JUDGED = 120, 300
+SPREAD_KEPT = 10
+# Poses from triangles that go on, and how many where the best of them stands out.
+CONGRUENT_KEPT = 10
+CLEAR_KEPT = 2
+# Source points of the first anneal, the poses that are annealed on more, and the width from which, in widths reached.
+SHORT = 300
+FINAL = 6
+AGAIN = 1.4
+# Poses less far apart, in spreads of the target, are the same.
+SAME = 0.05
+
+
+class Start(NamedTuple):
+    """Where to climb from."""
+
+    transform: Float64  # (D, D + 1)
+    sigma: float
+    name: str
+    path: list[Float64]
+    gap: float | None  # log-likelihood for each point by which the runner-up, a different pose, is worse
+    runner_up: Float64 | None
+    inliers: float
+
+
+class Candidate(NamedTuple):
+    """Where to anneal from."""
+
+    name: str
+    transform: Float64  # (D, D + 1)
+    width: float
+
+
+class Annealing(NamedTuple):
+    """Where a candidate ended."""
+
+    name: str
+    end: Annealed
+
+
+def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], object]) -> Start:
+    """The best start for a pose of this kind (RIGID or SIMILARITY, D = 2 or 3).
+
+    `poll` is called between one part of the search and the next, and may raise.
+    """
+    D = points.dimension
+    size = spread(points.target[:D])
+    scale = size / spread(points.source[:D]) if kind == SIMILARITY else 1.0
+    matched = hypotheses(points, pyramid, kind, poll)
+    clear = matched.clear()
+    best = matched.ranked()[: CLEAR_KEPT if clear else CONGRUENT_KEPT]
+    candidates = [Candidate("triangles", one.transform, one.width) for one in best]
+    width = min(2 * pyramid.spacing_of(JUDGED), size) or size
+    if not clear or len(candidates) < CLEAR_KEPT:
+        candidates += [
+            Candidate("identity", np.eye(D, D + 1), width),
+            Candidate("centroid", _centred(points, np.eye(D), scale), width),
+        ]
+    if not clear:
+        candidates += [Candidate("rotation", t, width) for t in _spread_rotations(points, pyramid, width, scale)]
+    found: list[Annealing] = []
+    for one in candidates:
+        poll()
+        end = anneal(pyramid, kind, one.transform, one.width, points.floor, SHORT)
+        found.append(Annealing(one.name, end))
+    return _choose(points, pyramid, kind, found, SAME * size, poll)
+
+
+def _choose(
+    points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], same: float, poll: Callable[[], object]
+) -> Start:
+    """The best after another anneal, on more points, of the best that differ."""
+    sample = _sample(points)
+    kept: list[Annealing] = []
+    for one in sorted(found, key=_score, reverse=True):
+        alike = (apart(sample, one.end.transform, other.end.transform) < same for other in kept)
+        if len(kept) < FINAL and not any(alike):
+            kept.append(one)
+    final: list[Annealing] = []
+    for one in kept:
+        poll()
+        end = anneal(pyramid, kind, one.end.transform, AGAIN * one.end.sigma, points.floor)
+        final.append(Annealing(one.name, end))
+    final.sort(key=_score, reverse=True)
+    name, best = final[0]
+    others = [
+        end for _, end in final[1:] if end.score > -math.inf and apart(sample, end.transform, best.transform) > same
+    ]
+    gap, runner_up = (best.score - others[0].score, others[0].transform) if others else (None, None)
+    return Start(best.transform, best.sigma, name, best.path, gap, runner_up, best.inliers)
+
+
+def _score(one: Annealing) -> float:
+    return one.end.score
+
+
+def _sample(points: Frame) -> Float64:
+    """So many of the source's points as tell how far two poses are apart."""
+    return points.source[:, :: max(1, points.source.shape[1] // 200)]
+
+
+def _centred(points: Frame, turn: Float64, scale: float) -> Float64:
+    """The transform that turns about the centroids."""
+    D = points.dimension
+    p, q = centre(points.source[:D]), centre(points.target[:D])
+    out = np.empty((D, D + 1))
+    out[:, :D] = scale * turn
+    out[:, D] = q - scale * turn @ p
+    return out
+
+
+def rotations(dimension: int, count: int) -> Float64:
+    """`count` rotations (count, D, D) spread evenly, the identity's neighbourhood no more than others.
+
+    In the plane equal angles; in space super-Fibonacci spirals (Alexa 2022).
+    """
+    if dimension == 2:
+        angle = 2 * math.pi * np.arange(count) / count
+        c, s = np.cos(angle), np.sin(angle)
+        return np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)
+    at = np.arange(count) + 0.5
+    inner, outer = np.sqrt(at / count), np.sqrt(1 - at / count)
+    a, b = 2 * math.pi * at / math.sqrt(2), 2 * math.pi * at / 1.533751168755204288118041
+    x, y, z, w = inner * np.sin(a), inner * np.cos(a), outer * np.sin(b), outer * np.cos(b)
+    return np.stack(
+        [
+            np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
+            np.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
+            np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
+        ],
+        -2,
+    )
+
+
+def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: float) -> list[Float64]:
+    """The best of many rotations about the centroids, after a few steps at one width and at one scale."""
+    D = points.dimension
+    turns = rotations(D, ROTATIONS[D])
+    p, q = centre(points.source[:D]), centre(points.target[:D])
+    starts = np.concatenate([turns, (q - scale * turns @ p)[:, :, None]], 2)
+    source = pyramid.source(JUDGES) * scale
+    ends, scores = np.empty_like(starts), np.empty(len(starts))
+    target = pyramid.target(JUDGED).astype(np.float32)
+    found = rows(len(source), source.shape[1])
+    _judge(starts, source, target, D, width, robust_bin(D), found, ends, scores)
+    ends[:, :, :D] *= scale
+    sample = _sample(points)
+    kept: list[Float64] = []
+    for k in np.argsort(-scores, kind="stable"):
+        if len(kept) == SPREAD_KEPT:
+            break
+        if all(apart(sample, ends[k], other) > 0.5 * width for other in kept):
+            kept.append(ends[k])
+    return kept
+
+
+@compiled
+def _judge(
+    starts: Float64,
+    source: Float64,
+    target: Float32,
+    dimension: int,
+    width: float,
+    bin_weight: float,
+    found: Rows,
+    ends: Float64,
+    scores: Float64,
+) -> None:
+    """Three robust steps from each start; the score is the robust evidence at the last."""
+    moved = np.zeros_like(source)
+    for k in range(len(starts)):
+        transform = starts[k].copy()
+        for _ in range(3):
+            move(transform, source, moved)
+            expect(moved, target, 0.5 / width**2, bin_weight, found)
+            sums = sums_of_rows(source, dimension, found)
+            scores[k] = sums.evidence
+            if sums.within[dimension, dimension] > dimension + 1:
+                transform = fit(RIGID, transform, sums)
+        ends[k] = transform

@@ -1,0 +1,130 @@
+"""What it says for a pose that it puts a point here: a map of the target, looked up in a few nanoseconds.
+
+A point that lands at x next to the target y_j speaks for the pose by
+
+    log((1 - w) g_j / f_j exp(-‖x - y_j‖² / 2s²) + w)
+
+where g_j is the density of the target at y_j by kernels of the width s, f_j its smooth density there, and w the share
+of points without a partner: the logarithm of the likelihood ratio of "this point belongs here" against "it came here
+by chance". Where the cloud is so dense that everything is near something, g = f and nothing is learnt. The widths s
+form a ladder, since the noise is not known.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.em.jit import compiled, inlined
+from service.em.kernel.background import density
+from service.em.kernel.cells import cells
+from service.em.kernel.extent import box
+from service.em.kernel.truncated import expect, rows
+
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+
+# The ladder of widths, in spacings of the target.
+WIDTHS = (0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
+# log w, and w: a share that neither a few outliers nor a cut make too small or too large.
+MISS_SHARE = 0.35
+MISS = math.log(MISS_SHARE)
+# A voxel's side in spacings, the most voxels there may be, and how far from a target, in spacings, one knows it.
+VOXEL = 0.35
+MOST_VOXELS = 400_000
+REACH = 2.5
+# Terms of the narrow density below e^-8 of a whole kernel are left out.
+NARROW_CUTOFF = 8.0
+NOBODY = -1
+
+
+class Landscape(NamedTuple):
+    """The map of a target of M points."""
+
+    points: Float64  # (M, 3) the targets, one after the other
+    gain: Float64  # (W, M) log((1 - w) g_j / f_j) for each width of the ladder
+    precision: Float64  # (W,) 1 / 2s²
+    nearest: Int32  # (X, Y, Z) the target next to each voxel's middle, or NOBODY
+    low: Float64  # (3,) the map's corner
+    side: float  # of a voxel
+
+
+def landscape(target: Float64, others: Float64, spacing: float, smooth: float, dimension: int) -> Landscape:
+    """The map of `target` (3, M).
+
+    Args:
+        target: the points that a pose may hit.
+        others: (3, m) its first points, for the smooth density.
+        spacing: the distance between neighbours, which scales the ladder.
+        smooth: the width of the smooth density.
+        dimension: D; in the plane the third coordinates are zero.
+    """
+    count = target.shape[1]
+    background = np.log(density(target, others, smooth, dimension))
+    gain, precision = np.empty((len(WIDTHS), count)), np.empty(len(WIDTHS))
+    found = rows(len(target), count)
+    none = np.empty(0)
+    for k, factor in enumerate(WIDTHS):
+        width = factor * spacing
+        precision[k] = 0.5 / width**2
+        grid = cells(target, width * math.sqrt(2 * NARROW_CUTOFF))
+        tiny = math.exp(-NARROW_CUTOFF)
+        expect(target, grid, none, grid.points, precision[k], tiny, NARROW_CUTOFF, found, none)
+        kernel = -dimension * (math.log(width) + 0.5 * math.log(2 * math.pi)) - math.log(count)
+        gain[k] = math.log(1 - MISS_SHARE) + found.evidence + kernel - background
+    low, high = box(target)
+    reach = REACH * spacing
+    low, high = low - reach / 2, high + reach / 2
+    side = max(VOXEL * spacing, float((high - low).max()) * 1e-3, 1e-300)
+    while math.prod(shape := [max(1, math.ceil(extent / side)) for extent in high - low]) > MOST_VOXELS:
+        side *= 1.1
+    nearest = np.full(shape, NOBODY, np.int32)
+    rowwise = np.ascontiguousarray(target.T)
+    _mark(nearest, np.full(shape, np.inf), low, side, rowwise, reach)
+    return Landscape(rowwise, gain, precision, nearest, low, side)
+
+
+@compiled
+def _mark(nearest: Int32, least: Float64, low: Float64, side: float, points: Float64, reach: float) -> None:
+    """Fill in `nearest`, and `least`, the squared distance to it."""
+    first, last = np.empty(3, np.int64), np.empty(3, np.int64)
+    for j in range(points.shape[0]):
+        inside = True
+        for d in range(3):
+            first[d] = max(np.floor((points[j, d] - reach - low[d]) / side), 0.0)
+            last[d] = min(np.floor((points[j, d] + reach - low[d]) / side), nearest.shape[d] - 1.0)
+            inside = inside and first[d] <= last[d]
+        if not inside:
+            continue
+        for a in range(first[0], last[0] + 1):
+            u = low[0] + (a + 0.5) * side - points[j, 0]
+            for b in range(first[1], last[1] + 1):
+                v = low[1] + (b + 0.5) * side - points[j, 1]
+                for c in range(first[2], last[2] + 1):
+                    w = low[2] + (c + 0.5) * side - points[j, 2]
+                    square = u * u + v * v + w * w
+                    if square < least[a, b, c] and square <= reach * reach:
+                        least[a, b, c] = square
+                        nearest[a, b, c] = j
+
+
+@inlined
+def log_ratio(near: float) -> float:
+    """log(e^near + w) to within 0.1: the larger term, and a parabola in place of the logarithm of the rest."""
+    rest = max(2.5 - abs(near - MISS), 0.0)
+    return max(near, MISS) + 0.11 * rest * rest
+
+
+@compiled
+def next_to(place: Landscape, x: float, y: float, z: float) -> int:
+    """The target next to a place, or NOBODY; exact but for the width of a voxel."""
+    a = np.floor((x - place.low[0]) / place.side)
+    b = np.floor((y - place.low[1]) / place.side)
+    c = np.floor((z - place.low[2]) / place.side)
+    shape = place.nearest.shape
+    if a >= 0 and b >= 0 and c >= 0 and a < shape[0] and b < shape[1] and c < shape[2]:
+        return int(place.nearest[int(a), int(b), int(c)])
+    return NOBODY
