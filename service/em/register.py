@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from service.em.ambiguity import clearer
 from service.em.batched.answers import End, Instant, answers, unfinished
 from service.em.batched.distances import workspace
 from service.em.batched.padding import Group, group_key, pack
@@ -128,4 +129,8 @@ def _register_group(problems: list[Problem], device: torch.device | str) -> list
             space,
         )
         outcomes.update(zip(ids, finished, strict=True))
+    rivals = sorted(i for i in begin.rival if ends[i].reason != "cancelled")
+    if rivals:
+        others = _register_group([problems[i]._replace(init=begin.rival[i]) for i in rivals], device)
+        outcomes.update((i, clearer(outcomes[i], other)) for i, other in zip(rivals, others, strict=True))
     return [outcomes[i] for i in range(len(problems))]

@@ -15,6 +15,7 @@ logaddexp, whose vector and scalar paths differ.
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -39,6 +40,9 @@ POLISH = 4
 # Standard errors by which a candidate must beat the centroids of clouds of equal size.
 SIGNIFICANT = 2.0
 NEIGHBOURS = 64
+# A candidate so many widths from the winner is another one, and worth a second look if it is so few nats behind.
+ELSEWHERE = 3.0
+RIVAL_GAP = 12.0
 
 
 class Found(NamedTuple):
@@ -47,6 +51,7 @@ class Found(NamedTuple):
     translation: Tensor
     sigma: Tensor
     name: list[str]
+    rival: list[Tensor | None]  # (D,) another translation that explains the source about as well, if there is one
 
 
 class Candidate(NamedTuple):
@@ -64,8 +69,8 @@ def search(group: Group, given: Tensor, space: Workspace) -> Found:
     items = max(1, PAIRS // (group.rows.shape[1] * group.cost.shape[2]))
     chunks = [torch.arange(i, min(i + items, len(given)), device=given.device) for i in range(0, len(given), items)]
     found = [_search(group.select(chunk), given[chunk], equal[chunk], space) for chunk in chunks]
-    translations, sigmas, names = zip(*found, strict=True)
-    return Found(torch.cat(translations), torch.cat(sigmas), [name for part in names for name in part])
+    translations, sigmas, names, rivals = zip(*found, strict=True)
+    return Found(torch.cat(translations), torch.cat(sigmas), list(chain(*names)), list(chain(*rivals)))
 
 
 def _search(group: Group, given: Tensor, equal: Tensor, space: Workspace) -> Found:
@@ -98,12 +103,26 @@ def _search(group: Group, given: Tensor, equal: Tensor, space: Workspace) -> Fou
     doubtful = gain.sum(-1) < SIGNIFICANT * gain.square().sum(-1).sqrt()
     stay = equal & doubtful
     names = [candidates[k].name for k in winner.tolist()]
+    rival = _rivals(translation, score.sum(-1), at, last)
     translation, sigma = _polish(group, translation[at], last, torch.maximum(given, group.floor), space)
     return Found(
         torch.where(stay[:, None], centroid, translation),
         torch.where(stay, spread, sigma),
         ["centroid" if stays else name for name, stays in zip(names, stay.tolist(), strict=True)],
+        [None if stays else other for other, stays in zip(rival, stay.tolist(), strict=True)],
     )
+
+
+def _rivals(translation: Tensor, score: Tensor, winner: Tensor, width: Tensor) -> list[Tensor | None]:
+    """For each problem the best candidate that is somewhere else than the winner and hardly worse.
+
+    `translation` (C · B, D) and `score` (C · B,) are the candidates', `winner` (B,) indices into them.
+    """
+    B = len(winner)
+    apart = (translation.view(-1, B, translation.shape[1]) - translation[winner]).square().sum(-1).sqrt()
+    behind = torch.where(apart > ELSEWHERE * width, score[winner] - score.view(-1, B), torch.inf)
+    least = behind.amin(0).tolist()
+    return [translation[int(behind[:, b].argmin()) * B + b] if gap < RIVAL_GAP else None for b, gap in enumerate(least)]
 
 
 def _first_largest(scores: Tensor) -> Tensor:

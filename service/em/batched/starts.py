@@ -26,6 +26,7 @@ class Start(NamedTuple):
     translation: Tensor
     sigma: Tensor
     name: list[str]
+    rival: dict[int, Tensor]  # (D,) where another T, in the caller's coordinates, fits about as well
 
 
 def start(group: Group, problems: Sequence[Problem], space: Workspace) -> Start:
@@ -49,7 +50,7 @@ def start(group: Group, problems: Sequence[Problem], space: Workspace) -> Start:
     apart = (translation - group.centroid).square().sum(-1)
     variance = group.source_variance + group.target_variance + apart
     sigma = torch.maximum((variance / group.dimension).sqrt(), group.floor)
-    return Start(translation, torch.where(given > 0, given, sigma), [name] * len(problems))
+    return Start(translation, torch.where(given > 0, given, sigma), [name] * len(problems), {})
 
 
 def _auto(group: Group, given: Tensor, space: Workspace) -> Start:
@@ -64,10 +65,14 @@ def _auto(group: Group, given: Tensor, space: Workspace) -> Start:
     translation = group.centroid.clone()
     sigma = ((distance * group.rows).sum(-1) / (group.source_count * group.dimension)).sqrt()
     name = ["centroid"] * len(given)
+    rival: dict[int, Tensor] = {}
     rest = torch.nonzero(~bijective)[:, 0]
     if len(rest):
         found = search(group.select(rest), given[rest], space)
         translation[rest], sigma[rest] = found.translation, found.sigma
         for i, winner in zip(rest.tolist(), found.name, strict=True):
             name[i] = winner
-    return Start(translation, sigma, name)
+        for i, other in zip(rest.tolist(), found.rival, strict=True):
+            if other is not None:
+                rival[i] = group.select(rest.new_tensor([i])).to_original(other[None])[0].cpu()
+    return Start(translation, sigma, name, rival)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.em.ambiguity import warning
 from service.em.climbing.confidence import Confidence, to_caller
 from service.em.climbing.correspondence import Correspondence
 from service.em.climbing.frame import Frame
@@ -20,9 +21,6 @@ from service.em.matching import UNMATCHED
 from service.em.problem import Outcome, Pose, Problem, RunnerUp, StopReason, Trace
 
 Float64 = NDArray[np.float64]
-
-# A runner-up is worth a warning unless the likelihoods differ by a factor of 20.
-CLEAR_GAP = math.log(20)
 
 
 class End(NamedTuple):
@@ -53,6 +51,7 @@ def outcome(
     record: Record,
     end: End,
     runner_up: RunnerUp | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Outcome:
     """The answer."""
     pose = pose_of(points, parameters.transform)
@@ -82,7 +81,7 @@ def outcome(
         outlier_weight=parameters.outliers,
         outlier_probability=torch.from_numpy(nobody) if parameters.outliers > 0 else None,
         runner_up=runner_up,
-        warnings=_warnings(runner_up, sure),
+        warnings=_warnings(problem, runner_up, sure) + warnings,
         path=tuple(pose_of(points, transform) for transform in path),
     )
 
@@ -136,13 +135,16 @@ def _trace(problem: Problem, points: Frame, record: Record, last: Parameters, li
     )
 
 
-def _warnings(runner_up: RunnerUp | None, sure: Confidence) -> tuple[str, ...]:
-    out: list[str] = []
-    if runner_up is not None and runner_up.gap < CLEAR_GAP:
-        out.append(
-            f"another pose fits about as well, {max(runner_up.gap, 0.0):.3g} nats behind: the shape is symmetric, or "
-            "the clouds say too little; it is given as runner_up"
-        )
+def _warnings(problem: Problem, runner_up: RunnerUp | None, sure: Confidence) -> tuple[str, ...]:
+    out = [*warning(runner_up)]
     if sure.translation is None and sure.asked:
-        out.append("there is no covariance: the matching is so ambiguous that the likelihood has no peak here")
+        out.append(
+            "there is no covariance: the likelihood has no peak here that float64 could tell, since the matching is "
+            "ambiguous or the cloud far longer along one axis than along another"
+        )
+    if problem.transform in {"similarity", "affine"} and problem.resolved_normalize == "rows":
+        out.append(
+            "with rows that sum to one a source that shrinks onto a few targets fits as well as one that matches all: "
+            "compare with normalize columns"
+        )
     return tuple(out)

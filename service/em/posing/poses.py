@@ -40,6 +40,8 @@ RIVAL_POINTS = 4096
 DOUBTED = 0.05
 FIRST_OUTLIERS = 0.005
 FEW_OUTLIERS = 2.0
+# A refinement that costs so many nats was misled.
+BAD_PAIRS = 20.0
 # The largest estimate of their share; and of few points so many times as determine a transform have partners: fewer
 # match by coincidence, exactly, and a likelihood without bound.
 MOST_OUTLIERS = 0.85
@@ -82,18 +84,26 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
     room = max(volume(points.target, D), volume(points.source, D) * grown)
     runner_up = None
     if start.runner_up is not None and not len(model.log_prior):
-        runner_up = _runner_up(points, model, room, parameters, start.runner_up)
+        parameters, runner_up = _ranked(points, model, room, parameters, start.runner_up)
     climbed, mixture = _climb(problem, points, model, room, parameters, record)
     pairs = correspondence(problem, mixture.view())
     parameters = climbed.parameters
+    warnings: tuple[str, ...] = ()
     if problem.refine:
+        before = mixture.step(parameters).log_likelihood
         if problem.trace:
             # The trace is of the climb, and ends where that did.
-            record.keep(parameters, mixture.step(parameters).log_likelihood)
+            record.keep(parameters, before)
         parameters = parameters._replace(transform=refined(points, model.kind, parameters.transform, pairs.match))
+        lost = before - mixture.step(parameters).log_likelihood
+        if lost > BAD_PAIRS:
+            warnings = (
+                f"the refined transform is {lost:.3g} nats less likely: some of the matched pairs are none; an "
+                "outlier_weight leaves such points without a partner",
+            )
     sure = confidence(problem, points, mixture, parameters)
     end = End(climbed.iterations, climbed.converged, start.name)
-    return outcome(problem, points, parameters, pairs, sure, record, end, runner_up)
+    return outcome(problem, points, parameters, pairs, sure, record, end, runner_up, warnings)
 
 
 def _model(problem: Problem, points: Frame) -> Model:
@@ -180,24 +190,29 @@ def _some(n: int, count: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(3).permutation(n)[:count])
 
 
-def _runner_up(points: Frame, model: Model, room: float, best: Parameters, other: Float64) -> RunnerUp | None:
-    """How far the likelihood is behind at the next best pose, after both have climbed on the same points."""
+def _ranked(
+    points: Frame, model: Model, room: float, start: Parameters, other: Float64
+) -> tuple[Parameters, RunnerUp | None]:
+    """Of two poses to climb from the one that gets higher, and how far the other stays behind, on the same points."""
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
     count = min(n, RIVAL_POINTS)
     whole = count == n or model.normalize == "sinkhorn"
-    first, second = (
+    starts = start, start._replace(transform=other)
+    ends = [
         climb(
             Mixture(points, model, room, None if whole else _some(n, count)),
-            best._replace(transform=transform),
+            begin,
             tolerance=1e-2,
             max_iterations=LEVEL_ITERATIONS,
             floor=points.floor,
             at_once=True,
         )
-        for transform in (best.transform, other)
-    )
-    between = apart(points.source, first.parameters.transform, second.parameters.transform)
-    if between < first.parameters.sigma + points.floor:
-        return None  # both climbed to one place
-    gap = (first.last.log_likelihood - second.last.log_likelihood) * (1 if whole else n / count)
-    return RunnerUp(pose_of(points, second.parameters.transform), gap)
+        for begin in starts
+    ]
+    between = apart(points.source, *(end.parameters.transform for end in ends))
+    if between < min(end.parameters.sigma for end in ends) + points.floor:
+        return start, None  # both climbed to one place
+    values = [end.last.log_likelihood for end in ends]
+    best = int(values[1] > values[0])
+    gap = (values[best] - values[1 - best]) * (1 if whole else n / count)
+    return starts[best], RunnerUp(pose_of(points, ends[1 - best].parameters.transform), gap)

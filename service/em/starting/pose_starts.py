@@ -16,7 +16,7 @@ from service.em.batched.distances import workspace
 from service.em.batched.padding import pack
 from service.em.batched.search import search
 from service.em.climbing.frame import Frame, Transform
-from service.em.kernel.fitting import AFFINE, KINDS, RIGID, SIMILARITY, TRANSLATION
+from service.em.kernel.fitting import AFFINE, KINDS, RIGID, SIMILARITY, TRANSLATION, apart
 from service.em.kernel.spacing import spacing_between
 from service.em.kernel.truncated import rows
 from service.em.problem import Pose, Problem
@@ -32,6 +32,8 @@ THINNED = 2048
 STRAY = 16.0
 # A start by name is looked at from near; where that leaves so many points without a partner, from afar as well.
 POOR = 0.8
+# A translation that is so many widths elsewhere, and so little worse for each point, is worth a second look.
+ELSEWHERE, RIVAL_SCORE = 3.0, 0.2
 # So many spacings is the noise of a match that tells the targets apart, and the width of a start that is right already.
 SHARP = 0.4
 NARROW = (0.7, 0.3)
@@ -197,7 +199,10 @@ def _auto(problem: Problem, points: Frame, pyramid: Pyramid, kind: int, poll: Ca
 
 
 def _translation(problem: Problem, points: Frame, pyramid: Pyramid, last: float) -> PoseStart:
-    """The centroids, no shift at all, and what the search over differences finds; each annealed, the best wins."""
+    """The centroids, no shift at all, and what the search over differences finds; each annealed, the best wins.
+
+    The next best elsewhere is the runner-up, where it explains the source about as well.
+    """
     D = points.dimension
     few = pyramid.spacing_of(min(FEW, points.target.shape[1]))
     centroid = named(problem._replace(init="centroid"), points)
@@ -206,12 +211,24 @@ def _translation(problem: Problem, points: Frame, pyramid: Pyramid, last: float)
         ("centroid", centroid, NEAR * few),
         ("identity", identity, NEAR * few),
         ("anneal", centroid, _spread(points.target[:D])),
-        ("vote", _voted(points, pyramid, last if problem.sigma is not None else 0.0), NEAR * few),
+        *(
+            ("vote", transform, NEAR * few)
+            for transform in _voted(points, pyramid, last if problem.sigma is not None else 0.0)
+        ),
     ]
     found = [
         (name, anneal(pyramid, TRANSLATION, transform, max(width, last), last)) for name, transform, width in starts
     ]
-    return _best(found)
+    best = _best(found)
+    others = [
+        one
+        for _, one in found
+        if one.score > max(other.score for _, other in found) - RIVAL_SCORE
+        and apart(points.source, one.transform, best.transform) > ELSEWHERE * max(one.sigma, best.sigma)
+    ]
+    if not others:
+        return best
+    return best._replace(runner_up=max(others, key=lambda one: one.score).transform)
 
 
 def _best(found: list[tuple[str, Annealed]]) -> PoseStart:
@@ -219,8 +236,8 @@ def _best(found: list[tuple[str, Annealed]]) -> PoseStart:
     return PoseStart(best.transform, best.sigma, best.inliers, name, best.path)
 
 
-def _voted(points: Frame, pyramid: Pyramid, sigma: float) -> Float64:
-    """The winner of the dense search for a translation, on a subset of the points."""
+def _voted(points: Frame, pyramid: Pyramid, sigma: float) -> list[Float64]:
+    """The winner of the dense search for a translation, on a subset of the points, and its rival if it has one."""
     D = points.dimension
     some = Problem(
         torch.from_numpy(np.ascontiguousarray(pyramid.source(THINNED)[:D].T)),
@@ -228,8 +245,11 @@ def _voted(points: Frame, pyramid: Pyramid, sigma: float) -> Float64:
     )
     group = pack([some], "cpu")
     found = search(group, torch.tensor([sigma], dtype=torch.float64), workspace("cpu"))
-    out = np.eye(D, D + 1)
-    out[:, D] = group.to_original(found.translation)[0].numpy()
+    out: list[Float64] = []
+    for shift in [found.translation, *(rival[None] for rival in found.rival if rival is not None)]:
+        transform = np.eye(D, D + 1)
+        transform[:, D] = group.to_original(shift)[0].numpy()
+        out.append(transform)
     return out
 
 

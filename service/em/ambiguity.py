@@ -1,0 +1,34 @@
+"""When another answer fits about as well: what is said of it."""
+
+from __future__ import annotations
+
+import math
+
+from service.em.problem import Outcome, Pose, RunnerUp
+
+# A runner-up is worth a warning unless the likelihoods differ by a factor of 20.
+CLEAR_GAP = math.log(20)
+# Answers are one and the same if they are so many of σ apart.
+SAME = 1.0
+
+
+def warning(runner_up: RunnerUp | None) -> tuple[str, ...]:
+    """What to tell of a runner-up, if anything."""
+    if runner_up is None or runner_up.gap >= CLEAR_GAP:
+        return ()
+    return (
+        f"another pose fits about as well, {max(runner_up.gap, 0.0):.3g} nats behind: the shape is symmetric, or "
+        "repeats itself, or the clouds say too little; it is given as runner_up",
+    )
+
+
+def clearer(one: Outcome, other: Outcome) -> Outcome:
+    """The likelier of two translations, with the other as its runner-up; `one` alone where they are the same."""
+    if math.isnan(one.log_likelihood) or math.isnan(other.log_likelihood):
+        return one  # cancelled
+    if float((one.translation - other.translation).norm()) <= SAME * max(one.sigma, other.sigma):
+        return one
+    best, second = (one, other) if one.log_likelihood >= other.log_likelihood else (other, one)
+    linear = best.translation.new_ones(len(best.translation)).diag()
+    runner_up = RunnerUp(Pose(linear, second.translation), best.log_likelihood - second.log_likelihood)
+    return best._replace(start=one.start, runner_up=runner_up, warnings=best.warnings + warning(runner_up))
