@@ -298,6 +298,8 @@ def check_points(points: Tensor, pointer: str) -> Tensor:
             pointer=pointer,
             allowed="N x D numbers with N >= 1 and D >= 1",
         )
+    if points.is_complex():
+        raise InvalidInput("points are complex; coordinates are real", pointer=pointer, allowed="real numbers")
     points = points.detach().to(torch.float64).contiguous()
     _check_range(points, pointer)
     return points

@@ -20,11 +20,12 @@ from service.em.climbing.frame import Frame, check_rank, frame
 from service.em.climbing.mixture import EXACT, LEAST_OUTLIERS, NONE, Mixture, Model, Parameters, cutoff_for, volume
 from service.em.climbing.record import Cancelled, Record
 from service.em.kernel.fitting import KINDS, apart
+from service.em.kernel.spacing import spacing_between
 from service.em.posing.deformed import register_nonrigid
 from service.em.posing.literal_poses import register_literal
 from service.em.posing.pose_answers import End, outcome, pose_of, unfinished
 from service.em.problem import Outcome, Problem, RunnerUp
-from service.em.starting.pose_starts import PoseStart, given, pose_start
+from service.em.starting.pose_starts import POOR, SHARP, PoseStart, given, pose_start
 
 Float64 = NDArray[np.float64]
 
@@ -88,7 +89,7 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
     climbed, mixture = _climb(problem, points, model, room, parameters, record)
     pairs = correspondence(problem, mixture.view())
     parameters = climbed.parameters
-    warnings: tuple[str, ...] = ()
+    warnings = _doubts(problem, points, start)
     if problem.refine:
         before = mixture.step(parameters).log_likelihood
         if problem.trace:
@@ -97,13 +98,26 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
         parameters = parameters._replace(transform=refined(points, model.kind, parameters.transform, pairs.match))
         lost = before - mixture.step(parameters).log_likelihood
         if lost > BAD_PAIRS:
-            warnings = (
+            warnings += (
                 f"the refined transform is {lost:.3g} nats less likely: some of the matched pairs are none; an "
                 "outlier_weight leaves such points without a partner",
             )
     sure = confidence(problem, points, mixture, parameters)
     end = End(climbed.iterations, climbed.converged, start.name)
     return outcome(problem, points, parameters, pairs, sure, record, end, runner_up, warnings)
+
+
+def _doubts(problem: Problem, points: Frame, start: PoseStart) -> tuple[str, ...]:
+    """What there is to say against the start."""
+    D = points.dimension
+    searched = problem.init == "auto" and problem.transform == "affine" and D not in {2, 3}
+    distance = start.sigma * math.sqrt(D)  # from a point to its partner
+    if not searched or (start.inliers >= POOR and distance < SHARP * spacing_between(points.target, D)):
+        return ()
+    return (
+        f"in {D} dimensions an affine start is looked for among the clouds' moments alone, and none was found that "
+        "matches most points one by one: give an init if you know one",
+    )
 
 
 def _model(problem: Problem, points: Frame) -> Model:

@@ -23,6 +23,7 @@ from service.em.problem import Pose, Problem
 from service.em.starting.annealing import SOURCE_POINTS, Annealed, Pyramid, anneal, robust_bin
 from service.em.starting.descent import MOST_STEPS, descend
 from service.em.starting.global_start import find_start
+from service.em.starting.moments import orthogonal_maps
 
 Float64 = NDArray[np.float64]
 
@@ -254,42 +255,44 @@ def _voted(points: Frame, pyramid: Pyramid, sigma: float) -> list[Float64]:
 
 
 def _affine(points: Frame, pyramid: Pyramid, last: float, poll: Callable[[], object]) -> PoseStart:
-    """From the best similarity, and from the best rotation between the clouds made round.
+    """From the best similarity, and from the best rotation between the clouds made round; beyond space, by moments.
 
     A cloud is made round by its covariance's inverse root; an affine map between two clouds is then a rotation, up to
     the noise (and to what is missing of either).
     """
     D = points.dimension
-    if D not in {2, 3}:
-        centred = np.eye(D, D + 1)
-        centred[:, D] = points.target[:D].mean(1) - points.source[:D].mean(1)
-        round_source, round_target = _whitening(points.source[:D]), _whitening(points.target[:D])
-        linear = np.linalg.solve(round_target, round_source)
-        own = np.hstack([linear, (points.target[:D].mean(1) - linear @ points.source[:D].mean(1))[:, None]])
-        return _best(
-            [
-                (name, anneal(pyramid, AFFINE, transform, _spread(points.target[:D]), last))
-                for name, transform in (("centroid", centred), ("whitened", own))
-            ]
-        )
-    similar = find_start(points, pyramid, SIMILARITY, poll)
-    starts = [(similar.name, similar.transform, 4 * similar.sigma)]
     round_source, round_target = _whitening(points.source[:D]), _whitening(points.target[:D])
     p, q = points.source[:D].mean(1), points.target[:D].mean(1)
-    white = points._replace(
-        source=_padded(round_source @ (points.source[:D] - p[:, None])),
-        target=_padded(round_target @ (points.target[:D] - q[:, None])),
-    )
-    turned = find_start(white, Pyramid(white), RIGID, poll)
     back = np.linalg.inv(round_target)
+    x, y = round_source @ (points.source[:D] - p[:, None]), round_target @ (points.target[:D] - q[:, None])
+    few = pyramid.spacing_of(min(FEW, points.target.shape[1]))
+    widths = NEAR * few, NARROW[-1] * pyramid.spacing
+    if D not in {2, 3}:
+        starts = [("centroid", np.hstack([np.eye(D), (q - p)[:, None]]), _spread(points.target[:D]))]
+        for Q in orthogonal_maps(x, y):
+            linear = back @ Q @ round_source
+            start = np.hstack([linear, (q - linear @ p)[:, None]])
+            starts += [("whitened", start, width) for width in widths]
+        return _best(_annealed(pyramid, starts, last, poll))
+    similar = find_start(points, pyramid, SIMILARITY, poll)
+    starts = [(similar.name, similar.transform, 4 * similar.sigma)]
+    white = points._replace(source=_padded(x), target=_padded(y))
+    turned = find_start(white, Pyramid(white), RIGID, poll)
     linear = back @ turned.transform[:, :D] @ round_source
     shift = back @ turned.transform[:, D] + q - linear @ p
-    few = pyramid.spacing_of(min(FEW, points.target.shape[1]))
-    whitened = np.hstack([linear, shift[:, None]])
-    starts += [("whitened", whitened, NEAR * few), ("whitened", whitened, NARROW[-1] * pyramid.spacing)]
-    return _best(
-        [(name, anneal(pyramid, AFFINE, transform, max(width, last), last)) for name, transform, width in starts]
-    )
+    starts += [("whitened", np.hstack([linear, shift[:, None]]), width) for width in widths]
+    return _best(_annealed(pyramid, starts, last, poll))
+
+
+def _annealed(
+    pyramid: Pyramid, starts: list[tuple[str, Float64, float]], last: float, poll: Callable[[], object]
+) -> list[tuple[str, Annealed]]:
+    """Each affine start by its name, annealed from its width."""
+    found: list[tuple[str, Annealed]] = []
+    for name, transform, width in starts:
+        poll()
+        found.append((name, anneal(pyramid, AFFINE, transform, max(width, last), last)))
+    return found
 
 
 def _whitening(points: Float64) -> Float64:

@@ -210,6 +210,56 @@ def test_a_cloud_without_symmetry_has_none() -> None:
     assert outcome.runner_up is None or outcome.runner_up.gap > 10
 
 
+@pytest.mark.parametrize("weight", [None, "auto"])
+def test_a_translation_that_fits_in_two_places_says_so(weight: Any) -> None:
+    part = torch.from_numpy(np.random.default_rng(8).uniform(size=(30, 3)))
+    there = part + torch.tensor([5.0, 0, 0], dtype=torch.float64)
+    for cut, doubtful in ((30, True), (3, False)):
+        outcome = register(Problem(part, torch.cat([part, there[:cut]]), outlier_weight=weight))
+        places = [outcome.translation.tolist()]
+        assert any("runner_up" in warning for warning in outcome.warnings) == doubtful
+        if doubtful:
+            assert outcome.runner_up is not None
+            assert outcome.runner_up.gap == pytest.approx(0, abs=1e-3)
+            places.append(outcome.runner_up.pose.translation.tolist())
+        found = sorted(places)
+        assert found == [pytest.approx([shift, 0, 0], abs=1e-6) for shift in (0, 5)[: len(found)]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_is_likelier_than_the_answer_that_was_found(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    source, target = (torch.from_numpy(dice.uniform(size=(50, 3))) for _ in range(2))
+    outcome = register(Problem(source, target, transform="rigid"))
+    assert outcome.runner_up is None or outcome.runner_up.gap >= 0
+
+
+@pytest.mark.parametrize(("dimension", "sigma"), [(1, 0.0), (1, 0.002), (4, 0.0), (5, 0.005)])
+@pytest.mark.parametrize("seed", range(3))
+def test_an_affine_map_is_found_in_any_dimension(dimension: int, sigma: float, seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    source = dice.uniform(size=(60, dimension))
+    A = np.eye(dimension) + 0.3 * dice.normal(size=(dimension, dimension))
+    target = dice.permutation(source @ A.T + 3 + sigma * dice.normal(size=source.shape))
+    outcome = register(Problem(torch.from_numpy(source), torch.from_numpy(target), transform="affine"))
+    there = torch.from_numpy(source @ A.T + 3)
+    assert (moved(torch.from_numpy(source), pose_of(outcome)) - there).square().sum(1).mean().sqrt() < 3 * sigma + 1e-6
+
+
+def test_a_start_in_many_dimensions_that_explains_little_is_doubted() -> None:
+    dice = np.random.default_rng(0)
+    source, target = (torch.from_numpy(dice.normal(size=(80, 4))) for _ in range(2))
+    outcome = register(Problem(source, target, transform="affine"))
+    assert any("init" in warning for warning in outcome.warnings)
+
+
+def test_a_refinement_on_pairs_that_are_none_is_doubted() -> None:
+    instance = posed(60, kind="translation", source_only=12, target_only=12, dimension=2, sigma=0.003, seed=5)
+    problem = Problem(instance.source, instance.target, matching="one_to_one", refine=True)
+    assert any("outlier_weight" in warning for warning in register(problem).warnings)
+    assert register(problem._replace(outlier_weight=0.2)).warnings == ()
+
+
 def test_the_path_begins_at_the_start_and_ends_at_the_answer() -> None:
     instance = posed(40, sigma=0.01)
     outcome: Outcome = register(
