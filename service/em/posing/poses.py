@@ -81,7 +81,8 @@ def register_pose(problem: Problem) -> Outcome:
 def _register(problem: Problem, points: Frame, start: PoseStart, record: Record) -> Outcome:
     model, parameters = _model(problem, points), _parameters(problem, points, start)
     D = points.dimension
-    grown = abs(float(np.linalg.det(start.transform[:, :D])))
+    rigid = problem.transform in {"translation", "rigid"}
+    grown = 1.0 if rigid else abs(float(np.linalg.det(start.transform[:, :D])))
     room = max(volume(points.target, D), volume(points.source, D) * grown)
     runner_up = None
     if start.runner_up is not None and not len(model.log_prior):
