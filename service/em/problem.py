@@ -135,11 +135,11 @@ class Outcome(NamedTuple):
     log_likelihood: float  # observed-data, at the returned parameters
     matching: Tensor  # (N,) int64: the matched j, or -1 for none
     matching_probability: Tensor  # (N,) r_i,match(i) of the last E-step; 0 where there is no match
-    translation_covariance: Tensor | None  # (D, D), or None where the information is not positive definite or D > 256
+    translation_covariance: Tensor | None  # (D, D), or None: no positive definite information, or > 256 numbers
     iterations: int
     converged: bool
     stop_reason: StopReason
-    start: str  # which start won: identity, centroid, given, anneal or vote; rotation or triangles for a pose
+    start: str  # which start won: identity, centroid, given, anneal, vote, rotation, triangles or whitened
     responsibilities: Tensor | None  # (N, M), of the last E-step: the R that T was computed from
     registered: Tensor | None  # (N, D) the source, moved
     trace: Trace | None

@@ -202,7 +202,8 @@ class Registration(BaseModel):
     sigma: float = Field(description="given or estimated")
     log_likelihood: float | None = Field(description="observed-data, at the returned parameters")
     translation_covariance: list[list[float]] | None = Field(
-        description="inverse of the observed information; null where that is not positive definite, and past D = 256"
+        description="inverse of the observed information; null where that is not positive definite, and for a "
+        "transform of more than 256 numbers"
     )
     rotation_covariance: list[list[float]] | None = Field(
         description="rad², of the rotation vector by which R may be off: 3 x 3 in space, 1 x 1 in the plane"
@@ -214,7 +215,9 @@ class Registration(BaseModel):
         description="the start that was taken: identity, centroid, given, anneal, vote, rotation, triangles, whitened"
     )
     runner_up: RunnerUp | None = Field(description="the best other pose that init auto met")
-    warnings: list[str] = Field(description="what to know before trusting the answer: symmetric shapes, ambiguity")
+    warnings: list[str] = Field(
+        description="what to know before trusting the answer: symmetric shapes, ambiguity, doubtful starts and pairs"
+    )
     responsibilities: list[list[float]] = Field(default=[], description="N x M, of the last E-step")
     trace: Trace | None = None
     registered: list[list[float]] = Field(default=[], description="N x D, the source moved")

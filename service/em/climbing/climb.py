@@ -80,7 +80,7 @@ def climb(
             anderson.forget()
             continue  # never the last iteration: the last one is not taken at a proposal
         best = step.log_likelihood
-        moved = math.sqrt(max(mean_square_step(step.sums.within, here.transform, after.transform), 0.0))
+        moved = math.sqrt(mean_square_step(step.sums.within, here.transform, after.transform))
         still = moved < tolerance * after.sigma and abs(after.sigma - here.sigma) < tolerance * after.sigma
         going = accept is None or accept(here, step.log_likelihood)
         if not going or still or iteration >= max_iterations:

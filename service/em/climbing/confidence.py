@@ -1,7 +1,7 @@
 """How sure the answer is, in the caller's coordinates: covariances and the log-likelihood.
 
-The covariance is the inverse of the observed information of all that was estimated together (the transform, and σ
-where it is estimated), so what is uncertain about the one widens the other.
+The covariance is the inverse of the observed information of the transform and σ, where that is estimated, together: so
+what is uncertain about the one widens the other. Weights and the share of outliers are taken for granted.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from service.em.climbing.plain import Rules, ascend
 from service.em.jit import compiled
 from service.em.kernel.cells import Cells, cells
 from service.em.kernel.fitting import RIGID, SIMILARITY, Sums, fit, move, spent_after, sums_of_columns, sums_of_rows
+from service.em.kernel.outliers import bin_weight
 from service.em.kernel.truncated import Rows, expect, rows
 
 Float64 = NDArray[np.float64]
@@ -73,7 +74,7 @@ class Step(NamedTuple):
 
     after: Parameters
     log_likelihood: float  # observed-data, before the M-step
-    found: Rows  # of the source's points, or of the target's for columns
+    found: Rows  # of the source's points, or of the target's for columns; the next step writes over it
     sums: Sums
 
 
@@ -125,16 +126,13 @@ class Mixture:
         self._found = rows(len(self._source), (self._target if self._swapped else self._source).shape[1])
         self._grid: Cells | None = None
         self._wanted = 0.0  # the side that the grid was made for
-        self._v = NONE  # -log of the rows' factors of sinkhorn, from one step to the next
+        self._log_u = NONE  # -log of the rows' factors of sinkhorn, from one step to the next
         self._row_offset = NONE  # and of the columns'
         self.at: Parameters | None = None  # where the last step was taken
 
     def bin_weight(self, parameters: Parameters, largest: float) -> float:
         """β: the outlier bin's weight beside Gaussians without their factor, whose largest weight is `largest`."""
-        w, D = parameters.outliers, self._dimension
-        # Under a kernel wider than the clouds outliers are no denser than everything else.
-        gauss = math.exp(min(D * log_root(parameters.sigma) - math.log(self._volume), 0.0))
-        return w / (1 - w) / largest * gauss
+        return bin_weight(parameters.outliers, parameters.sigma, self._dimension, math.log(self._volume), largest)
 
     def step(self, parameters: Parameters) -> Step:
         """One E-step and its M-step."""
@@ -232,7 +230,7 @@ class Mixture:
         front = self._target_grid(parameters.sigma)
         bins = self.bin_weight(parameters, 1 / m), self.bin_weight(parameters, 1 / n)
         other = rows(len(self._source), m)
-        u = self._v if len(self._v) else np.zeros(n)
+        u = self._log_u if len(self._log_u) else np.zeros(n)
         # Offsets are -log of the factors, shifted so that the least is 0; the bins are shifted along.
         shift = float(u.min())
         expect(
@@ -259,7 +257,7 @@ class Mixture:
             self._found,
             NONE,
         )
-        self._v = self._found.evidence - low
+        self._log_u = self._found.evidence - low
         self._row_offset = v - low
         sums = sums_of_rows(self._source, self._dimension, self._found)
         return self._maximize(parameters, sums, 1 / m, NONE)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from service.em.jit import compiled
 from service.em.kernel.cells import corners, sorted_cells
-from service.em.kernel.fitting import Sums, fit, move, spent_after, sums_of_rows
+from service.em.kernel.fitting import Sums, fit, mean_square_step, move, spent_after, sums_of_rows
+from service.em.kernel.outliers import bin_weight
 from service.em.kernel.truncated import Rows, expect
 
 Float64 = NDArray[np.float64]
@@ -71,27 +72,21 @@ def ascend(
         wanted = sigma * math.sqrt(2 * rules.cutoff)
         if not 0.5 < side / wanted < 2:
             grid, side = sorted_cells(target, low, high, wanted), wanted
-        gauss = math.exp(min(dimension * (0.5 * math.log(2 * math.pi) + math.log(sigma)) - rules.log_volume, 0.0))
-        bin_weight = outliers / (1 - outliers) * target.shape[1] * gauss
+        none_weight = bin_weight(outliers, sigma, dimension, rules.log_volume, 1 / target.shape[1])
         move(transform, source, moved)
-        expect(moved, grid, none, grid.points, 0.5 / sigma**2, bin_weight, rules.cutoff, found, none)
+        expect(moved, grid, none, grid.points, 0.5 / sigma**2, none_weight, rules.cutoff, found, none)
         sums = sums_of_rows(source, dimension, found)
         numbers[steps, 2] = sums.evidence
         steps += 1
         total = sums.within[dimension, dimension]
         at = (transform, sigma, outliers)
         transform = fit(rules.kind, transform, sums)
-        step = transform - at[0]
-        square: float = 0.0
-        for d in range(dimension):
-            for a in range(dimension + 1):
-                for b in range(dimension + 1):
-                    square += step[d, a] * sums.within[a, b] * step[d, b]
+        square = mean_square_step(sums.within, at[0], transform)
         if rules.estimate_sigma and total > 0:
             sigma = max(math.sqrt(spent_after(sums, at[0], transform) / (total * dimension)), rules.floor)
         if rules.estimate_outliers:
             outliers = min(max(1 - total / source.shape[1], rules.least_outliers), rules.most_outliers)
         bound = rules.tolerance * sigma
-        still = bool(total > 0 and square < bound * bound * total and abs(sigma - at[1]) < bound)
+        still = bool(total > 0 and square < bound * bound and abs(sigma - at[1]) < bound)
         if still or steps >= rules.max_iterations:
             return Ascent(at, (transform, sigma, outliers), sums, steps, still)

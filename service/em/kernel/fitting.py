@@ -244,8 +244,15 @@ def apart(points: Float64, one: Float64, other: Float64) -> float:
     return float(np.sqrt(((step[:, :D] @ points[:D] + step[:, D:]) ** 2).sum(0).mean()))
 
 
+@compiled
 def mean_square_step(within: Float64, before: Float64, after: Float64) -> float:
     """How far the points moved from one transform to the other: mean ‖x' - x‖², from Σ p̃ p̃ᵀ (D + 1, D + 1)."""
-    total = float(within[-1, -1])
+    dimension = before.shape[0]
     step = after - before
-    return float(np.einsum("da,ab,db->", step, within, step)) / total if total > 0 else 0.0
+    square: float = 0.0
+    for d in range(dimension):
+        for a in range(dimension + 1):
+            for b in range(dimension + 1):
+                square += step[d, a] * within[a, b] * step[d, b]
+    total: float = within[dimension, dimension]
+    return max(square, 0.0) / total if total > 0 else 0.0

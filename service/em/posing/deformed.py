@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,9 +11,10 @@ from numpy.typing import NDArray
 from service.em.climbing.confidence import Confidence, to_caller
 from service.em.climbing.correspondence import View, correspondence
 from service.em.climbing.frame import Frame
-from service.em.climbing.mixture import Mixture, Model, Parameters, cutoff_for, volume
+from service.em.climbing.mixture import Parameters, cutoff_for, volume
 from service.em.climbing.record import Record
 from service.em.kernel.cells import cells
+from service.em.kernel.outliers import bin_weight
 from service.em.motion.nonrigid import Deformation, deform
 from service.em.posing.pose_answers import End, outcome
 from service.em.problem import Outcome, Problem, Trace
@@ -81,7 +84,7 @@ def _view(points: Frame, found: Deformation) -> View:
     grid = cells(points.target, sigma * (2 * cutoff) ** 0.5)
     evidence = found.drawn.found.evidence
     shift = float(evidence.min())
-    bins = Mixture(points, Model(0, normalize="columns"), volume(points.target, points.dimension))
+    room = math.log(volume(points.target, points.dimension))
     return View(
         np.ascontiguousarray(found.moved),
         grid,
@@ -91,6 +94,6 @@ def _view(points: Frame, found: Deformation) -> View:
         found.drawn.best,
         found.drawn.peak,
         np.minimum(found.drawn.mass, 1.0),
-        bins.bin_weight(found.parameters, 1 / n),
+        bin_weight(found.parameters.outliers, sigma, points.dimension, room, 1 / n),
         cutoff,
     )

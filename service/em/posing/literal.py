@@ -85,7 +85,7 @@ def recur(
         if estimate_sigma:
             spent = spent_after(sums, average.mean, transform)
             sigma = max(math.sqrt(spent / (float(sums.within[D, D]) * D)), floor)
-        step = math.sqrt(max(mean_square_step(sums.within, here.transform, transform), 0.0))
+        step = math.sqrt(mean_square_step(sums.within, here.transform, transform))
         still = step < tolerance * sigma and abs(sigma - here.sigma) < tolerance * sigma
         going = accept(here, value)
         here = Parameters(transform, sigma)
