@@ -37,7 +37,8 @@ def free_port() -> int:
         return port
 
 
-def wait_until_ready(address: str, process: subprocess.Popen[Any], seconds: float = 60) -> None:
+def wait_until_ready(address: str, process: subprocess.Popen[Any], seconds: float = 240) -> None:
+    """Return once the service answers; the first start on a machine compiles, which takes its time."""
     deadline = time.monotonic() + seconds
     while True:
         with suppress(httpx2.TransportError):

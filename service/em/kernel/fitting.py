@@ -254,5 +254,5 @@ def mean_square_step(within: Float64, before: Float64, after: Float64) -> float:
         for a in range(dimension + 1):
             for b in range(dimension + 1):
                 square += step[d, a] * within[a, b] * step[d, b]
-    total: float = within[dimension, dimension]
-    return max(square, 0.0) / total if total > 0 else 0.0
+    total = within[dimension, dimension]
+    return float(max(square, 0.0) / total) if total > 0 else 0.0
