@@ -1,0 +1,12 @@
+"""EM registration, from the wire to the kernels. Imports go downwards only:
+
+routes, schemas, uploads, representations   HTTP
+worker, register                            jobs and batches of problems
+posing                                      a whole problem, from clouds to an answer
+starting, motion                            where a pose starts from; how a cloud deforms
+climbing, batched                           EM on one problem; on many translations at once, also on a GPU
+kernel                                      the E-step over neighbours, the M-step, measures of clouds
+jit                                         compilation
+
+Beside them: problem (questions and answers), matching, ambiguity, steps (the model with all N x M numbers) and drawing.
+"""

@@ -16,8 +16,13 @@ def warning(runner_up: RunnerUp | None) -> tuple[str, ...]:
     """What to tell of a runner-up, if anything."""
     if runner_up is None or runner_up.gap >= CLEAR_GAP:
         return ()
+    if runner_up.gap < 0:
+        return (
+            f"another pose is {-runner_up.gap:.3g} nats likelier, if outliers are spread evenly, and explains less "
+            "beyond the clouds' outlines: they may say too little; it is given as runner_up",
+        )
     return (
-        f"another pose fits about as well, {max(runner_up.gap, 0.0):.3g} nats behind: the shape is symmetric, or "
+        f"another pose fits about as well, {runner_up.gap:.3g} nats behind: the shape is symmetric, or "
         "repeats itself, or the clouds say too little; it is given as runner_up",
     )
 

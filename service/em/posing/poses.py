@@ -41,6 +41,8 @@ RIVAL_POINTS = 4096
 DOUBTED = 0.05
 FIRST_OUTLIERS = 0.005
 FEW_OUTLIERS = 2.0
+# With fewer points than this share alone the likelihood ranks poses.
+FEW_ALONE = 0.1
 # A refinement that costs so many nats was misled.
 BAD_PAIRS = 20.0
 # The largest estimate of their share; and of few points so many times as determine a transform have partners: fewer
@@ -208,7 +210,11 @@ def _some(n: int, count: int) -> NDArray[np.int64]:
 def _ranked(
     points: Frame, model: Model, room: float, start: Parameters, other: Float64
 ) -> tuple[Parameters, RunnerUp | None]:
-    """Of two poses to climb from the one that gets higher, and how far the other stays behind, on the same points."""
+    """Which of two poses to climb from, and how far the other stays behind, after both have climbed on the same points.
+
+    Where hardly any point is without a partner the higher one is better. Elsewhere the likelihood, whose outliers are
+    spread evenly, takes clouds that agree in outline for a match; the start was ranked by a score that does not.
+    """
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
     count = min(n, RIVAL_POINTS)
     whole = count == n or model.normalize == "sinkhorn"
@@ -228,6 +234,7 @@ def _ranked(
     if between < min(end.parameters.sigma for end in ends) + points.floor:
         return start, None  # both climbed to one place
     values = [end.last.log_likelihood for end in ends]
-    best = int(values[1] > values[0])
+    whole_clouds = max(end.parameters.outliers for end in ends) < FEW_ALONE
+    best = int(values[1] > values[0] and whole_clouds)
     gap = (values[best] - values[1 - best]) * (1 if whole else n / count)
     return starts[best], RunnerUp(pose_of(points, ends[1 - best].parameters.transform), gap)
