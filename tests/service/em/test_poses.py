@@ -231,9 +231,8 @@ def test_a_likelier_pose_than_the_answer_is_never_kept_quiet(seed: int) -> None:
     dice = np.random.default_rng(seed)
     source, target = (torch.from_numpy(dice.uniform(size=(50, 3))) for _ in range(2))
     outcome = register(Problem(source, target, transform="rigid"))
-    assert outcome.runner_up is not None
     doubted = any("runner_up" in warning for warning in outcome.warnings)
-    assert doubted == (outcome.runner_up.gap < math.log(20))
+    assert doubted == (outcome.runner_up is not None and outcome.runner_up.gap < math.log(20))
     whole = register(Problem(source, target, transform="rigid", outlier_weight=0.0))
     assert whole.runner_up is None or whole.runner_up.gap >= 0
 
