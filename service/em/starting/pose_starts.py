@@ -37,6 +37,8 @@ POOR = 0.8
 ELSEWHERE, RIVAL_SCORE = 3.0, 0.2
 # So many spacings is the noise of a match that tells the targets apart, and the width of a start that is right already.
 SHARP = 0.4
+# With so many partners, at so few spacings from them, the quick way's end is good enough.
+CONTENT = (POOR, SHARP), (0.96, 0.6)
 NARROW = (0.7, 0.3)
 # Widths that a start which is trusted anneals from, in spacings of a few hundred targets.
 NEAR = 2.5
@@ -112,8 +114,8 @@ def _local(points: Frame, kind: int, transform: Float64, name: str, last: float)
     """Annealed from near; and from afar too where that matches badly."""
     if kind < SIMILARITY and max(points.source.shape[1], points.target.shape[1]) <= QUICK:
         quick, spacing = _quick(points, kind, transform, last)
-        # A match that stays blurred may be one of outlines alone.
-        if quick.inliers >= POOR and quick.sigma < SHARP * spacing:
+        # A match that stays blurred may be one of outlines alone, unless hardly any point is left out.
+        if any(quick.inliers >= share and quick.sigma < width * spacing for share, width in CONTENT):
             return quick._replace(name=name)
     pyramid = Pyramid(points)
     near = max(NEAR * pyramid.spacing_of(min(FEW, points.target.shape[1])), last)
