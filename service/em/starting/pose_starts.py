@@ -44,7 +44,7 @@ NARROW = (0.7, 0.3)
 NEAR = 2.5
 FEW = 500
 # Clouds of so many points go down the quick way first, with so many of their targets as long as the width is wide.
-QUICK = 6000
+QUICK = 25_000
 COARSE_POINTS = 1000
 
 
