@@ -37,15 +37,17 @@ POOR = 0.8
 ELSEWHERE, RIVAL_SCORE = 3.0, 0.2
 # So many spacings is the noise of a match that tells the targets apart, and the width of a start that is right already.
 SHARP = 0.4
+NARROW = (0.7, 0.3)
 # With so many partners, at so few spacings from them, the quick way's end is good enough.
 CONTENT = (POOR, SHARP), (0.96, 0.6)
-NARROW = (0.7, 0.3)
 # Widths that a start which is trusted anneals from, in spacings of a few hundred targets.
 NEAR = 2.5
 FEW = 500
 # Clouds of so many points go down the quick way first, with so many of their targets as long as the width is wide.
 QUICK = 25_000
 COARSE_POINTS = 1000
+# With a scale it explains so many targets.
+EXPLAINED = 6000
 
 
 class PoseStart(NamedTuple):
@@ -153,7 +155,7 @@ def _quick(
     """Down the quick way, from the width `first`, or from near; and the spacing of the targets."""
     D = points.dimension
     # The cloud that is explained may be thinned, the one that explains it hardly.
-    counts = (QUICK, SOURCE_POINTS) if kind >= SIMILARITY else (SOURCE_POINTS, QUICK)
+    counts = (EXPLAINED, SOURCE_POINTS) if kind >= SIMILARITY else (SOURCE_POINTS, QUICK)
     source, target = (_some(cloud, count) for cloud, count in zip((points.source, points.target), counts, strict=True))
     coarse = np.ascontiguousarray(target[:, :COARSE_POINTS])
     spacing = spacing_between(target, D)
