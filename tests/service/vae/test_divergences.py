@@ -274,8 +274,9 @@ def test_the_logistic_gradient_in_w_is_the_formula_of_the_design(seed: int, widt
     x, w, y = map(np.asarray, point)
     residual = y - 1 + 1 / (1 + np.exp(-(w @ x)))
     result = logistic_divergence(point)
-    assert_close(result.grad_w, residual * x)
-    assert_close(result.grad_x, residual * w)
+    # As it stands the formula cancels, to the rounding of numbers about 1; the service's own gradient does not.
+    for found, other in ((result.grad_w, x), (result.grad_x, w)):
+        np.testing.assert_allclose(found, residual * other, rtol=1e-12, atol=1e-15 * float(np.abs(other).max()))
 
 
 @settings(deadline=None)
