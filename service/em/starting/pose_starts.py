@@ -224,16 +224,14 @@ def _translation(problem: Problem, points: Frame, pyramid: Pyramid, last: float)
     found = [
         (name, anneal(pyramid, TRANSLATION, transform, max(width, last), last)) for name, transform, width in starts
     ]
+    found.sort(key=lambda one: -one[1].score)
     best = _best(found)
-    others = [
-        one
-        for _, one in found
-        if one.score > max(other.score for _, other in found) - RIVAL_SCORE
-        and apart(points.source, one.transform, best.transform) > ELSEWHERE * max(one.sigma, best.sigma)
-    ]
-    if not others:
-        return best
-    return best._replace(runner_up=max(others, key=lambda one: one.score).transform)
+    for _, other in found[1:]:
+        shift = apart(points.source, other.transform, best.transform)
+        if shift > ELSEWHERE * max(other.sigma, best.sigma):
+            close = other.score > found[0][1].score - RIVAL_SCORE
+            return best._replace(runner_up=other.transform) if close else best
+    return best
 
 
 def _best(found: list[tuple[str, Annealed]]) -> PoseStart:
