@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.em.jit import compiled
 from service.em.kernel.cells import AXES, Cells, cells
 from service.em.kernel.rough import FEW_TARGETS
-from service.em.kernel.truncated import least_of, neighbours
+from service.em.kernel.truncated import least_of, neighbours, squares_from
 
 Float64 = NDArray[np.float64]
 
@@ -43,13 +43,7 @@ def _nearest_of_all(sample: Float64, points: Float64) -> Float64:
     """`_nearest_elsewhere` by looking at all `points` (P, M)."""
     squares, out = np.empty(points.shape[1]), np.empty(sample.shape[1])
     for i in range(sample.shape[1]):
-        a, b, c = sample[0, i], sample[1, i], sample[2, i]
-        for j in range(points.shape[1]):
-            u, v, w = points[0, j] - a, points[1, j] - b, points[2, j] - c
-            squares[j] = u * u + v * v + w * w
-        for d in range(AXES, points.shape[0]):
-            for j in range(points.shape[1]):
-                squares[j] += (points[d, j] - sample[d, i]) ** 2
+        squares_from(sample, i, points, squares)
         for j in range(points.shape[1]):
             squares[j] = squares[j] if squares[j] > 0 else np.inf
         out[i] = least_of(squares, len(squares))

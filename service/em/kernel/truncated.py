@@ -87,6 +87,19 @@ def least_of(values: Float64, count: int) -> float:
 
 
 @merged
+def squares_from(x: Float64, i: int, y: Float64, out: Float64) -> None:
+    """The squared distances `out` (M,) from x_i to all of `y` (P, M), P >= 3."""
+    a, b, c = x[0, i], x[1, i], x[2, i]
+    for j in range(y.shape[1]):
+        u, v, w = a - y[0, j], b - y[1, j], c - y[2, j]
+        out[j] = u * u + v * v + w * w
+    for d in range(3, y.shape[0]):
+        for j in range(y.shape[1]):
+            other = x[d, i] - y[d, j]
+            out[j] += other * other
+
+
+@merged
 def neighbours(
     x: Float64, i: int, grid: Cells, reach: float, index: NDArray[np.int32], distance: Float64
 ) -> tuple[int, bool]:
@@ -139,16 +152,8 @@ def neighbours(
 @merged
 def everyone(x: Float64, i: int, grid: Cells, index: NDArray[np.int32], distance: Float64) -> int:
     """All targets, as `neighbours` has them."""
-    y = grid.points
-    rank, count = y.shape
-    a, b, c = x[0, i], x[1, i], x[2, i]
-    for j in range(count):
-        u, v, w = a - y[0, j], b - y[1, j], c - y[2, j]
-        distance[j] = u * u + v * v + w * w
-    for d in range(3, rank):
-        for j in range(count):
-            other = x[d, i] - y[d, j]
-            distance[j] += other * other
+    count = grid.points.shape[1]
+    squares_from(x, i, grid.points, distance)
     for j in range(count):
         index[j] = j
     return int(count)
@@ -224,17 +229,9 @@ def _expect_dense(
     weight: Float64,
 ) -> None:
     """`expect` over all pairs, for targets in a single cell: loops without an index, which vectorise."""
-    y = grid.points
-    rank, size = y.shape
+    size = grid.points.shape[1]
     for i in range(x.shape[1]):
-        a, b, c = x[0, i], x[1, i], x[2, i]
-        for j in range(size):
-            u, v, w = a - y[0, j], b - y[1, j], c - y[2, j]
-            distance[j] = u * u + v * v + w * w
-        for d in range(3, rank):
-            for j in range(size):
-                other = x[d, i] - y[d, j]
-                distance[j] += other * other
+        squares_from(x, i, grid.points, distance)
         if len(offset) > 0:
             for j in range(size):
                 weight[j] = distance[j] * precision + offset[j]
