@@ -12,6 +12,9 @@ from pathlib import Path
 from service.errors import LatentserveError
 from training.config import CHOICES, RECIPES, ConfigError
 
+# Settings of a run that the command line can change.
+SETTINGS = ("recipe", "epochs", "batch_size", "held_out", "seed", "device", "threads", "precision")
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line. Settings that were not given are None, so that `--resume` can tell."""
@@ -25,6 +28,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     gan.add_argument("--name", help="the run's folder under --runs (default: RECIPE-seed-SEED)")
     gan.add_argument("--epochs", type=int)
     gan.add_argument("--batch-size", type=int)
+    gan.add_argument("--held-out", type=int, help="training images not to learn from (default: the last 10,000)")
     gan.add_argument("--seed", type=int)
     gan.add_argument("--device", choices=CHOICES["device"])
     gan.add_argument("--threads", type=int, help="0 takes torch's own choice")
@@ -46,30 +50,46 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def train_gan(options: argparse.Namespace) -> None:
-    """Start a run, or continue one, and train it to its end."""
+    """Start a run, or continue one, and train it to its end. Under torchrun every process comes here."""
     # Here and below, torch is imported only by commands that run, so that --help and mistakes answer at once.
-    from training import data, loop, probe, runs
+    from training import data, distributed, loop, runs
 
-    given = {
-        name: getattr(options, name)
-        for name in ("recipe", "epochs", "batch_size", "seed", "device", "threads", "precision")
-        if getattr(options, name) is not None
-    }
-    if options.resume is not None:
-        run = runs.open_run(options.resume)
-        _check_same(run.config.to_json(), given)
-        digits = data.load(options.data or run.data, download=not options.no_download)
+    with distributed.joined(options.device or "auto") as group:
+        # The first process prepares the folder, and the data where they have to be downloaded; the others read it.
+        folder = _prepare(options) if group.leads else _folder(options)
+        group.wait()
+        run = runs.open_run(folder)
+        digits = data.load(options.data or run.data, download=False)
         runs.check_data(run, digits.sha256)
-        images = data.resize(digits.images)
-    else:
-        config = dataclasses.replace(RECIPES[given.pop("recipe", "default")], **given)
-        folder = options.runs / (options.name or f"{config.recipe}-seed-{config.seed}")
-        source = options.data or Path("data")
-        digits = data.load(source, download=not options.no_download)
-        images = data.resize(digits.images)
-        run = runs.create(folder, probe.resolve(config, images), source, digits.sha256)
-    loop.train(run, images)
-    print(f"done: {run.folder}; next: python -m training publish {run.folder}")
+        loop.train(run, data.resize(digits.images), group)
+        if group.leads:
+            print(f"done: {run.folder}; next: python -m training publish {run.folder}")
+
+
+def _prepare(options: argparse.Namespace) -> Path:
+    """The folder of the run that `options` name, made where it is a new one."""
+    from training import data, probe, runs
+
+    given = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
+    folder = _folder(options)
+    if options.resume is not None:
+        run = runs.open_run(folder)
+        _check_same(run.config.to_json(), given)
+        data.load(options.data or run.data, download=not options.no_download)
+        return folder
+    config = dataclasses.replace(RECIPES[given.pop("recipe", "default")], **given)
+    source = options.data or Path("data")
+    digits = data.load(source, download=not options.no_download)
+    runs.create(folder, probe.resolve(config, data.resize(digits.images)), source, digits.sha256)
+    return folder
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    if options.resume is not None:
+        return Path(options.resume)
+    recipe = options.recipe or "default"
+    seed = RECIPES[recipe].seed if options.seed is None else options.seed
+    return Path(options.runs) / (options.name or f"{recipe}-seed-{seed}")
 
 
 def evaluate_run(options: argparse.Namespace) -> None:

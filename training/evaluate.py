@@ -20,7 +20,7 @@ from training import data, figures
 from training.frechet import frechet_distance
 from training.runs import Run, check_data
 from training.samples import fixed_latents, sample
-from training.steps import TrainState
+from training.steps import TrainState, published_generator
 
 SAMPLES = 10_000
 CLASSES = 10
@@ -83,7 +83,9 @@ def measure(run: Run, current: TrainState, folder: Path, *, download: bool = Tru
     train, test = (data.load(folder, split, download=download) for split in ("train", "test"))
     check_data(run, train.sha256)
     torch.set_num_threads(run.config.threads)
-    evaluation = evaluate(current.averaged, current.step, train, test, run.folder / "classifier.safetensors")
+    evaluation = evaluate(
+        published_generator(current), current.step, train, test, run.folder / "classifier.safetensors"
+    )
     checkpoint.write_atomic(path, (json.dumps(evaluation._asdict(), indent=2) + "\n").encode())
     return evaluation
 

@@ -48,7 +48,7 @@ def encode_curves(metrics: Iterable[Mapping[str, float]]) -> bytes:
     rows = list(metrics)
     steps = [row["step"] for row in rows]
     panels = {
-        "losses": ("generator_loss", "discriminator_loss", "r1"),
+        "losses": ("generator_loss", "discriminator_loss", "penalty"),
         "V(G, D)": ("v",),
         "mean D": ("real_probability", "fake_probability"),
     }

@@ -13,7 +13,7 @@ from service.gan.checkpoint import DISCRIMINATOR_FILE, GENERATOR_FILE, MANIFEST_
 from training import card, evaluate, figures, state
 from training.runs import Run, RunError
 from training.samples import fixed_latents, sample
-from training.steps import TrainState
+from training.steps import TrainState, published_generator
 
 CARD_FILE = "MODEL_CARD.md"
 SAMPLES = "samples"
@@ -36,7 +36,7 @@ def publish(run: Run, target: Path, data: Path, *, download: bool = True) -> Man
     temporary = target.with_name(f".{target.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    checkpoint.save(temporary / GENERATOR_FILE, current.averaged.state_dict())
+    checkpoint.save(temporary / GENERATOR_FILE, published_generator(current).state_dict())
     checkpoint.save(temporary / DISCRIMINATOR_FILE, current.discriminator.state_dict())
     manifest = Manifest(
         format_version=checkpoint.FORMAT_VERSION,
@@ -68,7 +68,7 @@ def _check_target(target: Path) -> None:
 
 def _draw(run: Run, current: TrainState, folder: Path) -> None:
     folder.mkdir()
-    picture = figures.grid(sample(current.averaged, fixed_latents(GRID_SIDE**2)), GRID_SIDE)
+    picture = figures.grid(sample(published_generator(current), fixed_latents(GRID_SIDE**2)), GRID_SIDE)
     checkpoint.write_atomic(folder / "grid.png", figures.encode_png(picture))
     for epoch in PICTURED_EPOCHS:
         name = f"epoch_{epoch:03d}.png"
