@@ -26,21 +26,24 @@ def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run([*command, "-m", "training", *arguments], capture_output=True, text=True, check=False)
 
 
-def test_two_processes_end_where_one_does(make_run: MakeRun, images: Tensor) -> None:
+def test_two_processes_take_the_step_that_one_takes(make_run: MakeRun, images: Tensor) -> None:
     # Without what looks at a share as a whole: batch normalisation, and penalties at the head of it.
-    alone, together = (make_run(generator_norm="none", penalty_every=1, epochs=1, ema_decay=0.0) for _ in range(2))
+    settings = {"generator_norm": "none", "penalty_every": 1, "batch_size": len(images), "epochs": 1, "log_every": 1}
+    alone, together = (make_run(**settings) for _ in range(2))
     loop.train(alone, images)
     finished = torchrun(2, "gan", "--resume", str(together.folder), "--device", "cpu", "--no-download")
     assert finished.returncode == 0, finished.stderr
     (first, one), (second, other) = (checkpoint.read(run.state) for run in (alone, together))
-    assert one["step"] == other["step"]
-    for name, tensor in first.items():
-        if name.startswith(("generator.", "discriminator.")):
-            # Adam divides by the gradient's own size, so a rounding error of a tiny one is as large as a step.
-            assert (second[name] - tensor).norm() < 0.01 * tensor.norm() + 1e-3, name
+    assert one["step"] == other["step"] == "1"
     assert torch.equal(first["noise"], second["noise"])
+    # With a decay of 0 Adam's first moments are the gradients. G's go through D's step, which divides by the size of
+    # D's gradients, and with it the rounding of the smallest.
+    for name, gradient in first.items():
+        if name.endswith("exp_avg"):
+            allowed = 1e-4 if name.startswith("discriminator") else 0.02
+            assert (second[name] - gradient).norm() < allowed * gradient.norm() + 1e-7, name
     lines, others = (figures.read_metrics(run.metrics) for run in (alone, together))
-    assert [line["v"] for line in lines] == pytest.approx([line["v"] for line in others], abs=1e-3)
+    assert lines[0]["v"] == pytest.approx(others[0]["v"], abs=1e-5)
 
 
 def test_two_processes_start_a_run_of_their_own(small_data: Path, tmp_path: Path) -> None:
