@@ -28,9 +28,9 @@ class Metric(NamedTuple):
 
 
 METRICS = {
-    "frechet": Metric("Fréchet distance", True, 2),
-    "frechet_limit": Metric("Fréchet distance, N → ∞", True, 2, has_ratio=False),
-    "kernel_distance": Metric("Kernel distance", True, 4, has_ratio=False),
+    "frechet": Metric("Fréchet distance", True, 3),
+    "frechet_limit": Metric("Fréchet distance, N → ∞", True, 3, has_ratio=False),
+    "kernel_distance": Metric("Kernel distance", True, 5, has_ratio=False),
     "precision": Metric("Precision", False, 3),
     "recall": Metric("Recall", False, 3),
     "density": Metric("Density", False, 3),

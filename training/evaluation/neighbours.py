@@ -34,6 +34,13 @@ def balls(points: Tensor, k: int) -> Balls:
     return Balls(points, torch.cat(parts))
 
 
+def lie_inside(points: Tensor, around: Balls) -> Tensor:
+    """Whether each of points (N, D) lies in any of the balls, (N,) bool."""
+    # A minimum is found in less time than comparisons are counted.
+    parts = _blocks(points, around.centres)
+    return torch.cat([part.sub_(around.squared_radii).amin(1) <= 0 for _, part in parts])
+
+
 def count_around(points: Tensor, around: Balls) -> Tensor:
     """How many of the balls each of points (N, D) lies in, (N,) int64."""
     return torch.cat([(part <= around.squared_radii).sum(1) for _, part in _blocks(points, around.centres)])

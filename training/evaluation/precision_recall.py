@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from training.evaluation.neighbours import Balls, count_around
+from training.evaluation.neighbours import Balls, lie_inside
 
 NEIGHBOURS = 3
 
@@ -21,6 +21,6 @@ class PrecisionRecall(NamedTuple):
 def precision_recall(real: Balls, samples: Balls) -> PrecisionRecall:
     """Kynkäänniemi, Karras, Laine, Lehtinen and Aila (2019), eq. 1 and 2; balls to the NEIGHBOURS-th neighbour."""
     return PrecisionRecall(
-        precision=float((count_around(samples.centres, real) > 0).double().mean()),
-        recall=float((count_around(real.centres, samples) > 0).double().mean()),
+        precision=float(lie_inside(samples.centres, real).double().mean()),
+        recall=float(lie_inside(real.centres, samples).double().mean()),
     )

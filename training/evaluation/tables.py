@@ -14,9 +14,9 @@ from training.evaluation.metrics import METRICS
 from training.evaluation.samplers import PLAIN
 
 MILLISECONDS = "ms per image"
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 SUMMARY = ("frechet", "precision", "recall", "density", "coverage")
-MEMORISATION = {"median_ratio": 4, "share_close": 4, "auc": 4, "auc_error": 4}
+MEMORISATION = ("median_ratio", "share_close", "auc")
 
 
 class Table(NamedTuple):
@@ -135,25 +135,20 @@ def _classes(row: Row) -> Table:
     return Table(
         f"{PLAIN.capitalize()} samples by predicted class",
         ("", *map(str, range(len(row.class_histogram)))),
-        [
-            ("samples", *map(str, row.class_histogram)),
-            ("share", *(f"{count / total:.2%}" for count in row.class_histogram)),
-        ],
+        [("share", *(f"{count / total:.2%}" for count in row.class_histogram))],
     )
 
 
 def _memorisation(evaluation: Evaluation) -> Table:
-    rows = [
-        (space, *(_interval(estimates[name], decimals) for name, decimals in MEMORISATION.items()))
-        for space, estimates in evaluation.memorisation.items()
-    ]
-    expected = ("expected of new real images", "1", "0.01", "0.5", "")
-    copies = (
-        f"control: {COPIED:.0%} copies, pixels",
-        *(f"{evaluation.copies[name]:.{decimals}f}" for name, decimals in MEMORISATION.items()),
-    )
-    head = ("distances in", "median ratio", "share closer than 1 % of test images", "AUC", "its own 95 % interval, ±")
-    return Table("Distance to the nearest training image, beside that of test images", head, [*rows, expected, copies])
+    rows = []
+    for space, found in evaluation.memorisation.items():
+        estimates = (_interval(found[name], 4) for name in MEMORISATION)
+        rows.append((space, *estimates, f"{found['auc_error'].mean:.4f}"))
+    rows.append(("expected of new real images", "1", "0.01", "0.5", ""))
+    control = (f"{evaluation.copies[name]:.4f}" for name in (*MEMORISATION, "auc_error"))
+    rows.append((f"control: {COPIED:.0%} copies, pixels", *control))
+    head = ("distances in", "median ratio", "share closer than 1 % of test images", "AUC", "its own interval, ±")
+    return Table("Distance to the nearest training image, beside that of test images", head, rows)
 
 
 def _classification(classification: Mapping[str, Estimate]) -> Table:

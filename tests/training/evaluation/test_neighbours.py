@@ -8,7 +8,7 @@ from torch import Tensor
 
 from training.evaluation import neighbours
 from training.evaluation.density_coverage import density_coverage
-from training.evaluation.neighbours import balls, count_around, nearest
+from training.evaluation.neighbours import balls, count_around, lie_inside, nearest
 from training.evaluation.precision_recall import precision_recall
 
 
@@ -27,7 +27,9 @@ def test_distances_radii_and_counts_are_those_of_all_pairs_in_blocks_of_any_size
     own = torch.cdist(b, b).square()
     # The nearest of all is the point itself.
     torch.testing.assert_close(balls(b, 3).squared_radii, own.sort(1).values[:, 3], rtol=1e-4, atol=1e-5)
-    assert torch.equal(count_around(a, balls(b, 3)), (squares <= own.sort(1).values[:, 3]).sum(1))
+    inside = squares <= own.sort(1).values[:, 3]
+    assert torch.equal(count_around(a, balls(b, 3)), inside.sum(1))
+    assert torch.equal(lie_inside(a, balls(b, 3)), inside.any(1))
 
 
 def test_a_set_has_precision_recall_and_coverage_1_against_itself() -> None:

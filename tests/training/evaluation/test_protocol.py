@@ -157,6 +157,7 @@ def test_numbers_may_differ_by_one_in_their_last_digit_and_what_time_costs_by_an
     assert differences(table("1.234 ± 0.010"), table("1.236 ± 0.010")) == [
         "One, distance, value: 1.234 ± 0.010; published is 1.236 ± 0.010"
     ]
+    assert not differences(table("-0.000"), table("0.000"))
     assert differences(table("-0.001"), table("0.001"))
     assert differences(table("100"), table("101"))
     assert differences(table("1.0"), {})
@@ -175,9 +176,11 @@ def test_the_commands_say_what_is_missing(
 
 
 def _estimates(evaluation: Evaluation) -> Iterator[tuple[str, float, float]]:
-    parts: list[dict[str, Estimate]] = [*evaluation.floor.values(), *evaluation.memorisation.values()]
+    parts: list[dict[str, Estimate]] = list(evaluation.floor.values())
     for row in evaluation.rows.values():
         parts += row.metrics.values()
+    for space in evaluation.memorisation.values():
+        parts.append({name: found for name, found in space.items() if name != "auc_error"})
     for part in parts:
         for name, (mean, error) in part.items():
             yield name, mean, error
