@@ -20,6 +20,7 @@ CARD_FILE = "MODEL_CARD.md"
 FAILURES_FILE = "samples/failures.png"
 KEY = "evaluation"
 COLUMNS = 10
+NAMED = 10
 
 
 class NotReproduced(LatentserveError):
@@ -59,12 +60,13 @@ def write(folder: Path, evaluation: Evaluation, failures: Tensor) -> None:
 def compare(folder: Path, evaluation: Evaluation) -> str:
     """One line that says that the numbers of the folder's card came out again, up to their last digit.
 
-    Raises NotReproduced, naming every number that did not, and CheckpointError when there are none to compare with.
+    Raises NotReproduced, naming the first numbers that did not, and CheckpointError when there are none to compare with.
     """
     published = checkpoint.read_manifest(folder).metrics.get(KEY)
     if published is None:
         return f"{folder} has no evaluation yet; write this one with: python -m training evaluate {folder} --write"
     unequal = differences(tables(evaluation), tables(Evaluation.from_json(published)))
     if unequal:
-        raise NotReproduced(f"the card in {folder} is not reproduced; " + "; ".join(unequal))
+        some = "; ".join(unequal[:NAMED]) + ("; ..." if len(unequal) > NAMED else "")
+        raise NotReproduced(f"the card in {folder} is not reproduced: {len(unequal)} numbers are others; {some}")
     return f"the card in {folder} is reproduced: every number is the same, give or take one in its last digit"
