@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import logging
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ from training.config import CHOICES, RECIPES, ConfigError
 
 # Settings of a run that the command line can change.
 SETTINGS = ("recipe", "epochs", "batch_size", "held_out", "seed", "device", "threads", "precision")
+CHECKPOINTS = Path("checkpoints")
+EVALUATORS = CHECKPOINTS / "evaluators"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -35,15 +36,26 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     gan.add_argument("--precision", choices=CHOICES["precision"], help="auto times a few steps of each")
     gan.add_argument("--resume", type=Path, metavar="RUN", help="continue this run's folder, with its own settings")
 
-    evaluate = commands.add_parser("evaluate", help="measure a run's samples against the test images")
-    evaluate.set_defaults(action=evaluate_run)
-    publish = commands.add_parser("publish", help="write a run's networks, measurements and samples for serving")
+    publish = commands.add_parser("publish", help="write a run's networks and samples for serving")
     publish.set_defaults(action=publish_run)
-    publish.add_argument("--to", type=Path, default=Path("checkpoints"), help="folder (default: checkpoints)")
-    for command in (evaluate, publish):
-        command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    publish.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    publish.add_argument("--to", type=Path, default=CHECKPOINTS, help=f"folder (default: {CHECKPOINTS})")
 
-    for command in (gan, evaluate, publish):
+    evaluate = commands.add_parser("evaluate", help="measure published networks, and compare with their model card")
+    evaluate.set_defaults(action=evaluate_checkpoint)
+    evaluate.add_argument(
+        "folder", type=Path, nargs="?", default=CHECKPOINTS, help=f"published folder (default: {CHECKPOINTS})"
+    )
+    evaluate.add_argument("--evaluators", type=Path, default=EVALUATORS, help=f"folder (default: {EVALUATORS})")
+    evaluate.add_argument("--write", action="store_true", help="write what was measured, and the model card")
+
+    evaluators = commands.add_parser("evaluators", help="train the classifiers that measure, and nothing else")
+    evaluators.set_defaults(action=train_evaluators)
+    evaluators.add_argument("--to", type=Path, default=EVALUATORS, help=f"folder (default: {EVALUATORS})")
+
+    for command in (evaluate, evaluators):
+        command.add_argument("--threads", type=int, default=1, help="numbers hold for one count (default: 1)")
+    for command in (gan, evaluate, evaluators):
         command.add_argument("--data", type=Path, help="folder of the data set (default: data, or the run's own)")
         command.add_argument("--no-download", action="store_true", help="fail when the data set is missing")
     return parser.parse_args(arguments)
@@ -92,23 +104,44 @@ def _folder(options: argparse.Namespace) -> Path:
     return Path(options.runs) / (options.name or f"{recipe}-seed-{seed}")
 
 
-def evaluate_run(options: argparse.Namespace) -> None:
-    """Measure a run as it is now, and print what was measured."""
-    from training import evaluate, runs, state
-
-    run = runs.open_run(options.run)
-    current, _ = state.load(run.state, run.config, device="cpu")
-    evaluation = evaluate.measure(run, current, options.data or run.data, download=not options.no_download)
-    print(json.dumps(evaluation._asdict(), indent=2))
-
-
 def publish_run(options: argparse.Namespace) -> None:
-    """Measure a run where that was not done yet, and publish it."""
+    """Publish a run's networks."""
     from training import publish, runs
 
-    run = runs.open_run(options.run)
-    publish.publish(run, options.to, options.data or run.data, download=not options.no_download)
-    print(f"published: {options.to}")
+    publish.publish(runs.open_run(options.run), options.to)
+    print(f"published: {options.to}; next: python -m training evaluate {options.to} --write")
+
+
+def train_evaluators(options: argparse.Namespace) -> None:
+    """Train the evaluators anew, and write them."""
+    from training.evaluation import evaluators
+
+    _set_threads(options.threads)
+    evaluators.publish(options.to, options.data or Path("data"), download=not options.no_download)
+    print(f"evaluators: {options.to}")
+
+
+def evaluate_checkpoint(options: argparse.Namespace) -> None:
+    """Measure a checkpoint, print the tables, and write them or compare them with those of its card."""
+    from training.evaluation import publication
+    from training.evaluation.settings import EvaluationSettings
+    from training.evaluation.tables import tables
+
+    _set_threads(options.threads)
+    evaluation, failures = publication.evaluate_folder(
+        options.folder,
+        options.evaluators,
+        options.data or Path("data"),
+        EvaluationSettings(),
+        download=not options.no_download,
+    )
+    for table in tables(evaluation).values():
+        print(f"{table.title}\n\n{table.to_markdown()}\n")
+    if options.write:
+        publication.write(options.folder, evaluation, failures)
+        print(f"written: {options.folder}")
+    else:
+        print(publication.compare(options.folder, evaluation))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -122,6 +155,14 @@ def main(arguments: list[str] | None = None) -> int:
         signum: int | None = getattr(error, "signum", None)
         return 2 if signum is None else 128 + signum
     return 0
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    if threads < 1:
+        raise ConfigError(f"--threads is {threads}, expected at least 1")
+    torch.set_num_threads(threads)
 
 
 def _check_same(own: dict[str, object], given: dict[str, object]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -101,7 +102,7 @@ class RunJournal:
         """Keep `current`, which took `seconds` in all, to go on from."""
         # A state that is not sound would be resumed from for ever.
         self._check_finite(current, dict(zip(METRICS, current.totals.tolist(), strict=True)))
-        state.save(self._run.state, current, {"seconds": round(seconds, 1)})
+        state.save(self._run.state, current, {"seconds": round(seconds, 1), "torch": torch.__version__})
 
     def _check_finite(self, current: TrainState, values: dict[str, float]) -> None:
         run = self._run
