@@ -53,6 +53,8 @@ class GanConfig:
     ema_decay: float
     """Of the generator's averaged weights, per step; 0 publishes the last weights."""
     batch_size: int = 64
+    late_batches: int = 1
+    """Batches are so many times as large in the second half of the epochs."""
     epochs: int = 60
     held_out: int = 10_000
     """The last so many training images are not learnt from: choices among runs are made on them."""
@@ -75,7 +77,7 @@ class GanConfig:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
-        for name in ("penalty_every", "batch_size", "epochs", "save_every", "log_every"):
+        for name in ("penalty_every", "batch_size", "late_batches", "epochs", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1")
         for name in ("warmup_steps", "translation", "held_out"):

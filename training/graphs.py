@@ -35,6 +35,11 @@ class CapturedStep:
             for tensor, value in zip(changed, before, strict=True):
                 tensor.copy_(value)
 
+    @property
+    def rows(self) -> int:
+        """Length of the first input that the step was captured for."""
+        return len(self._inputs[0])
+
     def __call__(self, *inputs: Tensor) -> None:
         """One step."""
         for tensor, value in zip(self._inputs, inputs, strict=True):

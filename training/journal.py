@@ -16,6 +16,7 @@ from service.errors import LatentserveError
 from service.gan import checkpoint
 from service.gan.checkpoint import write_atomic
 from training import figures, state
+from training.plan import Plan
 from training.runs import Run
 from training.samples import fixed_latents, sample
 from training.steps import METRICS, TrainState, learning_rate_at, published_generator
@@ -63,7 +64,7 @@ class SilentJournal:
 class RunJournal:
     """Writes a run's files, and the progress line."""
 
-    def __init__(self, run: Run, steps: int, writer: SummaryWriter, progress: tqdm[Any]) -> None:
+    def __init__(self, run: Run, steps: Plan, writer: SummaryWriter, progress: tqdm[Any]) -> None:
         self._run = run
         self._steps = steps
         self._writer = writer
@@ -72,12 +73,12 @@ class RunJournal:
     def stepped(self, current: TrainState, epoch: int) -> None:
         """Move the progress line; every `log_every` steps write the means of the metrics since the last line."""
         config = self._run.config
-        self._progress.update(config.batch_size)
+        self._progress.update(self._steps.size(epoch - 1))
         if current.step % config.log_every:
             return
         means = dict(zip(METRICS, (current.totals / config.log_every).tolist(), strict=True))
         self._check_finite(current, means)
-        rate = learning_rate_at(current.step - 1, self._steps, config)
+        rate = learning_rate_at(current.step - 1, self._steps.steps, config)
         row: dict[str, Any] = {"step": current.step, "epoch": epoch, "learning_rate": rate, **means}
         with self._run.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -115,7 +116,7 @@ class RunJournal:
 
 
 @contextmanager
-def opened(run: Run, current: TrainState, steps: int) -> Iterator[RunJournal]:
+def opened(run: Run, current: TrainState, steps: Plan) -> Iterator[RunJournal]:
     """The journal of `run`, which goes on from `current`, with every line of metrics later than that removed."""
     for folder in (run.samples, run.generators):
         folder.mkdir(exist_ok=True)
@@ -123,12 +124,13 @@ def opened(run: Run, current: TrainState, steps: int) -> Iterator[RunJournal]:
     # A line that a crash cut short has no end; those up to the state's step are whole.
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= current.step]
     write_atomic(run.metrics, "".join(kept).encode())
-    size = run.config.batch_size
+    epoch = steps.epoch(current.step)
+    seen = epoch * steps.images + (current.step - steps.start(epoch)) * steps.size(epoch)
     with (
         SummaryWriter(str(run.events), purge_step=current.step + 1) as writer,
         tqdm(
-            total=steps * size,
-            initial=current.step * size,
+            total=steps.epochs * steps.images,
+            initial=seen,
             unit="image",
             unit_scale=True,
             mininterval=1,

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from service.errors import LatentserveError
 from training import data, journal, state
-from training.config import ConfigError, GanConfig
 from training.distributed import ALONE, Group
 from training.journal import SilentJournal
+from training.plan import plan
 from training.runs import Run, exclusive
 from training.steps import TrainState, advance, init_state, learning_rate_at
 
@@ -43,49 +43,33 @@ def train(run: Run, images: Tensor, group: Group = ALONE) -> TrainState:
     """
     config = run.config
     torch.set_num_threads(config.threads)
-    images = learnt(images, config, group).to(config.device)
-    batches = len(images) // config.batch_size
-    steps = config.epochs * batches
+    steps = plan(len(images), config, group.size)
+    images = images[: steps.images].to(config.device)
     with exclusive(run) if group.leads else nullcontext(), _stop_requests() as stop_requests:
         current, seconds = _begin(run)
         group.wait()
         started = time.monotonic() - seconds
         with journal.opened(run, current, steps) if group.leads else nullcontext(SilentJournal(run)) as log:
-            for epoch in range(current.step // batches, config.epochs):
+            for epoch in range(steps.epoch(current.step), config.epochs):
                 order = data.shuffle(len(images), config.seed, epoch).to(config.device)
-                for batch in range(current.step % batches, batches):
-                    real = images[order[batch * config.batch_size : (batch + 1) * config.batch_size]]
-                    advance(current, real, config, learning_rate_at(current.step, steps, config), group)
+                size = steps.size(epoch)
+                for batch in range(current.step - steps.start(epoch), steps.batches(epoch)):
+                    real = images[order[batch * size : (batch + 1) * size]]
+                    advance(current, real, config, learning_rate_at(current.step, steps.steps, config), group)
                     log.stepped(current, epoch + 1)
-                    if ends := batch == batches - 1:
+                    if ends := current.step == steps.start(epoch + 1):
                         log.epoch_ended(current, epoch + 1)
                     stop = group.any(bool(stop_requests), config.device)
                     if ends or current.step % config.save_every == 0 or stop:
                         log.save(current, time.monotonic() - started)
-                    if stop and current.step < steps:
+                    if stop and current.step < steps.steps:
                         signum = stop_requests[0] if stop_requests else signal.SIGTERM
                         raise Stopped(
-                            f"stopped by {signal.Signals(signum).name} at step {current.step} of {steps}, "
+                            f"stopped by {signal.Signals(signum).name} at step {current.step} of {steps.steps}, "
                             f"and saved; continue with: python -m training gan --resume {run.folder}",
                             signum=signum,
                         )
     return current
-
-
-def learnt(images: Tensor, config: GanConfig, group: Group = ALONE) -> Tensor:
-    """Those of the training `images` (N, ...) that a run learns from.
-
-    Raises ConfigError when they are fewer than a batch, or a batch cannot be shared among the processes.
-    """
-    kept = images[: max(len(images) - config.held_out, 0)]
-    if len(kept) < config.batch_size:
-        raise ConfigError(
-            f"batch_size is {config.batch_size}, but {len(kept)} images are left to learn from: "
-            f"{config.held_out} of {len(images)} are held out"
-        )
-    if config.batch_size % group.size:
-        raise ConfigError(f"batch_size is {config.batch_size}, expected a multiple of the {group.size} processes")
-    return kept
 
 
 def _begin(run: Run) -> tuple[TrainState, float]:

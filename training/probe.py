@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.config import ConfigError, GanConfig
-from training.loop import learnt
+from training.plan import plan
 from training.steps import advance, init_state
 
 ROUNDS, STEPS = 4, 4
@@ -24,7 +24,7 @@ def resolve(config: GanConfig, images: Tensor) -> GanConfig:
     `images` (N, 1, 32, 32) are the training data. Precision is chosen by timing real steps.
     Raises ConfigError for a device that is not there, or a batch larger than what is learnt from.
     """
-    images = learnt(images, config)
+    images = images[: plan(len(images), config).images]
     if config.device == "auto":
         config = dataclasses.replace(config, device="cuda" if torch.cuda.is_available() else "cpu")
     if config.device == "cuda" and not torch.cuda.is_available():

@@ -6,7 +6,6 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-
 from service.gan import checkpoint
 from service.gan.checkpoint import DISCRIMINATOR_FILE, GENERATOR_FILE, MANIFEST_FILE, Manifest
 from training import figures, state

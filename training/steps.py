@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -41,7 +40,7 @@ class TrainState:
     averaging: Tensor
     """() float32: the weight of the newest parameters in the average."""
     step: int = 0
-    captured: Callable[..., None] | None = field(default=None, repr=False)
+    captured: CapturedStep | None = field(default=None, repr=False)
     """The step as a CUDA graph, made by the first step on such a device."""
 
 
@@ -102,7 +101,7 @@ def advance(state: TrainState, real: Tensor, config: GanConfig, learning_rate: f
         _step(state, real, latents, shifts, config, group)
 
     if config.device == "cuda" and group.size == 1:
-        if state.captured is None:
+        if state.captured is None or state.captured.rows != len(real):
             state.captured = CapturedStep(step, inputs, _changed(state))
         state.captured(*inputs)
     else:

@@ -60,6 +60,7 @@ def test_missing_settings_are_named() -> None:
         ("warmup_steps", 0.5),
         ("held_out", -1),
         ("hold", 1.0),
+        ("late_batches", 0),
         ("generator_norm", "layer"),
         ("ema_decay", 1.0),
         ("batch_size", 0),

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from service.gan import checkpoint
 from training import figures, loop
-from training.config import ConfigError
+from training.config import ConfigError, GanConfig
 from training.distributed import ALONE, Group
+from training.plan import plan
 from training.runs import Run
 
 MakeRun = Callable[..., Run]
@@ -62,7 +63,6 @@ def test_shares_of_all_processes_are_the_batch(images: Tensor) -> None:
     assert torch.equal(ALONE.share(images), images)
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused(images: Tensor, make_run: MakeRun) -> None:
-    config = dataclasses.replace(make_run().config, batch_size=16)
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(small_config: GanConfig) -> None:
     with pytest.raises(ConfigError, match="batch_size is 16, expected a multiple of the 3 processes"):
-        loop.learnt(images, config, Group(0, 3))
+        plan(160, dataclasses.replace(small_config, batch_size=16), 3)

@@ -15,6 +15,7 @@ from training import runs, state
 from training.__main__ import main
 from training.publish import publish
 from training.runs import Run, RunError
+from training.steps import published_generator
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def published(whole: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_published_networks_are_the_averaged_generator_and_the_discriminator(whole: Run, published: Path) -> None:
     generator, discriminator, manifest = checkpoint.load(published)
     current, _ = state.load(whole.state, whole.config)
-    for module, own in ((generator, current.averaged), (discriminator, current.discriminator)):
+    for module, own in ((generator, published_generator(current)), (discriminator, current.discriminator)):
         for name, tensor in module.state_dict().items():
             assert torch.equal(tensor, own.state_dict()[name])
     assert manifest.recipe == whole.config.to_json()
@@ -93,6 +94,7 @@ def test_the_command_line_goes_from_data_to_checkpoint(
     small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(small_data), "--no-download", "--runs", str(tmp_path), "--threads", "1", "--device", "cpu"]
+    options += ["--held-out", "0"]
     assert main(["gan", *options, "--recipe", "minimax", "--epochs", "1", "--precision", "auto"]) == 0
     folder = tmp_path / "minimax-seed-0"
     assert runs.open_run(folder).config.precision in ("float32", "bfloat16")
@@ -126,7 +128,7 @@ def test_damaged_data_are_refused_in_one_line_and_leave_no_run_behind(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--batch-size", "161"), "batch_size is 161, but there are only 160 images"),
+        (("--batch-size", "161"), "batch_size is 161, but 160 images are left to learn from"),
         (("--epochs", "0"), "epochs is 0, expected at least 1"),
         (("--seed", "-1"), "seed is -1"),
         (("--threads", "-1"), "threads is -1"),
@@ -135,7 +137,7 @@ def test_damaged_data_are_refused_in_one_line_and_leave_no_run_behind(
 def test_settings_that_cannot_be_are_refused_in_one_line_and_leave_no_run_behind(
     small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
 ) -> None:
-    options = ("gan", "--data", str(small_data), "--runs", str(tmp_path / "runs"), "--no-download")
+    options = ("gan", "--data", str(small_data), "--runs", str(tmp_path / "runs"), "--no-download", "--held-out", "0")
     assert message in refused(capsys, *options, *flags)
     assert not (tmp_path / "runs").exists()
 
@@ -144,7 +146,7 @@ def test_a_run_that_is_there_is_not_begun_again(
     whole: Run, small_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("gan", "--data", str(small_data), "--runs", str(whole.folder.parent), "--name", whole.folder.name)
-    line = refused(capsys, *options, "--batch-size", "16", "--precision", "float32")
+    line = refused(capsys, *options, "--batch-size", "16", "--held-out", "0", "--precision", "float32")
     assert f"{whole.folder} exists" in line
     assert f"--resume {whole.folder}" in line
 

@@ -1,0 +1,102 @@
+"""Runs of training that are compared: each is trained once, continued where it was cut, and measured at its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from service.gan import checkpoint
+from service.gan.networks import Generator
+from training import data, journal, loop, probe, runs, state
+from training.config import GanConfig
+from training.steps import published_generator
+from training.validation import Quality, Validator
+
+
+class Entry(NamedTuple):
+    """One run and what it came to."""
+
+    name: str
+    config: GanConfig
+    quality: Quality | None
+    """None where the loss left the finite numbers."""
+    seconds: float
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON values."""
+        quality = None if self.quality is None else self.quality._asdict()
+        return {"name": self.name, "config": self.config.to_json(), "quality": quality, "seconds": self.seconds}
+
+
+class Bench(NamedTuple):
+    """The data, and where runs are kept."""
+
+    digits: data.Digits
+    images: Tensor
+    source: Path
+    folder: Path
+    validator: Validator
+
+
+def prepare(source: Path, folder: Path) -> Bench:
+    """Read MNIST under `source`; runs and the validating classifier are kept under `folder`."""
+    digits = data.load(source, download=False)
+    validator = Validator(digits, folder / "validator.safetensors")
+    return Bench(digits, data.resize(digits.images), source, folder, validator)
+
+
+def train(bench: Bench, name: str, config: GanConfig) -> runs.Run:
+    """The run `name`, trained to its end."""
+    folder = bench.folder / name
+    if not folder.exists():
+        runs.create(folder, probe.resolve(config, bench.images), bench.source, bench.digits.sha256)
+    run = runs.open_run(folder)
+    loop.train(run, bench.images)
+    return run
+
+
+def measure(bench: Bench, name: str, config: GanConfig) -> Entry:
+    """Train the run `name`, and measure it."""
+    try:
+        run = train(bench, name, config)
+    except journal.NonFiniteLoss:
+        return Entry(name, config, None, 0.0)
+    current, info = state.load(run.state, run.config, device="cpu")
+    quality = bench.validator.measure(published_generator(current))
+    return Entry(name, run.config, quality, float(info["seconds"]))
+
+
+def by_epoch(bench: Bench, run: runs.Run) -> dict[int, tuple[Quality, Generator]]:
+    """What each generator that `run` kept is worth, by its epoch."""
+    found = {}
+    for path in sorted(run.generators.glob("epoch_*.safetensors")):
+        generator = Generator()
+        checkpoint.load_module(path, generator)
+        found[int(path.stem.removeprefix("epoch_"))] = bench.validator.measure(generator), generator
+    return found
+
+
+def write(path: Path, entries: Iterable[Entry]) -> None:
+    """Keep `entries` as JSON, with all settings of each."""
+    path.write_text(json.dumps([entry.to_json() for entry in entries], indent=1) + "\n")
+
+
+def table(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> str:
+    """Columns as wide as their widest cell, the first to the left and the others to the right."""
+    lines = [head, *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
+
+
+def cells(quality: Quality | None) -> tuple[str, str, str]:
+    """Fréchet distance, its ratio to the floor, and the divergence of the classes."""
+    if quality is None:
+        return "-", "-", "not finite"
+    return f"{quality.frechet:.3f}", f"{quality.ratio:.2f}", f"{quality.class_kl:.4f}"

@@ -1,0 +1,66 @@
+"""The objective as it was written, the default recipe, and the published model: the same latents, epoch by epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.gan import runner
+from benchmarks.gan.runner import Bench
+from service.gan.checkpoint import write_atomic
+from service.gan.networks import Generator
+from training import runs
+from training.config import RECIPES
+from training.figures import grid
+from training.samples import fixed_latents, sample
+from training.validation import Quality
+
+SIDE = 4
+SHOWN = 7
+
+Epochs = dict[int, tuple[Quality, Generator]]
+
+
+def tell(bench: Bench, epochs: int, settings: dict[str, Any], published: Path | None, picture: Path) -> str:
+    """Train what is not trained yet; write the picture, and return the table."""
+    parts: dict[str, Epochs] = {}
+    for name in ("minimax", "default"):
+        config = dataclasses.replace(RECIPES[name], epochs=epochs, **settings)
+        parts[name] = runner.by_epoch(bench, runner.train(bench, f"story {name}", config))
+    if published is not None:
+        parts["published"] = runner.by_epoch(bench, runs.open_run(published))
+    write_atomic(picture, draw(parts))
+    rows = [
+        (name, str(epoch), *runner.cells(quality))
+        for name, part in parts.items()
+        for epoch, (quality, _) in part.items()
+    ]
+    return runner.table(("recipe", "epoch", "Fréchet", "over floor", "class KL"), rows)
+
+
+def draw(parts: dict[str, Epochs]) -> bytes:
+    """A row for each recipe, some of its epochs from left to right, as the bytes of a PNG."""
+    figure = Figure(figsize=(2 * SHOWN, 2.3 * len(parts)), layout="constrained")
+    axes = figure.subplots(len(parts), SHOWN, squeeze=False)
+    for row, (name, part) in zip(axes, parts.items(), strict=True):
+        chosen = _spread(list(part))
+        for axis in row:
+            axis.axis("off")
+        for axis, epoch in zip(row, chosen, strict=False):
+            quality, generator = part[epoch]
+            axis.imshow(grid(sample(generator, fixed_latents(SIDE**2)), SIDE).numpy(), cmap="gray")
+            axis.set_title(f"{name}, epoch {epoch}\n{quality.ratio:.3g} × floor", fontsize=9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue()
+
+
+def _spread(epochs: list[int]) -> list[int]:
+    """At most SHOWN of `epochs`, the first and the last among them."""
+    if len(epochs) <= SHOWN:
+        return epochs
+    return [epochs[round(i * (len(epochs) - 1) / (SHOWN - 1))] for i in range(SHOWN)]
