@@ -1,6 +1,6 @@
 """Classifiers of digits that see an image in three different ways, so that no metric rests on one of them.
 
-`plain` pools between small kernels and reads what is left position by position (after Simonyan and Zisserman, 2015),
+`stacked` pools between small kernels and reads what is left position by position (after Simonyan and Zisserman, 2015),
 `residual` takes the mean over all positions (He et al., 2016), `broad` looks through large kernels (Ding et al.,
 "Scaling up your kernels to 31×31", 2022), bends smoothly, and takes the maximum over all positions.
 """
@@ -53,7 +53,7 @@ class Residual(nn.Module):
         return outputs
 
 
-def plain() -> Classifier:
+def stacked() -> Classifier:
     """Four 3×3 convolutions with pooling between them, and a hidden linear layer; 128 features."""
     return Classifier(
         nn.Sequential(
@@ -92,7 +92,7 @@ def broad() -> Classifier:
     )  # fmt: skip
 
 
-ARCHITECTURES: dict[str, Callable[[], Classifier]] = {"plain": plain, "residual": residual, "broad": broad}
+ARCHITECTURES: dict[str, Callable[[], Classifier]] = {"stacked": stacked, "residual": residual, "broad": broad}
 
 
 def fold(classifier: Classifier) -> Classifier:

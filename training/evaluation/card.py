@@ -60,8 +60,9 @@ How to read them:
   nothing rests on one of them. They were trained for this purpose, and had no part in training the networks above,
   in choosing them, or in serving.
 - *Fréchet distance*, squared, between Gaussians fitted to the features (Dowson and Landau, 1982). With N images it is
-  too large by a term in 1/N; *N → ∞* extrapolates that away (Chong and Forsyth, 2020), and is about 0 for real images.
-- *Kernel distance*: unbiased MMD² with the kernel (x·y/D + 1)³ (Bińkowski et al., 2018); about 0 for real images.
+  too large by a term in 1/N; *N → ∞* extrapolates that away (Chong and Forsyth, 2020).
+- *Kernel distance*: unbiased MMD² with the kernel (x·y/D + 1)³ (Bińkowski et al., 2018). Like the limit before, it is
+  0 for two sets from one source; what the floor has of either is how training images differ from test images.
 - *Precision*: the share of samples among real images, *recall*: the share of real images among samples (Kynkäänniemi
   et al., 2019, k = {near}). *Density* and *coverage*: the same, less moved by outliers (Naeem et al., 2020,
   k = {wide}); their ratio to the floor is the share of what real images reach.

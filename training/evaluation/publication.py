@@ -58,9 +58,9 @@ def write(folder: Path, evaluation: Evaluation, failures: Tensor) -> None:
 
 
 def compare(folder: Path, evaluation: Evaluation) -> str:
-    """One line that says that the numbers of the folder's card came out again, up to their last digit.
+    """One line that says that the numbers of the folder's card came out again, or that there are none yet.
 
-    Raises NotReproduced, naming the first numbers that did not, and CheckpointError when there are none to compare with.
+    Raises NotReproduced, naming the first numbers that did not, and CheckpointError when they cannot be read.
     """
     published = checkpoint.read_manifest(folder).metrics.get(KEY)
     if published is None:

@@ -94,17 +94,17 @@ def test_missing_evaluators_are_named_with_the_command_that_makes_them(tmp_path:
 
 def test_damaged_evaluators_are_refused_by_name(judges_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(judges_folder, tmp_path / "evaluators"))
-    file, index = folder / "plain.safetensors", folder / "evaluators.json"
+    file, index = folder / "stacked.safetensors", folder / "evaluators.json"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(CheckpointError, match=r"plain\.safetensors: sha256 is .* expected"):
+    with pytest.raises(CheckpointError, match=r"stacked\.safetensors: sha256 is .* expected"):
         evaluators.load(folder)
     fields = json.loads(index.read_text())
-    del fields["evaluators"]["plain"]["seed"]
+    del fields["evaluators"]["stacked"]["seed"]
     index.write_text(json.dumps(fields))
-    with pytest.raises(CheckpointError, match="plain lacks 'seed'"):
+    with pytest.raises(CheckpointError, match="stacked lacks 'seed'"):
         evaluators.load(folder)
     index.write_text(json.dumps({"evaluators": {"oracle": {}}}))
-    with pytest.raises(CheckpointError, match="no architecture 'oracle', known are plain, residual, broad"):
+    with pytest.raises(CheckpointError, match="no architecture 'oracle', known are stacked, residual, broad"):
         evaluators.load(folder)
     index.write_text('{"evaluators": ')
     with pytest.raises(CheckpointError, match="not an index of evaluators"):

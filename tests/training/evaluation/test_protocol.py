@@ -88,15 +88,15 @@ def test_an_evaluator_that_does_not_notice_a_control_ends_the_evaluation(
     judges: dict[str, Evaluator], small_images: Images, small_settings: EvaluationSettings
 ) -> None:
     # Features that are all 0, whatever the image.
-    blind = judges["plain"]._replace(classifier=copy.deepcopy(judges["plain"].classifier))
+    blind = judges["stacked"]._replace(classifier=copy.deepcopy(judges["stacked"].classifier))
     for parameter in blind.classifier.parameters():
         torch.nn.init.zeros_(parameter)
 
     def unused(_seed: int, count: int) -> Tensor:
         return small_images.train[:count]
 
-    with pytest.raises(ControlError, match="by the evaluator plain does not notice the control"):
-        protocol.evaluate({PLAIN: unused}, {"plain": blind}, small_images, small_settings)
+    with pytest.raises(ControlError, match="by the evaluator stacked does not notice the control"):
+        protocol.evaluate({PLAIN: unused}, {"stacked": blind}, small_images, small_settings)
 
 
 def test_the_evaluation_of_a_folder_is_the_same_twice_and_its_card_holds_every_number(
@@ -135,9 +135,9 @@ def test_the_evaluation_of_a_folder_is_the_same_twice_and_its_card_holds_every_n
     for table in tables(evaluation).values():
         assert table.to_markdown() in card
 
-    coverage = evaluation.rows[PLAIN].metrics["plain"]["coverage"]
-    evaluation.rows[PLAIN].metrics["plain"]["coverage"] = coverage._replace(mean=coverage.mean + 0.1)
-    with pytest.raises(NotReproduced, match="By the evaluator plain, Coverage, plain"):
+    coverage = evaluation.rows[PLAIN].metrics["stacked"]["coverage"]
+    evaluation.rows[PLAIN].metrics["stacked"]["coverage"] = coverage._replace(mean=coverage.mean + 0.1)
+    with pytest.raises(NotReproduced, match="By the evaluator stacked, Coverage, plain"):
         publication.compare(published, evaluation)
 
 
