@@ -39,7 +39,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for command in (evaluate, publish):
         command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
 
-    for command in (gan, evaluate, publish):
+    companions = commands.add_parser("companions", help="train what chooses and names a published generator's digits")
+    companions.set_defaults(action=make_companions)
+    companions.add_argument(
+        "--checkpoint", type=Path, default=Path("checkpoints"), help="folder (default: checkpoints)"
+    )
+    companions.add_argument("--seed", type=int, default=0)
+    companions.add_argument("--threads", type=int, default=1)
+    companions.add_argument("--retrain-classifier", action="store_true", help="even where the folder has one")
+    for command in (gan, evaluate, publish, companions):
         command.add_argument("--data", type=Path, help="folder of the data set (default: data, or the run's own)")
         command.add_argument("--no-download", action="store_true", help="fail when the data set is missing")
     return parser.parse_args(arguments)
@@ -89,6 +97,23 @@ def publish_run(options: argparse.Namespace) -> None:
     run = runs.open_run(options.run)
     publish.publish(run, options.to, options.data or run.data, download=not options.no_download)
     print(f"published: {options.to}")
+
+
+def make_companions(options: argparse.Namespace) -> None:
+    """Train the companions of a published generator, and write them beside it."""
+    import torch
+
+    from training.companions import make
+
+    torch.set_num_threads(options.threads)
+    make.make(
+        options.checkpoint,
+        options.data or Path("data"),
+        seed=options.seed,
+        retrain=options.retrain_classifier,
+        download=not options.no_download,
+    )
+    print(f"written: {options.checkpoint}")
 
 
 def main(arguments: list[str] | None = None) -> int:
