@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import optimize
+from scipy.special import expit
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from service.gan.classifier import Classifier
 from service.gan.companions import Calibration
@@ -33,6 +33,8 @@ PATIENCE = 3
 # Quantiles of the ratio among samples that are tried as M: the higher, the better and the rarer what is kept.
 QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 MOST_ATTEMPTS = 6.0
+
+Float64 = NDArray[np.float64]
 
 logger = logging.getLogger(__name__)
 
@@ -118,17 +120,14 @@ def platt(real: Tensor, fake: Tensor) -> tuple[float, float]:
     Platt, "Probabilistic outputs for support vector machines" (1999), with both classes weighing the same, so that
     slope·l + intercept estimates log(p_real/p_fake).
     """
+    r, f = real.numpy(), fake.numpy()
 
-    def loss(parameters: Tensor) -> Tensor:
-        slope, intercept = parameters
-        return softplus(-(slope * real + intercept)).mean() + softplus(slope * fake + intercept).mean()
-
-    def loss_and_gradient(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        with torch.inference_mode(False), torch.enable_grad():
-            parameters = torch.from_numpy(values.copy()).requires_grad_()
-            total = loss(parameters)
-            (gradient,) = torch.autograd.grad(total, parameters)
-        return float(total), gradient.numpy()
+    def loss_and_gradient(values: Float64) -> tuple[float, Float64]:
+        slope, intercept = values
+        on_real, on_fake = -(slope * r + intercept), slope * f + intercept
+        loss = np.logaddexp(0, on_real).mean() + np.logaddexp(0, on_fake).mean()
+        by_real, by_fake = -expit(on_real), expit(on_fake)
+        return float(loss), np.array([(by_real * r).mean() + (by_fake * f).mean(), by_real.mean() + by_fake.mean()])
 
     slope, intercept = optimize.minimize(loss_and_gradient, np.array([1.0, 0.0]), jac=True, method="BFGS").x
     return float(slope), float(intercept)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from starlette.testclient import TestClient
+from torch import nn
 
 from service.app import create_app
 from service.gan import checkpoint, companions, sampling
@@ -32,7 +33,7 @@ def make_companions() -> Companions:
     torch.manual_seed(1)
     classifier, latent_classifier = Classifier().eval(), LatentClassifier().eval()
     with torch.no_grad():
-        latent_classifier.layers[-1].weight.mul_(10)
+        latent_classifier.state_dict()["layers.4.weight"].mul_(10)
     images = sampling.to_input(sampling.generate(generator, sampling.latents(0, 64), torch.device("cpu")))
     logits = torch.from_numpy(sampling.logits(critic.logits, images, torch.device("cpu"))).double()
     slope = 1 / float(logits.std())
@@ -44,7 +45,7 @@ def write_companions(folder: Path, made: Companions) -> None:
     """Add companions to a checkpoint folder."""
     manifest = checkpoint.read_manifest(folder)
     owner = manifest.files[GENERATOR_FILE]
-    contents = (
+    contents: tuple[tuple[str, nn.Module, dict[str, str]], ...] = (
         (companions.CLASSIFIER_FILE, made.classifier, {}),
         (
             companions.LATENT_CLASSIFIER_FILE,

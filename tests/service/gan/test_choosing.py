@@ -101,7 +101,9 @@ def test_rejection_keeps_what_the_critic_prefers() -> None:
     generator, _ = networks()
 
     def mean_logit(rejection: bool) -> float:
-        rows = np.stack([c.latent for c in pick([Wish(seed, 0, rejection=rejection) for seed in range(100)], companions)])
+        rows = np.stack(
+            [c.latent for c in pick([Wish(seed, 0, rejection=rejection) for seed in range(100)], companions)]
+        )
         images = sampling.to_input(sampling.generate(generator, rows, CPU))
         return float(sampling.logits(companions.critic.logits, images, CPU).mean())
 

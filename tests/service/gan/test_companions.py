@@ -83,7 +83,7 @@ def test_numbers_that_are_not_those_expected_are_refused(
     folder: Path, spoil: Callable[[Companions], Companions]
 ) -> None:
     write_companions(folder, spoil(make_companions()))
-    with pytest.raises(CheckpointError, match="expected .* finite numbers"):
+    with pytest.raises(CheckpointError, match=r"expected .* finite numbers"):
         load(folder)
 
 

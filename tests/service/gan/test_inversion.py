@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -25,8 +24,8 @@ def generator() -> Generator:
 
 
 @pytest.fixture(scope="module")
-def inverter(generator: Generator) -> Iterator[Inverter]:
-    yield Inverter(generator)
+def inverter(generator: Generator) -> Inverter:
+    return Inverter(generator)
 
 
 def drawn(generator: Generator, count: int) -> list[torch.Tensor]:
@@ -37,7 +36,7 @@ def drawn(generator: Generator, count: int) -> list[torch.Tensor]:
 def test_the_slopes_are_those_of_autograd(generator: Generator, inverter: Inverter) -> None:
     latent = torch.from_numpy(sampling.latents(1, 1)[0])
     image, slopes = inverter._linearise(latent)
-    expected = torch.autograd.functional.jacobian(lambda z: generator(z[None]).reshape(-1), latent)
+    expected = torch.func.jacrev(lambda z: generator(z[None]).reshape(-1))(latent)
     torch.testing.assert_close(slopes.T, expected, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(image, generator(latent[None]).reshape(-1).detach(), rtol=1e-4, atol=1e-5)
 
