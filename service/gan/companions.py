@@ -21,6 +21,7 @@ from service.gan.networks import Discriminator
 CLASSIFIER_FILE = "classifier.safetensors"
 LATENT_CLASSIFIER_FILE = "latent_classifier.safetensors"
 REJECTION_FILE = "rejection.safetensors"
+METADATA = "companion"
 FILES = (CLASSIFIER_FILE, LATENT_CLASSIFIER_FILE, REJECTION_FILE)
 
 
@@ -76,23 +77,30 @@ def load(folder: Path, manifest: Manifest) -> Companions | None:
 
 
 def metadata(generator_sha256: str, **numbers: list[float]) -> dict[str, str]:
-    """The metadata of a companion: whose it is, and its numbers as JSON."""
-    return {"generator": generator_sha256} | {name: json.dumps(values) for name, values in numbers.items()}
+    """The metadata of a companion, as JSON: whose it is, and its numbers."""
+    # One entry: the order of several would be another one in every file.
+    return {METADATA: json.dumps({"generator": generator_sha256, **numbers})}
 
 
 def _numbers(path: Path, manifest: Manifest, name: str, count: int) -> tuple[float, ...]:
     _, found = checkpoint.read(path)
-    owner, own = found.get("generator"), manifest.files[GENERATOR_FILE]
-    if owner != own:
+    try:
+        content: Any = json.loads(found.get(METADATA, ""))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: its metadata are {found}, expected {METADATA} as a JSON object")
+    own = manifest.files[GENERATOR_FILE]
+    if content.get("generator") != own:
         raise CheckpointError(
-            f"{path}: made for the generator {owner}, and this one is {own}; "
+            f"{path}: made for the generator {content.get('generator')}, and this one is {own}; "
             "make it anew with python -m training companions"
         )
-    try:
-        values: Any = json.loads(found.get(name, ""))
-    except ValueError:
-        values = None
-    numbers = isinstance(values, list) and all(type(value) is float and math.isfinite(value) for value in values)
-    if not numbers or len(values) != count:
-        raise CheckpointError(f"{path}: its {name} are {found.get(name)!r}, expected {count} finite numbers")
+    values = content.get(name)
+    if not (
+        isinstance(values, list)
+        and len(values) == count
+        and all(type(value) is float and math.isfinite(value) for value in values)
+    ):
+        raise CheckpointError(f"{path}: its {name} are {values}, expected {count} finite numbers")
     return tuple(values)

@@ -33,6 +33,8 @@ PATIENCE = 3
 # Quantiles of the ratio among samples that are tried as M: the higher, the better and the rarer what is kept.
 QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 MOST_ATTEMPTS = 6.0
+# More would only be the rounding of a search.
+DECIMALS = 4
 
 Float64 = NDArray[np.float64]
 
@@ -146,12 +148,12 @@ def calibrate(network: Discriminator, held: Held, real_features: Tensor, fake_fe
     """
     half = len(held.fake) // 2
     real, fake = logits(network, held.real), logits(network, held.fake)
-    slope, intercept = platt(real, fake[:half])
+    slope, intercept = (round(value, DECIMALS) for value in platt(real, fake[:half]))
     ratios = slope * fake + intercept
     dice = torch.rand(len(fake) - half, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     tried = []
     for quantile in QUANTILES:
-        log_m = float(ratios[:half].quantile(quantile))
+        log_m = round(float(ratios[:half].quantile(quantile)), DECIMALS)
         kept = dice < (ratios[half:] - log_m).clamp(max=0).exp()
         distance = frechet_distance(fake_features[half:][kept], real_features)
         tried.append(
