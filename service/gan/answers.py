@@ -129,8 +129,8 @@ def _texts(drawing: Drawing, source: Source, headers: dict[str, str]) -> dict[st
     texts = {"Software": f"Latentserve {VERSION}", "checkpoint": source.checkpoint}
     if source.seed is not None:
         asked: dict[str, object] = {"seed": source.seed, "count": drawing.number, "sampler": drawing.sampler}
-        asked["truncation"] = drawing.truncation
-        texts |= {name: str(value) for name, value in asked.items()}
+        asked |= {"truncation": drawing.truncation, "columns": drawing.in_a_row, "scale": drawing.scale}
+        texts |= {name: str(value) for name, value in asked.items() if value is not None}
         if drawing.wanted is not None:
             texts["digits"] = "".join(map(str, drawing.wanted))
     names = {"X-Probability": "probability", "X-Digit": "digit", "X-Class-Probability": "class_probability"}

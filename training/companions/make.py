@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 
 class Budget(NamedTuple):
-    """How much is spent. The defaults take about ten minutes of one core, four of them for the classifier."""
+    """How much is spent. The defaults take about ten minutes of one core, half of them for the classifier."""
 
     classifier_epochs: int = 10
     latents: int = 600_000
     latent_epochs: int = 8
     checks: int = 50_000
     """Latents for measurements and thresholds."""
-    critic_steps: int = 1600
+    critic_steps: int = 400
     samples: int = 40_000
     """Of the generator, half to calibrate and half to measure rejection."""
     held_out: int = 10_000
