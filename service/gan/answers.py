@@ -128,12 +128,11 @@ def _texts(drawing: Drawing, source: Source, headers: dict[str, str]) -> dict[st
     """What a PNG says of itself: what gives it again, and what the headers say. Latents given are not repeated."""
     texts = {"Software": f"Latentserve {VERSION}", "checkpoint": source.checkpoint}
     if source.seed is not None:
-        asked: dict[str, object] = {"seed": source.seed, "count": drawing.number, "sampler": drawing.sampler}
+        asked: dict[str, object] = {"seed": source.seed, "sampler": drawing.sampler, "digits": drawing.digits}
+        asked |= {"count": drawing.number if drawing.digits is None else None, "digit": drawing.digit}
         asked |= {"truncation": drawing.truncation, "columns": drawing.in_a_row, "scale": drawing.scale}
         texts |= {name: str(value) for name, value in asked.items() if value is not None}
-        if drawing.wanted is not None:
-            texts["digits"] = "".join(map(str, drawing.wanted))
-    names = {"X-Probability": "probability", "X-Digit": "digit", "X-Class-Probability": "class_probability"}
+    names = {"X-Probability": "probability", "X-Digit": "class", "X-Class-Probability": "class_probability"}
     names |= {"X-Attempts": "attempts", "X-Accepted": "accepted"}
     return texts | {names[name]: value for name, value in headers.items() if name in names}
 

@@ -95,6 +95,7 @@ class Picture(BaseModel):
 class Drawing(Picture):
     """What decides about images besides their number."""
 
+    count: int | None = Field(1, ge=1, le=MAX_COUNT, description="number of images; image i does not depend on it")
     seed: Seed | None = Field(None, description="without it one is drawn, and named in X-Seed")
     truncation: Truncation = Field(1.0, description=TRUNCATION)
     sampler: Literal["plain", "rejection"] = Field(
@@ -122,7 +123,7 @@ class Drawing(Picture):
     @property
     def number(self) -> int:
         """How many images."""
-        raise NotImplementedError
+        return (self.count or 1) if self.digits is None else len(self.digits)
 
     @property
     def in_a_row(self) -> int | None:
@@ -144,13 +145,6 @@ class Drawing(Picture):
 class GenerateQuery(Drawing):
     """What `GET /gan/generate` takes. The same seed always gives the same bytes."""
 
-    count: int = Field(1, ge=1, le=MAX_COUNT, description="number of images; image i does not depend on it")
-
-    @property
-    def number(self) -> int:
-        """How many images."""
-        return self.count if self.digits is None else len(self.digits)
-
 
 class GenerateRequest(Drawing):
     """What `POST /gan/generate` takes: latents of your own, or the fields of the GET."""
@@ -158,14 +152,11 @@ class GenerateRequest(Drawing):
     model_config = ConfigDict(strict=True)
 
     latents: Latents | None = Field(None, description=f"n x {LATENT_DIM}, one row an image, taken as they are")
-    count: int | None = Field(None, ge=1, le=MAX_COUNT, description="number of images, 1 by default")
 
     @property
     def number(self) -> int:
         """How many images."""
-        if self.latents is not None:
-            return len(self.latents)
-        return (self.count or 1) if self.digits is None else len(self.digits)
+        return super().number if self.latents is None else len(self.latents)
 
     @model_validator(mode="after")
     def _latents_have_the_right_shape(self) -> Self:
@@ -185,7 +176,8 @@ class GenerateRequest(Drawing):
                 {"rows": rows, "allowed": f"at most {MAX_COUNT} rows", "field": "latents"},
             )
         for name in ("seed", "count", "digit", "digits", "truncation", "sampler"):
-            if name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default:
+            neutral = {"truncation": 1.0, "sampler": "plain"}.get(name)
+            if name in self.model_fields_set and getattr(self, name) not in (None, neutral):
                 raise PydanticCustomError(
                     "latents_and_more",
                     "latents say all; leave out {name}",

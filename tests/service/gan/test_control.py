@@ -85,13 +85,17 @@ def test_a_scored_png_says_how_to_make_it_again(rich: TestClient) -> None:
     response = rich.get("/gan/generate?seed=7&digits=42&truncation=0.9&sampler=rejection&columns=1&scale=2&scores=true")
     text = Image.open(io.BytesIO(response.content)).info
     assert (text["seed"], text["digits"], text["truncation"], text["sampler"]) == ("7", "42", "0.9", "rejection")
-    for name in ("probability", "digit", "class-probability", "attempts", "accepted"):
+    for name in ("probability", "class-probability", "attempts", "accepted"):
         assert text[name.replace("-", "_")] == response.headers[f"x-{name}"]
+    assert text["class"] == response.headers["x-digit"]
     models = rich.get("/v2/models/gan").json()
     assert text["checkpoint"].startswith(models["versions"][0])
     fields = {name: text[name] for name in ("seed", "digits", "truncation", "sampler", "columns", "scale")}
     assert np.array_equal(levels(rich.get("/gan/generate", params=fields).content), levels(response.content))
     assert not Image.open(io.BytesIO(rich.get("/gan/generate?seed=7").content)).info
+    threes = rich.get("/gan/generate?seed=7&digit=3&count=5&scores=true").content
+    text = Image.open(io.BytesIO(threes)).info
+    assert (text["digit"], text["count"]) == ("3", "5")
 
 
 def test_discriminate_names_the_digit_as_generate_does(rich: TestClient) -> None:
