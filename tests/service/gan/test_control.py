@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 import numpy as np
@@ -224,3 +225,15 @@ def test_inversions_are_bounded(rich: TestClient) -> None:
         problem = assert_problem(rich.post("/gan/invert", files=files, data=data), 422)
         assert problem["errors"][0]["pointer"] == pointer
     assert_problem(rich.post("/gan/invert", content=b"x", headers={"content-type": "text/plain"}), 415)
+
+
+def test_an_inversion_that_nobody_waits_for_ends(rich: TestClient) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 28, 28)).tolist()
+    late = rich.post("/gan/invert", json={"images": noise}, headers={"X-Timeout-Seconds": "0.5"})
+    assert_problem(late, 504)
+    lane = rich.app.state.gan.large  # type: ignore[attr-defined]
+    # All of it would take a minute.
+    deadline = time.monotonic() + 10
+    while lane.running_seconds > 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
