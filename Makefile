@@ -7,6 +7,8 @@ TORCH_INDEX ?=
 # What to train and where it reads MNIST; TESTS and PYTEST_ARGS narrow down a test run.
 RECIPE ?= default
 DATA ?= data
+# The published folder that is measured.
+CHECKPOINTS ?= checkpoints
 TESTS ?= tests
 PYTEST_ARGS ?=
 # For bench-registration, as `--quick` or `--scenario speed`.
@@ -16,7 +18,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train venv bench bench-registration test-compose clean
+.PHONY: help serve test check train evaluate venv bench bench-registration test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,9 @@ check: .venv/complete ## style, types and import contracts
 
 train: .venv/complete ## train a GAN on the MNIST under DATA, downloading it where it is missing
 	$(BIN)/python -m training gan --recipe $(RECIPE) --data $(DATA)
+
+evaluate: .venv/complete ## measure the networks in CHECKPOINTS, print the tables of their card, and compare them with it
+	$(BIN)/python -m training evaluate $(CHECKPOINTS) --data $(DATA)
 
 venv: .venv/complete ## the environment for tests and training
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import logging
 import sys
 from pathlib import Path
 
 from service.errors import LatentserveError
 from training.config import CHOICES, RECIPES, ConfigError
+
+# Settings of a run that the command line can change.
+SETTINGS = ("recipe", "epochs", "batch_size", "held_out", "seed", "device", "threads", "precision")
+CHECKPOINTS = Path("checkpoints")
+EVALUATORS = CHECKPOINTS / "evaluators"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -25,87 +29,132 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     gan.add_argument("--name", help="the run's folder under --runs (default: RECIPE-seed-SEED)")
     gan.add_argument("--epochs", type=int)
     gan.add_argument("--batch-size", type=int)
+    gan.add_argument("--held-out", type=int, help="training images not to learn from (default: the last 10,000)")
     gan.add_argument("--seed", type=int)
     gan.add_argument("--device", choices=CHOICES["device"])
     gan.add_argument("--threads", type=int, help="0 takes torch's own choice")
     gan.add_argument("--precision", choices=CHOICES["precision"], help="auto times a few steps of each")
     gan.add_argument("--resume", type=Path, metavar="RUN", help="continue this run's folder, with its own settings")
 
-    evaluate = commands.add_parser("evaluate", help="measure a run's samples against the test images")
-    evaluate.set_defaults(action=evaluate_run)
-    publish = commands.add_parser("publish", help="write a run's networks, measurements and samples for serving")
+    publish = commands.add_parser("publish", help="write a run's networks and samples for serving")
     publish.set_defaults(action=publish_run)
-    publish.add_argument("--to", type=Path, default=Path("checkpoints"), help="folder (default: checkpoints)")
-    for command in (evaluate, publish):
-        command.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    publish.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    publish.add_argument("--to", type=Path, default=CHECKPOINTS, help=f"folder (default: {CHECKPOINTS})")
+
+    evaluate = commands.add_parser("evaluate", help="measure published networks, and compare with their model card")
+    evaluate.set_defaults(action=evaluate_checkpoint)
+    evaluate.add_argument(
+        "folder", type=Path, nargs="?", default=CHECKPOINTS, help=f"published folder (default: {CHECKPOINTS})"
+    )
+    evaluate.add_argument("--evaluators", type=Path, default=EVALUATORS, help=f"folder (default: {EVALUATORS})")
+    evaluate.add_argument("--write", action="store_true", help="write what was measured, and the model card")
+
+    evaluators = commands.add_parser("evaluators", help="train the classifiers that measure, and nothing else")
+    evaluators.set_defaults(action=train_evaluators)
+    evaluators.add_argument("--to", type=Path, default=EVALUATORS, help=f"folder (default: {EVALUATORS})")
 
     companions = commands.add_parser("companions", help="train what chooses and names a published generator's digits")
     companions.set_defaults(action=make_companions)
-    companions.add_argument(
-        "--checkpoint", type=Path, default=Path("checkpoints"), help="folder (default: checkpoints)"
-    )
+    companions.add_argument("--checkpoint", type=Path, default=CHECKPOINTS, help=f"folder (default: {CHECKPOINTS})")
     companions.add_argument("--seed", type=int, default=0)
-    companions.add_argument("--threads", type=int, default=1)
     companions.add_argument("--retrain-classifier", action="store_true", help="even where the folder has one")
-    for command in (gan, evaluate, publish, companions):
+
+    for command in (evaluate, evaluators, companions):
+        command.add_argument("--threads", type=int, default=1, help="numbers hold for one count (default: 1)")
+    for command in (gan, evaluate, evaluators, companions):
         command.add_argument("--data", type=Path, help="folder of the data set (default: data, or the run's own)")
         command.add_argument("--no-download", action="store_true", help="fail when the data set is missing")
     return parser.parse_args(arguments)
 
 
 def train_gan(options: argparse.Namespace) -> None:
-    """Start a run, or continue one, and train it to its end."""
+    """Start a run, or continue one, and train it to its end. Under torchrun every process comes here."""
     # Here and below, torch is imported only by commands that run, so that --help and mistakes answer at once.
-    from training import data, loop, probe, runs
+    from training import data, distributed, loop, runs
 
-    given = {
-        name: getattr(options, name)
-        for name in ("recipe", "epochs", "batch_size", "seed", "device", "threads", "precision")
-        if getattr(options, name) is not None
-    }
-    if options.resume is not None:
-        run = runs.open_run(options.resume)
-        _check_same(run.config.to_json(), given)
-        digits = data.load(options.data or run.data, download=not options.no_download)
+    with distributed.joined(options.device or "auto") as group:
+        # The first process prepares the folder, and the data where they have to be downloaded; the others read it.
+        folder = _prepare(options) if group.leads else _folder(options)
+        group.wait()
+        run = runs.open_run(folder)
+        digits = data.load(options.data or run.data, download=False)
         runs.check_data(run, digits.sha256)
-        images = data.resize(digits.images)
-    else:
-        config = dataclasses.replace(RECIPES[given.pop("recipe", "default")], **given)
-        folder = options.runs / (options.name or f"{config.recipe}-seed-{config.seed}")
-        source = options.data or Path("data")
-        digits = data.load(source, download=not options.no_download)
-        images = data.resize(digits.images)
-        run = runs.create(folder, probe.resolve(config, images), source, digits.sha256)
-    loop.train(run, images)
-    print(f"done: {run.folder}; next: python -m training publish {run.folder}")
+        loop.train(run, data.resize(digits.images), group)
+        if group.leads:
+            print(f"done: {run.folder}; next: python -m training publish {run.folder}")
 
 
-def evaluate_run(options: argparse.Namespace) -> None:
-    """Measure a run as it is now, and print what was measured."""
-    from training import evaluate, runs, state
+def _prepare(options: argparse.Namespace) -> Path:
+    """The folder of the run that `options` name, made where it is a new one."""
+    from training import data, probe, runs
 
-    run = runs.open_run(options.run)
-    current, _ = state.load(run.state, run.config, device="cpu")
-    evaluation = evaluate.measure(run, current, options.data or run.data, download=not options.no_download)
-    print(json.dumps(evaluation._asdict(), indent=2))
+    given = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
+    folder = _folder(options)
+    if options.resume is not None:
+        run = runs.open_run(folder)
+        _check_same(run.config.to_json(), given)
+        data.load(options.data or run.data, download=not options.no_download)
+        return folder
+    config = dataclasses.replace(RECIPES[given.pop("recipe", "default")], **given)
+    source = options.data or Path("data")
+    digits = data.load(source, download=not options.no_download)
+    runs.create(folder, probe.resolve(config, data.resize(digits.images)), source, digits.sha256)
+    return folder
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    if options.resume is not None:
+        return Path(options.resume)
+    recipe = options.recipe or "default"
+    seed = RECIPES[recipe].seed if options.seed is None else options.seed
+    return Path(options.runs) / (options.name or f"{recipe}-seed-{seed}")
 
 
 def publish_run(options: argparse.Namespace) -> None:
-    """Measure a run where that was not done yet, and publish it."""
+    """Publish a run's networks."""
     from training import publish, runs
 
-    run = runs.open_run(options.run)
-    publish.publish(run, options.to, options.data or run.data, download=not options.no_download)
-    print(f"published: {options.to}")
+    publish.publish(runs.open_run(options.run), options.to)
+    print(f"published: {options.to}; next: python -m training evaluate {options.to} --write")
+
+
+def train_evaluators(options: argparse.Namespace) -> None:
+    """Train the evaluators anew, and write them."""
+    from training.evaluation import evaluators
+
+    _set_threads(options.threads)
+    evaluators.publish(options.to, options.data or Path("data"), download=not options.no_download)
+    print(f"evaluators: {options.to}")
+
+
+def evaluate_checkpoint(options: argparse.Namespace) -> None:
+    """Measure a checkpoint, print the tables, and write them or compare them with those of its card."""
+    from training.evaluation import publication
+    from training.evaluation.settings import EvaluationSettings
+    from training.evaluation.tables import tables
+
+    _set_threads(options.threads)
+    evaluation, failures = publication.evaluate_folder(
+        options.folder,
+        options.evaluators,
+        options.data or Path("data"),
+        EvaluationSettings(),
+        download=not options.no_download,
+    )
+    for table in tables(evaluation).values():
+        print(f"{table.title}\n\n{table.to_markdown()}\n")
+    if options.write:
+        publication.write(options.folder, evaluation, failures)
+        print(f"written: {options.folder}")
+    else:
+        print(publication.compare(options.folder, evaluation))
 
 
 def make_companions(options: argparse.Namespace) -> None:
     """Train the companions of a published generator, and write them beside it."""
-    import torch
-
     from training.companions import make
 
-    torch.set_num_threads(options.threads)
+    _set_threads(options.threads)
     make.make(
         options.checkpoint,
         options.data or Path("data"),
@@ -127,6 +176,14 @@ def main(arguments: list[str] | None = None) -> int:
         signum: int | None = getattr(error, "signum", None)
         return 2 if signum is None else 128 + signum
     return 0
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    if threads < 1:
+        raise ConfigError(f"--threads is {threads}, expected at least 1")
+    torch.set_num_threads(threads)
 
 
 def _check_same(own: dict[str, object], given: dict[str, object]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def decay_at(step: int, decay: float) -> float:
@@ -15,7 +15,7 @@ def decay_at(step: int, decay: float) -> float:
 
 
 @torch.no_grad()
-def update(averaged: nn.Module, module: nn.Module, decay: float) -> None:
-    """averaged <- decay · averaged + (1 - decay) · module, in place, parameter by parameter."""
+def update(averaged: nn.Module, module: nn.Module, weight: Tensor) -> None:
+    """averaged <- (1 - weight) · averaged + weight · module, in place; `weight` () is one less the decay."""
     for average, parameter in zip(averaged.parameters(), module.parameters(), strict=True):
-        average.lerp_(parameter, 1 - decay)
+        average.lerp_(parameter, weight)

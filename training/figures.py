@@ -19,6 +19,11 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def from_uint8(images: Tensor) -> Tensor:
+    """8-bit images back in [-1, 1]: x/127.5 - 1, float32, of the same shape."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
 def grid(images: Tensor, columns: int, padding: int = 2) -> Tensor:
     """Images (N, 1, H, W) uint8, row by row, as one picture (rows·(H + padding) + padding, ...) uint8 on black."""
     count, _, height, width = images.shape
@@ -48,7 +53,7 @@ def encode_curves(metrics: Iterable[Mapping[str, float]]) -> bytes:
     rows = list(metrics)
     steps = [row["step"] for row in rows]
     panels = {
-        "losses": ("generator_loss", "discriminator_loss", "r1"),
+        "losses": ("generator_loss", "discriminator_loss", "penalty"),
         "V(G, D)": ("v",),
         "mean D": ("real_probability", "fake_probability"),
     }

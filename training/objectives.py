@@ -1,9 +1,13 @@
-"""The value function, and the losses derived from it; all from logits, so that they are finite always.
+"""The value function, the losses derived from it, and the gradient penalty; all from logits, so that they stay finite.
 
-With logits l, log D = logsigmoid(l) and log(1 - D) = logsigmoid(-l).
+With logits l, log D = logsigmoid(l) and log(1 - D) = logsigmoid(-l). A loss takes the logits (B,) of a batch of real
+images and of as many generated ones.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,24 +22,57 @@ def calculate_v(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return logsigmoid(real_logits).mean() + logsigmoid(-fake_logits).mean()
 
 
-def minimax_loss(fake_logits: Tensor) -> Tensor:
+def minimax_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """What G minimises, literally: the part of V that depends on G, mean log(1 - D(G(z))). A scalar."""
+    del real_logits  # the other part of V has no gradient in G
     return logsigmoid(-fake_logits).mean()
 
 
-def non_saturating_loss(fake_logits: Tensor) -> Tensor:
+def non_saturating_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """-mean log D(G(z)), a scalar: the same fixed point, but gradients where D is sure of itself (ibid., section 3)."""
+    del real_logits
     return -logsigmoid(fake_logits).mean()
 
 
-def r1_penalty(real_logits: Tensor, real: Tensor, gamma: float, every: int = 1) -> Tensor:
-    """gamma/2 · mean ‖∇_x l(x)‖² at the real images, a scalar, times `every` when computed every so many steps.
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-V, a scalar: what D minimises."""
+    return -calculate_v(real_logits, fake_logits)
 
-    Mescheder et al., "Which Training Methods for GANs do actually Converge?" (2018), eq. 9; lazy as in Karras et al.
-    (2020). `real` (B, 1, 32, 32) has to require gradients, and `real_logits` (B,) to be computed from it.
+
+def relativistic_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-mean log sigmoid(l(G(z)) - l(x)) over pairs, a scalar: G wants its image to look more real than a real one.
+
+    Jolicoeur-Martineau, "The relativistic discriminator" (2018), section 4.3; D minimises it with the two exchanged.
     """
-    (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3)).mean() * (gamma / 2 * every)
+    return -logsigmoid(fake_logits - real_logits).mean()
 
 
-GENERATOR_LOSSES = {"minimax": minimax_loss, "non_saturating": non_saturating_loss}
+def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-mean log sigmoid(l(x) - l(G(z))), a scalar: what D minimises against `relativistic_loss`."""
+    return relativistic_loss(fake_logits, real_logits)
+
+
+def gradient_penalty(logits: Tensor, images: Tensor, gamma: float) -> Tensor:
+    """gamma/2 · mean ‖∇_x l(x)‖² at `images`, a scalar: R1 where they are real, R2 where they are generated.
+
+    Mescheder et al., "Which Training Methods for GANs do actually Converge?" (2018), eq. 9 and 10. `images`
+    (B, 1, 32, 32) have to require gradients, and `logits` (B,) to be computed from them.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean() * (gamma / 2)
+
+
+class Objective(NamedTuple):
+    """What each network minimises, as a function of the logits of real and of generated images."""
+
+    generator: Callable[[Tensor, Tensor], Tensor]
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    pairs: bool = False
+    """Whether the generator's loss depends on the real images."""
+
+
+OBJECTIVES = {
+    "minimax": Objective(minimax_loss, discriminator_loss),
+    "non_saturating": Objective(non_saturating_loss, discriminator_loss),
+    "relativistic": Objective(relativistic_loss, relativistic_discriminator_loss, pairs=True),
+}

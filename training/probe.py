@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from training.config import ConfigError, GanConfig
+from training.loop import learnt
 from training.steps import advance, init_state
 
-ROUNDS = 4
+ROUNDS, STEPS = 4, 4
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +21,10 @@ logger = logging.getLogger(__name__)
 def resolve(config: GanConfig, images: Tensor) -> GanConfig:
     """`config` with `auto` and 0 replaced by what this machine has; sets the number of threads.
 
-    `images` (N, 1, 32, 32) are the training data, at least one batch. Precision is chosen by timing real steps.
-    Raises ConfigError for a device that is not there, or a batch larger than the data.
+    `images` (N, 1, 32, 32) are the training data. Precision is chosen by timing real steps.
+    Raises ConfigError for a device that is not there, or a batch larger than what is learnt from.
     """
-    if len(images) < config.batch_size:
-        raise ConfigError(f"batch_size is {config.batch_size}, but there are only {len(images)} images")
+    images = learnt(images, config)
     if config.device == "auto":
         config = dataclasses.replace(config, device="cuda" if torch.cuda.is_available() else "cpu")
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -48,8 +48,8 @@ def _time_steps(configs: list[GanConfig], images: Tensor) -> list[float]:
     for _ in range(ROUNDS):
         for index, (config, state, batch) in enumerate(trials):
             start = time.perf_counter()
-            for _ in range(config.r1_every):
+            for _ in range(STEPS):
                 advance(state, batch, config, config.learning_rate)
             state.totals.tolist()  # waits for the device
-            fastest[index] = min(fastest[index], (time.perf_counter() - start) / config.r1_every)
+            fastest[index] = min(fastest[index], (time.perf_counter() - start) / STEPS)
     return fastest

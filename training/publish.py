@@ -1,4 +1,4 @@
-"""Publication: the folder that the service loads, with the numbers and pictures that speak for it."""
+"""Publication: the folder that the service loads. What it is worth is measured afterwards (training/evaluation)."""
 
 from __future__ import annotations
 
@@ -6,37 +6,35 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
-from service.gan import checkpoint
+from service.gan import checkpoint, companions
 from service.gan.checkpoint import DISCRIMINATOR_FILE, GENERATOR_FILE, MANIFEST_FILE, Manifest
-from training import card, evaluate, figures, state
+from training import figures, state
 from training.runs import Run, RunError
 from training.samples import fixed_latents, sample
-from training.steps import TrainState
+from training.steps import TrainState, published_generator
 
 CARD_FILE = "MODEL_CARD.md"
-SAMPLES = "samples"
-CONTENTS = {GENERATOR_FILE, DISCRIMINATOR_FILE, MANIFEST_FILE, CARD_FILE, SAMPLES}
+SAMPLES, EVALUATORS = "samples", "evaluators"
+CONTENTS = {GENERATOR_FILE, DISCRIMINATOR_FILE, MANIFEST_FILE, CARD_FILE, SAMPLES, EVALUATORS, *companions.FILES}
 GRID_SIDE = 10
-PICTURED_EPOCHS = (1, 2, 5, 10, 20, 40)
+PICTURED_EPOCHS = (1, 2, 5, 10, 20, 50, 100, 200, 400)
 
 
-def publish(run: Run, target: Path, data: Path, *, download: bool = True) -> Manifest:
+def publish(run: Run, target: Path) -> Manifest:
     """Write `run` as it is now to the folder `target`, in place of what was published there; returns the manifest.
 
-    The generator is the averaged one. Raises CheckpointError when the run has no sound state yet, DataError, and
-    RunError when `target` holds anything that was not published.
+    The generator is the averaged one. The card, the measurements and the companions go, because they are of other
+    networks; the evaluators and the classifier of images stay. Raises CheckpointError when the run has no sound state
+    yet, and RunError when `target` holds anything that was not published.
     """
     _check_target(target)
     current, info = state.load(run.state, run.config, device="cpu")
-    evaluation = evaluate.measure(run, current, data, download=download)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that moving it there is one rename on one file system.
     temporary = target.with_name(f".{target.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    checkpoint.save(temporary / GENERATOR_FILE, current.averaged.state_dict())
+    checkpoint.save(temporary / GENERATOR_FILE, published_generator(current).state_dict())
     checkpoint.save(temporary / DISCRIMINATOR_FILE, current.discriminator.state_dict())
     manifest = Manifest(
         format_version=checkpoint.FORMAT_VERSION,
@@ -46,13 +44,16 @@ def publish(run: Run, target: Path, data: Path, *, download: bool = True) -> Man
         data_sha256=run.data_sha256,
         epochs=run.last_epoch(),
         steps=current.step,
-        metrics={**evaluation._asdict(), "training_seconds": info["seconds"]},
+        metrics={"training_seconds": info["seconds"]},
         created=datetime.now(UTC).date().isoformat(),
-        torch=torch.__version__,
+        torch=info["torch"],
     )
     checkpoint.write_manifest(temporary, manifest)
     _draw(run, current, temporary / SAMPLES)
-    checkpoint.write_atomic(temporary / CARD_FILE, card.write(manifest).encode())
+    if (target / EVALUATORS).is_dir():
+        shutil.copytree(target / EVALUATORS, temporary / EVALUATORS)
+    if (target / companions.CLASSIFIER_FILE).is_file():  # `companions` goes on from it, and makes the others anew
+        shutil.copy(target / companions.CLASSIFIER_FILE, temporary)
     checkpoint.load(temporary)
     _replace(target, temporary)
     return manifest
@@ -68,7 +69,7 @@ def _check_target(target: Path) -> None:
 
 def _draw(run: Run, current: TrainState, folder: Path) -> None:
     folder.mkdir()
-    picture = figures.grid(sample(current.averaged, fixed_latents(GRID_SIDE**2)), GRID_SIDE)
+    picture = figures.grid(sample(published_generator(current), fixed_latents(GRID_SIDE**2)), GRID_SIDE)
     checkpoint.write_atomic(folder / "grid.png", figures.encode_png(picture))
     for epoch in PICTURED_EPOCHS:
         name = f"epoch_{epoch:03d}.png"

@@ -44,6 +44,11 @@ class Run:
         return self.folder / "samples"
 
     @property
+    def generators(self) -> Path:
+        """Folder of the generators after some of the epochs, in the published shape."""
+        return self.folder / "generators"
+
+    @property
     def curves(self) -> Path:
         """Picture of the metrics."""
         return self.folder / "curves.png"
@@ -54,8 +59,8 @@ class Run:
         return self.folder / "events"
 
     def last_epoch(self) -> int:
-        """How many epochs are complete, by the pictures drawn at the end of each."""
-        return len(list(self.samples.glob("epoch_*.png")))
+        """The last complete epoch, by the pictures drawn at the end of each; 0 before the first."""
+        return max((int(path.stem.removeprefix("epoch_")) for path in self.samples.glob("epoch_*.png")), default=0)
 
 
 def create(folder: Path, config: GanConfig, data: Path, data_sha256: str) -> Run:

@@ -4,120 +4,214 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from service.gan.networks import LATENT_DIM, Discriminator, Generator
 from training import ema
+from training.augment import translate
 from training.config import GanConfig
-from training.objectives import GENERATOR_LOSSES, calculate_v, r1_penalty
+from training.distributed import ALONE, Group
+from training.graphs import CapturedStep
+from training.normalised import NormalisedGenerator
+from training.objectives import OBJECTIVES, calculate_v, gradient_penalty
 
-METRICS = ("v", "generator_loss", "discriminator_loss", "r1", "real_probability", "fake_probability")
+METRICS = ("v", "generator_loss", "discriminator_loss", "penalty", "real_probability", "fake_probability")
 
 
 @dataclass
 class TrainState:
     """Everything that the next step depends on, besides the settings and the data."""
 
-    generator: Generator
-    averaged: Generator
+    generator: Generator | NormalisedGenerator
+    averaged: Generator | NormalisedGenerator
     discriminator: Discriminator
     generator_optimizer: torch.optim.Adam
     discriminator_optimizer: torch.optim.Adam
     noise: torch.Generator
-    """Source of all latents. It lives on the CPU, so that a seed means the same on any device."""
+    """Source of all latents and shifts. It lives on the CPU, so that a seed means the same on any device."""
     totals: Tensor
     """(6,) float32: sums of METRICS over the steps since the last line of metrics."""
+    learning_rate: Tensor
+    """() float32: both optimizers read it, so that a captured step can follow a schedule."""
+    averaging: Tensor
+    """() float32: the weight of the newest parameters in the average."""
     step: int = 0
+    captured: Callable[..., None] | None = field(default=None, repr=False)
+    """The step as a CUDA graph, made by the first step on such a device."""
 
 
 def init_state(config: GanConfig) -> TrainState:
     """The state before the first step; it depends on `config` alone, and leaves the global random state untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        generator, discriminator = Generator(), Discriminator()
+        plain, discriminator = Generator(), Discriminator()
+    generator = NormalisedGenerator(plain) if config.generator_norm == "batch" else plain
     for module in (generator, discriminator):
         module.to(config.device)
         if config.channels_last:
             module.to(memory_format=torch.channels_last)
+    learning_rate = torch.tensor(config.learning_rate, device=config.device)
     return TrainState(
         generator=generator,
         averaged=copy.deepcopy(generator).requires_grad_(False),
         discriminator=discriminator,
-        generator_optimizer=_adam(generator, config),
-        discriminator_optimizer=_adam(discriminator, config),
+        generator_optimizer=_adam(generator, learning_rate, config),
+        discriminator_optimizer=_adam(discriminator, learning_rate, config),
         noise=torch.Generator().manual_seed(config.seed),
         totals=torch.zeros(len(METRICS), device=config.device),
+        learning_rate=learning_rate,
+        averaging=torch.ones((), device=config.device),
     )
 
 
+def published_generator(state: TrainState) -> Generator:
+    """The averaged generator in the published shape, in float32."""
+    averaged = state.averaged
+    return averaged.fold() if isinstance(averaged, NormalisedGenerator) else averaged
+
+
 def learning_rate_at(step: int, steps: int, config: GanConfig) -> float:
-    """The learning rate of `step` (from 0) out of `steps`."""
+    """The learning rate of `step` (from 0) out of `steps`: a linear rise, a time at its height, half a cosine to 0."""
+    rise = min(1.0, (step + 1) / (config.warmup_steps + 1))
     if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
+        return config.learning_rate * rise
+    progress = max(0.0, (step / steps - config.hold) / (1 - config.hold))
+    return config.learning_rate * rise * (1 + math.cos(math.pi * progress)) / 2
 
 
-def advance(state: TrainState, real: Tensor, config: GanConfig, learning_rate: float) -> None:
-    """One step on a batch of `real` images (B, 1, 32, 32): D ascends V, then G descends, then the average follows."""
-    for optimizer in (state.generator_optimizer, state.discriminator_optimizer):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-    measured = _discriminator_step(state, real, config)
-    generator_loss = _generator_step(state, real.shape[0], config)
-    ema.update(state.averaged, state.generator, ema.decay_at(state.step, config.ema_decay))
-    v, discriminator_loss, r1, real_probability, fake_probability = measured
-    state.totals += torch.stack([v, generator_loss, discriminator_loss, r1, real_probability, fake_probability])
+def advance(state: TrainState, real: Tensor, config: GanConfig, learning_rate: float, group: Group = ALONE) -> None:
+    """One step on a batch of `real` images (B, 1, 32, 32): D descends its loss, then G its own; the average follows.
+
+    With several processes `real` is the whole batch, of which each takes its share.
+    """
+    latents, shifts = _draw(state, len(real), config)
+    inputs = [
+        group.share(real),
+        _to_device(group.share(latents, dim=1), config),
+        _to_device(group.share(shifts, dim=1), config),
+    ]
+    state.learning_rate.fill_(learning_rate)
+    state.averaging.fill_(1 - ema.decay_at(state.step, config.ema_decay))
+
+    def step(real: Tensor, latents: Tensor, shifts: Tensor) -> None:
+        _step(state, real, latents, shifts, config, group)
+
+    if config.device == "cuda" and group.size == 1:
+        if state.captured is None:
+            state.captured = CapturedStep(step, inputs, _changed(state))
+        state.captured(*inputs)
+    else:
+        step(*inputs)
     state.step += 1
 
 
-def _discriminator_step(state: TrainState, real: Tensor, config: GanConfig) -> tuple[Tensor, ...]:
-    """One ascent of V over D. Returns V, the loss, the penalty, mean D(x) and mean D(G(z)), all scalars."""
-    penalised = config.r1_gamma > 0 and state.step % config.r1_every == 0
+def _draw(state: TrainState, count: int, config: GanConfig) -> tuple[Tensor, Tensor]:
+    """Latents (2, B, 128), D's and G's, and shifts (3, B, 2) of the real images, D's and G's generated ones."""
+    latents = torch.randn(2, count, LATENT_DIM, generator=state.noise)
+    most = config.translation
+    if most == 0:
+        return latents, torch.zeros(3, count, 2, dtype=torch.int64)
+    return latents, torch.randint(-most, most + 1, (3, count, 2), generator=state.noise)
+
+
+def _to_device(values: Tensor, config: GanConfig) -> Tensor:
+    # From pinned memory the copy is queued behind the last step, and nobody waits for it.
+    return values.pin_memory().to(config.device, non_blocking=True) if config.device == "cuda" else values
+
+
+def _step(state: TrainState, real: Tensor, latents: Tensor, shifts: Tensor, config: GanConfig, group: Group) -> None:
+    real = _moved(real, shifts[0], config)
+    v, loss, penalty, probabilities = _discriminator_step(state, real, latents[0], shifts[1], config, group)
+    generator_loss = _generator_step(state, real, latents[1], shifts[2], config, group)
+    ema.update(state.averaged, state.generator, state.averaging)
+    state.totals += group.average(torch.stack([v, generator_loss, loss, penalty, *probabilities]))
+
+
+def _discriminator_step(
+    state: TrainState, real: Tensor, latents: Tensor, shifts: Tensor, config: GanConfig, group: Group
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One descent of D. Returns V, the loss, the penalty, and mean D(x) and mean D(G(z)) as (2,)."""
     with torch.no_grad(), _autocast(config):
-        fake = state.generator(_latents(state, real.shape[0], config)).float()
-    real = real.detach().requires_grad_(penalised)
+        fake = _moved(state.generator(latents).float(), shifts, config)
     with _autocast(config):
-        real_logits = state.discriminator.logits(real).float()
-        fake_logits = state.discriminator.logits(fake).float()
-        v = calculate_v(real_logits, fake_logits)
-        r1 = r1_penalty(real_logits, real, config.r1_gamma, config.r1_every) if penalised else torch.zeros_like(v)
-    loss = r1 - v
+        # One pass over both: twice the rows cost less than two passes.
+        logits = _logits(state.discriminator, torch.cat([real, fake]))
+    real_logits, fake_logits = logits.chunk(2)
+    penalty = _penalty(state, real, config.r1_gamma, config) + _penalty(state, fake, config.r2_gamma, config)
+    loss = OBJECTIVES[config.loss].discriminator(real_logits, fake_logits) + penalty
     state.discriminator_optimizer.zero_grad()
     torch.autograd.backward(loss)
+    group.average_gradients(state.discriminator)
     state.discriminator_optimizer.step()
     with torch.no_grad():
-        probabilities = torch.sigmoid(real_logits).mean(), torch.sigmoid(fake_logits).mean()
-    return v.detach(), loss.detach(), r1.detach(), *probabilities
+        v = calculate_v(real_logits, fake_logits)
+        probabilities = torch.stack([torch.sigmoid(real_logits).mean(), torch.sigmoid(fake_logits).mean()])
+    return v, loss.detach(), penalty.detach(), probabilities
 
 
-def _generator_step(state: TrainState, count: int, config: GanConfig) -> Tensor:
-    """One descent of G on `count` latents; returns its loss."""
+def _penalty(state: TrainState, images: Tensor, gamma: float, config: GanConfig) -> Tensor:
+    """The gradient penalty at one image in `penalty_every` of `images`: a smaller sample of the same mean."""
+    if gamma == 0:
+        return images.new_zeros(())
+    some = images[: -(-len(images) // config.penalty_every)].detach().requires_grad_(True)
+    with _autocast(config):
+        logits = _logits(state.discriminator, some)
+        return gradient_penalty(logits, some, gamma)
+
+
+def _generator_step(
+    state: TrainState, real: Tensor, latents: Tensor, shifts: Tensor, config: GanConfig, group: Group
+) -> Tensor:
+    """One descent of G; returns its loss."""
+    objective = OBJECTIVES[config.loss]
     # D's own gradients are not needed here; leaving them out saves about a sixth of the step.
     state.discriminator.requires_grad_(False)
     with _autocast(config):
-        fake = state.generator(_latents(state, count, config))
-        loss = GENERATOR_LOSSES[config.loss](state.discriminator.logits(fake).float())
+        fake = _moved(state.generator(latents), shifts, config)
+        fake_logits = _logits(state.discriminator, fake)
+        real_logits = _logits(state.discriminator, real) if objective.pairs else fake_logits.detach()
+    loss = objective.generator(real_logits, fake_logits)
     state.generator_optimizer.zero_grad()
     torch.autograd.backward(loss)
+    group.average_gradients(state.generator)
     state.generator_optimizer.step()
     state.discriminator.requires_grad_(True)
     return loss.detach()
 
 
-def _latents(state: TrainState, count: int, config: GanConfig) -> Tensor:
-    return torch.randn(count, LATENT_DIM, generator=state.noise).to(config.device, non_blocking=True)
+def _logits(discriminator: Discriminator, images: Tensor) -> Tensor:
+    """`discriminator.logits` up to rounding, (B,) float32, in a few kernels: learning needs no batch invariance."""
+    return (discriminator.features(images).float() * discriminator.linear.weight).sum(1) + discriminator.linear.bias
+
+
+def _moved(images: Tensor, shifts: Tensor, config: GanConfig) -> Tensor:
+    return translate(images, shifts) if config.translation else images
 
 
 def _autocast(config: GanConfig) -> AbstractContextManager[object]:
-    return torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+    # A captured step may not keep casts from one step to the next.
+    cached = config.device == "cpu"
+    enabled = config.precision == "bfloat16"
+    return torch.autocast(config.device, dtype=torch.bfloat16, enabled=enabled, cache_enabled=cached)
 
 
-def _adam(module: nn.Module, config: GanConfig) -> torch.optim.Adam:
-    optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
+def _changed(state: TrainState) -> list[Tensor]:
+    """Every tensor that a step writes to."""
+    optimizers = (state.generator_optimizer, state.discriminator_optimizer)
+    moments = [tensor for optimizer in optimizers for slot in optimizer.state.values() for tensor in slot.values()]
+    modules: tuple[nn.Module, ...] = (state.generator, state.averaged, state.discriminator)
+    return [parameter for module in modules for parameter in module.parameters()] + moments + [state.totals]
+
+
+def _adam(module: nn.Module, learning_rate: Tensor, config: GanConfig) -> torch.optim.Adam:
+    optimizer = torch.optim.Adam(
+        module.parameters(), lr=learning_rate, betas=config.betas, fused=True, capturable=config.device == "cuda"
+    )
     # What Adam would make in its first step is made here, so that a state has the same tensors before it and after.
     for parameter in module.parameters():
         optimizer.state[parameter] = {

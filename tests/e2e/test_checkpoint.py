@@ -12,6 +12,9 @@ import torch
 from service.gan import checkpoint, companions, sampling
 from service.gan.choosing import Wish, choose
 from tests.e2e.conftest import ROOT
+from training.evaluation import evaluators
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.tables import tables
 
 FOLDER = ROOT / "checkpoints"
 
@@ -29,12 +32,37 @@ def test_every_file_of_the_checkpoint_is_the_one_that_the_manifest_names() -> No
 
 
 def test_the_model_card_prints_the_manifests_numbers() -> None:
-    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    manifest = checkpoint.read_manifest(FOLDER)
+    evaluation = Evaluation.from_json(manifest.metrics["evaluation"])
     card = (FOLDER / "MODEL_CARD.md").read_text()
-    assert f"| Fréchet distance to the test images | {manifest['metrics']['frechet']:.2f} |" in card
-    assert f"| Ratio to the floor | {manifest['metrics']['frechet_ratio']:.2f} |" in card
-    for digest in manifest["files"].values():
+    for table in tables(evaluation).values():
+        assert table.to_markdown() in card
+    for digest in manifest.files.values():
         assert digest in card
+    for picture in ("grid.png", "failures.png"):
+        assert (FOLDER / "samples" / picture).is_file()
+
+
+def test_three_evaluators_that_know_the_digits_measured_it() -> None:
+    judges = evaluators.load(FOLDER / "evaluators")
+    assert len(judges) == len({judge.seed for judge in judges.values()}) == 3
+    evaluation = Evaluation.from_json(checkpoint.read_manifest(FOLDER).metrics["evaluation"])
+    for name, judge in judges.items():
+        assert judge.test_accuracy >= 0.993
+        assert evaluation.judges[name].sha256 == judge.sha256
+
+
+@pytest.mark.real_data
+def test_the_evaluators_accuracy_is_what_their_index_says(real_data: Path) -> None:
+    from training import data
+    from training.evaluation.protocol import to_images
+
+    test = data.load(real_data, "test", download=False)
+    images = to_images(test, test).test[:1000]
+    for judge in evaluators.load(FOLDER / "evaluators").values():
+        accuracy = float((evaluators.read(judge.classifier, images).classes == test.labels[:1000]).double().mean())
+        # Four standard errors of 1,000 images.
+        assert abs(accuracy - judge.test_accuracy) < 4 * (judge.test_accuracy * (1 - judge.test_accuracy) / 1000) ** 0.5
 
 
 def test_samples_are_white_strokes_on_black_and_all_different() -> None:

@@ -117,9 +117,9 @@ def test_every_endpoint_that_computes_has_a_curl(live: Live) -> None:
 def test_no_other_command_goes_untested() -> None:
     """make serve, make test and the training have tests here; docker compose has its own in test_compose.py."""
     assert [line for line in OTHERS if not line.startswith(".venv/bin/python -m training")] == [
-        "make serve", "make test", "docker compose up", "make train",
+        "make serve", "make test", "docker compose up", "make train", "make evaluate",
     ]  # fmt: skip
-    assert len(OTHERS) == 6
+    assert len(OTHERS) == 7
 
 
 def make(*arguments: str) -> list[str]:
@@ -160,7 +160,7 @@ def test_make_test_tests(checkout: Path) -> None:
 
 def test_make_help_lists_every_target(checkout: Path) -> None:
     text = subprocess.run(make("help"), cwd=checkout, capture_output=True, text=True, check=True).stdout
-    for target in ("serve", "test", "check", "train", "venv", "bench", "test-compose"):
+    for target in ("serve", "test", "check", "train", "evaluate", "venv", "bench", "test-compose"):
         assert f"make {target} " in text
 
 
@@ -181,3 +181,12 @@ def test_the_training_commands_train_and_publish(checkout: Path, tmp_path: Path,
         make("-n", "train", f"DATA={small_data}"), cwd=checkout, capture_output=True, text=True, check=True
     )
     assert f"-m training gan --recipe default --data {small_data}" in dry.stdout
+
+
+def test_make_evaluate_measures_a_published_folder(checkout: Path, tmp_path: Path) -> None:
+    """What it does is tested in tests/training/evaluation; here, that make hands on what it is told."""
+    variables = (f"CHECKPOINTS={tmp_path / 'none'}", f"DATA={tmp_path}")
+    ended = subprocess.run(make("evaluate", *variables), cwd=checkout, capture_output=True, text=True, check=False)
+    assert f"-m training evaluate {tmp_path / 'none'} --data {tmp_path}" in ended.stdout
+    assert "manifest.json: cannot be read" in ended.stderr
+    assert ended.returncode == 2

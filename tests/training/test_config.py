@@ -23,7 +23,10 @@ def test_a_recipe_knows_its_name(recipe: str) -> None:
 
 def test_the_minimax_recipe_is_the_objective_with_nothing_added() -> None:
     minimax = RECIPES["minimax"]
-    assert (minimax.loss, minimax.r1_gamma, minimax.ema_decay, minimax.schedule) == ("minimax", 0, 0, "constant")
+    assert (minimax.loss, minimax.schedule, minimax.generator_norm) == ("minimax", "constant", "none")
+    assert (minimax.r1_gamma, minimax.r2_gamma, minimax.ema_decay, minimax.translation, minimax.warmup_steps) == (
+        0,
+    ) * 5
     assert (minimax.batch_size, minimax.epochs) == (64, 10)
     assert (minimax.learning_rate, minimax.betas) == (2e-4, (0.5, 0.999))
 
@@ -51,7 +54,13 @@ def test_missing_settings_are_named() -> None:
         ("betas", (0.5,)),
         ("schedule", "linear"),
         ("r1_gamma", -1.0),
-        ("r1_every", 0),
+        ("r2_gamma", float("inf")),
+        ("penalty_every", 0),
+        ("translation", -1),
+        ("warmup_steps", 0.5),
+        ("held_out", -1),
+        ("hold", 1.0),
+        ("generator_norm", "layer"),
         ("ema_decay", 1.0),
         ("batch_size", 0),
         ("batch_size", 1.5),

@@ -15,10 +15,14 @@ def scalar(value: float) -> nn.Linear:
     return module
 
 
+def weight(decay: float) -> torch.Tensor:
+    return torch.tensor(1 - decay, dtype=torch.float64)
+
+
 def test_a_constant_is_approached_geometrically() -> None:
     average, module = scalar(5.0), scalar(1.0)
     for _ in range(20):
-        ema.update(average, module, 0.9)
+        ema.update(average, module, weight(0.9))
     assert average.weight.item() == pytest.approx(1 + 4 * 0.9**20)
     assert module.weight.item() == 1.0
 
@@ -26,14 +30,14 @@ def test_a_constant_is_approached_geometrically() -> None:
 def test_the_average_is_the_weighted_sum_of_all_earlier_weights() -> None:
     values, decay, average = [2.0, -1.0, 4.0], 0.75, scalar(10.0)
     for value in values:
-        ema.update(average, scalar(value), decay)
+        ema.update(average, scalar(value), weight(decay))
     expected = decay**3 * 10 + sum((1 - decay) * decay ** (2 - i) * value for i, value in enumerate(values))
     assert average.weight.item() == pytest.approx(expected)
 
 
 def test_decay_0_copies_bit_for_bit() -> None:
     average, module = scalar(5.0), scalar(1 / 3)
-    ema.update(average, module, ema.decay_at(0, 0.0))
+    ema.update(average, module, weight(ema.decay_at(0, 0.0)))
     assert torch.equal(average.weight, module.weight)
 
 

@@ -15,6 +15,7 @@ def test_8_bit_is_the_nearest_level_and_inverts_the_scaling_of_the_data() -> Non
     assert torch.equal(figures.to_uint8(levels / 127.5 - 1), levels.to(torch.uint8))
     assert torch.equal(figures.to_uint8(levels / 255 * 2 - 1), levels.to(torch.uint8))
     assert figures.to_uint8(torch.tensor([-1.0, 1.0])).tolist() == [0, 255]
+    assert torch.equal(figures.to_uint8(figures.from_uint8(levels.to(torch.uint8))), levels.to(torch.uint8))
 
 
 def test_a_grid_holds_every_image_in_its_place_row_by_row() -> None:

@@ -20,7 +20,8 @@ from torch import Tensor
 from service.errors import CheckpointError
 from service.gan import checkpoint
 from training import figures, loop, state, steps
-from training.loop import NonFiniteLoss, Stopped
+from training.journal import NonFiniteLoss, RunJournal
+from training.loop import Stopped
 from training.runs import Run, RunError, exclusive, open_run
 
 MakeRun = Callable[..., Run]
@@ -34,6 +35,7 @@ def outcome(run: Run) -> dict[str, Any]:
         "step": metadata["step"],
         "metrics": run.metrics.read_bytes(),
         "samples": {path.name: path.read_bytes() for path in run.samples.iterdir()},
+        "generators": {path.name: path.read_bytes() for path in run.generators.iterdir()},
         "curves": run.curves.read_bytes(),
     }
 
@@ -54,11 +56,13 @@ def test_a_run_killed_in_mid_epoch_ends_in_the_same_state_bit_for_bit(make_run: 
     assert outcome(killed) == outcome(whole)
 
 
-@pytest.mark.parametrize("place", ["advance", "_record", "_draw", "_save"])
+@pytest.mark.parametrize(
+    ("owner", "place"), [(loop, "advance"), (RunJournal, "stepped"), (RunJournal, "epoch_ended"), (RunJournal, "save")]
+)
 def test_a_crash_anywhere_in_the_loop_changes_nothing_in_the_end(
-    make_run: MakeRun, whole: Run, images: Tensor, monkeypatch: pytest.MonkeyPatch, place: str
+    make_run: MakeRun, whole: Run, images: Tensor, monkeypatch: pytest.MonkeyPatch, owner: object, place: str
 ) -> None:
-    crashed, original, calls = make_run(), getattr(loop, place), 0
+    crashed, original, calls = make_run(), getattr(owner, place), 0
 
     def crash(*arguments: Any) -> Any:
         nonlocal calls
@@ -67,9 +71,10 @@ def test_a_crash_anywhere_in_the_loop_changes_nothing_in_the_end(
             raise RuntimeError("power failure")
         return original(*arguments)
 
-    monkeypatch.setattr(loop, place, crash)
-    with pytest.raises(RuntimeError, match="power failure"):
-        loop.train(crashed, images)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, place, crash)
+        with pytest.raises(RuntimeError, match="power failure"):
+            loop.train(crashed, images)
     with crashed.metrics.open("a") as file:
         file.write('{"step": 1000')
     loop.train(open_run(crashed.folder), images)

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.objectives import calculate_v, minimax_loss, non_saturating_loss, r1_penalty
+from training.objectives import (
+    OBJECTIVES,
+    calculate_v,
+    gradient_penalty,
+    minimax_loss,
+    non_saturating_loss,
+    relativistic_loss,
+)
 
 
 def logits(count: int, seed: int) -> Tensor:
@@ -49,32 +56,50 @@ def test_v_at_the_optimal_d_is_twice_the_jensen_shannon_divergence_less_log_4() 
 
 def test_the_minimax_loss_has_the_gradient_of_v_itself() -> None:
     fake = logits(8, 2).requires_grad_()
-    (of_loss,) = torch.autograd.grad(minimax_loss(fake), fake)
+    (of_loss,) = torch.autograd.grad(minimax_loss(logits(8, 3), fake), fake)
     (of_v,) = torch.autograd.grad(calculate_v(logits(8, 3), fake), fake)
     assert torch.equal(of_loss, of_v)
 
 
 def test_the_non_saturating_loss_is_the_formula_and_keeps_its_gradient_where_minimax_loses_it() -> None:
     fake = torch.tensor([-30.0], dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(non_saturating_loss(fake), -torch.log(torch.sigmoid(fake)).mean())
-    (strong,) = torch.autograd.grad(non_saturating_loss(fake), fake)
-    (weak,) = torch.autograd.grad(minimax_loss(fake), fake)
+    torch.testing.assert_close(non_saturating_loss(fake, fake), -torch.log(torch.sigmoid(fake)).mean())
+    (strong,) = torch.autograd.grad(non_saturating_loss(fake, fake), fake)
+    (weak,) = torch.autograd.grad(minimax_loss(fake, fake), fake)
     assert strong.item() == pytest.approx(-1)
     assert abs(weak.item()) < 1e-12
 
 
-def test_r1_of_a_linear_discriminator_is_half_gamma_times_its_squared_norm() -> None:
+def test_the_relativistic_losses_are_the_formula_over_pairs_and_exchange_the_two_sides() -> None:
+    real, fake = logits(16, 4), logits(16, 5)
+    expected = -torch.log(torch.sigmoid(fake - real)).mean()
+    torch.testing.assert_close(OBJECTIVES["relativistic"].generator(real, fake), expected)
+    assert torch.equal(OBJECTIVES["relativistic"].discriminator(real, fake), relativistic_loss(fake, real))
+
+
+def test_the_relativistic_loss_does_not_change_when_all_logits_move_alike() -> None:
+    real, fake = logits(16, 4), logits(16, 5)
+    torch.testing.assert_close(relativistic_loss(real + 7, fake + 7), relativistic_loss(real, fake))
+
+
+@pytest.mark.parametrize("loss", ["minimax", "non_saturating"])
+def test_d_minimises_minus_v_where_the_loss_is_not_relativistic(loss: str) -> None:
+    real, fake = logits(16, 6), logits(16, 7)
+    assert torch.equal(OBJECTIVES[loss].discriminator(real, fake), -calculate_v(real, fake))
+
+
+def test_the_penalty_of_a_linear_discriminator_is_half_gamma_times_its_squared_norm() -> None:
     weight = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(0))
-    real = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    penalty = r1_penalty((real * weight).sum((1, 2, 3)), real, gamma=0.3, every=4)
-    torch.testing.assert_close(penalty, 4 * 0.15 * weight.square().sum())
+    images = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    penalty = gradient_penalty((images * weight).sum((1, 2, 3)), images, gamma=0.3)
+    torch.testing.assert_close(penalty, 0.15 * weight.square().sum())
 
 
-def test_r1_of_a_quadratic_discriminator_has_the_closed_form_gradient_in_its_scale() -> None:
+def test_the_penalty_of_a_quadratic_discriminator_has_the_closed_form_gradient_in_its_scale() -> None:
     scale = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
-    real = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
-    penalty = r1_penalty(scale / 2 * real.square().sum((1, 2, 3)), real, gamma=2.0)
+    images = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+    penalty = gradient_penalty(scale / 2 * images.square().sum((1, 2, 3)), images, gamma=2.0)
     (gradient,) = torch.autograd.grad(penalty, scale)
-    mean_square = real.detach().square().sum((1, 2, 3)).mean()
+    mean_square = images.detach().square().sum((1, 2, 3)).mean()
     torch.testing.assert_close(penalty, scale**2 * mean_square)
     torch.testing.assert_close(gradient, 2 * scale.detach() * mean_square)

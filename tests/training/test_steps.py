@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from service.gan.networks import LATENT_DIM
-from training.config import GanConfig
+from training.config import RECIPES, GanConfig
 from training.objectives import calculate_v
 from training.steps import METRICS, TrainState, advance, init_state, learning_rate_at
 
@@ -40,7 +40,7 @@ def test_the_first_state_depends_on_the_seed_alone_and_leaves_the_global_random_
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("loss", ["minimax", "non_saturating"])
+@pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativistic"])
 def test_a_step_depends_on_state_batch_and_settings_alone(
     small_config: GanConfig, images: Tensor, loss: str, precision: str
 ) -> None:
@@ -61,10 +61,10 @@ def test_a_step_depends_on_state_batch_and_settings_alone(
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_memory_layout_changes_only_rounding(small_config: GanConfig, images: Tensor, channels_last: bool) -> None:
-    reference = init_state(dataclasses.replace(small_config, channels_last=False))
+    plain = dataclasses.replace(small_config, channels_last=False)
     config = dataclasses.replace(small_config, channels_last=channels_last)
-    state = init_state(config)
-    advance(reference, images[:16], small_config, 1e-3)
+    reference, state = init_state(plain), init_state(config)
+    advance(reference, images[:16], plain, 1e-3)
     advance(state, images[:16], config, 1e-3)
     torch.testing.assert_close(state.totals, reference.totals, rtol=1e-3, atol=1e-3)
 
@@ -72,7 +72,7 @@ def test_the_memory_layout_changes_only_rounding(small_config: GanConfig, images
 def test_the_discriminator_ascends_v_and_then_the_literal_generator_descends_it(
     small_config: GanConfig, images: Tensor
 ) -> None:
-    config = dataclasses.replace(small_config, loss="minimax", r1_gamma=0.0, betas=(0.0, 0.99))
+    config = dataclasses.replace(RECIPES["minimax"], precision="float32", device="cpu", betas=(0.0, 0.99))
     state = init_state(config)
     latents = torch.randn(64, LATENT_DIM, generator=torch.Generator().manual_seed(5))
     start = value(state, images, latents)
@@ -90,20 +90,32 @@ def test_the_discriminator_ascends_v_and_then_the_literal_generator_descends_it(
     assert value(state, images, latents) < raised
 
 
-def test_the_penalty_is_computed_every_so_many_steps(small_config: GanConfig, images: Tensor) -> None:
-    state, penalties = init_state(small_config), []
-    for _ in range(6):
-        state.totals.zero_()
-        advance(state, images[:16], small_config, 1e-3)
-        penalties.append(state.totals[METRICS.index("r1")].item())
-    assert [penalty > 0 for penalty in penalties] == [True, False, False, False, True, False]
+@pytest.mark.parametrize(("r1", "r2"), [(0.0, 0.0), (2.0, 0.0), (0.0, 2.0)])
+def test_each_penalty_is_there_where_its_weight_is(
+    small_config: GanConfig, images: Tensor, r1: float, r2: float
+) -> None:
+    config = dataclasses.replace(small_config, r1_gamma=r1, r2_gamma=r2)
+    state = init_state(config)
+    advance(state, images[:16], config, 1e-3)
+    assert (state.totals[METRICS.index("penalty")].item() > 0) == (r1 + r2 > 0)
+
+
+def test_the_penalty_at_some_images_estimates_that_at_all(small_config: GanConfig, images: Tensor) -> None:
+    penalties = []
+    for every in (1, 4):
+        config = dataclasses.replace(small_config, penalty_every=every, translation=0)
+        state = init_state(config)
+        advance(state, images[:1].expand(16, -1, -1, -1), dataclasses.replace(config, r2_gamma=0.0), 1e-3)
+        penalties.append(state.totals[METRICS.index("penalty")].item())
+    assert penalties[0] == pytest.approx(penalties[1], rel=1e-4)
 
 
 def test_the_discriminator_loss_is_the_penalty_less_v(small_config: GanConfig, images: Tensor) -> None:
-    state = init_state(small_config)
-    advance(state, images[:16], small_config, 1e-3)
+    config = dataclasses.replace(small_config, loss="non_saturating")
+    state = init_state(config)
+    advance(state, images[:16], config, 1e-3)
     totals = dict(zip(METRICS, state.totals.tolist(), strict=True))
-    assert totals["discriminator_loss"] == pytest.approx(totals["r1"] - totals["v"])
+    assert totals["discriminator_loss"] == pytest.approx(totals["penalty"] - totals["v"], rel=1e-5)
 
 
 def test_without_averaging_the_average_is_the_generator_bit_for_bit(small_config: GanConfig, images: Tensor) -> None:
@@ -114,13 +126,28 @@ def test_without_averaging_the_average_is_the_generator_bit_for_bit(small_config
 
 
 def test_the_cosine_schedule_falls_from_the_full_rate_through_half_of_it_to_zero(small_config: GanConfig) -> None:
-    rates = [learning_rate_at(step, 1000, small_config) for step in range(1001)]
-    assert rates[0] == small_config.learning_rate
-    assert rates[500] == pytest.approx(small_config.learning_rate / 2)
+    config = dataclasses.replace(small_config, warmup_steps=0)
+    rates = [learning_rate_at(step, 1000, config) for step in range(1001)]
+    assert rates[0] == config.learning_rate
+    assert rates[500] == pytest.approx(config.learning_rate / 2)
     assert rates[1000] == pytest.approx(0)
     assert rates == sorted(rates, reverse=True)
 
 
 def test_the_constant_schedule_is_constant(small_config: GanConfig) -> None:
-    config = dataclasses.replace(small_config, schedule="constant")
+    config = dataclasses.replace(small_config, schedule="constant", warmup_steps=0)
     assert {learning_rate_at(step, 10, config) for step in range(10)} == {config.learning_rate}
+
+
+def test_the_learning_rate_rises_evenly_before_it_follows_its_schedule(small_config: GanConfig) -> None:
+    config = dataclasses.replace(small_config, schedule="constant", warmup_steps=3)
+    rates = [learning_rate_at(step, 10, config) / config.learning_rate for step in range(5)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+
+
+def test_the_learning_rate_falls_only_after_its_hold(small_config: GanConfig) -> None:
+    config = dataclasses.replace(small_config, hold=0.5, warmup_steps=0)
+    rates = [learning_rate_at(step, 100, config) / config.learning_rate for step in range(101)]
+    assert rates[:51] == [1.0] * 51
+    assert rates[75] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0)

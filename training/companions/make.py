@@ -14,13 +14,15 @@ from service.gan.checkpoint import GENERATOR_FILE, Manifest
 from service.gan.classifier import Classifier
 from service.gan.companions import CLASSIFIER_FILE, FILES, LATENT_CLASSIFIER_FILE, REJECTION_FILE
 from service.gan.networks import Discriminator, Generator
-from training import card, data
+from training import data
 from training.companions import classifier as classifiers
 from training.companions import latents, rejection
 from training.companions.rejection import Critic, Held
+from training.evaluation import card
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.frechet import frechet_distance
+from training.evaluation.publication import CARD_FILE, KEY
 from training.figures import to_uint8
-from training.frechet import frechet_distance
-from training.publish import CARD_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +102,9 @@ def make(
         metrics=manifest.metrics | {"companions": measured},
     )
     checkpoint.write_manifest(folder, manifest)
-    if (folder / CARD_FILE).exists():
-        checkpoint.write_atomic(folder / CARD_FILE, card.write(manifest).encode())
+    if KEY in manifest.metrics:  # the card names all files
+        evaluation = Evaluation.from_json(manifest.metrics[KEY])
+        checkpoint.write_atomic(folder / CARD_FILE, card.write(manifest, evaluation).encode())
     companions.load(folder, manifest)
     return manifest
 

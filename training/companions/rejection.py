@@ -21,9 +21,9 @@ from torch import Tensor
 from service.gan.classifier import Classifier
 from service.gan.companions import Calibration
 from service.gan.networks import LATENT_DIM, Discriminator, Generator, in_pairs
+from training.evaluation.frechet import frechet_distance
 from training.figures import to_uint8
-from training.frechet import frechet_distance
-from training.objectives import calculate_v, r1_penalty
+from training.objectives import calculate_v, gradient_penalty
 
 BATCH_SIZE = 128
 LEARNING_RATE = 2e-4
@@ -86,7 +86,7 @@ def train_on(
         fake = samples(generator, BATCH_SIZE, noise).clone()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             real_logits, fake_logits = critic.logits(batch).float(), critic.logits(fake).float()
-            penalty = r1_penalty(real_logits, batch, R1_GAMMA, R1_EVERY) if penalised else 0.0
+            penalty = gradient_penalty(real_logits, batch, R1_GAMMA * R1_EVERY) if penalised else 0.0
         optimizer.zero_grad()
         torch.autograd.backward(penalty - calculate_v(real_logits, fake_logits))
         optimizer.step()

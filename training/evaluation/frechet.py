@@ -24,6 +24,26 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     return gaussian_distance(mean_a, covariance_a, mean_b, covariance_b)
 
 
+def frechet_limit(features_a: Tensor, features_b: Tensor, parts: int = 5) -> float:
+    """What `frechet_distance` tends to as both sets grow: the intercept of a line through distances against 1/N.
+
+    With N features on either side the distance is biased upwards by a term in 1/N (Chong and Forsyth, 2020). Here both
+    sets, equally large, are cut into 1, 2, ... `parts` parts, and each cut gives the mean distance of its pairs of
+    parts. Unlike in the paper both sides shrink together, so that the limit of two sets from one distribution is 0; it
+    may round below. The rows have to be in random order, and N/`parts` well above D.
+    """
+    shares = torch.arange(1, parts + 1, dtype=torch.float64)
+    means = []
+    for count in range(1, parts + 1):
+        size = min(len(features_a), len(features_b)) // count
+        pairs = zip(torch.split(features_a, size)[:count], torch.split(features_b, size)[:count], strict=True)
+        means.append(sum(frechet_distance(a, b) for a, b in pairs) / count)
+    line = torch.linalg.lstsq(
+        torch.stack([torch.ones(parts, dtype=torch.float64), shares], 1), torch.tensor(means).double()[:, None]
+    )
+    return float(line.solution[0])
+
+
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     features = features.double()
     return features.mean(0), torch.cov(features.T)

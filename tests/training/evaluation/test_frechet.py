@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.frechet import frechet_distance, gaussian_distance
+from training.evaluation.frechet import frechet_distance, frechet_limit, gaussian_distance
 
 
 def random_covariance(dimension: int, seed: int) -> Tensor:
@@ -47,3 +47,12 @@ def test_features_have_no_distance_to_themselves_even_when_some_never_vary() -> 
 def test_shifted_features_differ_by_the_squared_shift() -> None:
     features = torch.randn(50, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert frechet_distance(features, features + 0.5) == pytest.approx(8 * 0.25)
+
+
+def test_the_bias_of_few_features_is_extrapolated_away() -> None:
+    randomness = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 4000, 16, generator=randomness, dtype=torch.float64)
+    # Of two sets from N(0, I) the distance is biased by about D (D + 7) / (4 N).
+    assert frechet_distance(a, b) > 0.015
+    assert abs(frechet_limit(a, b)) < 0.005
+    assert frechet_limit(a, b + 0.5) == pytest.approx(16 * 0.25, abs=0.15)

@@ -1,0 +1,186 @@
+"""A whole evaluation on the small data set, and the folder that it is written to."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from service.errors import CheckpointError
+from service.gan import checkpoint
+from training.__main__ import main
+from training.data import DataError
+from training.evaluation import protocol, publication
+from training.evaluation.controls import CONTROLS, ControlError
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.evaluators import Evaluator
+from training.evaluation.intervals import Estimate
+from training.evaluation.metrics import METRICS
+from training.evaluation.protocol import Images
+from training.evaluation.publication import NotReproduced
+from training.evaluation.samplers import PLAIN
+from training.evaluation.settings import EvaluationSettings
+from training.evaluation.tables import MILLISECONDS, Table, differences, tables
+
+
+@pytest.fixture(scope="module")
+def found(
+    judges: dict[str, Evaluator], small_images: Images, small_settings: EvaluationSettings
+) -> tuple[Evaluation, Tensor]:
+    """Of training images in another order, of noise, and of one digit on request."""
+
+    def real(seed: int, count: int) -> Tensor:
+        order = torch.randperm(160, generator=torch.Generator().manual_seed(1000 + seed))
+        return small_images.train[order[:count]]
+
+    def noise(seed: int, count: int) -> Tensor:
+        randomness = torch.Generator().manual_seed(seed)
+        return torch.randint(0, 256, (count, 1, 32, 32), generator=randomness, dtype=torch.uint8)
+
+    def three(seed: int, count: int) -> Tensor:
+        assert count == 1
+        of_three = small_images.train[small_images.train_labels == 3]
+        return of_three[[seed % len(of_three)]]
+
+    return protocol.evaluate(
+        {PLAIN: real, "noise": noise}, judges, small_images, small_settings, digit_samplers={3: three}
+    )
+
+
+def test_training_images_score_as_the_floor_does_and_noise_is_worse(found: tuple[Evaluation, Tensor]) -> None:
+    evaluation, _ = found
+    assert evaluation.samples == 96
+    for judge, floor in evaluation.floor.items():
+        real, noise = (evaluation.rows[name].metrics[judge] for name in (PLAIN, "noise"))
+        assert set(real) == set(METRICS)
+        assert real["frechet"].mean < 3 * floor["frechet"].mean < noise["frechet"].mean
+        assert noise["coverage"].mean < real["coverage"].mean
+        assert set(evaluation.controls) == set(CONTROLS)
+    # These samples are training images, and that is what is found.
+    assert evaluation.memorisation[protocol.PIXELS]["share_close"].mean == 1
+    assert evaluation.memorisation[protocol.PIXELS]["auc"].mean == 0
+    assert evaluation.digits["3"].images == 20
+    assert evaluation.digits["3"].distinct == 16
+    assert sum(evaluation.rows[PLAIN].class_histogram) == 2 * 96
+
+
+def test_failures_are_samples_of_the_first_seed(found: tuple[Evaluation, Tensor], small_images: Images) -> None:
+    _, failures = found
+    assert failures.shape == (12, 1, 32, 32)
+    order = torch.randperm(160, generator=torch.Generator().manual_seed(1001))[:96]
+    drawn = {image.numpy().tobytes() for image in small_images.train[order]}
+    assert all(image.numpy().tobytes() in drawn for image in failures)
+
+
+def test_an_evaluation_survives_json(found: tuple[Evaluation, Tensor]) -> None:
+    evaluation, _ = found
+    assert Evaluation.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
+    with pytest.raises(CheckpointError, match="evaluate --write"):
+        Evaluation.from_json({"samples": 3})
+
+
+def test_an_evaluator_that_does_not_notice_a_control_ends_the_evaluation(
+    judges: dict[str, Evaluator], small_images: Images, small_settings: EvaluationSettings
+) -> None:
+    # Features that are all 0, whatever the image.
+    blind = judges["plain"]._replace(classifier=copy.deepcopy(judges["plain"].classifier))
+    for parameter in blind.classifier.parameters():
+        torch.nn.init.zeros_(parameter)
+
+    def unused(_seed: int, count: int) -> Tensor:
+        return small_images.train[:count]
+
+    with pytest.raises(ControlError, match="by the evaluator plain does not notice the control"):
+        protocol.evaluate({PLAIN: unused}, {"plain": blind}, small_images, small_settings)
+
+
+def test_the_evaluation_of_a_folder_is_the_same_twice_and_its_card_holds_every_number(
+    published: Path, small_data: Path, judges_folder: Path, small_settings: EvaluationSettings
+) -> None:
+    torch.manual_seed(1)
+    arguments = (published, judges_folder, small_data, small_settings)
+    evaluation, failures = publication.evaluate_folder(*arguments, download=False)
+    assert "no evaluation yet" in publication.compare(published, evaluation)
+    publication.write(published, evaluation, failures)
+    checkpoint.load(published)
+
+    torch.manual_seed(2)
+    again, same = publication.evaluate_folder(*arguments, download=False)
+    assert torch.equal(same, failures)
+    assert "is reproduced" in publication.compare(published, again)
+    free = [one.rows[PLAIN]._replace(milliseconds=0.0) for one in (evaluation, again)]
+    assert free[0] == free[1]
+    assert evaluation._replace(rows={}) == again._replace(rows={})
+
+    card = (published / publication.CARD_FILE).read_text()
+    assert (published / publication.FAILURES_FILE).is_file()
+    for text in ("172,401", "97,281", "CC BY-SA 3.0", "2.0 hours", *checkpoint.read_manifest(published).files.values()):
+        assert text in card
+    for name, value, error in _estimates(evaluation):
+        decimals = METRICS[name].decimals if name in METRICS else 4
+        assert f"{value:.{decimals}f} ± {error:.{decimals}f}" in card, name
+    for judge in evaluation.judges.values():
+        assert f"{judge.test_accuracy:.2%}" in card
+        assert judge.sha256 in card
+    for by_judge in evaluation.controls.values():
+        for values in by_judge.values():
+            assert all(f"{value:.{METRICS[name].decimals}f}" in card for name, value in values.items())
+    for accuracy in evaluation.classification.values():
+        assert f"{accuracy.mean:.2%} ± {accuracy.error:.2%}" in card
+    for table in tables(evaluation).values():
+        assert table.to_markdown() in card
+
+    coverage = evaluation.rows[PLAIN].metrics["plain"]["coverage"]
+    evaluation.rows[PLAIN].metrics["plain"]["coverage"] = coverage._replace(mean=coverage.mean + 0.1)
+    with pytest.raises(NotReproduced, match="By the evaluator plain, Coverage, plain"):
+        publication.compare(published, evaluation)
+
+
+def test_a_folder_that_learned_from_other_data_is_not_measured(
+    published: Path, small_data: Path, judges_folder: Path, small_settings: EvaluationSettings
+) -> None:
+    checkpoint.write_manifest(published, checkpoint.read_manifest(published)._replace(data_sha256="0" * 64))
+    with pytest.raises(DataError, match="learned from images with sha256 0000"):
+        publication.evaluate_folder(published, judges_folder, small_data, small_settings, download=False)
+
+
+def test_numbers_may_differ_by_one_in_their_last_digit_and_what_time_costs_by_anything() -> None:
+    def table(cell: str, milliseconds: str = "1.0") -> dict[str, Table]:
+        return {"one": Table("One", ("metric", "value", MILLISECONDS), [("distance", cell, milliseconds)])}
+
+    assert not differences(table("1.234 ± 0.010"), table("1.235 ± 0.009", "9.9"))
+    assert differences(table("1.234 ± 0.010"), table("1.236 ± 0.010")) == [
+        "One, distance, value: 1.234 ± 0.010; published is 1.236 ± 0.010"
+    ]
+    assert not differences(table("-0.000"), table("0.000"))
+    assert differences(table("-0.001"), table("0.001"))
+    assert differences(table("100"), table("101"))
+    assert differences(table("1.0"), {})
+
+
+def test_the_commands_say_what_is_missing(
+    published: Path, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--data", str(small_data), "--no-download")
+    assert main(["evaluate", str(published), "--evaluators", str(tmp_path / "none"), *options]) == 2
+    assert "train evaluators with: python -m training evaluators" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "nothing"), *options]) == 2
+    assert "manifest.json: cannot be read" in capsys.readouterr().err
+    assert main(["evaluate", str(published), "--threads", "0", *options]) == 2
+    assert "--threads is 0" in capsys.readouterr().err
+
+
+def _estimates(evaluation: Evaluation) -> Iterator[tuple[str, float, float]]:
+    parts: list[dict[str, Estimate]] = list(evaluation.floor.values())
+    for row in evaluation.rows.values():
+        parts += row.metrics.values()
+    for space in evaluation.memorisation.values():
+        parts.append({name: found for name, found in space.items() if name != "auc_error"})
+    for part in parts:
+        for name, (mean, error) in part.items():
+            yield name, mean, error

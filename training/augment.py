@@ -1,0 +1,25 @@
+"""Translation of images, the one change of a digit that leaves it the digit it was wherever the discriminator looks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+BLACK = -1.0
+
+
+def translate(images: Tensor, shifts: Tensor) -> Tensor:
+    """Images (B, 1, H, W) in [-1, 1], each moved down and right by its row of `shifts` (B, 2) int64, black behind.
+
+    Differentiable in the images. Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (2020):
+    real and generated images have to be moved alike, and the generator's gradient goes through the move.
+    """
+    count, _, height, width = images.shape
+    # What is moved out is lost, so that the margin need not be wider than the image.
+    down, right = shifts[:, 0].clamp(-height, height), shifts[:, 1].clamp(-width, width)
+    rows = torch.arange(height, device=images.device) - down[:, None] + height
+    columns = torch.arange(width, device=images.device) - right[:, None] + width
+    padded = pad(images, (width, width, height, height), value=BLACK)[:, 0]
+    items = torch.arange(count, device=images.device)[:, None, None]
+    return padded[items, rows[:, :, None], columns[:, None, :]].unsqueeze(1)

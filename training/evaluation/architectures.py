@@ -1,0 +1,116 @@
+"""Classifiers of digits that see an image in three different ways, so that no metric rests on one of them.
+
+`plain` pools between small kernels and reads what is left position by position (after Simonyan and Zisserman, 2015),
+`residual` takes the mean over all positions (He et al., 2016), `broad` looks through large kernels (Ding et al.,
+"Scaling up your kernels to 31×31", 2022), bends smoothly, and takes the maximum over all positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+CLASSES = 10
+
+
+class Classifier(nn.Module):
+    """Images (B, 1, 32, 32) in [-1, 1] to class logits (B, 10), through features (B, F)."""
+
+    def __init__(self, layers: nn.Sequential, width: int) -> None:
+        super().__init__()
+        self.layers = layers
+        self.linear = nn.Linear(width, CLASSES)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What enters the last linear layer, (B, F)."""
+        features: Tensor = self.layers(images)
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits (B, 10)."""
+        logits: Tensor = self.linear(self.features(images))
+        return logits
+
+
+class Residual(nn.Module):
+    """x + layers(x), or a projection of x where the shape changes, with a ReLU behind the sum."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_convolution(inputs, outputs, 3, stride), nn.ReLU(), *_convolution(outputs, outputs, 3)
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, 1, stride))
+        self.activation = nn.ReLU()
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        outputs: Tensor = self.activation(self.shortcut(signal) + self.layers(signal))
+        return outputs
+
+
+def plain() -> Classifier:
+    """Four 3×3 convolutions with pooling between them, and a hidden linear layer; 128 features."""
+    return Classifier(
+        nn.Sequential(
+            *_convolution(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2),
+            *_convolution(16, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
+            *_convolution(32, 64, 3), nn.ReLU(),
+            *_convolution(64, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(64 * 4 * 4, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(),
+        ),
+        128,
+    )  # fmt: skip
+
+
+def residual() -> Classifier:
+    """A first layer and three residual blocks, then the mean over all positions; 96 features."""
+    return Classifier(
+        nn.Sequential(
+            *_convolution(1, 24, 5, 2), nn.ReLU(),
+            Residual(24, 24, 1), Residual(24, 48, 2), Residual(48, 96, 2),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        ),
+        96,
+    )  # fmt: skip
+
+
+def broad() -> Classifier:
+    """Kernels of 7×7 and 5×5 that step by two, then the maximum over all positions; 96 features."""
+    return Classifier(
+        nn.Sequential(
+            *_convolution(1, 32, 7, 2), nn.SiLU(),
+            *_convolution(32, 64, 7, 2), nn.SiLU(),
+            *_convolution(64, 96, 5, 2), nn.SiLU(),
+            nn.AdaptiveMaxPool2d(1), nn.Flatten(),
+        ),
+        96,
+    )  # fmt: skip
+
+
+ARCHITECTURES: dict[str, Callable[[], Classifier]] = {"plain": plain, "residual": residual, "broad": broad}
+
+
+def fold(classifier: Classifier) -> Classifier:
+    """`classifier` in eval mode, with every normalisation folded into the layer before it, in place.
+
+    It computes the same numbers, but for their rounding, in less time.
+    """
+    classifier.eval()
+    for parent in [module for module in classifier.modules() if isinstance(module, nn.Sequential)]:
+        for (index, layer), (behind, norm) in pairwise(enumerate(parent)):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                parent[index], parent[behind] = fuse_conv_bn_eval(layer, norm), nn.Identity()
+            elif isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+                parent[index], parent[behind] = fuse_linear_bn_eval(layer, norm), nn.Identity()
+    return classifier
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
+    # The normalisation has a bias of its own.
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return layer, nn.BatchNorm2d(outputs)

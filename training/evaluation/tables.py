@@ -1,0 +1,195 @@
+"""Tables of what an evaluation found: printed by the command, and the same in the model card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from training.evaluation.controls import CONTROLS, COPIED
+from training.evaluation.evaluation import Evaluation, Row
+from training.evaluation.intervals import Estimate
+from training.evaluation.metrics import METRICS
+from training.evaluation.samplers import PLAIN
+
+MILLISECONDS = "ms per image"
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+SUMMARY = ("frechet", "precision", "recall", "density", "coverage")
+MEMORISATION = ("median_ratio", "share_close", "auc")
+
+
+class Table(NamedTuple):
+    """Cells of text under a title and a head."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def to_markdown(self) -> str:
+        """The head and the rows as Markdown."""
+        lines = [self.head, ("---",) * len(self.head), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def tables(evaluation: Evaluation) -> dict[str, Table]:
+    """All tables of `evaluation`, by what they are about, in the order in which they are printed."""
+    found = {"evaluators": _evaluators(evaluation)}
+    found |= {f"metrics {judge}": _metrics(evaluation, judge) for judge in evaluation.judges}
+    found["samplers"] = _samplers(evaluation)
+    found["classes"] = _classes(evaluation.rows[PLAIN])
+    found["memorisation"] = _memorisation(evaluation)
+    found["classification"] = _classification(evaluation.classification)
+    found["controls"] = _controls(evaluation)
+    if evaluation.digits:
+        found["digits"] = _digits(evaluation)
+    return found
+
+
+def differences(found: Mapping[str, Table], published: Mapping[str, Table]) -> list[str]:
+    """Every cell that is not the same in both, each described; numbers may differ by one in their last digit.
+
+    What drawing an image costs depends on the machine, and is not compared.
+    """
+    if found.keys() != published.keys():
+        return [f"tables: {', '.join(found)}; published are {', '.join(published)}"]
+    unequal = []
+    for name, table in found.items():
+        other = published[name]
+        if table.head != other.head or len(table.rows) != len(other.rows):
+            unequal.append(f"{table.title}: other rows or columns than published")
+            continue
+        for row, counterpart in zip(table.rows, other.rows, strict=True):
+            for column, cell, expected in zip(table.head, row, counterpart, strict=True):
+                if column != MILLISECONDS and not _alike(cell, expected):
+                    unequal.append(f"{table.title}, {row[0]}, {column}: {cell}; published is {expected}")
+    return unequal
+
+
+def _alike(cell: str, other: str) -> bool:
+    if NUMBER.sub("#", cell) != NUMBER.sub("#", other):
+        return False
+    # Digits without a point may be a digest or a count, which have no last digit to round.
+    return all(
+        a == b or ("." in a and abs(float(a) - float(b)) < 1.5 * 10.0 ** -len(a.partition(".")[2]))
+        for a, b in zip(NUMBER.findall(cell), NUMBER.findall(other), strict=True)
+    )
+
+
+def _evaluators(evaluation: Evaluation) -> Table:
+    return Table(
+        "Evaluators",
+        ("evaluator", "features", "epochs", "seed", "accuracy, held-out images", "accuracy, test images", "sha256"),
+        [
+            (
+                name,
+                str(judge.features),
+                str(judge.epochs),
+                str(judge.seed),
+                f"{judge.validation_accuracy:.2%}",
+                f"{judge.test_accuracy:.2%}",
+                f"`{judge.sha256}`",
+            )
+            for name, judge in evaluation.judges.items()
+        ],
+    )
+
+
+def _metrics(evaluation: Evaluation, judge: str) -> Table:
+    floor, held_out = evaluation.floor[judge], evaluation.held_out.get(judge)
+    rows = []
+    for name, metric in METRICS.items():
+        samples = [row.metrics[judge][name] for row in evaluation.rows.values()]
+        ratio = f"{samples[0].mean / floor[name].mean:.3f}" if metric.has_ratio and floor[name].mean else ""
+        rows.append(
+            (
+                metric.title,
+                *(_interval(estimate, metric.decimals) for estimate in samples),
+                _interval(floor[name], metric.decimals),
+                ratio,
+                f"{held_out[name]:.{metric.decimals}f}" if held_out else "",
+            )
+        )
+    return Table(
+        f"By the evaluator {judge}",
+        ("metric", *evaluation.rows, "training images (floor)", f"{PLAIN} / floor", "held-out images"),
+        rows,
+    )
+
+
+def _samplers(evaluation: Evaluation) -> Table:
+    """Each sampler beside the floor, over all evaluators."""
+    rows = []
+    for sampler, row in evaluation.rows.items():
+        ratios = []
+        for name in SUMMARY:
+            pairs = [(row.metrics[judge][name].mean, evaluation.floor[judge][name].mean) for judge in evaluation.judges]
+            ratios.append(f"{fmean(found / floor for found, floor in pairs):.3f}" if all(f for _, f in pairs) else "")
+        rows.append((sampler, *ratios, f"{row.milliseconds:.3f}"))
+    heads = (f"{METRICS[name].title} / floor" for name in SUMMARY)
+    return Table("Samplers, mean over the evaluators", ("sampler", *heads, MILLISECONDS), rows)
+
+
+def _classes(row: Row) -> Table:
+    total = sum(row.class_histogram)
+    return Table(
+        f"{PLAIN.capitalize()} samples by predicted class",
+        ("", *map(str, range(len(row.class_histogram)))),
+        [("share", *(f"{count / total:.2%}" for count in row.class_histogram))],
+    )
+
+
+def _memorisation(evaluation: Evaluation) -> Table:
+    rows = []
+    for space, found in evaluation.memorisation.items():
+        estimates = (_interval(found[name], 4) for name in MEMORISATION)
+        rows.append((space, *estimates, f"{found['auc_error'].mean:.4f}"))
+    rows.append(("expected of new real images", "1", "0.01", "0.5", ""))
+    control = (f"{evaluation.copies[name]:.4f}" for name in (*MEMORISATION, "auc_error"))
+    rows.append((f"control: {COPIED:.0%} copies, pixels", *control))
+    head = ("distances in", "median ratio", "share closer than 1 % of test images", "AUC", "its own interval, ±")
+    return Table("Distance to the nearest training image, beside that of test images", head, rows)
+
+
+def _classification(classification: Mapping[str, Estimate]) -> Table:
+    samples, real = classification["samples"], classification["real"]
+    return Table(
+        "Accuracy on the test images of a classifier that learned from",
+        ("samples alone", "as many training images", "ratio"),
+        [(_share(samples), _share(real), f"{samples.mean / real.mean:.4f}")],
+    )
+
+
+def _controls(evaluation: Evaluation) -> Table:
+    rows = []
+    for judge, floor in evaluation.floor.items():
+        rows.append(("none: training images", judge, *_values({name: floor[name].mean for name in METRICS})))
+        for control, by_judge in evaluation.controls.items():
+            fault = CONTROLS[control]
+            rows.append((fault.title, judge, *_values(by_judge[judge], bold=fault.notice)))
+    return Table("Negative controls", ("fault", "evaluator", *(metric.title for metric in METRICS.values())), rows)
+
+
+def _digits(evaluation: Evaluation) -> Table:
+    rows = []
+    for digit, row in evaluation.digits.items():
+        parts = [row.evaluators[judge] for judge in evaluation.judges]
+        ratios = ("" if part.coverage_ratio is None else f"{part.coverage_ratio:.3f}" for part in parts)
+        rows.append((digit, f"{row.distinct} of {row.images}", *(f"{part.agreement:.2%}" for part in parts), *ratios))
+    heads = (*(f"called so by {judge}" for judge in evaluation.judges),)
+    coverage = (*(f"coverage / {PLAIN}'s, {judge}" for judge in evaluation.judges),)
+    return Table("Digits on request", ("digit", "different images", *heads, *coverage), rows)
+
+
+def _values(values: Mapping[str, float], bold: Sequence[str] = ()) -> Iterable[str]:
+    for name, metric in METRICS.items():
+        text = f"{values[name]:.{metric.decimals}f}"
+        yield f"**{text}**" if name in bold else text
+
+
+def _interval(estimate: Estimate, decimals: int) -> str:
+    return f"{estimate.mean:.{decimals}f} ± {estimate.error:.{decimals}f}"
+
+
+def _share(estimate: Estimate) -> str:
+    return f"{estimate.mean:.2%} ± {estimate.error:.2%}"
