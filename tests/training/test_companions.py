@@ -19,7 +19,7 @@ from training.companions.latents import Labelled
 from training.companions.make import Budget
 
 SMALL = Budget(
-    classifier_epochs=1, latents=256, latent_epochs=1, checks=128, critic_steps=2, samples=128, held_out=40
+    classifier_epochs=1, latents=256, latent_epochs=1, checks=128, critic_steps=5, samples=128, held_out=40
 )  # fmt: skip
 
 
