@@ -24,7 +24,7 @@ from service.batching import Batcher, JobT, Limits, ResultT
 from service.em import routes as em
 from service.em import worker as em_worker
 from service.errors import LatentserveError
-from service.gan import checkpoint
+from service.gan import checkpoint, companions
 from service.gan import routes as gan
 from service.gan import worker as gan_worker
 from service.health import Health
@@ -65,7 +65,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics = Metrics()
 
     generator, discriminator, manifest = checkpoint.load(settings.checkpoints)
-    batchers = _batchers(settings, device, gan_worker.GanWorker(generator, discriminator, device), metrics)
+    companion = companions.load(settings.checkpoints, manifest)
+    artist = gan_worker.GanWorker(generator, discriminator, device, companion)
+    batchers = _batchers(settings, device, artist, metrics)
 
     app = FastAPI(
         title="Latentserve",
@@ -88,7 +90,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.max_elements = settings.max_elements
     app.state.gan = gan.GanEngine(
         batchers["gan"],
+        batchers["gan-large"],
         gan.build_tag(manifest.files, VERSION, devices.describe(device)),
+        manifest.files[checkpoint.GENERATOR_FILE],
+        companion is not None,
     )
     slices = (em, vae, gan, health)
     for part in slices:
@@ -133,12 +138,15 @@ def _batchers(
 
     registrar = em_worker.EmWorker(device)
     em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.cancel
+    gan_rules = settings.batch_images, gan_worker.cost, gan_worker.key, gan_worker.cancel
     return {
         "em": batcher("em", registrar, *em_rules),
         # Nothing stalls there: a large registration may take its time, and stops when nobody waits for it any longer.
         "em-large": batcher("em-large", registrar, *em_rules, stall_seconds=math.inf),
         "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
-        "gan": batcher("gan", gan_engine, settings.batch_images, gan_worker.cost),
+        "gan": batcher("gan", gan_engine, *gan_rules),
+        # Choices of many images, animations and inversions, so that no plain picture waits for them.
+        "gan-large": batcher("gan-large", gan_engine, *gan_rules),
     }
 
 

@@ -6,10 +6,12 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from service.errors import InvalidInput
 
@@ -55,14 +57,41 @@ def grid(images: UINT8, columns: int | None = None, scale: int = 1) -> UINT8:
     return sheet.repeat(scale, 0).repeat(scale, 1) if scale > 1 else sheet
 
 
-def encode(sheet: UINT8, kind: str) -> bytes:
-    """One (H, W) grey picture as "png" or "webp", both lossless."""
+def encode(sheet: UINT8, kind: str, text: Mapping[str, str] | None = None) -> bytes:
+    """One (H, W) grey picture as "png" or "webp", both lossless; a PNG bears `text` in its tEXt chunks."""
     out = io.BytesIO()
     picture = Image.fromarray(sheet)
     if kind == "png":
-        picture.save(out, "PNG")
+        picture.save(out, "PNG", pnginfo=_chunks(text) if text else None)
     else:
         picture.save(out, "WEBP", lossless=True, quality=50)
+    return out.getvalue()
+
+
+def _chunks(text: Mapping[str, str]) -> PngImagePlugin.PngInfo:
+    chunks = PngImagePlugin.PngInfo()
+    for name, value in text.items():
+        chunks.add_text(name, value)
+    return chunks
+
+
+def animate(frames: UINT8, kind: str, fps: float, scale: int = 1) -> bytes:
+    """Grey frames (n, H, W) as an endless "gif", "webp" or "apng", all lossless.
+
+    Args:
+        fps: frames a second. A GIF counts time in hundredths of a second, the others in thousandths.
+        scale: every pixel is repeated so many times each way.
+    """
+    first, *others = (Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1)) for frame in frames)
+    out = io.BytesIO()
+    settings: dict[str, Any] = {"save_all": True, "append_images": others, "loop": 0}
+    if kind == "gif":
+        # Each frame replaces all of the last one: a reader that shows single frames needs no others for it.
+        first.save(out, "GIF", duration=10 * max(2, round(100 / fps)), disposal=1, optimize=False, **settings)
+    elif kind == "webp":
+        first.save(out, "WEBP", duration=round(1000 / fps), lossless=True, quality=50, method=2, **settings)
+    else:
+        first.save(out, "PNG", duration=round(1000 / fps), **settings)
     return out.getvalue()
 
 

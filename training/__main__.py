@@ -53,9 +53,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     evaluators.set_defaults(action=train_evaluators)
     evaluators.add_argument("--to", type=Path, default=EVALUATORS, help=f"folder (default: {EVALUATORS})")
 
-    for command in (evaluate, evaluators):
+    companions = commands.add_parser("companions", help="train what chooses and names a published generator's digits")
+    companions.set_defaults(action=make_companions)
+    companions.add_argument("--checkpoint", type=Path, default=CHECKPOINTS, help=f"folder (default: {CHECKPOINTS})")
+    companions.add_argument("--seed", type=int, default=0)
+    companions.add_argument("--retrain-classifier", action="store_true", help="even where the folder has one")
+
+    for command in (evaluate, evaluators, companions):
         command.add_argument("--threads", type=int, default=1, help="numbers hold for one count (default: 1)")
-    for command in (gan, evaluate, evaluators):
+    for command in (gan, evaluate, evaluators, companions):
         command.add_argument("--data", type=Path, help="folder of the data set (default: data, or the run's own)")
         command.add_argument("--no-download", action="store_true", help="fail when the data set is missing")
     return parser.parse_args(arguments)
@@ -142,6 +148,21 @@ def evaluate_checkpoint(options: argparse.Namespace) -> None:
         print(f"written: {options.folder}")
     else:
         print(publication.compare(options.folder, evaluation))
+
+
+def make_companions(options: argparse.Namespace) -> None:
+    """Train the companions of a published generator, and write them beside it."""
+    from training.companions import make
+
+    _set_threads(options.threads)
+    make.make(
+        options.checkpoint,
+        options.data or Path("data"),
+        seed=options.seed,
+        retrain=options.retrain_classifier,
+        download=not options.no_download,
+    )
+    print(f"written: {options.checkpoint}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.gan import checkpoint
+from service.gan import checkpoint, companions
 from service.gan.checkpoint import DISCRIMINATOR_FILE, GENERATOR_FILE, MANIFEST_FILE, Manifest
 from training import figures, state
 from training.runs import Run, RunError
@@ -15,7 +15,7 @@ from training.steps import TrainState, published_generator
 
 CARD_FILE = "MODEL_CARD.md"
 SAMPLES, EVALUATORS = "samples", "evaluators"
-CONTENTS = {GENERATOR_FILE, DISCRIMINATOR_FILE, MANIFEST_FILE, CARD_FILE, SAMPLES, EVALUATORS}
+CONTENTS = {GENERATOR_FILE, DISCRIMINATOR_FILE, MANIFEST_FILE, CARD_FILE, SAMPLES, EVALUATORS, *companions.FILES}
 GRID_SIDE = 10
 PICTURED_EPOCHS = (1, 2, 5, 10, 20, 50, 100, 200, 400)
 
@@ -23,9 +23,9 @@ PICTURED_EPOCHS = (1, 2, 5, 10, 20, 50, 100, 200, 400)
 def publish(run: Run, target: Path) -> Manifest:
     """Write `run` as it is now to the folder `target`, in place of what was published there; returns the manifest.
 
-    The generator is the averaged one. The card and the measurements go, because they are of other networks, and the
-    evaluators stay. Raises CheckpointError when the run has no sound state yet, and RunError when `target` holds
-    anything that was not published.
+    The generator is the averaged one. The card, the measurements and the companions go, because they are of other
+    networks; the evaluators and the classifier of images stay. Raises CheckpointError when the run has no sound state
+    yet, and RunError when `target` holds anything that was not published.
     """
     _check_target(target)
     current, info = state.load(run.state, run.config, device="cpu")
@@ -52,6 +52,8 @@ def publish(run: Run, target: Path) -> Manifest:
     _draw(run, current, temporary / SAMPLES)
     if (target / EVALUATORS).is_dir():
         shutil.copytree(target / EVALUATORS, temporary / EVALUATORS)
+    if (target / companions.CLASSIFIER_FILE).is_file():  # `companions` goes on from it, and makes the others anew
+        shutil.copy(target / companions.CLASSIFIER_FILE, temporary)
     checkpoint.load(temporary)
     _replace(target, temporary)
     return manifest

@@ -14,6 +14,40 @@ from torch import Tensor, nn
 LATENT_DIM = 128
 IMAGE_SIZE = 32
 NEGATIVE_SLOPE = 0.2
+CHANNELS = (1, 16, 32, 64, 128)
+FEATURES = CHANNELS[-1]
+
+
+def convolutions() -> nn.Sequential:
+    """Images (B, 1, 32, 32) to features (B, 128, 1, 1): four 3x3 convolutions, each with LeakyReLU and max pooling."""
+    layers: list[nn.Module] = []
+    for (inputs, outputs), pool in zip(pairwise(CHANNELS), (2, 2, 2, 4), strict=True):
+        layers += [
+            nn.Conv2d(inputs, outputs, 3, stride=1, padding=1),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.MaxPool2d(pool),
+        ]
+    return nn.Sequential(*layers)
+
+
+def in_pairs(layers: nn.Sequential, images: Tensor) -> Tensor:
+    """What `convolutions` make of `images` (B, 1, 32, 32), flat, (B, 128)."""
+    # Convolutions take another kernel for a single image than for two or more, with other last bits. A single
+    # image is therefore computed as one of a pair, so that no result depends on what else is in the batch.
+    batch = images.expand(2, -1, -1, -1) if images.shape[0] == 1 else images
+    features: Tensor = layers(batch).flatten(1)
+    return features[: images.shape[0]]
+
+
+def linear(features: Tensor, layer: nn.Linear) -> Tensor:
+    """`layer` of `features` (B, F), F a power of two, (B, outputs): the same bits for a row in any batch."""
+    # Written out, since matrix products and sums pick another kernel for one row than for many, so that their last
+    # bits would depend on the batch. Halving adds elementwise, in an order that never changes.
+    terms = features.unsqueeze(1) * layer.weight
+    while terms.shape[2] > 1:
+        left, right = terms.chunk(2, dim=2)
+        terms = left + right
+    return terms.squeeze(2) + layer.bias
 
 
 class Generator(nn.Module):
@@ -50,34 +84,16 @@ class Discriminator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        channels = (1, 16, 32, 64, 128)
-        layers: list[nn.Module] = []
-        for (inputs, outputs), pool in zip(pairwise(channels), (2, 2, 2, 4), strict=True):
-            layers += [
-                nn.Conv2d(inputs, outputs, 3, stride=1, padding=1),
-                nn.LeakyReLU(NEGATIVE_SLOPE),
-                nn.MaxPool2d(pool),
-            ]
-        self.layers = nn.Sequential(*layers)
-        self.linear = nn.Linear(channels[-1], 1)
+        self.layers = convolutions()
+        self.linear = nn.Linear(FEATURES, 1)
 
     def features(self, images: Tensor) -> Tensor:
         """What enters the last linear layer, (B, 128), for `images` (B, 1, 32, 32)."""
-        # Convolutions take another kernel for a single image than for two or more, with other last bits. A single
-        # image is therefore computed as one of a pair, so that no result depends on what else is in the batch.
-        batch = images.expand(2, -1, -1, -1) if images.shape[0] == 1 else images
-        features: Tensor = self.layers(batch).flatten(1)
-        return features[: images.shape[0]]
+        return in_pairs(self.layers, images)
 
     def logits(self, images: Tensor) -> Tensor:
         """log(D / (1 - D)), (B,), for `images` (B, 1, 32, 32)."""
-        # The linear layer is written out: matrix products and sums pick another kernel for one row than for many, so
-        # their last bits would depend on the batch. Halving adds elementwise, in an order that never changes.
-        terms = self.features(images) * self.linear.weight
-        while terms.shape[1] > 1:
-            left, right = terms.chunk(2, dim=1)
-            terms = left + right
-        return terms.squeeze(1) + self.linear.bias
+        return linear(self.features(images), self.linear).squeeze(1)
 
     def forward(self, images: Tensor) -> Tensor:
         """The probability D (B,) that each of `images` (B, 1, 32, 32) is real, in (0, 1)."""

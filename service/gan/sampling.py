@@ -2,7 +2,7 @@
 
 Image i of seed s is drawn by a counter-based generator keyed by (s, i) (Philox; Salmon, Moraes, Dror, Shaw, "Parallel
 random numbers: as easy as 1, 2, 3", 2011), so it depends neither on how many images were asked for nor on anything
-drawn before.
+drawn before. The stream goes on behind that latent: where latents are chosen, it holds the candidates.
 """
 
 from __future__ import annotations
@@ -26,13 +26,27 @@ Network = Callable[[Tensor], Tensor]
 FORWARD_ROWS = 64
 
 
-def latents(seed: int, count: int) -> Float32:
-    """z ~ N(0, I) for images 0..count-1 of `seed` (0 <= seed < 2**64), shape (count, 128)."""
+def latents(seed: int, count: int, truncation: float = 1.0) -> Float32:
+    """z ~ N(0, truncation² I) for images 0..count-1 of `seed` (0 <= seed < 2**64), shape (count, 128)."""
     rows = np.empty((count, LATENT_DIM), np.float32)
     for index, row in enumerate(rows):
-        generator = np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
-        generator.standard_normal(dtype=np.float32, out=row)
-    return rows
+        normals(seed, index).standard_normal(dtype=np.float32, out=row)
+    return rows if truncation == 1 else truncate(rows, truncation)
+
+
+def normals(seed: int, index: int) -> np.random.Generator:
+    """The stream of image `index` of `seed`: its latent, and the candidates behind it."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
+
+
+def uniforms(seed: int, index: int) -> np.random.Generator:
+    """The stream of the same key, at a counter that `normals` never reaches: what decides about its candidates."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64), counter=[0, 0, 0, 1]))
+
+
+def truncate(rows: Float32, truncation: float) -> Float32:
+    """ψ z, of the same shape: nearer to the origin, where latents are likelier (0 < ψ <= 1)."""
+    return rows * np.float32(truncation)
 
 
 def generate(generator: Generator, rows: Float32, device: torch.device) -> UINT8:
@@ -42,10 +56,14 @@ def generate(generator: Generator, rows: Float32, device: torch.device) -> UINT8
 
 def probability_of_real(discriminator: Discriminator, images: Float32, device: torch.device) -> Float32:
     """D(x): (B, 32, 32) in [-1, 1] -> (B,) in [0, 1]."""
-    logits = _forward(discriminator.logits, images[:, None], device)
     # torch's sigmoid rounds the last few elements of an array by another routine than the rest; this one does not.
-    probability: Float32 = scipy.special.expit(logits)
+    probability: Float32 = scipy.special.expit(logits(discriminator.logits, images, device))
     return probability
+
+
+def logits(network: Network, images: Float32, device: torch.device) -> Float32:
+    """What `network` says of images (B, 32, 32) in [-1, 1]: (B,) of a discriminator, (B, 10) of a classifier."""
+    return _forward(network, images[:, None], device)
 
 
 def to_input(images: UINT8) -> Float32:

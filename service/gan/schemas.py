@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.arrays import Rank
@@ -15,11 +16,58 @@ from service.gan.networks import LATENT_DIM
 MAX_COUNT = 1024
 MAX_SCALE = 8
 MAX_SEED = 2**63 - 1
+MAX_DIGITS = 64
+MAX_KEYS = 16
+MAX_FRAMES_AT_SCALE = 16384
+TRUNCATION = "latents are scaled by it: the smaller, the more typical and the less various are the images"
 
 Latents = Annotated[NDArray[np.float64], Rank((2,), ge=-1000, le=1000)]
-GreyImages = Annotated[NDArray[np.uint8], Rank((2, 3), integer=True, ge=0, le=255)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Format = Literal["png", "webp", "json", "npy"]
+AnimationFormat = Literal["gif", "webp", "apng"]
+Digit = Annotated[int, Field(ge=0, le=9)]
+Truncation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+def _read_flag(value: object) -> object:
+    if value in ("true", "false"):
+        return value == "true"
+    if isinstance(value, bool):
+        return value
+    raise PydanticCustomError("flag", "neither true nor false", {"allowed": ["true", "false"]})
+
+
+def _read_digits(value: str) -> str:
+    if 1 <= len(value) <= MAX_DIGITS and all(character in "0123456789" for character in value):
+        return value
+    allowed = f"1 to {MAX_DIGITS} characters of 0 to 9"
+    raise PydanticCustomError("digits", "not a number written out in digits", {"allowed": allowed})
+
+
+def _read_seeds(value: object) -> list[int]:
+    words = value.split(",") if isinstance(value, str) else []
+    seeds = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 19]
+    if not (2 <= len(words) <= MAX_KEYS and len(seeds) == len(words) and max(seeds) <= MAX_SEED):
+        allowed = f"2 to {MAX_KEYS} seeds, 0 to {MAX_SEED}, with commas between them"
+        raise PydanticCustomError("seeds", "not a list of seeds", {"allowed": allowed})
+    if any(one == other for one, other in pairwise(seeds)):
+        raise PydanticCustomError(
+            "equal_seeds", "two neighbours are the same, with no way between them", {"allowed": "seeds that change"}
+        )
+    return seeds
+
+
+Flag = Annotated[bool, BeforeValidator(_read_flag, json_schema_input_type=bool)]
+DigitString = Annotated[
+    str,
+    AfterValidator(_read_digits),
+    WithJsonSchema({"type": "string", "pattern": f"^[0-9]{{1,{MAX_DIGITS}}}$"}),
+]
+Seeds = Annotated[
+    list[int],
+    BeforeValidator(_read_seeds),
+    WithJsonSchema({"type": "string", "pattern": f"^[0-9]{{1,18}}(,[0-9]{{1,18}}){{1,{MAX_KEYS - 1}}}$"}),
+]
 
 
 class Picture(BaseModel):
@@ -44,23 +92,71 @@ class Picture(BaseModel):
         return self
 
 
-class GenerateQuery(Picture):
+class Drawing(Picture):
+    """What decides about images besides their number."""
+
+    count: int | None = Field(1, ge=1, le=MAX_COUNT, description="number of images; image i does not depend on it")
+    seed: Seed | None = Field(None, description="without it one is drawn, and named in X-Seed")
+    truncation: Truncation = Field(1.0, description=TRUNCATION)
+    sampler: Literal["plain", "rejection"] = Field(
+        "plain",
+        description="how latents are chosen: plain takes the first; rejection draws until the discriminator is content",
+    )
+    digit: Digit | None = Field(None, description="every image shows this digit")
+    digits: DigitString | None = Field(
+        None,
+        description=f"a number written out, an image for each character, in one row; at most {MAX_DIGITS} of them",
+    )
+    scores: Flag = Field(
+        False,
+        description="judge the images of a picture or npy: X-Probability, X-Digit, X-Class-Probability, and the same "
+        "with all that reproduces it in the text chunks of a PNG; json is judged always",
+    )
+
+    @property
+    def wanted(self) -> tuple[int, ...] | None:
+        """One digit for each image, where any are asked for."""
+        if self.digits is not None:
+            return tuple(map(int, self.digits))
+        return None if self.digit is None else (self.digit,) * self.number
+
+    @property
+    def number(self) -> int:
+        """How many images."""
+        return (self.count or 1) if self.digits is None else len(self.digits)
+
+    @property
+    def in_a_row(self) -> int | None:
+        """Columns of the grid, where they are given: a number is one row."""
+        return self.columns if self.columns is not None or self.digits is None else len(self.digits)
+
+    @model_validator(mode="after")
+    def _digits_say_how_many(self) -> Self:
+        for name in ("count", "digit"):
+            if self.digits is not None and name in self.model_fields_set and getattr(self, name) is not None:
+                raise PydanticCustomError(
+                    "digits_and_more",
+                    "digits say which digits and how many images; leave out {name}",
+                    {"name": name, "allowed": f"digits or {name}", "field": "digits"},
+                )
+        return self
+
+
+class GenerateQuery(Drawing):
     """What `GET /gan/generate` takes. The same seed always gives the same bytes."""
 
-    count: int = Field(1, ge=1, le=MAX_COUNT, description="number of images; image i does not depend on it")
-    seed: Seed | None = Field(None, description="without it one is drawn, and named in X-Seed")
-    sampler: Literal["plain"] = Field("plain", description="how latents are chosen: plain is N(0, I)")
 
-
-class GenerateRequest(Picture):
+class GenerateRequest(Drawing):
     """What `POST /gan/generate` takes: latents of your own, or the fields of the GET."""
 
     model_config = ConfigDict(strict=True)
 
-    latents: Latents | None = Field(None, description=f"n x {LATENT_DIM}, one row an image")
-    count: int | None = Field(None, ge=1, le=MAX_COUNT, description="number of images, 1 by default")
-    seed: Seed | None = Field(None, description="without it one is drawn, and named in X-Seed")
-    sampler: Literal["plain"] = Field("plain", description="how latents are chosen: plain is N(0, I)")
+    latents: Latents | None = Field(None, description=f"n x {LATENT_DIM}, one row an image, taken as they are")
+
+    @property
+    def number(self) -> int:
+        """How many images."""
+        return super().number if self.latents is None else len(self.latents)
 
     @model_validator(mode="after")
     def _latents_have_the_right_shape(self) -> Self:
@@ -79,45 +175,41 @@ class GenerateRequest(Picture):
                 "{rows} latents are too many for one request",
                 {"rows": rows, "allowed": f"at most {MAX_COUNT} rows", "field": "latents"},
             )
-        if self.seed is not None or self.count is not None:
-            raise PydanticCustomError(
-                "latents_and_seed", "latents say all; leave out seed and count", {"field": "latents"}
-            )
+        for name in ("seed", "count", "digit", "digits", "truncation", "sampler"):
+            neutral = {"truncation": 1.0, "sampler": "plain"}.get(name)
+            if name in self.model_fields_set and getattr(self, name) not in (None, neutral):
+                raise PydanticCustomError(
+                    "latents_and_more",
+                    "latents say all; leave out {name}",
+                    {"name": name, "allowed": f"latents or {name}", "field": "latents"},
+                )
         return self
 
 
-class DiscriminateRequest(BaseModel):
-    """Images to be judged, as levels 0 (black) to 255 (white)."""
+class InterpolateQuery(BaseModel):
+    """What `GET /gan/interpolate` takes. The same request always gives the same bytes."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid")
 
-    images: GreyImages = Field(description="n x 32 x 32 or n x 28 x 28, or one image without the n")
+    seeds: Seeds = Field(description=f"2 to {MAX_KEYS} seeds with commas between them: the key images, in order")
+    frames: int = Field(16, ge=1, le=120, description="from one key image to the next, the first of them included")
+    loop: Flag = Field(True, description="go back to the first key image; without it the last one ends the animation")
+    fps: float = Field(20.0, ge=1, le=50, allow_inf_nan=False, description="frames a second")
+    scale: int = Field(1, ge=1, le=MAX_SCALE, description="every pixel is drawn so many times each way")
+    format: AnimationFormat = Field("gif", description="all are lossless; gif rounds times to hundredths of a second")
+    truncation: Truncation = Field(1.0, description=TRUNCATION)
+    digit: Digit | None = Field(None, description="the key images show this digit; those between them may not")
 
     @model_validator(mode="after")
-    def _images_have_a_known_size(self) -> Self:
-        check_size(self.images)
+    def _frames_are_bounded(self) -> Self:
+        pixels = self.frames * len(self.seeds) * self.scale**2
+        if pixels > MAX_FRAMES_AT_SCALE:
+            raise PydanticCustomError(
+                "too_many_frames",
+                "frames x seeds x scale² is {pixels}; take fewer frames or a smaller scale",
+                {"pixels": pixels, "allowed": f"at most {MAX_FRAMES_AT_SCALE}", "field": "frames"},
+            )
         return self
-
-
-def check_size(images: NDArray[np.uint8]) -> None:
-    """Raise for images that are neither 28 x 28 nor 32 x 32, or too many."""
-    if images.shape[-2:] not in {(28, 28), (32, 32)}:
-        raise PydanticCustomError(
-            "image_size",
-            "images are {height} x {width}; the discriminator takes 32 x 32, or MNIST's 28 x 28",
-            {
-                "height": images.shape[-2],
-                "width": images.shape[-1],
-                "allowed": ["32 x 32", "28 x 28"],
-                "field": "images",
-            },
-        )
-    if images.ndim == 3 and len(images) > MAX_COUNT:
-        raise PydanticCustomError(
-            "too_many_images",
-            "{count} images are too many for one request",
-            {"count": len(images), "allowed": f"at most {MAX_COUNT}", "field": "images"},
-        )
 
 
 class Images(BaseModel):
@@ -130,11 +222,11 @@ class Images(BaseModel):
     images: list[Any] = Field(description="n x 32 x 32 levels, 0 is black; POST them to /gan/discriminate as they are")
     latents: list[list[float]] = Field(description=f"n x {LATENT_DIM}; POST them to /gan/generate for the same images")
     probability: list[float] = Field(description="the discriminator's probability that image i is a real digit")
-
-
-class Judgement(BaseModel):
-    """The discriminator's answer."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    probability: list[float] = Field(description="of being a real digit, one for each image")
+    class_probabilities: list[list[float]] | None = Field(
+        description="n x 10, of being each digit; null where the checkpoint has no companions"
+    )
+    digit: list[int] | None = Field(description="the likeliest digit of each image")
+    accepted: list[bool] = Field(
+        description="whether the latent passed; false: none of those tried did, and this is the best of them"
+    )
+    attempts: list[int] = Field(description="latents looked at for each image, up to the one taken")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,7 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.gan import sampling
+from service.errors import InvalidInput
+from service.gan import interpolation, sampling
+from service.gan.choosing import Choice, Wish, choose
+from service.gan.classifier import probabilities
+from service.gan.companions import Companions
+from service.gan.inversion import Inversion, Inverter
 from service.gan.networks import Discriminator, Generator
 from service.gan.sampling import Float32, to_input
 from service.images import UINT8
@@ -19,12 +25,28 @@ ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 
 class GenerateJob(NamedTuple):
-    """Images to draw: of `latents` (n, 128) where given, else `images` of `seed`."""
+    """Images to draw: of `latents` (n, 128) where given, else `images` of `seed`.
+
+    `digits` has one digit an image; `rejection` lets the critic choose among candidates.
+    """
 
     images: int
     seed: int = 0
     latents: Float32 | None = None
     score: bool = False
+    truncation: float = 1.0
+    digits: tuple[int, ...] | None = None
+    rejection: bool = False
+
+
+class InterpolateJob(NamedTuple):
+    """The way through image 0 of each of `seeds`, `frames` for each leg."""
+
+    seeds: tuple[int, ...]
+    frames: int
+    loop: bool
+    truncation: float = 1.0
+    digit: int | None = None
 
 
 class DiscriminateJob(NamedTuple):
@@ -33,60 +55,185 @@ class DiscriminateJob(NamedTuple):
     images: UINT8
 
 
-Job = GenerateJob | DiscriminateJob
+class InvertJob(NamedTuple):
+    """Images (n, 28, 28) or (n, 32, 32), 8-bit grey, whose latents are sought."""
+
+    images: UINT8
+    prior_weight: float
+    abandoned: threading.Event
+
+
+Job = GenerateJob | InterpolateJob | DiscriminateJob | InvertJob
 
 
 class Result(NamedTuple):
-    """`images`, 8-bit grey, drawn (n, 32, 32) or given; `latents` (n, 128) of those drawn; `probability` (n,) of those
-    judged.
+    """`images`, 8-bit grey, drawn (n, 32, 32) or given; `latents` (n, 128) of those drawn; `probability` (n,) and
+    `class_probabilities` (n, 10) of those judged; the `choices` of those chosen, the `inversions` of those inverted.
     """
 
     images: UINT8
     latents: Float32 | None = None
     probability: Float32 | None = None
+    class_probabilities: Float32 | None = None
+    choices: list[Choice] | None = None
+    inversions: list[Inversion] | None = None
 
 
 # One image and a whole pass, drawn and judged: the shapes whose kernels differ.
 WARM_UP = [GenerateJob(images, score=True) for images in (1, sampling.FORWARD_ROWS)]
 
+# Passes through the networks that an image takes: on average where it is chosen, about where it is inverted.
+DIGIT_COST, REJECTION_COST, INVERSION_COST = 2, 8, 1000
+# Choices that cost more go by the lane for large jobs, and so does every inversion.
+SMALL_COST = 64
+
 
 def cost(job: Job) -> float:
     """Images that pass through the networks."""
-    return job.images if isinstance(job, GenerateJob) else len(job.images)
+    if isinstance(job, InvertJob):
+        return len(job.images) * INVERSION_COST
+    if isinstance(job, InterpolateJob):
+        return job.frames * len(job.seeds) + _picked(len(job.seeds), job.digit is not None, False)
+    if isinstance(job, DiscriminateJob):
+        return len(job.images)
+    return max(job.images, _picked(job.images, job.digits is not None, job.rejection))
+
+
+def _picked(images: int, by_digit: bool, by_rejection: bool) -> int:
+    return images * ((DIGIT_COST if by_digit else 0) + (REJECTION_COST if by_rejection else 0))
+
+
+def is_large(job: Job) -> bool:
+    """Whether the job would hold up others for long: choices of many images, animations, inversions."""
+    if isinstance(job, InvertJob | InterpolateJob):
+        return True
+    return isinstance(job, GenerateJob) and _is_chosen(job) and cost(job) > SMALL_COST
+
+
+def key(job: Job) -> Hashable:
+    """Plain images share batches; so does what is chosen, which takes longer; inversions run alone."""
+    if isinstance(job, InvertJob):
+        return id(job)
+    return isinstance(job, GenerateJob) and _is_chosen(job)
+
+
+def cancel(job: Job) -> None:
+    """Nobody waits any longer: an inversion stops at its next iteration. The rest is done before it matters."""
+    if isinstance(job, InvertJob):
+        job.abandoned.set()
+
+
+def _is_chosen(job: GenerateJob) -> bool:
+    return job.digits is not None or job.rejection
 
 
 class GanWorker:
-    """Draws and judges with one pair of networks on one device."""
+    """Draws, chooses, judges and inverts with the networks of one checkpoint on one device."""
 
-    def __init__(self, generator: Generator, discriminator: Discriminator, device: torch.device) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        device: torch.device,
+        companions: Companions | None = None,
+    ) -> None:
+        self._inverter = Inverter(generator)
         self._generator = generator.to(device).eval()
         self._discriminator = discriminator.to(device).eval()
         self._device = device
+        self._companions = companions
+        if companions is not None:  # the classifier of latents stays where latents are drawn, on the CPU
+            companions.classifier.to(device)
+            companions.critic.to(device)
 
     def __call__(self, jobs: list[Job]) -> list[Result]:
-        """One pass of the generator over all latents, one of the discriminator over all images to be judged."""
-        drawn = [job for job in jobs if isinstance(job, GenerateJob)]
-        latents = [job.latents if job.latents is not None else sampling.latents(job.seed, job.images) for job in drawn]
-        pictures = map(Result, self._draw(latents), latents)
-        results = [next(pictures) if isinstance(job, GenerateJob) else Result(job.images) for job in jobs]
-
-        judged = [isinstance(job, DiscriminateJob) or job.score for job in jobs]
+        """One pass of the generator over all latents, one of each judge over all images to be judged."""
+        found = self._latents(jobs)
+        drawn = [latents for latents, _ in found if latents is not None]
+        pictures = iter(self._draw(drawn))
+        results = [
+            Result(
+                job.images if isinstance(job, DiscriminateJob | InvertJob) else next(pictures), latents, choices=picks
+            )
+            for job, (latents, picks) in zip(jobs, found, strict=True)
+        ]
+        judged = [isinstance(job, DiscriminateJob) or (isinstance(job, GenerateJob) and job.score) for job in jobs]
         # Levels are judged, also those just drawn: their picture, sent back, gets the same score.
-        scores = iter(self._judge([to_input(r.images) for r, wanted in zip(results, judged, strict=True) if wanted]))
-        return [
-            result._replace(probability=next(scores)) if wanted else result
+        inputs = [to_input(result.images) for result, wanted in zip(results, judged, strict=True) if wanted]
+        scores = iter(self._judge(inputs))
+        results = [
+            next(scores)._replace(images=result.images, latents=result.latents, choices=result.choices)
+            if wanted
+            else result
             for result, wanted in zip(results, judged, strict=True)
         ]
+        return [
+            self._invert(job) if isinstance(job, InvertJob) else result
+            for job, result in zip(jobs, results, strict=True)
+        ]
+
+    def _latents(self, jobs: list[Job]) -> list[tuple[Float32 | None, list[Choice] | None]]:
+        """The latents of each job that draws, and how they were chosen where they were."""
+        wishes = [_wishes(job) for job in jobs]
+        choices = iter(self._choose([wish for some in wishes for wish in some]))
+        return [self._of(job, [next(choices) for _ in some]) for job, some in zip(jobs, wishes, strict=True)]
+
+    def _of(self, job: Job, picks: list[Choice]) -> tuple[Float32 | None, list[Choice] | None]:
+        if isinstance(job, GenerateJob):
+            if picks:
+                return np.stack([pick.latent for pick in picks]), picks
+            if job.latents is not None:
+                return job.latents, None
+            return sampling.latents(job.seed, job.images, job.truncation), None
+        if isinstance(job, InterpolateJob):
+            keys = [pick.latent for pick in picks] or [
+                sampling.latents(seed, 1, job.truncation)[0] for seed in job.seeds
+            ]
+            return interpolation.path(np.stack(keys), job.frames, loop=job.loop), None
+        return None, None
+
+    def _choose(self, wishes: list[Wish]) -> list[Choice]:
+        if not wishes:
+            return []
+        if self._companions is None:  # the routes refuse such requests with a better word
+            raise InvalidInput("this checkpoint has no companions")
+        return choose(wishes, self._generator, self._companions, self._device)
 
     def _draw(self, latents: list[Float32]) -> list[UINT8]:
         if not latents:
             return []
         return _split(sampling.generate(self._generator, np.concatenate(latents), self._device), latents)
 
-    def _judge(self, images: list[Float32]) -> list[Float32]:
+    def _judge(self, images: list[Float32]) -> Iterator[Result]:
         if not images:
-            return []
-        return _split(sampling.probability_of_real(self._discriminator, np.concatenate(images), self._device), images)
+            return
+        together = np.concatenate(images)
+        real = _split(sampling.probability_of_real(self._discriminator, together, self._device), images)
+        classes: Sequence[Float32 | None] = [None] * len(images)
+        if self._companions is not None:
+            logits = sampling.logits(self._companions.classifier, together, self._device)
+            classes = _split(probabilities(logits), images)
+        for probability, by_class in zip(real, classes, strict=True):
+            yield Result(np.empty(0, np.uint8), probability=probability, class_probabilities=by_class)
+
+    def _invert(self, job: InvertJob) -> Result:
+        inputs = (to_input(job.images) + np.float32(1)) * np.float32(127.5)
+        found = [
+            self._inverter.invert(torch.from_numpy(image).clone(), job.prior_weight, job.abandoned.is_set)
+            for image in inputs
+        ]
+        latents = np.stack([inversion.latent.numpy() for inversion in found])
+        images = sampling.generate(self._generator, latents, self._device)
+        return Result(images, latents, inversions=found)
+
+
+def _wishes(job: Job) -> list[Wish]:
+    if isinstance(job, GenerateJob) and _is_chosen(job):
+        digits: Sequence[int | None] = job.digits or [None] * job.images
+        return [Wish(job.seed, i, job.truncation, digit, job.rejection) for i, digit in enumerate(digits)]
+    if isinstance(job, InterpolateJob) and job.digit is not None:
+        return [Wish(seed, 0, job.truncation, job.digit) for seed in job.seeds]
+    return []
 
 
 def _split(whole: NDArray[ScalarT], like: Sequence[NDArray[Any]]) -> list[NDArray[ScalarT]]:

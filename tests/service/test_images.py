@@ -8,10 +8,10 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from service.errors import InvalidInput
-from service.images import decode, encode, from_uint8, grid, shape_of_grid, to_uint8
+from service.images import animate, decode, encode, from_uint8, grid, shape_of_grid, to_uint8
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -27,6 +27,26 @@ def test_the_ends_of_the_range_are_black_and_white() -> None:
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_encoding_is_lossless(kind: str) -> None:
     assert np.array_equal(decode(encode(LEVELS, kind), 256), LEVELS)
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "apng"])
+def test_every_frame_of_an_animation_is_lossless_and_lasts_as_long_as_asked(kind: str) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 16, 12), np.uint8)
+    animation = Image.open(io.BytesIO(animate(frames, kind, fps=12.5, scale=3)))
+    found = [(np.asarray(frame.convert("L")), frame.info["duration"]) for frame in ImageSequence.Iterator(animation)]
+    assert len(found) == 5
+    for frame, (levels, duration) in zip(frames, found, strict=True):
+        assert np.array_equal(levels, frame.repeat(3, 0).repeat(3, 1))
+        assert duration == 80
+    assert animation.info["loop"] == 0
+
+
+def test_a_png_bears_texts_and_the_same_pixels() -> None:
+    text = {"seed": "7", "Software": "x"}
+    picture = Image.open(io.BytesIO(encode(LEVELS, "png", text)))
+    assert picture.info == text
+    assert np.array_equal(np.asarray(picture), LEVELS)
+    assert encode(LEVELS, "png", {}) == encode(LEVELS, "png")
 
 
 def test_a_png_is_8_bit_grey() -> None:

@@ -1,0 +1,145 @@
+"""What the GAN's endpoints answer: pictures, arrays and animations, with the headers and texts that go with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from anyio import to_thread
+from fastapi import Response
+from pydantic import BaseModel
+
+from service.arrays import to_json, to_npy
+from service.errors import InvalidInput
+from service.gan.choosing import Choice
+from service.gan.sampling import Float32
+from service.gan.schemas import AnimationFormat, Drawing, Format, InterpolateQuery
+from service.gan.uploads import THREADS
+from service.gan.worker import Result
+from service.images import UINT8, animate, encode, grid, shape_of_grid
+from service.version import VERSION
+
+# Pictures of more pixels than this are drawn on a thread; below it the hand-over costs more than the drawing.
+DRAW_INLINE_PIXELS = 64 * 64
+# Headers hold so many numbers at most: servers and proxies bound their length. JSON has them all.
+MAX_HEADER_SCORES = 64
+WEBP_SIDE = 16383
+
+MEDIA_TYPES: dict[Format, str] = {
+    "png": "image/png",
+    "webp": "image/webp",
+    "npy": "application/x-npy",
+    "json": "application/json",
+}
+ANIMATION_TYPES: dict[AnimationFormat, str] = {"gif": "image/gif", "webp": "image/webp", "apng": "image/apng"}
+
+
+class Source(NamedTuple):
+    """Where images come from: the seed, if there is one, and the sha256 of the generator."""
+
+    seed: int | None
+    checkpoint: str
+
+
+def check_picture(drawing: Drawing) -> None:
+    """Raise InvalidInput for a picture that its format cannot hold."""
+    side = 32 * drawing.scale * max(shape_of_grid(drawing.number, drawing.in_a_row))
+    if drawing.format == "webp" and side > WEBP_SIDE:
+        raise InvalidInput(
+            f"a side of {side} pixels is more than WebP can hold; take png, or a smaller scale or count",
+            pointer="/format",
+            allowed=["png"],
+        )
+
+
+async def images(result: Result, drawing: Drawing, source: Source, headers: dict[str, str]) -> Response:
+    """The images of `result` as `drawing` asks for them; scores, where there are any, go into the headers."""
+    if drawing.format == "json":
+        return Response(_json(result, source), headers=headers, media_type=MEDIA_TYPES["json"])
+    if result.probability is not None:
+        headers |= _score_headers(result.probability, result.class_probabilities)
+    if result.choices is not None:
+        headers["X-Attempts"] = _list(choice.attempts for choice in result.choices)
+        headers["X-Accepted"] = _list(str(choice.accepted).lower() for choice in result.choices)
+    if drawing.format == "npy":
+        content = to_npy(result.images)
+    else:
+        text = _texts(drawing, source, headers) if drawing.scores else None
+        small = result.images.size * drawing.scale**2 <= DRAW_INLINE_PIXELS
+        content = (
+            _draw(result.images, drawing, text)
+            if small
+            else await to_thread.run_sync(_draw, result.images, drawing, text, limiter=THREADS)
+        )
+    return Response(content, headers=headers, media_type=MEDIA_TYPES[drawing.format])
+
+
+async def animation(frames: UINT8, query: InterpolateQuery, headers: dict[str, str]) -> Response:
+    """Frames (n, 32, 32) as one animation."""
+    content = await to_thread.run_sync(animate, frames, query.format, query.fps, query.scale, limiter=THREADS)
+    return Response(content, headers=headers, media_type=ANIMATION_TYPES[query.format])
+
+
+def classes(result: Result) -> dict[str, object]:
+    """The fields of JSON that say which digits `result` shows."""
+    by_class = result.class_probabilities
+    return {"class_probabilities": by_class, "digit": None if by_class is None else by_class.argmax(1)}
+
+
+def etag(build: str, query: BaseModel) -> str:
+    """The strong ETag of an answer, by what its bytes are computed from, so that a 304 costs no computation."""
+    digest = hashlib.blake2b(f"{build} {query.model_dump_json()}".encode(), digest_size=16)
+    return f'"{digest.hexdigest()}"'
+
+
+def matches(if_none_match: str, etag: str) -> bool:
+    """RFC 9110, 13.1.2: weak comparison, and * for whatever there is."""
+    names = [name.strip().removeprefix("W/") for name in if_none_match.split(",")]
+    return etag in names or names == ["*"]
+
+
+def _json(result: Result, source: Source) -> bytes:
+    count = len(result.images)
+    choices: Sequence[Choice | None] = result.choices or [None] * count
+    return to_json(
+        {
+            "count": count,
+            "seed": source.seed,
+            "images": result.images,
+            "latents": result.latents,
+            "probability": result.probability,
+            **classes(result),
+            "accepted": [choice is None or choice.accepted for choice in choices],
+            "attempts": [1 if choice is None else choice.attempts for choice in choices],
+        }
+    )
+
+
+def _score_headers(probability: Float32, by_class: Float32 | None) -> dict[str, str]:
+    headers = {"X-Probability": _list(f"{value:.6g}" for value in probability)}
+    if by_class is not None:
+        headers["X-Digit"] = _list(by_class.argmax(1))
+        headers["X-Class-Probability"] = _list(f"{value:.6g}" for value in by_class.max(1))
+    return headers
+
+
+def _texts(drawing: Drawing, source: Source, headers: dict[str, str]) -> dict[str, str]:
+    """What a PNG says of itself: what gives it again, and what the headers say. Latents given are not repeated."""
+    texts = {"Software": f"Latentserve {VERSION}", "checkpoint": source.checkpoint}
+    if source.seed is not None:
+        asked: dict[str, object] = {"seed": source.seed, "sampler": drawing.sampler, "digits": drawing.digits}
+        asked |= {"count": drawing.number if drawing.digits is None else None, "digit": drawing.digit}
+        asked |= {"truncation": drawing.truncation, "columns": drawing.in_a_row, "scale": drawing.scale}
+        texts |= {name: str(value) for name, value in asked.items() if value is not None}
+    names = {"X-Probability": "probability", "X-Digit": "class", "X-Class-Probability": "class_probability"}
+    names |= {"X-Attempts": "attempts", "X-Accepted": "accepted"}
+    return texts | {names[name]: value for name, value in headers.items() if name in names}
+
+
+def _list(values: Iterable[object]) -> str:
+    return ",".join(str(value) for _, value in zip(range(MAX_HEADER_SCORES), values, strict=False))
+
+
+def _draw(images: UINT8, drawing: Drawing, text: dict[str, str] | None) -> bytes:
+    return encode(grid(images, drawing.in_a_row, drawing.scale), drawing.format, text)

@@ -1,0 +1,59 @@
+"""Which digit is it? One network that looks at images, and one that looks at latents before there is an image.
+
+Both are trained offline by `python -m training companions`; the second learns what the first says of G(z)
+(Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from service.gan.networks import FEATURES, LATENT_DIM, NEGATIVE_SLOPE, convolutions, in_pairs, linear
+
+DIGITS = 10
+HIDDEN = 256
+
+
+class Classifier(nn.Module):
+    """Images (B, 1, 32, 32) in [-1, 1] to class logits (B, 10). The discriminator's convolutions, 98,442 parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = convolutions()
+        self.linear = nn.Linear(FEATURES, DIGITS)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits (B, 10); a row's bits do not depend on the others."""
+        return linear(in_pairs(self.layers, images), self.linear)
+
+
+class LatentClassifier(nn.Module):
+    """Latents (B, 128) to the class logits (B, 10) of their images.
+
+    A row's last bits depend on the number of rows: what has to be reproducible asks for a fixed number.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(LATENT_DIM, HIDDEN),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Linear(HIDDEN, DIGITS),
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Class logits (B, 10)."""
+        logits: Tensor = self.layers(latents)
+        return logits
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax of logits (B, 10), computed in float64, row by row in an order that never changes."""
+    wide = logits.astype(np.float64)
+    powers = np.exp(wide - wide.max(1, keepdims=True))
+    shares: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+    return shares.astype(np.float32)

@@ -1,0 +1,106 @@
+"""What a generator's companions know: classifiers of its images and latents, and how likely its images are real.
+
+They are made offline by `python -m training companions` and live in the checkpoint folder beside the two networks:
+`classifier.safetensors`, `latent_classifier.safetensors` and `rejection.safetensors`. The last two belong to one
+generator, whose sha256 stands in their metadata; a folder without companions is whole, and only lacks what they allow.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from service.errors import CheckpointError
+from service.gan import checkpoint
+from service.gan.checkpoint import GENERATOR_FILE, MANIFEST_FILE, Manifest
+from service.gan.classifier import DIGITS, Classifier, LatentClassifier
+from service.gan.networks import Discriminator
+
+CLASSIFIER_FILE = "classifier.safetensors"
+LATENT_CLASSIFIER_FILE = "latent_classifier.safetensors"
+REJECTION_FILE = "rejection.safetensors"
+METADATA = "companion"
+FILES = (CLASSIFIER_FILE, LATENT_CLASSIFIER_FILE, REJECTION_FILE)
+
+
+class Calibration(NamedTuple):
+    """From a discriminator's logit l to the probability that rejection sampling keeps an image.
+
+    log(p_real/p_G) is estimated by slope·l + intercept (Platt, 1999), and the image is kept with probability
+    min(1, exp(slope·l + intercept - log_m)): Azadi et al., "Discriminator Rejection Sampling" (2019), eq. 8 with ε = 0,
+    where M is a high quantile of the ratio and not its maximum, and that shift stands for their γ.
+    """
+
+    slope: float
+    intercept: float
+    log_m: float
+
+    def acceptance(self, logit: float) -> float:
+        """The probability of keeping an image, in [0, 1]."""
+        return math.exp(min(0.0, self.slope * logit + self.intercept - self.log_m))
+
+
+class Companions(NamedTuple):
+    """Everything that chooses latents and names digits."""
+
+    classifier: Classifier
+    latent_classifier: LatentClassifier
+    thresholds: tuple[float, ...]
+    """For each digit, the probability from which on a latent counts as one of its own."""
+    critic: Discriminator
+    """What judges candidates: the discriminator, or one trained on against the finished generator."""
+    calibration: Calibration
+
+
+def load(folder: Path, manifest: Manifest) -> Companions | None:
+    """The companions of a checkpoint folder, in eval mode on the CPU; None where its manifest names none of them.
+
+    Raises CheckpointError when the manifest names some and not all, when a file is damaged, or when it was made for
+    another generator than the folder's.
+    """
+    named = [name for name in FILES if name in manifest.files]
+    if not named:
+        return None
+    if missing := [name for name in FILES if name not in named]:
+        raise CheckpointError(
+            f"{folder / MANIFEST_FILE}: files names {', '.join(named)} and not {', '.join(missing)}; "
+            "make them anew with python -m training companions"
+        )
+    classifier, latent_classifier, critic = Classifier(), LatentClassifier(), Discriminator()
+    for name, module in zip(FILES, (classifier, latent_classifier, critic), strict=True):
+        checkpoint.load_module(folder / name, module, sha256=manifest.files[name])
+    thresholds = _numbers(folder / LATENT_CLASSIFIER_FILE, manifest, "thresholds", DIGITS)
+    calibration = _numbers(folder / REJECTION_FILE, manifest, "calibration", len(Calibration._fields))
+    return Companions(classifier.eval(), latent_classifier.eval(), thresholds, critic.eval(), Calibration(*calibration))
+
+
+def metadata(generator_sha256: str, **numbers: list[float]) -> dict[str, str]:
+    """The metadata of a companion, as JSON: whose it is, and its numbers."""
+    # One entry: the order of several would be another one in every file.
+    return {METADATA: json.dumps({"generator": generator_sha256, **numbers})}
+
+
+def _numbers(path: Path, manifest: Manifest, name: str, count: int) -> tuple[float, ...]:
+    _, found = checkpoint.read(path)
+    try:
+        content: Any = json.loads(found.get(METADATA, ""))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: its metadata are {found}, expected {METADATA} as a JSON object")
+    own = manifest.files[GENERATOR_FILE]
+    if content.get("generator") != own:
+        raise CheckpointError(
+            f"{path}: made for the generator {content.get('generator')}, and this one is {own}; "
+            "make it anew with python -m training companions"
+        )
+    values = content.get(name)
+    if not (
+        isinstance(values, list)
+        and len(values) == count
+        and all(type(value) is float and math.isfinite(value) for value in values)
+    ):
+        raise CheckpointError(f"{path}: its {name} are {values}, expected {count} finite numbers")
+    return tuple(values)

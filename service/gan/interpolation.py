@@ -1,0 +1,38 @@
+"""The way between latents: along great circles, as their lengths hardly differ."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.gan.sampling import Float32
+
+
+def path(keys: Float32, frames: int, *, loop: bool) -> Float32:
+    """Latents along the way through `keys` (k, 128), k >= 2: `frames` for each leg, its first key the first of them.
+
+    Spherical linear interpolation (Shoemake, "Animating Rotation with Quaternion Curves", 1985) by the angle between
+    two keys, whose lengths go over into each other. The keys themselves come out as they went in.
+
+    Args:
+        loop: with a last leg, back to the first key; without it the last key is one more frame.
+
+    Returns:
+        (k · frames, 128) with `loop`, ((k - 1) · frames + 1, 128) without.
+    """
+    ends = np.concatenate([keys[1:], keys[:1]]) if loop else keys[1:]
+    rows = [_leg(start, end, frames) for start, end in zip(keys, ends, strict=False)]
+    return np.concatenate(rows if loop else [*rows, keys[-1:]])
+
+
+def _leg(start: Float32, end: Float32, frames: int) -> Float32:
+    a, b = start.astype(np.float64), end.astype(np.float64)
+    lengths = np.linalg.norm(a) * np.linalg.norm(b)
+    angle = float(np.arccos(np.clip(a @ b / lengths, -1, 1))) if lengths > 0 else 0.0
+    steps: NDArray[np.float64] = np.arange(frames)[:, None] / frames
+    if np.sin(angle) < 1e-6:  # one direction, or opposite ones: no circle is the shortest
+        rows = (1 - steps) * a + steps * b
+    else:
+        rows = (np.sin((1 - steps) * angle) * a + np.sin(steps * angle) * b) / np.sin(angle)
+    rows[0] = a
+    return rows.astype(np.float32)

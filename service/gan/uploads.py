@@ -1,0 +1,208 @@
+"""Images that come in: their schemas, and how they are read from JSON, from a picture, or from a form of pictures."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, NamedTuple, Self
+
+import numpy as np
+from anyio import CapacityLimiter, to_thread
+from fastapi import Request
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from service.arrays import Rank
+from service.errors import InvalidInput, UnsupportedMediaType
+from service.forms import read_parts
+from service.gan.networks import LATENT_DIM
+from service.gan.schemas import MAX_COUNT
+from service.images import UINT8, decode
+from service.routing import media_type, read_fields, read_json
+
+# As many threads as there are cores to run them: more would only pile up pictures in memory.
+THREADS = CapacityLimiter(os.cpu_count() or 1)
+MAX_UPLOAD_PIXELS = 64 * 64
+MAX_INVERSIONS = 16
+SIZES = {(28, 28), (32, 32)}
+
+GreyImages = Annotated[NDArray[np.uint8], Rank((2, 3), integer=True, ge=0, le=255)]
+
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+
+
+class DiscriminateRequest(BaseModel):
+    """Images to be judged, as levels 0 (black) to 255 (white)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    images: GreyImages = Field(description="n x 32 x 32 or n x 28 x 28, or one image without the n")
+
+    @model_validator(mode="after")
+    def _images_have_a_known_size(self) -> Self:
+        check_size(self.images)
+        return self
+
+
+class Options(BaseModel):
+    """How images are inverted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prior_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="w of ‖x - G(z)‖² + w‖z‖², x in grey levels: the variance of the noise that x is taken to have",
+    )
+
+
+class InvertRequest(Options):
+    """Images whose latents are sought, as levels 0 (black) to 255 (white)."""
+
+    model_config = ConfigDict(strict=True)
+
+    images: GreyImages = Field(
+        description=f"n x 32 x 32 or n x 28 x 28, n at most {MAX_INVERSIONS}, or one image without the n"
+    )
+
+    @model_validator(mode="after")
+    def _images_have_a_known_size(self) -> Self:
+        check_size(self.images, MAX_INVERSIONS)
+        return self
+
+
+class Judgement(BaseModel):
+    """The discriminator's answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probability: list[float] = Field(description="of being a real digit, one for each image")
+    class_probabilities: list[list[float]] | None = Field(
+        description="n x 10, of being each digit; null where the checkpoint has no companions"
+    )
+    digit: list[int] | None = Field(description="the likeliest digit of each image")
+
+
+class Inversions(BaseModel):
+    """The nearest latents, and how near they are."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    latents: list[list[float]] = Field(description=f"n x {LATENT_DIM}; POST them to /gan/generate")
+    reconstructions: list[Any] = Field(description="n x 32 x 32 levels: what the generator draws from them")
+    residual: list[float] = Field(description="root mean square of the difference, in grey levels")
+    iterations: list[int] = Field(description="steps taken, all starts together")
+    converged: list[bool] = Field(description="whether the last steps changed nothing that matters")
+
+
+class Upload(NamedTuple):
+    """What a form holds."""
+
+    images: UINT8
+    fields: dict[str, str]
+
+
+def media_types(model: type[BaseModel], **fields: dict[str, Any]) -> dict[str, Any]:
+    """The body of an endpoint that takes images, for the document; `fields` are those of the form beside `images`."""
+    images = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+    form = {
+        "type": "object",
+        "required": ["images"],
+        "additionalProperties": False,
+        "properties": {"images": images, **fields},
+    }
+    return {
+        "application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}},
+        "image/png": BINARY,
+        "image/webp": BINARY,
+        "multipart/form-data": {"schema": form},
+    }
+
+
+async def read_images(request: Request) -> UINT8:
+    """Images (n, 28, 28) or (n, 32, 32) to be judged."""
+    if media_type(request) == "application/json":
+        images = (await read_json(request, DiscriminateRequest)).images
+        return images if images.ndim == 3 else images[None]
+    return (await _read_pictures(request, MAX_COUNT, ())).images
+
+
+async def read_inversion(request: Request) -> tuple[UINT8, Options]:
+    """Images to be inverted, and how."""
+    if media_type(request) == "application/json":
+        body = await read_json(request, InvertRequest)
+        return body.images if body.images.ndim == 3 else body.images[None], body
+    upload = await _read_pictures(request, MAX_INVERSIONS, tuple(Options.model_fields))
+    return upload.images, read_fields(upload.fields, Options)
+
+
+def check_size(images: NDArray[np.uint8], most: int = MAX_COUNT) -> None:
+    """Raise for images that are neither 28 x 28 nor 32 x 32, or too many."""
+    if images.shape[-2:] not in SIZES:
+        raise PydanticCustomError(
+            "image_size",
+            "images are {height} x {width}; the networks take 32 x 32, or MNIST's 28 x 28",
+            {
+                "height": images.shape[-2],
+                "width": images.shape[-1],
+                "allowed": ["32 x 32", "28 x 28"],
+                "field": "images",
+            },
+        )
+    if images.ndim == 3 and len(images) > most:
+        raise PydanticCustomError(
+            "too_many_images",
+            "{count} images are too many for one request",
+            {"count": len(images), "allowed": f"at most {most}", "field": "images"},
+        )
+
+
+async def _read_pictures(request: Request, most: int, fields: tuple[str, ...]) -> Upload:
+    kind = media_type(request)
+    texts: dict[str, str] = {}
+    if kind == "multipart/form-data":
+        files, texts = await _read_form(request, most, fields)
+    elif kind in {"image/png", "image/webp"}:
+        files = [await request.body()]
+    else:
+        raise UnsupportedMediaType(
+            f"images came as {kind or 'nothing declared'}",
+            allowed=["application/json", "image/png", "image/webp", "multipart/form-data"],
+        )
+    return Upload(await to_thread.run_sync(_decode, files, limiter=THREADS), texts)
+
+
+def _decode(files: list[bytes]) -> UINT8:
+    pictures = [decode(data, MAX_UPLOAD_PIXELS, f"/images/{index}") for index, data in enumerate(files)]
+    for index, picture in enumerate(pictures):
+        try:
+            check_size(picture)
+        except PydanticCustomError as error:
+            context = error.context or {}
+            raise InvalidInput(error.message(), pointer=f"/images/{index}", allowed=context.get("allowed")) from None
+    if len({picture.shape for picture in pictures}) > 1:
+        raise InvalidInput("the pictures differ in size; send one size at a time", pointer="/images")
+    return np.stack(pictures)
+
+
+async def _read_form(request: Request, most: int, fields: tuple[str, ...]) -> tuple[list[bytes], dict[str, str]]:
+    parts = await read_parts(request, MAX_COUNT)
+    known = ["images", *fields]
+    if strange := [part.name for part in parts if part.name not in known]:
+        raise InvalidInput(f"unknown field {strange[0]!r}", pointer=f"/{strange[0]}", allowed=known)
+    files = [part.content for part in parts if part.name == "images" and part.filename is not None]
+    if not files:
+        raise InvalidInput("the form holds no pictures", pointer="/images", allowed="one or more files")
+    if len(files) > most:
+        raise InvalidInput(
+            f"{len(files)} images are too many for one request", pointer="/images", allowed=f"at most {most}"
+        )
+    texts: dict[str, str] = {}
+    for part in parts:
+        if part.name != "images":
+            if part.name in texts:
+                raise InvalidInput(f"field {part.name!r} is given twice", pointer=f"/{part.name}", allowed="one")
+            texts[part.name] = part.content.decode(errors="replace")
+    return files, texts

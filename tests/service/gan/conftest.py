@@ -1,0 +1,78 @@
+"""Untrained networks with companions that pass some latents and reject others."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from starlette.testclient import TestClient
+from torch import nn
+
+from service.app import create_app
+from service.gan import checkpoint, companions, sampling
+from service.gan.checkpoint import GENERATOR_FILE
+from service.gan.classifier import Classifier, LatentClassifier
+from service.gan.companions import Calibration, Companions
+from service.gan.networks import Discriminator, Generator
+from service.settings import Settings
+from tests.service.conftest import wait_until_ready
+
+
+def networks() -> tuple[Generator, Discriminator]:
+    """The networks of the `checkpoints` fixture."""
+    torch.manual_seed(0)
+    return Generator().eval(), Discriminator().eval()
+
+
+def make_companions() -> Companions:
+    """About half of all latents pass for each digit, and about a third of all images are kept."""
+    generator, critic = networks()
+    torch.manual_seed(1)
+    classifier, latent_classifier = Classifier().eval(), LatentClassifier().eval()
+    with torch.no_grad():
+        latent_classifier.state_dict()["layers.4.weight"].mul_(10)
+    images = sampling.to_input(sampling.generate(generator, sampling.latents(0, 64), torch.device("cpu")))
+    logits = torch.from_numpy(sampling.logits(critic.logits, images, torch.device("cpu"))).double()
+    slope = 1 / float(logits.std())
+    calibration = Calibration(slope, -slope * float(logits.mean()), 1.0)
+    return Companions(classifier, latent_classifier, (0.1,) * 10, critic, calibration)
+
+
+def write_companions(folder: Path, made: Companions) -> None:
+    """Add companions to a checkpoint folder."""
+    manifest = checkpoint.read_manifest(folder)
+    owner = manifest.files[GENERATOR_FILE]
+    contents: tuple[tuple[str, nn.Module, dict[str, str]], ...] = (
+        (companions.CLASSIFIER_FILE, made.classifier, {}),
+        (
+            companions.LATENT_CLASSIFIER_FILE,
+            made.latent_classifier,
+            companions.metadata(owner, thresholds=list(made.thresholds)),
+        ),
+        (companions.REJECTION_FILE, made.critic, companions.metadata(owner, calibration=list(made.calibration))),
+    )
+    for name, module, metadata in contents:
+        checkpoint.save(folder / name, module.state_dict(), metadata)
+    digests = {name: checkpoint.sha256(folder / name) for name in companions.FILES}
+    checkpoint.write_manifest(folder, manifest._replace(files=manifest.files | digests))
+
+
+@pytest.fixture(scope="session")
+def furnished(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small checkpoint, with companions. Not to be written to."""
+    folder = tmp_path_factory.mktemp("furnished") / "checkpoints"
+    shutil.copytree(checkpoints, folder)
+    write_companions(folder, make_companions())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rich(furnished: Path) -> Iterator[TestClient]:
+    """The application on a checkpoint with companions."""
+    app = create_app(Settings(checkpoints=furnished, device="cpu"))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        wait_until_ready(client)
+        yield client

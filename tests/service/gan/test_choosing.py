@@ -1,0 +1,116 @@
+"""Laws of choosing: a seed's own stream, the first that passes, and nothing that depends on the company."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from service.gan import sampling
+from service.gan.choosing import CHUNK_ROWS, MAX_CHUNKS, MAX_TRIES, Choice, Wish, choose, screen
+from service.gan.companions import Calibration, Companions
+from tests.service.gan.conftest import make_companions, networks
+
+CPU = torch.device("cpu")
+DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
+KINDS = list(product([1.0, 0.6], [None, 3], [False, True]))
+
+
+def pick(wishes: list[Wish], companions: Companions, device: torch.device = CPU) -> list[Choice]:
+    generator, _ = networks()
+    companions.critic.to(device)
+    return choose(wishes, generator.to(device), companions, device)
+
+
+def same(one: Choice, other: Choice) -> bool:
+    return one.latent.tobytes() == other.latent.tobytes() and one[1:] == other[1:]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_choice_is_the_same_alone_and_in_any_company(device: torch.device) -> None:
+    companions = make_companions()
+    wishes = [
+        Wish(seed, image, truncation, digit, rejection)
+        for seed, image in ((7, 0), (7, 1), (2**63 - 1, 63))
+        for truncation, digit, rejection in KINDS
+    ]
+    alone = [pick([wish], companions, device)[0] for wish in wishes]
+    order = np.random.default_rng(0).permutation(len(wishes))
+    together = pick([wishes[place] for place in order], companions, device)
+    assert all(same(choice, alone[place]) for choice, place in zip(together, order, strict=True))
+
+
+def test_where_everything_passes_and_is_kept_the_latent_is_the_plain_one() -> None:
+    companions = make_companions()._replace(thresholds=(0.0,) * 10, calibration=Calibration(0.0, 0.0, 0.0))
+    for truncation, digit, rejection in KINDS:
+        choices = pick([Wish(5, image, truncation, digit, rejection) for image in range(3)], companions)
+        assert np.array_equal([choice.latent for choice in choices], sampling.latents(5, 3, truncation))
+        assert all(choice.accepted and choice.attempts == 1 for choice in choices)
+
+
+@pytest.mark.parametrize("truncation", [1.0, 0.6])
+def test_with_a_digit_it_is_the_first_candidate_of_the_stream_that_passes(truncation: float) -> None:
+    companions = make_companions()._replace(thresholds=(0.13,) * 10)
+    seen = set()
+    for image in range(12):
+        (choice,) = pick([Wish(3, image, truncation, 4)], companions)
+        rows = sampling.normals(3, image).standard_normal((20 * CHUNK_ROWS, 128), np.float32) * np.float32(truncation)
+        scores = np.concatenate([screen(companions, chunk)[:, 4] for chunk in np.split(rows, 20)])
+        first = int(np.flatnonzero(scores >= 0.13)[0])
+        assert choice.accepted
+        assert choice.attempts == first + 1
+        assert np.array_equal(choice.latent, rows[first])
+        seen.add(first)
+    assert len(seen) > 3
+
+
+def test_where_no_latent_passes_the_likeliest_is_taken_and_said_so() -> None:
+    companions = make_companions()._replace(thresholds=(2.0,) * 10)
+    (choice,) = pick([Wish(3, 0, 1.0, 4)], companions)
+    rows = sampling.normals(3, 0).standard_normal((MAX_CHUNKS * CHUNK_ROWS, 128), np.float32)
+    scores = np.concatenate([screen(companions, chunk)[:, 4] for chunk in np.split(rows, MAX_CHUNKS)])
+    assert (choice.accepted, choice.attempts) == (False, len(rows))
+    assert np.array_equal(choice.latent, rows[scores.argmax()])
+    (choice,) = pick([Wish(3, 0, 1.0, 4, rejection=True)], companions)
+    assert not choice.accepted
+    assert np.array_equal(choice.latent, rows[scores.argmax()])
+
+
+def test_after_64_tries_the_one_that_the_critic_likes_best_is_taken() -> None:
+    companions = make_companions()._replace(calibration=Calibration(1.0, 0.0, 1e4))
+    (choice,) = pick([Wish(3, 1, rejection=True)], companions)
+    rows = sampling.normals(3, 1).standard_normal((MAX_TRIES, 128), np.float32)
+    images = sampling.to_input(sampling.generate(networks()[0], rows, CPU))
+    logits = sampling.logits(companions.critic.logits, images, CPU)
+    assert (choice.accepted, choice.attempts) == (False, MAX_TRIES)
+    assert np.array_equal(choice.latent, rows[logits.argmax()])
+
+
+def test_tries_of_a_constant_acceptance_are_geometric() -> None:
+    companions = make_companions()._replace(calibration=Calibration(0.0, float(np.log(0.25)), 0.0))
+    attempts = [choice.attempts for choice in pick([Wish(seed, 0, rejection=True) for seed in range(400)], companions)]
+    # Mean 4, standard deviation sqrt(12): four standard errors of 400.
+    assert abs(np.mean(attempts) - 4) < 4 * np.sqrt(12 / 400)
+    assert np.mean(np.equal(attempts, 1)) == pytest.approx(0.25, abs=0.09)
+
+
+def test_rejection_keeps_what_the_critic_prefers() -> None:
+    companions = make_companions()
+    generator, _ = networks()
+
+    def mean_logit(rejection: bool) -> float:
+        rows = np.stack(
+            [c.latent for c in pick([Wish(seed, 0, rejection=rejection) for seed in range(100)], companions)]
+        )
+        images = sampling.to_input(sampling.generate(generator, rows, CPU))
+        return float(sampling.logits(companions.critic.logits, images, CPU).mean())
+
+    # By half a standard deviation at the least: the calibration's slope is one over it.
+    assert (mean_logit(True) - mean_logit(False)) * companions.calibration.slope > 0.5
+
+
+def test_the_uniform_numbers_are_not_those_of_the_latents_nor_of_another_image() -> None:
+    streams = [sampling.uniforms(1, 0), sampling.uniforms(1, 1), sampling.uniforms(2, 0), sampling.normals(1, 0)]
+    assert len({stream.random(8).tobytes() for stream in streams}) == 4

@@ -1,0 +1,141 @@
+"""Companions of a published generator: trained, measured and written into its folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from service.gan import checkpoint, companions
+from service.gan.checkpoint import GENERATOR_FILE, Manifest
+from service.gan.classifier import Classifier
+from service.gan.companions import CLASSIFIER_FILE, FILES, LATENT_CLASSIFIER_FILE, REJECTION_FILE
+from service.gan.networks import Discriminator, Generator
+from training import data
+from training.companions import classifier as classifiers
+from training.companions import latents, rejection
+from training.companions.rejection import Critic, Held
+from training.evaluation import card
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.frechet import frechet_distance
+from training.evaluation.publication import CARD_FILE, KEY
+from training.figures import to_uint8
+
+logger = logging.getLogger(__name__)
+
+
+class Budget(NamedTuple):
+    """How much is spent. The defaults take about ten minutes of one core, half of them for the classifier."""
+
+    classifier_epochs: int = 10
+    latents: int = 600_000
+    latent_epochs: int = 8
+    checks: int = 50_000
+    """Latents for measurements and thresholds."""
+    critic_steps: int = 400
+    samples: int = 40_000
+    """Of the generator, half to calibrate and half to measure rejection."""
+    held_out: int = 10_000
+    """The last of the training images, of which nothing is learnt but thresholds and calibration."""
+
+
+def make(
+    folder: Path,
+    source: Path,
+    *,
+    budget: Budget | None = None,
+    seed: int = 0,
+    retrain: bool = False,
+    download: bool = True,
+) -> Manifest:
+    """Write the companions of the generator in `folder` beside it; returns the new manifest.
+
+    The classifier of images depends on no generator: one that lies there is kept, unless `retrain` says otherwise.
+    Deterministic on one machine. Raises CheckpointError for a folder that cannot be loaded, and DataError.
+    """
+    budget = budget or Budget()
+    generator, discriminator, manifest = checkpoint.load(folder)
+    owner = manifest.files[GENERATOR_FILE]
+    digits = data.load(source, download=download)
+    images = to_uint8(data.resize(digits.images)).float() / 127.5 - 1
+    learnt = len(images) - min(budget.held_out, len(images) // 6)
+
+    classifier = _kept(folder) if not retrain else None
+    if classifier is None:
+        classifier = classifiers.train(
+            images[:learnt], digits.labels[:learnt], epochs=budget.classifier_epochs, seed=seed
+        )
+    accuracy = classifiers.accuracy(classifier, images[learnt:], digits.labels[learnt:])
+    logger.info("classifier: %.2f %% of the held-out images", 100 * accuracy)
+
+    labelled = latents.label(generator, classifier, budget.latents, seed + 1)
+    latent_classifier = latents.train(labelled, seed=seed, epochs=budget.latent_epochs)
+    checks = latents.label(generator, classifier, budget.checks, seed + 2)
+    agreement = latents.agreement(latent_classifier, checks)
+    thresholds = latents.thresholds(latent_classifier, checks)
+    logger.info(
+        "latent classifier: agrees on %.2f %%, thresholds %s", 100 * agreement, [round(t, 3) for t in thresholds]
+    )
+
+    critic, plain = _critic(generator, discriminator, classifier, images, learnt, budget, seed)
+
+    # A crash in between leaves a folder without companions, which is whole.
+    files = {name: digest for name, digest in manifest.files.items() if name not in FILES}
+    checkpoint.write_manifest(folder, manifest._replace(files=files))
+    checkpoint.save(folder / CLASSIFIER_FILE, classifier.state_dict(), {"data_sha256": digits.sha256})
+    mine = companions.metadata(owner, thresholds=thresholds)
+    checkpoint.save(folder / LATENT_CLASSIFIER_FILE, latent_classifier.state_dict(), mine)
+    mine = companions.metadata(owner, calibration=list(critic.calibration))
+    checkpoint.save(folder / REJECTION_FILE, critic.network.state_dict(), mine)
+    measured: dict[str, Any] = {
+        "classifier_accuracy": accuracy,
+        "latent_agreement": agreement,
+        "frechet_plain": plain,
+        "frechet_rejection": critic.frechet,
+        "rejection_attempts": critic.attempts,
+    }
+    manifest = manifest._replace(
+        files=files | {name: checkpoint.sha256(folder / name) for name in FILES},
+        metrics=manifest.metrics | {"companions": measured},
+    )
+    checkpoint.write_manifest(folder, manifest)
+    if KEY in manifest.metrics:  # the card names all files
+        evaluation = Evaluation.from_json(manifest.metrics[KEY])
+        checkpoint.write_atomic(folder / CARD_FILE, card.write(manifest, evaluation).encode())
+    companions.load(folder, manifest)
+    return manifest
+
+
+def _kept(folder: Path) -> Classifier | None:
+    path, classifier = folder / CLASSIFIER_FILE, Classifier()
+    if not path.exists():
+        return None
+    checkpoint.load_module(path, classifier)
+    return classifier.eval()
+
+
+def _critic(
+    generator: Generator,
+    discriminator: Discriminator,
+    classifier: Classifier,
+    images: Tensor,
+    learnt: int,
+    budget: Budget,
+    seed: int,
+) -> tuple[Critic, float]:
+    """The critic that is kept, and the distance of samples that none was asked about."""
+    fake = rejection.samples(generator, budget.samples, torch.Generator().manual_seed(seed + 3))
+    held = Held(images[learnt:], fake)
+    real_features, fake_features = (rejection.features(classifier, part) for part in held)
+    plain = frechet_distance(fake_features[len(fake) // 2 :], real_features)
+    logger.info("rejection: Fréchet %.2f without", plain)
+    tuned = rejection.train_on(
+        discriminator, generator, images[:learnt], held, steps=budget.critic_steps, seed=seed + 4
+    )
+    found = [
+        rejection.calibrate(network, held, real_features, fake_features, seed + 5) for network in (discriminator, tuned)
+    ]
+    return min(found, key=lambda critic: critic.frechet), plain
