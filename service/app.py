@@ -136,7 +136,8 @@ def _batchers(
             observer=metrics.engine(name),
         )
 
-    registrar = em_worker.EmWorker(device)
+    # On CUDA sums round differently in batches of different sizes, so that an answer would depend on its batch-mates.
+    registrar = em_worker.EmWorker(torch.device("cpu"))
     em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.cancel
     gan_rules = settings.batch_images, gan_worker.cost, gan_worker.key, gan_worker.cancel
     return {

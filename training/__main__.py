@@ -153,6 +153,7 @@ def evaluate_checkpoint(options: argparse.Namespace) -> None:
 def make_companions(options: argparse.Namespace) -> None:
     """Train the companions of a published generator, and write them beside it."""
     from training.companions import make
+    from training.evaluation import publication
 
     _set_threads(options.threads)
     make.make(
@@ -162,6 +163,7 @@ def make_companions(options: argparse.Namespace) -> None:
         retrain=options.retrain_classifier,
         download=not options.no_download,
     )
+    publication.reprint(options.checkpoint)
     print(f"written: {options.checkpoint}")
 
 

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from service.gan import checkpoint
 from service.gan.networks import Generator
 from training import data, figures
-from training.evaluation.architectures import CLASSES, Classifier, fold
 from training.evaluation.class_divergence import class_divergence
-from training.evaluation.evaluators import read
+from training.evaluation.classifier import CLASSES, Classifier, fold, read
 from training.evaluation.fitting import FitSettings, fit
 from training.evaluation.frechet import frechet_distance
 from training.samples import fixed_latents, sample

@@ -18,10 +18,7 @@ from training import data
 from training.companions import classifier as classifiers
 from training.companions import latents, rejection
 from training.companions.rejection import Critic, Held
-from training.evaluation import card
-from training.evaluation.evaluation import Evaluation
 from training.evaluation.frechet import frechet_distance
-from training.evaluation.publication import CARD_FILE, KEY
 from training.figures import to_uint8
 
 logger = logging.getLogger(__name__)
@@ -102,9 +99,6 @@ def make(
         metrics=manifest.metrics | {"companions": measured},
     )
     checkpoint.write_manifest(folder, manifest)
-    if KEY in manifest.metrics:  # the card names all files
-        evaluation = Evaluation.from_json(manifest.metrics[KEY])
-        checkpoint.write_atomic(folder / CARD_FILE, card.write(manifest, evaluation).encode())
     companions.load(folder, manifest)
     return manifest
 

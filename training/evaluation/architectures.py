@@ -8,31 +8,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-CLASSES = 10
-
-
-class Classifier(nn.Module):
-    """Images (B, 1, 32, 32) in [-1, 1] to class logits (B, 10), through features (B, F)."""
-
-    def __init__(self, layers: nn.Sequential, width: int) -> None:
-        super().__init__()
-        self.layers = layers
-        self.linear = nn.Linear(width, CLASSES)
-
-    def features(self, images: Tensor) -> Tensor:
-        """What enters the last linear layer, (B, F)."""
-        features: Tensor = self.layers(images)
-        return features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Class logits (B, 10)."""
-        logits: Tensor = self.linear(self.features(images))
-        return logits
+from training.evaluation.classifier import Classifier
 
 
 class Residual(nn.Module):
@@ -93,21 +72,6 @@ def broad() -> Classifier:
 
 
 ARCHITECTURES: dict[str, Callable[[], Classifier]] = {"stacked": stacked, "residual": residual, "broad": broad}
-
-
-def fold(classifier: Classifier) -> Classifier:
-    """`classifier` in eval mode, with every normalisation folded into the layer before it, in place.
-
-    It computes the same numbers, but for their rounding, in less time.
-    """
-    classifier.eval()
-    for parent in [module for module in classifier.modules() if isinstance(module, nn.Sequential)]:
-        for (index, layer), (behind, norm) in pairwise(enumerate(parent)):
-            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                parent[index], parent[behind] = fuse_conv_bn_eval(layer, norm), nn.Identity()
-            elif isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
-                parent[index], parent[behind] = fuse_linear_bn_eval(layer, norm), nn.Identity()
-    return classifier
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.evaluation.architectures import Classifier
-from training.evaluation.evaluators import read
+from training.evaluation.classifier import Classifier, read
 from training.evaluation.fitting import FitSettings, fit
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from training.evaluation.classifier import Reading
 from training.evaluation.density_coverage import NEIGHBOURS
-from training.evaluation.evaluators import Reading
 from training.evaluation.neighbours import balls, nearest
 
 

@@ -19,12 +19,12 @@ from torch import Tensor
 from service.errors import CheckpointError
 from service.gan import checkpoint
 from training import data, figures
-from training.evaluation.architectures import ARCHITECTURES, Classifier, fold
+from training.evaluation.architectures import ARCHITECTURES
+from training.evaluation.classifier import Classifier, fold, read
 from training.evaluation.fitting import FitSettings, fit
 
 INDEX_FILE = "evaluators.json"
 HELD_OUT, SPLIT_SEED = 1 / 6, 1000
-BATCH_ROWS = 250
 
 logger = logging.getLogger(__name__)
 
@@ -57,31 +57,6 @@ class Evaluator(NamedTuple):
 
 # What the index says of each.
 PUBLISHED = ("sha256", "seed", "epochs", "validation_accuracy", "test_accuracy")
-
-
-class Reading(NamedTuple):
-    """What an evaluator sees in N images."""
-
-    features: Tensor
-    """(N, F) float32."""
-    probabilities: Tensor
-    """(N, 10) float64; rows sum to one."""
-
-    @property
-    def classes(self) -> Tensor:
-        """The most probable class of each image, (N,)."""
-        return self.probabilities.argmax(1)
-
-
-@torch.inference_mode()
-def read(classifier: Classifier, images: Tensor) -> Reading:
-    """What `classifier` sees in images (N, 1, 32, 32) uint8."""
-    features, probabilities = [], []
-    for batch in torch.split(images, BATCH_ROWS):
-        seen = classifier.features(figures.from_uint8(batch).to(memory_format=torch.channels_last))
-        features.append(seen)
-        probabilities.append(classifier.linear(seen).double().softmax(1))
-    return Reading(torch.cat(features), torch.cat(probabilities))
 
 
 def split(count: int) -> tuple[Tensor, Tensor]:

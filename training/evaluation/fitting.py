@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
 from training import data, figures
-from training.evaluation.architectures import Classifier
+from training.evaluation.classifier import Classifier
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from training.evaluation import density_coverage, precision_recall
-from training.evaluation.architectures import CLASSES
 from training.evaluation.class_divergence import class_divergence
-from training.evaluation.evaluators import Reading
+from training.evaluation.classifier import CLASSES, Reading
 from training.evaluation.frechet import frechet_distance, frechet_limit
 from training.evaluation.kernel_distance import kernel_distance
 from training.evaluation.mnist_score import mnist_score

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from training import data, figures
 from training.evaluation import controls, digits
-from training.evaluation.architectures import CLASSES
 from training.evaluation.classification import classification_accuracy
+from training.evaluation.classifier import CLASSES, Reading, read
 from training.evaluation.evaluation import DigitRow, Evaluation, Judge, Row
-from training.evaluation.evaluators import Evaluator, Reading, read, split
+from training.evaluation.evaluators import Evaluator, split
 from training.evaluation.intervals import Estimate, estimate
 from training.evaluation.memorisation import Memorisation, memorisation
 from training.evaluation.metrics import Reference, measure, refer

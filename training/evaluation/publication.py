@@ -57,6 +57,14 @@ def write(folder: Path, evaluation: Evaluation, failures: Tensor) -> None:
     checkpoint.write_atomic(folder / CARD_FILE, card.write(manifest, evaluation).encode())
 
 
+def reprint(folder: Path) -> None:
+    """Print the folder's card anew, where it has an evaluation, because files that it names have changed."""
+    manifest = checkpoint.read_manifest(folder)
+    if KEY in manifest.metrics:
+        evaluation = Evaluation.from_json(manifest.metrics[KEY])
+        checkpoint.write_atomic(folder / CARD_FILE, card.write(manifest, evaluation).encode())
+
+
 def compare(folder: Path, evaluation: Evaluation) -> str:
     """One line that says that the numbers of the folder's card came out again, or that there are none yet.
 

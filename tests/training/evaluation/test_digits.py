@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from training.evaluation.classifier import Reading
 from training.evaluation.digits import check_digit, count_distinct
-from training.evaluation.evaluators import Reading
 
 
 def seen(features: Tensor, classes: Tensor) -> Reading:

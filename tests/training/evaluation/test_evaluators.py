@@ -12,9 +12,10 @@ import torch
 from service.errors import CheckpointError
 from training import data
 from training.evaluation import evaluators
-from training.evaluation.architectures import ARCHITECTURES, fold
+from training.evaluation.architectures import ARCHITECTURES
 from training.evaluation.classification import classification_accuracy
-from training.evaluation.evaluators import Evaluator, EvaluatorSettings, read
+from training.evaluation.classifier import fold, read
+from training.evaluation.evaluators import Evaluator, EvaluatorSettings
 from training.evaluation.fitting import FitSettings, distort
 from training.evaluation.protocol import Images
 
