@@ -7,12 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from service.errors import LatentserveError
-from service.gan import checkpoint
+from service.gan import checkpoint, companions
 from training import data, figures
 from training.evaluation import card, evaluators
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.protocol import evaluate, to_images
-from training.evaluation.samplers import samplers
+from training.evaluation.samplers import digit_samplers, samplers
 from training.evaluation.settings import EvaluationSettings
 from training.evaluation.tables import differences, tables
 
@@ -43,7 +43,14 @@ def evaluate_folder(
             f"{folder} learned from images with sha256 {manifest.data_sha256}, but those in {digits} have "
             f"{train.sha256}; name the folder of the right ones with --data"
         )
-    return evaluate(samplers(generator), classifiers, to_images(train, test), settings)
+    found = companions.load(folder, manifest)
+    return evaluate(
+        samplers(generator, found),
+        classifiers,
+        to_images(train, test),
+        settings,
+        digit_samplers(generator, found),
+    )
 
 
 def write(folder: Path, evaluation: Evaluation, failures: Tensor) -> None:

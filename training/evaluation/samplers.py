@@ -3,24 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from service.gan import sampling
+from service.gan.choosing import Wish, choose
+from service.gan.companions import Companions
 from service.gan.networks import Generator
+from service.gan.sampling import Float32
 
 Draw = Callable[[int, int], Tensor]
 """(seed, count) to images (count, 1, 32, 32) uint8, as the service draws them."""
 
 PLAIN = "plain"
+TRUNCATION = 0.7
+CPU = torch.device("cpu")
+BLOCK = 500
 
 
-def samplers(generator: Generator) -> dict[str, Draw]:
-    """The samplers by name, in the order of the rows; the first draws every latent as it comes."""
+def samplers(generator: Generator, companions: Companions | None) -> dict[str, Draw]:
+    """The samplers by name, in the order of the rows; the first draws every latent as it comes.
 
-    def plain(seed: int, count: int) -> Tensor:
-        images = sampling.generate(generator, sampling.latents(seed, count), torch.device("cpu"))
-        return torch.from_numpy(images)[:, None]
+    Without companions there are only those that need none.
+    """
 
-    return {PLAIN: plain}
+    def truncated(seed: int, count: int) -> Tensor:
+        return _images(generator, sampling.truncate(sampling.latents(seed, count), TRUNCATION))
+
+    found: dict[str, Draw] = {
+        PLAIN: lambda seed, count: _images(generator, sampling.latents(seed, count)),
+        f"truncation {TRUNCATION}": truncated,
+    }
+    if companions is not None:
+        found["rejection"] = partial(_chosen, generator, companions, Wish(0, 0, rejection=True))
+    return found
+
+
+def digit_samplers(generator: Generator, companions: Companions | None) -> dict[int, Draw]:
+    """What draws each digit when it is asked for; none without companions."""
+    if companions is None:
+        return {}
+    return {digit: partial(_chosen, generator, companions, Wish(0, 0, digit=digit)) for digit in range(10)}
+
+
+def _chosen(generator: Generator, companions: Companions, wish: Wish, seed: int, count: int) -> Tensor:
+    wishes = [wish._replace(seed=seed, image=image) for image in range(count)]
+    blocks = [wishes[start : start + BLOCK] for start in range(0, count, BLOCK)]
+    choices = [choice for block in blocks for choice in choose(block, generator, companions, CPU)]
+    return _images(generator, np.stack([choice.latent for choice in choices]))
+
+
+def _images(generator: Generator, rows: Float32) -> Tensor:
+    return torch.from_numpy(sampling.generate(generator, rows, CPU))[:, None]

@@ -15,7 +15,7 @@ from training.evaluation.samplers import PLAIN
 
 MILLISECONDS = "ms per image"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-SUMMARY = ("frechet", "precision", "recall", "density", "coverage")
+SUMMARY = ("precision", "recall", "density", "coverage")
 MEMORISATION = ("median_ratio", "share_close", "auc")
 
 
@@ -118,16 +118,31 @@ def _metrics(evaluation: Evaluation, judge: str) -> Table:
 
 
 def _samplers(evaluation: Evaluation) -> Table:
-    """Each sampler beside the floor, over all evaluators."""
+    """Each sampler over the floor: the Fréchet distance by every evaluator, the rest as the mean over all of them."""
     rows = []
     for sampler, row in evaluation.rows.items():
-        ratios = []
-        for name in SUMMARY:
-            pairs = [(row.metrics[judge][name].mean, evaluation.floor[judge][name].mean) for judge in evaluation.judges]
-            ratios.append(f"{fmean(found / floor for found, floor in pairs):.3f}" if all(f for _, f in pairs) else "")
-        rows.append((sampler, *ratios, f"{row.milliseconds:.3f}"))
-    heads = (f"{METRICS[name].title} / floor" for name in SUMMARY)
-    return Table("Samplers, mean over the evaluators", ("sampler", *heads, MILLISECONDS), rows)
+        by_judge = {
+            name: [_over(row.metrics[judge][name], evaluation.floor[judge][name]) for judge in evaluation.judges]
+            for name in ("frechet", *SUMMARY)
+        }
+        frechet = ("" if ratio is None else f"{ratio:.2f}" for ratio in by_judge["frechet"])
+        others = (_mean(by_judge[name]) for name in SUMMARY)
+        rows.append((sampler, *frechet, *others, f"{row.milliseconds:.3f}"))
+    heads = (f"{METRICS['frechet'].title}, {judge}" for judge in evaluation.judges)
+    return Table(
+        "Samplers, all over the floor",
+        ("sampler", *heads, *(METRICS[name].title for name in SUMMARY), MILLISECONDS),
+        rows,
+    )
+
+
+def _over(found: Estimate, floor: Estimate) -> float | None:
+    return found.mean / floor.mean if floor.mean else None
+
+
+def _mean(ratios: Sequence[float | None]) -> str:
+    known = [ratio for ratio in ratios if ratio is not None]
+    return f"{fmean(known):.3f}" if len(known) == len(ratios) else ""
 
 
 def _classes(row: Row) -> Table:
