@@ -34,6 +34,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     gan.add_argument("--device", choices=CHOICES["device"])
     gan.add_argument("--threads", type=int, help="0 takes torch's own choice")
     gan.add_argument("--precision", choices=CHOICES["precision"], help="auto times a few steps of each")
+    gan.add_argument("--start", type=Path, metavar="RUN", help="begin with the networks of this run")
+    gan.add_argument(
+        "--classifier",
+        type=Path,
+        default=CHECKPOINTS / "classifier.safetensors",
+        help="what the feature critic of `refined` sees through (default: checkpoints/classifier.safetensors)",
+    )
     gan.add_argument("--resume", type=Path, metavar="RUN", help="continue this run's folder, with its own settings")
 
     publish = commands.add_parser("publish", help="write a run's networks and samples for serving")
@@ -98,7 +105,9 @@ def _prepare(options: argparse.Namespace) -> Path:
     config = dataclasses.replace(RECIPES[given.pop("recipe", "default")], **given)
     source = options.data or Path("data")
     digits = data.load(source, download=not options.no_download)
-    runs.create(folder, probe.resolve(config, data.resize(digits.images)), source, digits.sha256)
+    start = None if options.start is None else runs.open_run(options.start)
+    config = probe.resolve(config, data.resize(digits.images))
+    runs.create(folder, config, source, digits.sha256, start=start, classifier=options.classifier)
     return folder
 
 

@@ -48,6 +48,10 @@ class GanConfig:
     """The same at generated images."""
     penalty_every: int
     """The penalties are computed at one image in so many of each batch."""
+    feature_weight: float
+    """Of the feature critic in G's loss, beside 1 for D; 0 is none, and there is no such critic then."""
+    feature_gamma: float
+    """Weight of the gradient penalty of the feature critic, at the features of real images."""
     translation: int
     """D sees every image moved by up to so many pixels each way."""
     ema_decay: float
@@ -91,9 +95,10 @@ class GanConfig:
             raise ConfigError(f"learning_rate is {self.learning_rate}, expected a finite number above 0")
         if not 0 <= self.hold < 1:
             raise ConfigError(f"hold is {self.hold}, expected 0 <= hold < 1")
-        for name, gamma in (("r1_gamma", self.r1_gamma), ("r2_gamma", self.r2_gamma)):
-            if not (math.isfinite(gamma) and gamma >= 0):
-                raise ConfigError(f"{name} is {gamma}, expected a finite number of 0 or more")
+        for name in ("r1_gamma", "r2_gamma", "feature_weight", "feature_gamma"):
+            weight = getattr(self, name)
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ConfigError(f"{name} is {weight}, expected a finite number of 0 or more")
         if not all(0 <= beta < 1 for beta in (*self.betas, self.ema_decay)):
             raise ConfigError(f"betas are {self.betas} and ema_decay {self.ema_decay}, expected 0 <= each < 1")
 
@@ -140,6 +145,8 @@ MINIMAX = GanConfig(
     r1_gamma=0.0,
     r2_gamma=0.0,
     penalty_every=1,
+    feature_weight=0.0,
+    feature_gamma=0.0,
     translation=0,
     ema_decay=0.0,
     epochs=10,
@@ -157,10 +164,22 @@ DEFAULT = GanConfig(
     r1_gamma=10.0,
     r2_gamma=0.0,
     penalty_every=4,
+    feature_weight=0.0,
+    feature_gamma=0.0,
     translation=1,
     ema_decay=0.9995,
 )
 # The same for longer and with larger batches, for a GPU.
-PUBLISHED = dataclasses.replace(DEFAULT, recipe="published", batch_size=256, epochs=435, hold=0.2334)
+LONG = dataclasses.replace(DEFAULT, recipe="long", batch_size=256, epochs=435, hold=0.2334)
+# What a finished run goes on with: a second critic turns it away from what is no digit.
+REFINED = dataclasses.replace(
+    DEFAULT,
+    recipe="refined",
+    batch_size=128,
+    epochs=6,
+    learning_rate=1e-3,
+    feature_weight=3.0,
+    feature_gamma=0.02,
+)
 
-RECIPES: dict[str, GanConfig] = {config.recipe: config for config in (MINIMAX, DEFAULT, PUBLISHED)}
+RECIPES: dict[str, GanConfig] = {config.recipe: config for config in (MINIMAX, DEFAULT, LONG, REFINED)}

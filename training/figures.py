@@ -53,7 +53,7 @@ def encode_curves(metrics: Iterable[Mapping[str, float]]) -> bytes:
     rows = list(metrics)
     steps = [row["step"] for row in rows]
     panels = {
-        "losses": ("generator_loss", "discriminator_loss", "penalty"),
+        "losses": ("generator_loss", "discriminator_loss", "penalty", "feature_loss"),
         "V(G, D)": ("v",),
         "mean D": ("real_probability", "fake_probability"),
     }

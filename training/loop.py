@@ -21,7 +21,7 @@ from training.distributed import ALONE, Group
 from training.journal import SilentJournal
 from training.plan import plan
 from training.runs import Run, exclusive
-from training.steps import TrainState, advance, init_state, learning_rate_at
+from training.steps import TrainState, advance, learning_rate_at
 
 
 class Stopped(LatentserveError):
@@ -46,7 +46,7 @@ def train(run: Run, images: Tensor, group: Group = ALONE) -> TrainState:
     steps = plan(len(images), config, group.size)
     images = images[: steps.images].to(config.device)
     with exclusive(run) if group.leads else nullcontext(), _stop_requests() as stop_requests:
-        current, seconds = _begin(run)
+        current, seconds = _begin(run, images)
         group.wait()
         started = time.monotonic() - seconds
         with journal.opened(run, current, steps) if group.leads else nullcontext(SilentJournal(run)) as log:
@@ -72,10 +72,10 @@ def train(run: Run, images: Tensor, group: Group = ALONE) -> TrainState:
     return current
 
 
-def _begin(run: Run) -> tuple[TrainState, float]:
+def _begin(run: Run, images: Tensor) -> tuple[TrainState, float]:
     """The state to go on from, and the seconds that it took."""
     if not run.state.exists():
-        return init_state(run.config), 0.0
+        return state.begin(run, images), 0.0
     current, info = state.load(run.state, run.config)
     return current, float(info["seconds"])
 

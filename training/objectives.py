@@ -56,10 +56,10 @@ def gradient_penalty(logits: Tensor, images: Tensor, gamma: float) -> Tensor:
     """gamma/2 · mean ‖∇_x l(x)‖² at `images`, a scalar: R1 where they are real, R2 where they are generated.
 
     Mescheder et al., "Which Training Methods for GANs do actually Converge?" (2018), eq. 9 and 10. `images`
-    (B, 1, 32, 32) have to require gradients, and `logits` (B,) to be computed from them.
+    (B, ...), or features of them, have to require gradients, and `logits` (B,) to be computed from them.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3)).mean() * (gamma / 2)
+    return gradient.flatten(1).square().sum(1).mean() * (gamma / 2)
 
 
 class Objective(NamedTuple):

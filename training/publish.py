@@ -39,7 +39,7 @@ def publish(run: Run, target: Path) -> Manifest:
     manifest = Manifest(
         format_version=checkpoint.FORMAT_VERSION,
         files={name: checkpoint.sha256(temporary / name) for name in (GENERATOR_FILE, DISCRIMINATOR_FILE)},
-        recipe=run.config.to_json(),
+        recipe=run.config.to_json() | ({} if run.origin is None else {"origin": run.origin}),
         seed=run.config.seed,
         data_sha256=run.data_sha256,
         epochs=run.last_epoch(),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from service.errors import LatentserveError
 from service.gan.checkpoint import write_atomic
@@ -27,6 +29,18 @@ class Run:
     data: Path
     """Where the data set lay when the run began."""
     data_sha256: str
+    origin: dict[str, Any] | None = None
+    """Settings of the run whose networks this one began with, where there is one."""
+
+    @property
+    def start(self) -> Path:
+        """The state of the run that this one began with."""
+        return self.folder / "start.safetensors"
+
+    @property
+    def classifier(self) -> Path:
+        """What the feature critic sees through."""
+        return self.folder / "classifier.safetensors"
 
     @property
     def state(self) -> Path:
@@ -63,8 +77,23 @@ class Run:
         return max((int(path.stem.removeprefix("epoch_")) for path in self.samples.glob("epoch_*.png")), default=0)
 
 
-def create(folder: Path, config: GanConfig, data: Path, data_sha256: str) -> Run:
-    """Make a new run's folder. Raises RunError when there is one already."""
+def create(
+    folder: Path,
+    config: GanConfig,
+    data: Path,
+    data_sha256: str,
+    *,
+    start: Run | None = None,
+    classifier: Path | None = None,
+) -> Run:
+    """Make a new run's folder, with copies of what it starts from and of the classifier of its feature critic.
+
+    Raises RunError when there is such a folder already, or a file that it needs is not there.
+    """
+    if start is not None and not start.state.is_file():
+        raise RunError(f"{start.folder} has no state to start from yet; train it first")
+    if config.feature_weight > 0 and (classifier is None or not classifier.is_file()):
+        raise RunError(f"the feature critic needs a classifier, and {classifier} is none; name one with --classifier")
     try:
         folder.mkdir(parents=True)
     except FileExistsError as error:
@@ -73,9 +102,15 @@ def create(folder: Path, config: GanConfig, data: Path, data_sha256: str) -> Run
         ) from error
     except OSError as error:
         raise RunError(f"{folder} cannot be made: {error.strerror}") from error
-    fields = {"config": config.to_json(), "data": str(data.resolve()), "data_sha256": data_sha256}
+    origin = None if start is None else start.config.to_json()
+    run = Run(folder, config, data, data_sha256, origin)
+    if start is not None:
+        shutil.copy(start.state, run.start)
+    if config.feature_weight > 0 and classifier is not None:
+        shutil.copy(classifier, run.classifier)
+    fields = {"config": config.to_json(), "data": str(data.resolve()), "data_sha256": data_sha256, "origin": origin}
     write_atomic(folder / "run.json", (json.dumps(fields, indent=2) + "\n").encode())
-    return Run(folder, config, data, data_sha256)
+    return run
 
 
 def open_run(folder: Path) -> Run:
@@ -83,7 +118,8 @@ def open_run(folder: Path) -> Run:
     path = folder / "run.json"
     try:
         fields = json.loads(path.read_text())
-        return Run(folder, GanConfig.from_json(fields["config"]), Path(fields["data"]), fields["data_sha256"])
+        config, source = GanConfig.from_json(fields["config"]), Path(fields["data"])
+        return Run(folder, config, source, fields["data_sha256"], fields.get("origin"))
     except OSError as error:
         raise RunError(f"{folder} is not a training run: {path} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from service.errors import CheckpointError
 from service.gan import checkpoint
+from service.gan.classifier import Classifier
 from training.config import GanConfig
+from training.runs import Run
 from training.steps import TrainState, init_state
 
+NETWORKS = ("generator", "averaged", "discriminator")
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -41,13 +44,46 @@ def load(path: Path, config: GanConfig, device: str | None = None) -> tuple[Trai
     return state, json.loads(metadata["info"])
 
 
+def begin(run: Run, images: Tensor) -> TrainState:
+    """The state before the first step of `run`, which learns from `images` (N, 1, 32, 32).
+
+    Where the run starts from another, it has that one's networks and optimizers; a feature critic sees through the
+    run's classifier. Raises CheckpointError when their files are missing or do not fit.
+    """
+    state = init_state(run.config)
+    if run.origin is not None:
+        saved, _ = checkpoint.read(run.start)
+        current = {n: t for n, t in _tensors(state).items() if n.split(".")[0].removesuffix("_optimizer") in NETWORKS}
+        if any(name not in saved or saved[name].shape != tensor.shape for name, tensor in current.items()):
+            raise CheckpointError(f"{run.start}: holds other networks; start from a run with the same generator_norm")
+        with torch.no_grad():
+            for name, tensor in current.items():
+                tensor.copy_(saved[name])
+    if state.critic is not None:
+        classifier = Classifier()
+        checkpoint.load_module(run.classifier, classifier)
+        state.critic.look_through(classifier, images)
+    return state
+
+
 def _tensors(state: TrainState) -> dict[str, Tensor]:
-    modules = {"generator": state.generator, "averaged": state.averaged, "discriminator": state.discriminator}
-    optimizers = {"generator": state.generator_optimizer, "discriminator": state.discriminator_optimizer}
+    modules: dict[str, nn.Module | None] = {
+        "generator": state.generator,
+        "averaged": state.averaged,
+        "discriminator": state.discriminator,
+        "critic": state.critic,
+    }
+    learning: dict[str, tuple[nn.Module, torch.optim.Adam]] = {
+        "generator": (state.generator, state.generator_optimizer),
+        "discriminator": (state.discriminator, state.discriminator_optimizer),
+    }
+    if state.critic is not None and state.critic_optimizer is not None:
+        learning["critic"] = (state.critic.layers, state.critic_optimizer)
     tensors = {"noise": state.noise.get_state(), "totals": state.totals}
     for prefix, module in modules.items():
-        tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
-    for prefix, optimizer in optimizers.items():
-        for name, parameter in modules[prefix].named_parameters():
+        if module is not None:
+            tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+    for prefix, (module, optimizer) in learning.items():
+        for name, parameter in module.named_parameters():
             tensors |= {f"{prefix}_optimizer.{name}.{key}": optimizer.state[parameter][key] for key in MOMENTS}
     return tensors

@@ -15,11 +15,14 @@ from training import ema
 from training.augment import translate
 from training.config import GanConfig
 from training.distributed import ALONE, Group
+from training.feature_critic import FeatureCritic
 from training.graphs import CapturedStep
 from training.normalised import NormalisedGenerator
 from training.objectives import OBJECTIVES, calculate_v, gradient_penalty
 
-METRICS = ("v", "generator_loss", "discriminator_loss", "penalty", "real_probability", "fake_probability")
+METRICS = (
+    "v", "generator_loss", "discriminator_loss", "penalty", "real_probability", "fake_probability", "feature_loss",
+)  # fmt: skip
 
 
 @dataclass
@@ -31,10 +34,12 @@ class TrainState:
     discriminator: Discriminator
     generator_optimizer: torch.optim.Adam
     discriminator_optimizer: torch.optim.Adam
+    critic: FeatureCritic | None
+    critic_optimizer: torch.optim.Adam | None
     noise: torch.Generator
     """Source of all latents and shifts. It lives on the CPU, so that a seed means the same on any device."""
     totals: Tensor
-    """(6,) float32: sums of METRICS over the steps since the last line of metrics."""
+    """(7,) float32: sums of METRICS over the steps since the last line of metrics."""
     learning_rate: Tensor
     """() float32: both optimizers read it, so that a captured step can follow a schedule."""
     averaging: Tensor
@@ -49,8 +54,9 @@ def init_state(config: GanConfig) -> TrainState:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         plain, discriminator = Generator(), Discriminator()
+        critic = FeatureCritic() if config.feature_weight > 0 else None
     generator = NormalisedGenerator(plain) if config.generator_norm == "batch" else plain
-    for module in (generator, discriminator):
+    for module in filter(None, (generator, discriminator, critic)):
         module.to(config.device)
         if config.channels_last:
             module.to(memory_format=torch.channels_last)
@@ -61,6 +67,8 @@ def init_state(config: GanConfig) -> TrainState:
         discriminator=discriminator,
         generator_optimizer=_adam(generator, learning_rate, config),
         discriminator_optimizer=_adam(discriminator, learning_rate, config),
+        critic=critic,
+        critic_optimizer=None if critic is None else _adam(critic.layers, learning_rate, config),
         noise=torch.Generator().manual_seed(config.seed),
         totals=torch.zeros(len(METRICS), device=config.device),
         learning_rate=learning_rate,
@@ -125,18 +133,20 @@ def _to_device(values: Tensor, config: GanConfig) -> Tensor:
 
 def _step(state: TrainState, real: Tensor, latents: Tensor, shifts: Tensor, config: GanConfig, group: Group) -> None:
     real = _moved(real, shifts[0], config)
-    v, loss, penalty, probabilities = _discriminator_step(state, real, latents[0], shifts[1], config, group)
+    with torch.no_grad(), _autocast(config):
+        fake = _moved(state.generator(latents[0]).float(), shifts[1], config)
+    v, loss, penalty, probabilities = _discriminator_step(state, real, fake, config, group)
+    feature_loss = _critic_step(state, real, fake, config, group)
     generator_loss = _generator_step(state, real, latents[1], shifts[2], config, group)
     ema.update(state.averaged, state.generator, state.averaging)
-    state.totals += group.average(torch.stack([v, generator_loss, loss, penalty, *probabilities]))
+    measured = torch.stack([v, generator_loss, loss, penalty, *probabilities, feature_loss])
+    state.totals += group.average(measured)
 
 
 def _discriminator_step(
-    state: TrainState, real: Tensor, latents: Tensor, shifts: Tensor, config: GanConfig, group: Group
+    state: TrainState, real: Tensor, fake: Tensor, config: GanConfig, group: Group
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One descent of D. Returns V, the loss, the penalty, and mean D(x) and mean D(G(z)) as (2,)."""
-    with torch.no_grad(), _autocast(config):
-        fake = _moved(state.generator(latents).float(), shifts, config)
     with _autocast(config):
         # One pass over both: twice the rows cost less than two passes.
         logits = _logits(state.discriminator, torch.cat([real, fake]))
@@ -163,18 +173,44 @@ def _penalty(state: TrainState, images: Tensor, gamma: float, config: GanConfig)
         return gradient_penalty(logits, some, gamma)
 
 
+def _critic_step(state: TrainState, real: Tensor, fake: Tensor, config: GanConfig, group: Group) -> Tensor:
+    """One descent of the feature critic, where there is one; returns its loss."""
+    if state.critic is None or state.critic_optimizer is None:
+        return real.new_zeros(())
+    with torch.no_grad(), _autocast(config):
+        seen = state.critic.features(torch.cat([real, fake]))
+    seen.requires_grad_(True)
+    logits = state.critic.logits(seen)
+    real_logits, fake_logits = logits.chunk(2)
+    # The sum over the real rows has no gradient at the others, but the mean is taken over all rows: hence twice.
+    penalty = gradient_penalty(real_logits, seen, 2 * config.feature_gamma)
+    loss = OBJECTIVES[config.loss].discriminator(real_logits, fake_logits) + penalty
+    state.critic_optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    group.average_gradients(state.critic)
+    state.critic_optimizer.step()
+    return loss.detach()
+
+
 def _generator_step(
     state: TrainState, real: Tensor, latents: Tensor, shifts: Tensor, config: GanConfig, group: Group
 ) -> Tensor:
     """One descent of G; returns its loss."""
-    objective = OBJECTIVES[config.loss]
+    objective, critic = OBJECTIVES[config.loss], state.critic
     # D's own gradients are not needed here; leaving them out saves about a sixth of the step.
     state.discriminator.requires_grad_(False)
     with _autocast(config):
         fake = _moved(state.generator(latents), shifts, config)
         fake_logits = _logits(state.discriminator, fake)
         real_logits = _logits(state.discriminator, real) if objective.pairs else fake_logits.detach()
+        seen = None if critic is None else critic.features(fake)
     loss = objective.generator(real_logits, fake_logits)
+    if critic is not None and seen is not None:
+        critic.layers.requires_grad_(False)
+        judged = critic.logits(seen)
+        known = critic.logits(critic.features(real)) if objective.pairs else judged.detach()
+        loss = loss + config.feature_weight * objective.generator(known, judged)
+        critic.layers.requires_grad_(True)
     state.generator_optimizer.zero_grad()
     torch.autograd.backward(loss)
     group.average_gradients(state.generator)
@@ -201,9 +237,10 @@ def _autocast(config: GanConfig) -> AbstractContextManager[object]:
 
 def _changed(state: TrainState) -> list[Tensor]:
     """Every tensor that a step writes to."""
-    optimizers = (state.generator_optimizer, state.discriminator_optimizer)
+    optimizers = filter(None, (state.generator_optimizer, state.discriminator_optimizer, state.critic_optimizer))
     moments = [tensor for optimizer in optimizers for slot in optimizer.state.values() for tensor in slot.values()]
-    modules: tuple[nn.Module, ...] = (state.generator, state.averaged, state.discriminator)
+    modules: list[nn.Module] = [state.generator, state.averaged, state.discriminator]
+    modules += [] if state.critic is None else [state.critic.layers]
     return [parameter for module in modules for parameter in module.parameters()] + moments + [state.totals]
 
 

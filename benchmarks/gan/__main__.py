@@ -26,7 +26,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="folder of the runs")
     parser.add_argument("--epochs", type=int, help="default: 3 for ablations, 2 for seeds, 10 for the story")
     parser.add_argument("--seeds", type=int, default=10, help="of the scenario `seeds` (default: 10)")
-    parser.add_argument("--published", type=Path, metavar="RUN", help="the published model's run, for the story")
+    parser.add_argument(
+        "--published", type=Path, nargs="+", default=[], metavar="RUN", help="the published model's runs, for the story"
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--only", nargs="+", choices=ablations.VARIANTS, metavar="VARIANT", help="of the ablations")
     chosen = parser.parse_args()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ SHOWN = 7
 Epochs = dict[int, tuple[Quality, Generator]]
 
 
-def tell(bench: Bench, epochs: int, settings: dict[str, Any], published: Path | None, picture: Path) -> str:
+def tell(bench: Bench, epochs: int, settings: dict[str, Any], published: Sequence[Path], picture: Path) -> str:
     """Train what is not trained yet; write the picture, and return the table."""
     parts: dict[str, Epochs] = {}
     for name in ("minimax", "default"):
         config = dataclasses.replace(RECIPES[name], epochs=epochs, **settings)
         parts[name] = runner.by_epoch(bench, runner.train(bench, f"story {name}", config))
-    if published is not None:
-        parts["published"] = runner.by_epoch(bench, runs.open_run(published))
+    for folder in published:
+        run = runs.open_run(folder)
+        parts[run.config.recipe] = runner.by_epoch(bench, run)
     write_atomic(picture, draw(parts))
     rows = [
         (name, str(epoch), *runner.cells(quality))

@@ -55,6 +55,7 @@ def test_missing_settings_are_named() -> None:
         ("schedule", "linear"),
         ("r1_gamma", -1.0),
         ("r2_gamma", float("inf")),
+        ("feature_weight", -1.0),
         ("penalty_every", 0),
         ("translation", -1),
         ("warmup_steps", 0.5),

@@ -1,0 +1,159 @@
+"""A run that starts from another, with a second critic that sees through a classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from service.errors import CheckpointError
+from service.gan import checkpoint
+from service.gan.classifier import Classifier
+from service.gan.networks import FEATURES
+from training import data, loop, runs, state
+from training.config import GanConfig
+from training.feature_critic import FeatureCritic
+from training.publish import publish
+from training.runs import Run, RunError
+from training.steps import METRICS, advance, init_state
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("classifier") / "classifier.safetensors"
+    torch.manual_seed(3)
+    checkpoint.save(path, Classifier().state_dict())
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(small_config: GanConfig) -> GanConfig:
+    return dataclasses.replace(small_config, recipe="refined", feature_weight=3.0, feature_gamma=0.02)
+
+
+MakeRefined = Callable[[Path], Run]
+
+
+@pytest.fixture(scope="module")
+def refine(whole: Run, config: GanConfig, classifier: Path) -> MakeRefined:
+    def make(folder: Path) -> Run:
+        return runs.create(
+            folder / "refined", config, whole.data, whole.data_sha256, start=whole, classifier=classifier
+        )
+
+    return make
+
+
+def test_features_of_real_images_are_standardised(images: Tensor, classifier: Path) -> None:
+    module, critic = Classifier(), FeatureCritic()
+    checkpoint.load_module(classifier, module)
+    critic.look_through(module, images)
+    features = critic.features(images)
+    torch.testing.assert_close(features.mean(0), torch.zeros(FEATURES), rtol=0, atol=1e-3)
+    assert bool((features.std(0) <= 1).all())
+    assert features.std(0).max() > 0.9
+
+
+def test_the_critic_tells_images_something_and_its_classifier_nothing(images: Tensor, classifier: Path) -> None:
+    module, critic = Classifier(), FeatureCritic()
+    checkpoint.load_module(classifier, module)
+    critic.look_through(module, images)
+    some = images[:4].clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic.logits(critic.features(some)).sum(), some)
+    assert bool((gradient.flatten(1).norm(dim=1) > 0).all())
+    assert not any(parameter.requires_grad for parameter in critic.classifier.parameters())
+
+
+def test_a_step_moves_the_critic_and_leaves_what_it_sees_through(
+    images: Tensor, refine: MakeRefined, tmp_path: Path, config: GanConfig
+) -> None:
+    current = state.begin(refine(tmp_path), images)
+    critic = current.critic
+    assert critic is not None
+    before = {name: tensor.clone() for name, tensor in critic.state_dict().items()}
+    advance(current, images[:16], config, 1e-3)
+    for name, tensor in critic.state_dict().items():
+        assert torch.equal(tensor, before[name]) != name.startswith("layers"), name
+    assert current.totals[METRICS.index("feature_loss")] > 0
+
+
+def test_without_a_weight_there_is_no_critic(images: Tensor, small_config: GanConfig) -> None:
+    current = init_state(small_config)
+    advance(current, images[:16], small_config, 1e-3)
+    assert current.critic is None
+    assert current.totals[METRICS.index("feature_loss")] == 0
+
+
+def test_a_run_begins_with_the_networks_that_another_ended_with(
+    whole: Run, images: Tensor, refine: MakeRefined, tmp_path: Path
+) -> None:
+    ended, _ = state.load(whole.state, whole.config)
+    begun = state.begin(refine(tmp_path), images)
+    assert begun.step == 0
+    for name in ("generator", "averaged", "discriminator"):
+        parts = zip(getattr(begun, name).parameters(), getattr(ended, name).parameters(), strict=True)
+        assert all(torch.equal(one, other) for one, other in parts)
+
+
+def test_a_refining_run_that_crashed_ends_as_one_that_did_not(
+    images: Tensor, refine: MakeRefined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("whole", "crashed"):
+        (tmp_path / name).mkdir()
+    one, other = refine(tmp_path / "whole"), refine(tmp_path / "crashed")
+    loop.train(one, images)
+    calls = 0
+
+    def crash(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            raise RuntimeError("power failure")
+        advance(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "advance", crash)
+        with pytest.raises(RuntimeError, match="power failure"):
+            loop.train(other, images)
+    # What it started from is in its state by now.
+    other.start.unlink()
+    other.classifier.unlink()
+    loop.train(runs.open_run(other.folder), images)
+    (first, _), (second, _) = checkpoint.read(one.state), checkpoint.read(other.state)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_the_manifest_names_the_settings_of_both_runs(
+    whole: Run, images: Tensor, refine: MakeRefined, tmp_path: Path, config: GanConfig
+) -> None:
+    run = refine(tmp_path)
+    loop.train(run, images)
+    recipe = publish(run, tmp_path / "checkpoints").recipe
+    assert recipe["recipe"] == config.recipe
+    assert recipe["origin"] == whole.config.to_json()
+
+
+def test_a_refining_run_without_a_classifier_or_a_start_is_refused(
+    make_run: Callable[..., Run], whole: Run, config: GanConfig, classifier: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="needs a classifier"):
+        runs.create(tmp_path / "a", config, whole.data, whole.data_sha256, classifier=tmp_path / "none")
+    with pytest.raises(RunError, match="no state to start from"):
+        runs.create(tmp_path / "b", config, whole.data, whole.data_sha256, start=make_run(), classifier=classifier)
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_start_with_other_networks_is_refused(
+    whole: Run, images: Tensor, small_config: GanConfig, tmp_path: Path, small_data: Path
+) -> None:
+    other = dataclasses.replace(small_config, generator_norm="none")
+    digest = data.load(small_data, download=False).sha256
+    run = runs.create(tmp_path / "other", other, whole.data, digest, start=whole)
+    with pytest.raises(CheckpointError, match="other networks"):
+        state.begin(run, images)

@@ -1,0 +1,57 @@
+"""A second critic beside D: it sees images as a classifier of digits does, and so notices what is no digit.
+
+D looks at pixels, and much of what it finds there is texture. Between two digits, where a connected latent space has to
+lead through images that are neither, its gradient is weak. A critic of the features of a frozen classifier sees little
+else (Sauer et al., "Projected GANs Converge Faster", 2021). The classifier is none of the evaluators, nor the one that
+runs are chosen by.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from service.gan.classifier import Classifier
+from service.gan.networks import FEATURES, NEGATIVE_SLOPE
+
+WIDTH = 256
+STANDARDISED_ON = 4096
+
+
+class FeatureCritic(nn.Module):
+    """Features (B, 128) of images to the logit (B,) of their being real. Only `layers` learn."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = Classifier().eval().requires_grad_(False)
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.register_buffer("scale", torch.ones(FEATURES))
+        self.layers = nn.Sequential(
+            nn.Linear(FEATURES, WIDTH),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Linear(WIDTH, WIDTH),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Linear(WIDTH, 1),
+        )
+
+    @torch.no_grad()
+    def look_through(self, classifier: Classifier, images: Tensor) -> None:
+        """See as `classifier` does, with features standardised by those of real `images` (N, 1, 32, 32)."""
+        self.classifier.load_state_dict(classifier.state_dict())
+        known = self.classifier.layers(images[:STANDARDISED_ON]).flatten(1)
+        self.mean.copy_(known.mean(0))
+        # A feature that is hardly ever more than zero is not blown up.
+        self.scale.copy_(known.std(0) + 1e-3)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Standardised features (B, 128) float32 of images (B, 1, 32, 32); gradients go through to the images."""
+        seen: Tensor = self.classifier.layers(images).flatten(1).float()
+        return (seen - self.mean) / self.scale
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The logits (B,) of `features`."""
+        logits: Tensor = self.layers(features).squeeze(1)
+        return logits
