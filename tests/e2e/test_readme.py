@@ -169,7 +169,7 @@ def test_the_training_commands_train_and_publish(checkout: Path, tmp_path: Path,
     train, publish = (line for line in OTHERS if line.startswith(".venv"))
     runs, published = tmp_path / "runs", tmp_path / "published"
     train = train.replace("--data data", f"--data {small_data}").replace("--epochs 60", "--epochs 1")
-    train += f" --runs {runs} --threads 1"
+    train += f" --runs {runs} --threads 1 --held-out 0"
     publish = publish.replace("runs/default-seed-0", f"{runs}/default-seed-0").replace(
         "--to published", f"--to {published}"
     )

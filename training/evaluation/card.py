@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -37,13 +37,20 @@ real.
 
 MNIST by Yann LeCun, Corinna Cortes and Christopher J. C. Burges, licence [CC BY-SA 3.0]. The training images are
 scaled to x/255, resized from 28×28 to {size}×{size} (bilinear, align_corners=False) and mapped to x·2 - 1. sha256 of
-the training images' file: `{data_sha256}`.
+the training images' file: `{data_sha256}`. The last {held_out:,} training images were not learnt from: every choice
+was made on them, by a classifier that is none of the evaluators. The test images served the tables below alone.
 
 ## Training
 
-{steps:,} steps, {epochs} of {planned_epochs} epochs, {hours:.1f} hours with {threads} thread(s) on {device}.
+{steps:,} steps, {epochs} of {planned_epochs} epochs, {hours:.1f} hours with {threads} thread(s) on {device}.{origin}
 
 {recipe}
+
+## Companions
+
+Three small networks beside the pair serve requests for digits and better samples. `classifier.safetensors` names
+digits; it learned from the labels of the training images, and the generator saw them only through it, where a feature
+critic took part in its training. `latent_classifier.safetensors` finds latents of a digit. `rejection.safetensors` is the discriminator with the calibration that rejection sampling keeps images by.
 
 ## Measurements
 
@@ -88,7 +95,9 @@ Of the first seed's {samples:,} samples, those that the evaluators are least sur
 
 - The model draws MNIST's digits at {size}×{size} and nothing else, and some samples are no digit.
 - The discriminator tells MNIST from this generator's own samples. It is no detector of forged or generated images at
-  large, and its probability is not calibrated.
+  large, and its own probability is not calibrated.
+- A critic that sees through a classifier draws samples towards what classifiers of digits see. The evaluators are other
+  networks of other shapes, but classifiers too.
 - The intervals are over seeds of samples. They say nothing of what another training run would give, and the test
   images are the same {samples:,} each time.
 - Evaluators are fallible: they know digits as MNIST has them, and what looks odd to a person may be ordinary to them.
@@ -99,12 +108,14 @@ Of the first seed's {samples:,} samples, those that the evaluators are least sur
 {command}
 ```
 
-The same kind of processor and the same torch ({torch}) give the same bytes. Published {created}.
+On one kind of processor, with one torch ({torch}), training gives the same bytes again; on a GPU it gives others.
+Published {created}.
 
 {files}
 
 [CC BY-SA 3.0]: https://creativecommons.org/licenses/by-sa/3.0/
 """
+ORIGIN = "origin"
 FLAGS = ("recipe", "epochs", "batch_size", "seed", "threads", "precision", "device")
 
 
@@ -129,7 +140,9 @@ def write(manifest: Manifest, evaluation: Evaluation) -> str:
         hours=manifest.metrics["training_seconds"] / 3600,
         threads=recipe["threads"],
         device=recipe["device"],
-        recipe=_markdown(("setting", "value"), ((key, f"`{value}`") for key, value in recipe.items())),
+        held_out=recipe["held_out"],
+        origin=_origin(recipe),
+        recipe=_settings(recipe),
         samples=evaluation.samples,
         seeds=len(evaluation.seeds),
         measurements="\n\n".join(
@@ -144,13 +157,37 @@ def write(manifest: Manifest, evaluation: Evaluation) -> str:
     )
 
 
-def _command(recipe: dict[str, Any]) -> str:
-    flags = " ".join(f"--{name.replace('_', '-')} {recipe[name]}" for name in FLAGS if name in recipe)
-    return (
-        f"python -m training gan {flags} --name reproduced\n"
-        "python -m training publish runs/reproduced --to published\n"
-        "python -m training evaluate published --write"
-    )
+def _origin(recipe: Mapping[str, Any]) -> str:
+    origin = recipe.get(ORIGIN)
+    if origin is None:
+        return ""
+    epochs, device = origin["epochs"], origin["device"]
+    return f" It began with the networks of a run of {epochs} epochs on {device}; its settings are in the last column."
+
+
+def _settings(recipe: Mapping[str, Any]) -> str:
+    """The settings of a run, and beside them those of the run that it began with."""
+    origin = recipe.get(ORIGIN)
+    rows = ((name, f"`{value}`") for name, value in recipe.items() if name != ORIGIN)
+    if origin is None:
+        return _markdown(("setting", "value"), rows)
+    return _markdown(("setting", "value", "before"), ((name, value, f"`{origin.get(name)}`") for name, value in rows))
+
+
+def _command(recipe: Mapping[str, Any]) -> str:
+    commands, start = [], ""
+    origin = recipe.get(ORIGIN)
+    for name, part in (("before", origin), ("reproduced", recipe)):
+        if part is not None:
+            flags = " ".join(f"--{flag.replace('_', '-')} {part[flag]}" for flag in FLAGS if flag in part)
+            commands.append(f"python -m training gan {flags} --name {name}{start}")
+            start = f" --start runs/{name}"
+    commands += [
+        "python -m training publish runs/reproduced --to published",
+        "python -m training companions --checkpoint published",
+        "python -m training evaluate published --write",
+    ]
+    return "\n".join(commands)
 
 
 def _count(module: nn.Module) -> int:
