@@ -124,7 +124,7 @@ def publish_run(options: argparse.Namespace) -> None:
     from training import publish, runs
 
     publish.publish(runs.open_run(options.run), options.to)
-    print(f"published: {options.to}; next: python -m training evaluate {options.to} --write")
+    print(f"published: {options.to}; next: python -m training companions --checkpoint {options.to}")
 
 
 def train_evaluators(options: argparse.Namespace) -> None:
@@ -162,7 +162,6 @@ def evaluate_checkpoint(options: argparse.Namespace) -> None:
 def make_companions(options: argparse.Namespace) -> None:
     """Train the companions of a published generator, and write them beside it."""
     from training.companions import make
-    from training.evaluation import publication
 
     _set_threads(options.threads)
     make.make(
@@ -172,8 +171,7 @@ def make_companions(options: argparse.Namespace) -> None:
         retrain=options.retrain_classifier,
         download=not options.no_download,
     )
-    publication.reprint(options.checkpoint)
-    print(f"written: {options.checkpoint}")
+    print(f"written: {options.checkpoint}; next: python -m training evaluate {options.checkpoint} --write")
 
 
 def main(arguments: list[str] | None = None) -> int:

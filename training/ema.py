@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 
-def decay_at(step: int, decay: float) -> float:
-    """The decay of the average at `step` (from 0): min(decay, (1 + step) / (10 + step)).
+def decay_at(step: int, decay: float, rise: bool = True) -> float:
+    """The decay of the average at `step` (from 0): min(decay, (1 + step) / (10 + step)), or `decay` without a `rise`.
 
-    The warm-up lets early averages forget the random weights that they began with.
+    The rise lets early averages forget the random weights that they began with.
     """
-    return min(decay, (1 + step) / (10 + step))
+    return min(decay, (1 + step) / (10 + step)) if rise else decay
 
 
 @torch.no_grad()

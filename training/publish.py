@@ -14,6 +14,8 @@ from training.samples import fixed_latents, sample
 from training.steps import TrainState, published_generator
 
 CARD_FILE = "MODEL_CARD.md"
+# What the evaluation of a folder is called among its manifest's metrics.
+EVALUATION = "evaluation"
 SAMPLES, EVALUATORS = "samples", "evaluators"
 CONTENTS = {GENERATOR_FILE, DISCRIMINATOR_FILE, MANIFEST_FILE, CARD_FILE, SAMPLES, EVALUATORS, *companions.FILES}
 GRID_SIDE = 10

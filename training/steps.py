@@ -103,7 +103,7 @@ def advance(state: TrainState, real: Tensor, config: GanConfig, learning_rate: f
         _to_device(group.share(shifts, dim=1), config),
     ]
     state.learning_rate.fill_(learning_rate)
-    state.averaging.fill_(1 - ema.decay_at(state.step, config.ema_decay))
+    state.averaging.fill_(1 - ema.decay_at(state.step, config.ema_decay, config.ema_rise))
 
     def step(real: Tensor, latents: Tensor, shifts: Tensor) -> None:
         _step(state, real, latents, shifts, config, group)

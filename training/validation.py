@@ -40,8 +40,8 @@ class Quality(NamedTuple):
 class Validator:
     """A small classifier, and what it sees in the images that are held out."""
 
-    def __init__(self, digits: data.Digits, path: Path, held_out: int = HELD_OUT) -> None:
-        """Read the classifier from `path`; where it is not there, train it on the images before the last `held_out`."""
+    def __init__(self, digits: data.Digits, path: Path | None = None, held_out: int = HELD_OUT) -> None:
+        """Train the classifier on the images before the last `held_out`, or read it from `path`, where it is kept."""
         images = figures.to_uint8(data.resize(digits.images))
         learned = len(images) - held_out
         self._classifier = _classifier(path, images[:learned], digits.labels[:learned])
@@ -57,6 +57,10 @@ class Validator:
     def measure(self, generator: Generator) -> Quality:
         """Measure as many samples as there are held-out images, always of the same latents."""
         return self.judge(sample(generator, fixed_latents(self._count, SEED)))
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the classifier sees in images (N, 1, 32, 32) uint8, (N, 96)."""
+        return read(self._classifier, images).features
 
     def judge(self, images: Tensor) -> Quality:
         """Measure images (N, 1, 32, 32) uint8."""
@@ -75,8 +79,8 @@ def network() -> Classifier:
     return Classifier(nn.Sequential(*layers), 96)
 
 
-def _classifier(path: Path, images: Tensor, labels: Tensor) -> Classifier:
-    if path.exists():
+def _classifier(path: Path | None, images: Tensor, labels: Tensor) -> Classifier:
+    if path is not None and path.exists():
         classifier = fold(network())
         checkpoint.load_module(path, classifier)
         return classifier
@@ -85,6 +89,7 @@ def _classifier(path: Path, images: Tensor, labels: Tensor) -> Classifier:
         classifier = network()
     fit(classifier, images, labels, FIT, SEED)
     fold(classifier)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(path, classifier.state_dict())
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(path, classifier.state_dict())
     return classifier

@@ -46,3 +46,7 @@ def test_the_decay_rises_from_a_tenth_to_its_value_and_never_falls() -> None:
     assert decays[0] == 0.1
     assert decays == sorted(decays)
     assert decays[-1] == 0.9995
+
+
+def test_without_a_rise_the_decay_is_its_value_from_the_first_step() -> None:
+    assert {ema.decay_at(step, 0.9995, rise=False) for step in range(100)} == {0.9995}

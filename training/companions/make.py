@@ -20,6 +20,8 @@ from training.companions import latents, rejection
 from training.companions.rejection import Critic, Held
 from training.evaluation.frechet import frechet_distance
 from training.figures import to_uint8
+from training.publish import CARD_FILE, EVALUATION
+from training.validation import Validator
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +79,8 @@ def make(
         "latent classifier: agrees on %.2f %%, thresholds %s", 100 * agreement, [round(t, 3) for t in thresholds]
     )
 
-    critic, plain = _critic(generator, discriminator, classifier, images, learnt, budget, seed)
+    validator = Validator(digits, held_out=len(images) - learnt)
+    critic, plain = _critic(generator, discriminator, validator, images, learnt, budget, seed)
 
     # A crash in between leaves a folder without companions, which is whole.
     files = {name: digest for name, digest in manifest.files.items() if name not in FILES}
@@ -87,6 +90,9 @@ def make(
     checkpoint.save(folder / LATENT_CLASSIFIER_FILE, latent_classifier.state_dict(), mine)
     mine = companions.metadata(owner, calibration=list(critic.calibration))
     checkpoint.save(folder / REJECTION_FILE, critic.network.state_dict(), mine)
+    # What was measured with other companions is not true of these.
+    metrics = {name: value for name, value in manifest.metrics.items() if name != EVALUATION}
+    (folder / CARD_FILE).unlink(missing_ok=True)
     measured: dict[str, Any] = {
         "classifier_accuracy": accuracy,
         "latent_agreement": agreement,
@@ -96,7 +102,7 @@ def make(
     }
     manifest = manifest._replace(
         files=files | {name: checkpoint.sha256(folder / name) for name in FILES},
-        metrics=manifest.metrics | {"companions": measured},
+        metrics=metrics | {"companions": measured},
     )
     checkpoint.write_manifest(folder, manifest)
     companions.load(folder, manifest)
@@ -114,18 +120,21 @@ def _kept(folder: Path) -> Classifier | None:
 def _critic(
     generator: Generator,
     discriminator: Discriminator,
-    classifier: Classifier,
+    validator: Validator,
     images: Tensor,
     learnt: int,
     budget: Budget,
     seed: int,
 ) -> tuple[Critic, float]:
-    """The critic that is kept, and the distance of samples that none was asked about."""
+    """The critic that is kept, and the distance of samples that none was asked about.
+
+    Judged by the validator, because the classifier beside the generator may have taken part in its training.
+    """
     fake = rejection.samples(generator, budget.samples, torch.Generator().manual_seed(seed + 3))
     held = Held(images[learnt:], fake)
-    real_features, fake_features = (rejection.features(classifier, part) for part in held)
-    plain = frechet_distance(fake_features[len(fake) // 2 :], real_features)
-    logger.info("rejection: Fréchet %.2f without", plain)
+    real_features, fake_features = (validator.features(to_uint8(part)) for part in held)
+    plain = frechet_distance(fake_features[-rejection.kept_count(len(fake)) :], real_features)
+    logger.info("rejection: Fréchet %.3f without", plain)
     tuned = rejection.train_on(
         discriminator, generator, images[:learnt], held, steps=budget.critic_steps, seed=seed + 4
     )

@@ -49,8 +49,10 @@ was made on them, by a classifier that is none of the evaluators. The test image
 ## Companions
 
 Three small networks beside the pair serve requests for digits and better samples. `classifier.safetensors` names
-digits; it learned from the labels of the training images, and the generator saw them only through it, where a feature
-critic took part in its training. `latent_classifier.safetensors` finds latents of a digit. `rejection.safetensors` is the discriminator with the calibration that rejection sampling keeps images by.
+digits; it learned from the labels of the training images, and the generator saw labels only through it, where a feature
+critic took part in its training. `latent_classifier.safetensors` finds latents of a digit. `rejection.safetensors` is
+the discriminator, or one trained on against the finished generator where that gives better samples, and the calibration
+that rejection sampling keeps images by.
 
 ## Measurements
 

@@ -35,7 +35,7 @@ METRICS = {
     "density": Metric("Density", False, 3),
     "coverage": Metric("Coverage", False, 3),
     "mnist_score": Metric("MNIST score", False, 3),
-    "class_kl": Metric("Class KL, nats", True, 4),
+    "class_kl": Metric("Class KL, nats", True, 4, has_ratio=False),
 }
 
 

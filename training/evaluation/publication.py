@@ -15,10 +15,9 @@ from training.evaluation.protocol import evaluate, to_images
 from training.evaluation.samplers import digit_samplers, samplers
 from training.evaluation.settings import EvaluationSettings
 from training.evaluation.tables import differences, tables
+from training.publish import CARD_FILE, EVALUATION
 
-CARD_FILE = "MODEL_CARD.md"
 FAILURES_FILE = "samples/failures.png"
-KEY = "evaluation"
 COLUMNS = 10
 NAMED = 10
 
@@ -56,7 +55,7 @@ def evaluate_folder(
 def write(folder: Path, evaluation: Evaluation, failures: Tensor) -> None:
     """Write `evaluation` into the folder's manifest, print the model card, and picture the failures."""
     manifest = checkpoint.read_manifest(folder)
-    manifest = manifest._replace(metrics=manifest.metrics | {KEY: evaluation.to_json()})
+    manifest = manifest._replace(metrics=manifest.metrics | {EVALUATION: evaluation.to_json()})
     picture = folder / FAILURES_FILE
     picture.parent.mkdir(exist_ok=True)
     checkpoint.write_atomic(picture, figures.encode_png(figures.grid(failures, COLUMNS)))
@@ -64,20 +63,12 @@ def write(folder: Path, evaluation: Evaluation, failures: Tensor) -> None:
     checkpoint.write_atomic(folder / CARD_FILE, card.write(manifest, evaluation).encode())
 
 
-def reprint(folder: Path) -> None:
-    """Print the folder's card anew, where it has an evaluation, because files that it names have changed."""
-    manifest = checkpoint.read_manifest(folder)
-    if KEY in manifest.metrics:
-        evaluation = Evaluation.from_json(manifest.metrics[KEY])
-        checkpoint.write_atomic(folder / CARD_FILE, card.write(manifest, evaluation).encode())
-
-
 def compare(folder: Path, evaluation: Evaluation) -> str:
     """One line that says that the numbers of the folder's card came out again, or that there are none yet.
 
     Raises NotReproduced, naming the first numbers that did not, and CheckpointError when they cannot be read.
     """
-    published = checkpoint.read_manifest(folder).metrics.get(KEY)
+    published = checkpoint.read_manifest(folder).metrics.get(EVALUATION)
     if published is None:
         return f"{folder} has no evaluation yet; write this one with: python -m training evaluate {folder} --write"
     unequal = differences(tables(evaluation), tables(Evaluation.from_json(published)))

@@ -26,6 +26,7 @@ from training.evaluation.publication import NotReproduced
 from training.evaluation.samplers import PLAIN
 from training.evaluation.settings import EvaluationSettings
 from training.evaluation.tables import MILLISECONDS, Table, differences, tables
+from training.publish import CARD_FILE
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_the_evaluation_of_a_folder_is_the_same_twice_and_its_card_holds_every_n
     assert free[0] == free[1]
     assert evaluation._replace(rows={}) == again._replace(rows={})
 
-    card = (published / publication.CARD_FILE).read_text()
+    card = (published / CARD_FILE).read_text()
     assert (published / publication.FAILURES_FILE).is_file()
     for text in ("172,401", "97,281", "CC BY-SA 3.0", "2.0 hours", *checkpoint.read_manifest(published).files.values()):
         assert text in card
