@@ -18,6 +18,7 @@ MAX_SCALE = 8
 MAX_SEED = 2**63 - 1
 MAX_DIGITS = 64
 MAX_KEYS = 16
+MAX_SECONDS = 600
 MAX_FRAMES_AT_SCALE = 16384
 TRUNCATION = "latents are scaled by it: the smaller, the more typical and the less various are the images"
 
@@ -66,7 +67,7 @@ DigitString = Annotated[
 Seeds = Annotated[
     list[int],
     BeforeValidator(_read_seeds),
-    WithJsonSchema({"type": "string", "pattern": f"^[0-9]{{1,18}}(,[0-9]{{1,18}}){{1,{MAX_KEYS - 1}}}$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^[0-9]{{1,19}}(,[0-9]{{1,19}}){{1,{MAX_KEYS - 1}}}$"}),
 ]
 
 
@@ -208,6 +209,14 @@ class InterpolateQuery(BaseModel):
                 "too_many_frames",
                 "frames x seeds x scale² is {pixels}; take fewer frames or a smaller scale",
                 {"pixels": pixels, "allowed": f"at most {MAX_FRAMES_AT_SCALE}", "field": "frames"},
+            )
+        # Equal frames are stored once, and a GIF can hold one for 655 seconds.
+        seconds = self.frames * len(self.seeds) / self.fps
+        if seconds > MAX_SECONDS:
+            raise PydanticCustomError(
+                "too_long",
+                "the animation lasts {seconds} seconds; take fewer frames, or more a second",
+                {"seconds": round(seconds), "allowed": f"at most {MAX_SECONDS} seconds", "field": "frames"},
             )
         return self
 

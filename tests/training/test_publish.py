@@ -101,7 +101,7 @@ def test_the_command_line_goes_from_data_to_checkpoint(
     assert main(["gan", "--resume", str(folder), "--recipe", "minimax", "--epochs", "1", "--precision", "auto"]) == 0
     capsys.readouterr()
     assert main(["publish", str(folder), "--to", str(tmp_path / "checkpoints")]) == 0
-    assert f"next: python -m training evaluate {tmp_path / 'checkpoints'} --write" in capsys.readouterr().out
+    assert f"next: python -m training companions --checkpoint {tmp_path / 'checkpoints'}" in capsys.readouterr().out
     _, _, manifest = checkpoint.load(tmp_path / "checkpoints")
     assert manifest.recipe["recipe"] == "minimax"
 

@@ -19,7 +19,6 @@ Draw = Callable[[int, int], Tensor]
 """(seed, count) to images (count, 1, 32, 32) uint8, as the service draws them."""
 
 PLAIN = "plain"
-TRUNCATION = 0.7
 CPU = torch.device("cpu")
 BLOCK = 500
 
@@ -29,14 +28,7 @@ def samplers(generator: Generator, companions: Companions | None) -> dict[str, D
 
     Without companions there are only those that need none.
     """
-
-    def truncated(seed: int, count: int) -> Tensor:
-        return _images(generator, sampling.truncate(sampling.latents(seed, count), TRUNCATION))
-
-    found: dict[str, Draw] = {
-        PLAIN: lambda seed, count: _images(generator, sampling.latents(seed, count)),
-        f"truncation {TRUNCATION}": truncated,
-    }
+    found: dict[str, Draw] = {PLAIN: lambda seed, count: _images(generator, sampling.latents(seed, count))}
     if companions is not None:
         found["rejection"] = partial(_chosen, generator, companions, Wish(0, 0, rejection=True))
     return found

@@ -237,3 +237,11 @@ def test_an_inversion_that_nobody_waits_for_ends(rich: TestClient) -> None:
     while lane.running_seconds > 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_an_animation_that_would_outlast_a_gif_is_refused(client: TestClient) -> None:
+    query = "seeds=1,2,3,4,5,6&frames=110&fps=1&truncation=1e-6"
+    (error,) = assert_problem(client.get(f"/gan/interpolate?{query}"), 422)["errors"]
+    assert error["pointer"] == "/frames"
+    assert error["allowed"] == "at most 600 seconds"
+    assert client.get(f"/gan/interpolate?{query.replace('110', '100')}").status_code == 200
