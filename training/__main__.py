@@ -79,9 +79,10 @@ def train_gan(options: argparse.Namespace) -> None:
     # Here and below, torch is imported only by commands that run, so that --help and mistakes answer at once.
     from training import data, distributed, loop, runs
 
-    with distributed.joined(options.device or "auto") as group:
+    own = None if options.resume is None else runs.open_run(options.resume).config.device
+    with distributed.joined(own or options.device or "auto") as group:
         # The first process prepares the folder, and the data where they have to be downloaded; the others read it.
-        folder = _prepare(options) if group.leads else _folder(options)
+        folder = _prepare(options, group.size) if group.leads else _folder(options)
         group.wait()
         run = runs.open_run(folder)
         digits = data.load(options.data or run.data, download=False)
@@ -91,8 +92,8 @@ def train_gan(options: argparse.Namespace) -> None:
             print(f"done: {run.folder}; next: python -m training publish {run.folder}")
 
 
-def _prepare(options: argparse.Namespace) -> Path:
-    """The folder of the run that `options` name, made where it is a new one."""
+def _prepare(options: argparse.Namespace, processes: int) -> Path:
+    """The folder of the run that `options` name, made where it is a new one, for so many processes."""
     from training import data, probe, runs
 
     given = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
@@ -106,7 +107,7 @@ def _prepare(options: argparse.Namespace) -> Path:
     source = options.data or Path("data")
     digits = data.load(source, download=not options.no_download)
     start = None if options.start is None else runs.open_run(options.start)
-    config = probe.resolve(config, data.resize(digits.images))
+    config = probe.resolve(config, data.resize(digits.images), processes)
     runs.create(folder, config, source, digits.sha256, start=start, classifier=options.classifier)
     return folder
 

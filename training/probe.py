@@ -18,13 +18,13 @@ ROUNDS, STEPS = 4, 4
 logger = logging.getLogger(__name__)
 
 
-def resolve(config: GanConfig, images: Tensor) -> GanConfig:
+def resolve(config: GanConfig, images: Tensor, processes: int = 1) -> GanConfig:
     """`config` with `auto` and 0 replaced by what this machine has; sets the number of threads.
 
     `images` (N, 1, 32, 32) are the training data. Precision is chosen by timing real steps.
-    Raises ConfigError for a device that is not there, or a batch larger than what is learnt from.
+    Raises ConfigError for a device that is not there, and a batch that is too large or cannot be shared by `processes`.
     """
-    images = images[: plan(len(images), config).images]
+    images = images[: plan(len(images), config, processes).images]
     if config.device == "auto":
         config = dataclasses.replace(config, device="cuda" if torch.cuda.is_available() else "cpu")
     if config.device == "cuda" and not torch.cuda.is_available():

@@ -88,29 +88,36 @@ def create(
 ) -> Run:
     """Make a new run's folder, with copies of what it starts from and of the classifier of its feature critic.
 
-    Raises RunError when there is such a folder already, or a file that it needs is not there.
+    Raises RunError when there is such a folder already, a file that it needs is not there, or what it starts from has
+    learnt from other data, or from images that this run holds out.
     """
+    if folder.exists():
+        raise RunError(f"{folder} exists already; take another --name, or continue it with --resume {folder}")
     if start is not None and not start.state.is_file():
         raise RunError(f"{start.folder} has no state to start from yet; train it first")
+    if start is not None and (start.data_sha256 != data_sha256 or start.config.held_out < config.held_out):
+        raise RunError(
+            f"{start.folder} held out {start.config.held_out} images of data with sha256 {start.data_sha256}, but this "
+            f"run holds out {config.held_out} of {data_sha256}; start from a run that has not seen them"
+        )
     if config.feature_weight > 0 and (classifier is None or not classifier.is_file()):
         raise RunError(f"the feature critic needs a classifier, and {classifier} is none; name one with --classifier")
+    origin = None if start is None else start.config.to_json()
+    # The folder comes to be with all that is in it, so that a cut leaves none that can neither be begun nor continued.
+    temporary = Run(folder.with_name(f".{folder.name}.new"), config, data, data_sha256, origin)
     try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise RunError(
-            f"{folder} exists already; take another --name, or continue it with --resume {folder}"
-        ) from error
+        shutil.rmtree(temporary.folder, ignore_errors=True)
+        temporary.folder.mkdir(parents=True)
+        if start is not None:
+            shutil.copy(start.state, temporary.start)
+        if config.feature_weight > 0 and classifier is not None:
+            shutil.copy(classifier, temporary.classifier)
+        fields = {"config": config.to_json(), "data": str(data.resolve()), "data_sha256": data_sha256, "origin": origin}
+        write_atomic(temporary.folder / "run.json", (json.dumps(fields, indent=2) + "\n").encode())
+        temporary.folder.rename(folder)
     except OSError as error:
         raise RunError(f"{folder} cannot be made: {error.strerror}") from error
-    origin = None if start is None else start.config.to_json()
-    run = Run(folder, config, data, data_sha256, origin)
-    if start is not None:
-        shutil.copy(start.state, run.start)
-    if config.feature_weight > 0 and classifier is not None:
-        shutil.copy(classifier, run.classifier)
-    fields = {"config": config.to_json(), "data": str(data.resolve()), "data_sha256": data_sha256, "origin": origin}
-    write_atomic(folder / "run.json", (json.dumps(fields, indent=2) + "\n").encode())
-    return run
+    return Run(folder, config, data, data_sha256, origin)
 
 
 def open_run(folder: Path) -> Run:

@@ -157,3 +157,13 @@ def test_a_start_with_other_networks_is_refused(
     run = runs.create(tmp_path / "other", other, whole.data, digest, start=whole)
     with pytest.raises(CheckpointError, match="other networks"):
         state.begin(run, images)
+
+
+def test_a_start_that_has_seen_what_is_held_out_is_refused(
+    whole: Run, config: GanConfig, classifier: Path, tmp_path: Path
+) -> None:
+    careful = dataclasses.replace(config, held_out=1)
+    for digest, settings in ((whole.data_sha256, careful), ("other", config)):
+        with pytest.raises(RunError, match="start from a run that has not seen them"):
+            runs.create(tmp_path / "c", settings, whole.data, digest, start=whole, classifier=classifier)
+    assert list(tmp_path.iterdir()) == []
