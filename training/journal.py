@@ -22,7 +22,7 @@ from training.samples import fixed_latents, sample
 from training.steps import METRICS, TrainState, learning_rate_at, published_generator
 
 GRID_SIDE = 8
-# Every generator of the first epochs, in which most happens, and then every so manieth.
+# The generators of the first epochs, in which most happens, are all kept, then one in so many.
 KEPT_EPOCHS, KEPT_EVERY = 10, 10
 
 

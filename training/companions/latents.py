@@ -14,7 +14,7 @@ from torch.nn.functional import kl_div, log_softmax, softmax
 from service.gan.classifier import DIGITS, Classifier, LatentClassifier
 from service.gan.networks import LATENT_DIM, Generator
 from training import data
-from training.figures import to_uint8
+from training.figures import from_uint8, to_uint8
 
 BATCH_SIZE = 256
 LEARNING_RATE = 4e-3
@@ -41,7 +41,7 @@ def label(generator: Generator, classifier: Classifier, count: int, seed: int) -
     fast = copy.deepcopy(generator).to(memory_format=torch.channels_last)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for rows, out in zip(torch.split(latents, LABEL_BATCH), torch.split(logits, LABEL_BATCH), strict=True):
-            images = to_uint8(fast(rows).float()).float() / 127.5 - 1
+            images = from_uint8(to_uint8(fast(rows).float()))
             out.copy_(classifier(images.to(memory_format=torch.channels_last)))
     return Labelled(latents, logits)
 

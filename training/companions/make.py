@@ -19,7 +19,7 @@ from training.companions import classifier as classifiers
 from training.companions import latents, rejection
 from training.companions.rejection import Critic, Held
 from training.evaluation.frechet import frechet_distance
-from training.figures import to_uint8
+from training.figures import from_uint8, to_uint8
 from training.publish import CARD_FILE, EVALUATION
 from training.validation import Validator
 
@@ -59,7 +59,7 @@ def make(
     generator, discriminator, manifest = checkpoint.load(folder)
     owner = manifest.files[GENERATOR_FILE]
     digits = data.load(source, download=download)
-    images = to_uint8(data.resize(digits.images)).float() / 127.5 - 1
+    images = from_uint8(to_uint8(data.resize(digits.images)))
     learnt = len(images) - min(budget.held_out, len(images) // 6)
 
     classifier = _kept(folder) if not retrain else None

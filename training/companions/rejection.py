@@ -21,7 +21,7 @@ from torch import Tensor
 from service.gan.companions import Calibration
 from service.gan.networks import LATENT_DIM, Discriminator, Generator
 from training.evaluation.frechet import frechet_distance
-from training.figures import to_uint8
+from training.figures import from_uint8, to_uint8
 from training.objectives import calculate_v, gradient_penalty
 
 BATCH_SIZE = 128
@@ -62,7 +62,7 @@ class Critic(NamedTuple):
 def samples(generator: Generator, count: int, noise: torch.Generator) -> Tensor:
     """`count` images of random latents as they are served, 8-bit, in [-1, 1]."""
     latents = torch.randn(count, LATENT_DIM, generator=noise)
-    return torch.cat([to_uint8(generator(rows)).float() / 127.5 - 1 for rows in torch.split(latents, 64)])
+    return torch.cat([from_uint8(to_uint8(generator(rows))) for rows in torch.split(latents, 64)])
 
 
 def train_on(
