@@ -99,7 +99,7 @@ def test_every_curl_answers_what_the_readme_shows(live: Live, tmp_path: Path) ->
             assert_alike(json.loads(answer), json.loads(command.output))
         else:
             assert answer == b"", command.line
-    for name, side in (("digits.png", 256), ("seven.png", 32)):
+    for name, side in (("digits.png", 256), ("drawn.png", 32)):
         assert Image.open(io.BytesIO((tmp_path / name).read_bytes())).size == (side, side)
     assert (tmp_path / "a.ply").read_bytes().startswith(b"ply")
     assert Image.open(io.BytesIO((tmp_path / "after.png").read_bytes())).format == "PNG"
