@@ -103,7 +103,12 @@ class RunJournal:
         """Keep `current`, which took `seconds` in all, to go on from."""
         # A state that is not sound would be resumed from for ever.
         self._check_finite(current, dict(zip(METRICS, current.totals.tolist(), strict=True)))
-        state.save(self._run.state, current, {"seconds": round(seconds, 1), "torch": torch.__version__})
+        info = {
+            "seconds": round(seconds, 1),
+            "torch": torch.__version__,
+            "epochs": self._steps.epoch(current.step),
+        }
+        state.save(self._run.state, current, info)
 
     def _check_finite(self, current: TrainState, values: dict[str, float]) -> None:
         run = self._run

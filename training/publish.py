@@ -8,7 +8,8 @@ from pathlib import Path
 
 from service.gan import checkpoint, companions
 from service.gan.checkpoint import DISCRIMINATOR_FILE, GENERATOR_FILE, MANIFEST_FILE, Manifest
-from training import figures, state
+from training import data, figures, state
+from training.plan import plan
 from training.runs import Run, RunError
 from training.samples import fixed_latents, sample
 from training.steps import TrainState, published_generator
@@ -27,8 +28,10 @@ def publish(run: Run, target: Path) -> Manifest:
 
     The generator is the averaged one. The card, the measurements and the companions go, because they are of other
     networks; the evaluators and the classifier of images stay. Raises CheckpointError when the run has no sound state
-    yet, and RunError when `target` holds anything that was not published.
+    yet, DataError when that is of an earlier version and its data are missing, and RunError when `target` holds
+    anything that was not published.
     """
+    _restore(target)
     _check_target(target)
     current, info = state.load(run.state, run.config, device="cpu")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -41,10 +44,10 @@ def publish(run: Run, target: Path) -> Manifest:
     manifest = Manifest(
         format_version=checkpoint.FORMAT_VERSION,
         files={name: checkpoint.sha256(temporary / name) for name in (GENERATOR_FILE, DISCRIMINATOR_FILE)},
-        recipe=run.config.to_json() | ({} if run.origin is None else {"origin": run.origin}),
+        recipe=run.recipe,
         seed=run.config.seed,
         data_sha256=run.data_sha256,
-        epochs=run.last_epoch(),
+        epochs=info["epochs"] if "epochs" in info else _epochs(run, current.step),
         steps=current.step,
         metrics={"training_seconds": info["seconds"]},
         created=datetime.now(UTC).date().isoformat(),
@@ -59,6 +62,23 @@ def publish(run: Run, target: Path) -> Manifest:
     checkpoint.load(temporary)
     _replace(target, temporary)
     return manifest
+
+
+def _epochs(run: Run, step: int) -> int:
+    """The complete epochs before `step`, from the data: states of earlier versions do not name them."""
+    return plan(len(data.load(run.data, download=False).images), run.config).epoch(step)
+
+
+def _old(target: Path) -> Path:
+    """Where what was published at `target` stays while something else takes its place."""
+    return target.with_name(f".{target.name}.old")
+
+
+def _restore(target: Path) -> None:
+    """Bring back what a publication that was cut had already moved away."""
+    old = _old(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
 
 
 def _check_target(target: Path) -> None:
@@ -80,8 +100,11 @@ def _draw(run: Run, current: TrainState, folder: Path) -> None:
 
 
 def _replace(target: Path, new: Path) -> None:
-    """Put the folder `new` in the place of `target`; what was there goes only after that."""
-    old = target.with_name(f".{target.name}.old")
+    """Put the folder `new` in the place of `target`; what was there goes only after that.
+
+    Wherever this is cut, what was there is still at `target`, or `_restore` brings it back.
+    """
+    old = _old(target)
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import shutil
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.errors import LatentserveError
-from service.gan.checkpoint import write_atomic
+from service.errors import CheckpointError, LatentserveError
+from service.gan import checkpoint
 from training.config import GanConfig
 
 
@@ -30,7 +31,15 @@ class Run:
     """Where the data set lay when the run began."""
     data_sha256: str
     origin: dict[str, Any] | None = None
-    """Settings of the run whose networks this one began with, where there is one."""
+    """The run whose networks this one began with, where there is one: what its own `recipe` says, and how it went."""
+    classifier_sha256: str | None = None
+    """Digest of what the feature critic sees through, where there is one."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The settings, with all that the run began with, as JSON values."""
+        began = {"classifier_sha256": self.classifier_sha256, "origin": self.origin}
+        return self.config.to_json() | {name: value for name, value in began.items() if value is not None}
 
     @property
     def start(self) -> Path:
@@ -72,10 +81,6 @@ class Run:
         """Folder of the TensorBoard events."""
         return self.folder / "events"
 
-    def last_epoch(self) -> int:
-        """The last complete epoch, by the pictures drawn at the end of each; 0 before the first."""
-        return max((int(path.stem.removeprefix("epoch_")) for path in self.samples.glob("epoch_*.png")), default=0)
-
 
 def create(
     folder: Path,
@@ -89,7 +94,8 @@ def create(
     """Make a new run's folder, with copies of what it starts from and of the classifier of its feature critic.
 
     Raises RunError when there is such a folder already, a file that it needs is not there, or what it starts from has
-    learnt from other data, or from images that this run holds out.
+    learnt from other data, or from images that this run holds out; CheckpointError when the state to start from is
+    damaged.
     """
     if folder.exists():
         raise RunError(f"{folder} exists already; take another --name, or continue it with --resume {folder}")
@@ -102,22 +108,41 @@ def create(
         )
     if config.feature_weight > 0 and (classifier is None or not classifier.is_file()):
         raise RunError(f"the feature critic needs a classifier, and {classifier} is none; name one with --classifier")
-    origin = None if start is None else start.config.to_json()
     # The folder comes to be with all that is in it, so that a cut leaves none that can neither be begun nor continued.
-    temporary = Run(folder.with_name(f".{folder.name}.new"), config, data, data_sha256, origin)
+    made = Run(folder.with_name(f".{folder.name}.new"), config, data, data_sha256)
     try:
-        shutil.rmtree(temporary.folder, ignore_errors=True)
-        temporary.folder.mkdir(parents=True)
+        shutil.rmtree(made.folder, ignore_errors=True)
+        made.folder.mkdir(parents=True)
         if start is not None:
-            shutil.copy(start.state, temporary.start)
+            shutil.copy(start.state, made.start)
+            made = dataclasses.replace(made, origin=start.recipe | _account(made.start))
         if config.feature_weight > 0 and classifier is not None:
-            shutil.copy(classifier, temporary.classifier)
-        fields = {"config": config.to_json(), "data": str(data.resolve()), "data_sha256": data_sha256, "origin": origin}
-        write_atomic(temporary.folder / "run.json", (json.dumps(fields, indent=2) + "\n").encode())
-        temporary.folder.rename(folder)
+            shutil.copy(classifier, made.classifier)
+            made = dataclasses.replace(made, classifier_sha256=checkpoint.sha256(made.classifier))
+        fields = {
+            "config": config.to_json(),
+            "data": str(data.resolve()),
+            "data_sha256": data_sha256,
+            "origin": made.origin,
+            "classifier_sha256": made.classifier_sha256,
+        }
+        checkpoint.write_atomic(made.folder / "run.json", (json.dumps(fields, indent=2) + "\n").encode())
+        made.folder.rename(folder)
     except OSError as error:
         raise RunError(f"{folder} cannot be made: {error.strerror}") from error
-    return Run(folder, config, data, data_sha256, origin)
+    finally:
+        shutil.rmtree(made.folder, ignore_errors=True)
+    return dataclasses.replace(made, folder=folder)
+
+
+def _account(saved: Path) -> dict[str, Any]:
+    """How the run went whose state is `saved`: its steps and seconds, and the torch that took them."""
+    _, metadata = checkpoint.read(saved)
+    try:
+        info = json.loads(metadata["info"])
+        return {"steps": int(metadata["step"]), "seconds": info["seconds"], "torch": info["torch"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{saved}: not the state of a training run: {error!r}") from error
 
 
 def open_run(folder: Path) -> Run:
@@ -126,7 +151,7 @@ def open_run(folder: Path) -> Run:
     try:
         fields = json.loads(path.read_text())
         config, source = GanConfig.from_json(fields["config"]), Path(fields["data"])
-        return Run(folder, config, source, fields["data_sha256"], fields.get("origin"))
+        return Run(folder, config, source, fields["data_sha256"], fields.get("origin"), fields.get("classifier_sha256"))
     except OSError as error:
         raise RunError(f"{folder} is not a training run: {path} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:

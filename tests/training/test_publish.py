@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from service.errors import CheckpointError
 from service.gan import checkpoint
+from service.gan.companions import CLASSIFIER_FILE
 from training import runs, state
 from training.__main__ import main
 from training.publish import publish
@@ -54,6 +56,49 @@ def test_publishing_again_replaces_what_was_there_with_the_same_bytes_and_leaves
     assert not (published / "samples" / "stale.png").exists()
     assert not (published / "MODEL_CARD.md").exists()
     assert [path.name for path in published.parent.iterdir()] == [published.name]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "fatal"),
+    [(Path, "rename", 1), (Path, "rename", 2), (shutil, "rmtree", 1), (shutil, "rmtree", 2), (shutil, "rmtree", 3)],
+)
+def test_a_publication_cut_anywhere_loses_nothing_to_the_next(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, fatal: int
+) -> None:
+    target, original, calls = tmp_path / "checkpoints", getattr(owner, name), 0
+    publish(whole, target)
+    (target / "evaluators").mkdir()
+    (target / "evaluators" / "evaluators.json").write_text("{}")
+    (target / CLASSIFIER_FILE).write_bytes(b"of images")
+
+    def cut(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == fatal:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, cut)
+        with pytest.raises(KeyboardInterrupt):
+            publish(whole, target)
+    publish(whole, target)
+    checkpoint.load(target)
+    assert (target / "evaluators" / "evaluators.json").read_text() == "{}"
+    assert (target / CLASSIFIER_FILE).read_bytes() == b"of images"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_the_epochs_published_are_those_before_the_states_step_whatever_is_pictured(whole: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(whole.folder, tmp_path / "run"))
+    run = runs.open_run(folder)
+    current, info = state.load(run.state, run.config)
+    shutil.rmtree(run.samples)
+    assert publish(run, tmp_path / "a").epochs == 2
+    # As an earlier version saved it, in the second of two epochs of ten steps.
+    current.step = 19
+    state.save(run.state, current, {name: value for name, value in info.items() if name != "epochs"})
+    assert publish(run, tmp_path / "b").epochs == 1
 
 
 def test_evaluators_stay_where_networks_are_published_anew(whole: Run, tmp_path: Path) -> None:

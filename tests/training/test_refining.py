@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,14 +129,33 @@ def test_a_refining_run_that_crashed_ends_as_one_that_did_not(
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_the_manifest_names_the_settings_of_both_runs(
-    whole: Run, images: Tensor, refine: MakeRefined, tmp_path: Path, config: GanConfig
+def test_the_manifest_tells_of_every_run_that_a_run_goes_back_to(
+    whole: Run, images: Tensor, refine: MakeRefined, tmp_path: Path, config: GanConfig, classifier: Path
 ) -> None:
     run = refine(tmp_path)
+    assert runs.open_run(run.folder) == run
     loop.train(run, images)
-    recipe = publish(run, tmp_path / "checkpoints").recipe
-    assert recipe["recipe"] == config.recipe
-    assert recipe["origin"] == whole.config.to_json()
+    longer = dataclasses.replace(config, seed=1)
+    last = runs.create(tmp_path / "last", longer, run.data, run.data_sha256, start=run, classifier=classifier)
+    loop.train(last, images)
+    recipe = publish(last, tmp_path / "checkpoints").recipe
+    _, first = state.load(whole.state, whole.config)
+    _, second = state.load(run.state, run.config)
+    digest = {"classifier_sha256": checkpoint.sha256(classifier)}
+    before = whole.config.to_json() | {"steps": 20, "seconds": first["seconds"], "torch": torch.__version__}
+    refined = config.to_json() | digest | {"steps": 20, "seconds": second["seconds"], "torch": torch.__version__}
+    assert recipe == longer.to_json() | digest | {"origin": refined | {"origin": before}}
+
+
+def test_a_start_that_is_damaged_is_refused_and_leaves_nothing_behind(whole: Run, tmp_path: Path) -> None:
+    damaged = runs.open_run(Path(shutil.copytree(whole.folder, tmp_path / "damaged")))
+    damaged.state.write_bytes(whole.state.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="damaged one"):
+        runs.create(tmp_path / "run", whole.config, whole.data, whole.data_sha256, start=damaged)
+    checkpoint.save(damaged.state, {"weight": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="not the state of a training run"):
+        runs.create(tmp_path / "run", whole.config, whole.data, whole.data_sha256, start=damaged)
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
 
 
 def test_a_refining_run_without_a_classifier_or_a_start_is_refused(
