@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from service.gan.checkpoint import Manifest
+from service.gan.companions import CLASSIFIER_FILE
 from service.gan.networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
 from training.evaluation import density_coverage, precision_recall
 from training.evaluation.evaluation import Evaluation
@@ -42,7 +43,7 @@ was made on them, by a classifier that is none of the evaluators. The test image
 
 ## Training
 
-{steps:,} steps, {epochs} of {planned_epochs} epochs, {hours:.1f} hours with {threads} thread(s) on {device}.{origin}
+{steps:,} steps, {epochs} of {planned_epochs} epochs, {hours:.1f} hours with {threads} thread(s) on {device}.{history}
 
 {recipe}
 
@@ -56,9 +57,10 @@ that rejection sampling keeps images by.
 
 ## Measurements
 
-{samples:,} samples (8-bit) against as many test images, for each of {seeds} seeds: mean ± half the width of the 95 %
-interval of that mean (Student's t). The floor is the same of random training images, which is what a perfect model
-would score. All of it is printed by `make evaluate`, which also says whether this card's numbers come out again.
+{samples:,} samples (8-bit) against as many test images, for each of {seeds} seeds{measured}: mean ± half the width of
+the 95 % interval of that mean (Student's t). The floor is the same of random training images, which is what a perfect
+model would score. All of it is printed by `make evaluate`, which also says whether this card's numbers come out again.
+They do on one kind of processor, with one torch and one number of threads.
 
 {measurements}
 
@@ -85,7 +87,7 @@ How to read them:
 - *Accuracy of a classifier that learned from samples alone*: Ravuri and Vinyals (2019). Labels are those of the
   evaluators, for the training images too.
 - *Negative controls* are training images with a fault. The evaluation fails unless the numbers in bold are worse than
-  without it.
+  those without it, in the row *none*.
 
 ## Failures
 
@@ -110,15 +112,17 @@ Of the first seed's {samples:,} samples, those that the evaluators are least sur
 {command}
 ```
 
-On one kind of processor, with one torch ({torch}), training gives the same bytes again; on a GPU it gives others.
-Published {created}.
+On a CPU of one kind, with one torch ({torch}) and one number of threads, training gives the same bytes again; on a GPU
+it gives others. Published {created}.
 
 {files}
 
 [CC BY-SA 3.0]: https://creativecommons.org/licenses/by-sa/3.0/
 """
-ORIGIN = "origin"
-FLAGS = ("recipe", "epochs", "batch_size", "seed", "threads", "precision", "device")
+ORIGIN, CRITIC = "origin", "classifier_sha256"
+# What stands among a run's settings and is none; the last three are there of runs that others began with.
+NOT_SETTINGS = (ORIGIN, CRITIC, "steps", "seconds", "torch")
+FLAGS = ("recipe", "epochs", "batch_size", "held_out", "seed", "threads", "precision", "device")
 
 
 def write(manifest: Manifest, evaluation: Evaluation) -> str:
@@ -143,53 +147,73 @@ def write(manifest: Manifest, evaluation: Evaluation) -> str:
         threads=recipe["threads"],
         device=recipe["device"],
         held_out=recipe["held_out"],
-        origin=_origin(recipe),
+        history=_history(manifest),
         recipe=_settings(recipe),
         samples=evaluation.samples,
         seeds=len(evaluation.seeds),
+        measured="" if evaluation.threads is None else f", with {evaluation.threads} thread(s)",
         measurements="\n\n".join(
             f"### {table.title}\n\n{table.to_markdown()}" for table in tables(evaluation).values()
         ),
         near=precision_recall.NEIGHBOURS,
         wide=density_coverage.NEIGHBOURS,
-        command=_command(recipe),
+        command=_command(manifest),
         torch=manifest.torch,
         created=manifest.created,
         files=_markdown(("file", "sha256"), ((f"`{name}`", f"`{digest}`") for name, digest in manifest.files.items())),
     )
 
 
-def _origin(recipe: Mapping[str, Any]) -> str:
-    origin = recipe.get(ORIGIN)
-    if origin is None:
-        return ""
-    epochs, device = origin["epochs"], origin["device"]
-    return f" It began with the networks of a run of {epochs} epochs on {device}; its settings are in the last column."
+def _lineage(recipe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The run itself, the one whose networks it began with, and so on, each by the name that the card gives it."""
+    found = {"reproduced": recipe}
+    while (origin := recipe.get(ORIGIN)) is not None:
+        found["before" if len(found) == 1 else f"before-{len(found)}"] = recipe = origin
+    return found
+
+
+def _history(manifest: Manifest) -> str:
+    """What the run and each one before it began with, and how those went, as far as the manifest tells."""
+    text = ""
+    for name, part in _lineage(manifest.recipe).items():
+        if name != "reproduced":
+            text += f" It began with the networks of a run of {part['epochs']} epochs on {part['device']}"
+            if "steps" in part:
+                text += f" ({part['steps']:,} steps, {part['seconds'] / 3600:.1f} hours, torch {part['torch']})"
+            text += f"; its settings are in the column *{name}*."
+        if CRITIC in part:
+            where = "published here" if _sees_through_ours(part, manifest) else f"with sha256 `{part[CRITIC]}`"
+            text += f" The feature critic saw through the classifier {where}."
+    return text
 
 
 def _settings(recipe: Mapping[str, Any]) -> str:
-    """The settings of a run, and beside them those of the run that it began with."""
-    origin = recipe.get(ORIGIN)
-    rows = ((name, f"`{value}`") for name, value in recipe.items() if name != ORIGIN)
-    if origin is None:
-        return _markdown(("setting", "value"), rows)
-    return _markdown(("setting", "value", "before"), ((name, value, f"`{origin.get(name)}`") for name, value in rows))
+    """The settings of a run, and beside them those of the runs before it."""
+    _, *names = lineage = _lineage(recipe)
+    rows = [
+        (name, *(f"`{part.get(name)}`" for part in lineage.values())) for name in recipe if name not in NOT_SETTINGS
+    ]
+    return _markdown(("setting", "value", *names), rows)
 
 
-def _command(recipe: Mapping[str, Any]) -> str:
+def _command(manifest: Manifest) -> str:
     commands, start = [], ""
-    origin = recipe.get(ORIGIN)
-    for name, part in (("before", origin), ("reproduced", recipe)):
-        if part is not None:
-            flags = " ".join(f"--{flag.replace('_', '-')} {part[flag]}" for flag in FLAGS if flag in part)
-            commands.append(f"python -m training gan {flags} --name {name}{start}")
-            start = f" --start runs/{name}"
+    for name, part in reversed(_lineage(manifest.recipe).items()):
+        flags = " ".join(f"--{flag.replace('_', '-')} {part[flag]}" for flag in FLAGS if flag in part)
+        # The classifier that is published here is the default; any other is not here.
+        critic = " --classifier CLASSIFIER" if CRITIC in part and not _sees_through_ours(part, manifest) else ""
+        commands.append(f"python -m training gan {flags} --name {name}{start}{critic}")
+        start = f" --start runs/{name}"
     commands += [
         "python -m training publish runs/reproduced --to published",
         "python -m training companions --checkpoint published",
         "python -m training evaluate published --write",
     ]
     return "\n".join(commands)
+
+
+def _sees_through_ours(recipe: Mapping[str, Any], manifest: Manifest) -> bool:
+    return bool(recipe[CRITIC] == manifest.files.get(CLASSIFIER_FILE))
 
 
 def _count(module: nn.Module) -> int:

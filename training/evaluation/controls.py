@@ -60,6 +60,8 @@ def copy_some(test_images: Tensor, train_images: Tensor) -> Tensor:
     return torch.cat([train_images[:copied], test_images[copied:]])
 
 
+# What the training images without a fault are called among the controls.
+SOUND = "none"
 CONTROLS = {
     "blurred": Control("Every image blurred", blur, ("frechet", "frechet_limit", "kernel_distance")),
     "dropped": Control(f"No {DROPPED}", drop_class, ("frechet", "recall", "coverage", "class_kl")),

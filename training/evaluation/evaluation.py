@@ -48,6 +48,8 @@ class Evaluation(NamedTuple):
     samples: int
     """In each set."""
     seeds: list[int]
+    threads: int | None
+    """Of torch, whose numbers hold for one count; None where an earlier version did not note it."""
     judges: dict[str, Judge]
     floor: dict[str, dict[str, Estimate]]
     """Random training images in the place of samples, by evaluator and metric: what a perfect model would score."""
@@ -56,7 +58,7 @@ class Evaluation(NamedTuple):
     rows: dict[str, Row]
     """By sampler."""
     controls: dict[str, dict[str, dict[str, float]]]
-    """By control, evaluator and metric."""
+    """By control, evaluator and metric; under SOUND what they are compared with, where an earlier version noted it."""
     memorisation: dict[str, dict[str, Estimate]]
     """Of plain samples: in pixels, and by evaluator in its features."""
     copies: dict[str, float]
@@ -86,6 +88,7 @@ class Evaluation(NamedTuple):
             return cls(
                 samples=values["samples"],
                 seeds=values["seeds"],
+                threads=values.get("threads"),
                 judges={name: Judge(**judge) for name, judge in values["judges"].items()},
                 floor=_estimates(values["floor"]),
                 held_out=values["held_out"],

@@ -96,6 +96,7 @@ def evaluate(
     evaluation = Evaluation(
         samples=count,
         seeds=list(settings.seeds),
+        threads=torch.get_num_threads(),
         judges={name: _describe(judge) for name, judge in judges.items()},
         floor={name: opinion.floor for name, opinion in opinions.items()},
         held_out={name: opinion.held_out for name, opinion in opinions.items() if opinion.held_out},
@@ -109,7 +110,7 @@ def evaluate(
         },
         controls={
             control: {name: opinion.controls[control] for name, opinion in opinions.items()}
-            for control in controls.CONTROLS
+            for control in (controls.SOUND, *controls.CONTROLS)
         },
         memorisation={PIXELS: pixels} | {name: opinion.memorisation for name, opinion in opinions.items()},
         copies=copies._asdict(),
@@ -140,11 +141,11 @@ def _ask(
     orders = [_shuffle(len(images.train), seed) for seed in settings.seeds]
     floor = [measure(_choose(train, order[:count]), reference) for order in orders]
     _, unseen = split(len(images.train))
-    spoilt = {}
+    spoilt = {controls.SOUND: floor[0]}
     for name, control in controls.CONTROLS.items():
         bad = control.spoil(images.train[orders[0]], images.train_labels[orders[0]], count)
         spoilt[name] = measure(read(judge.classifier, bad), reference)
-        controls.check(name, judge.name, spoilt[name], floor[0])
+        controls.check(name, judge.name, spoilt[name], spoilt[controls.SOUND])
     readings = {name: [read(judge.classifier, part) for part in parts] for name, parts in drawn.items()}
     plain = Reading(*(torch.cat(parts) for parts in zip(*readings[PLAIN], strict=True)))
     return Opinion(

@@ -66,13 +66,23 @@ def write(folder: Path, evaluation: Evaluation, failures: Tensor) -> None:
 def compare(folder: Path, evaluation: Evaluation) -> str:
     """One line that says that the numbers of the folder's card came out again, or that there are none yet.
 
-    Raises NotReproduced, naming the first numbers that did not, and CheckpointError when they cannot be read.
+    Says too where the numbers of threads differ. Raises NotReproduced, naming the first numbers that did not, and
+    CheckpointError when they cannot be read.
     """
     published = checkpoint.read_manifest(folder).metrics.get(EVALUATION)
     if published is None:
         return f"{folder} has no evaluation yet; write this one with: python -m training evaluate {folder} --write"
-    unequal = differences(tables(evaluation), tables(Evaluation.from_json(published)))
+    expected = Evaluation.from_json(published)
+    threads = ""
+    if expected.threads not in (None, evaluation.threads):
+        threads = (
+            f" The card was measured with --threads {expected.threads}, this with {evaluation.threads}: "
+            "numbers hold for one count."
+        )
+    unequal = differences(tables(evaluation), tables(expected))
     if unequal:
         some = "; ".join(unequal[:NAMED]) + ("; ..." if len(unequal) > NAMED else "")
-        raise NotReproduced(f"the card in {folder} is not reproduced: {len(unequal)} numbers are others; {some}")
-    return f"the card in {folder} is reproduced: every number is the same, give or take one in its last digit"
+        raise NotReproduced(
+            f"the card in {folder} is not reproduced: {len(unequal)} numbers are others; {some}.{threads}"
+        )
+    return f"the card in {folder} is reproduced: every number is the same, give or take one in its last digit.{threads}"

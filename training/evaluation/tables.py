@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from training.evaluation.controls import CONTROLS, COPIED
+from training.evaluation.controls import CONTROLS, COPIED, SOUND
 from training.evaluation.evaluation import Evaluation, Row
 from training.evaluation.intervals import Estimate
 from training.evaluation.metrics import METRICS
@@ -178,10 +178,12 @@ def _classification(classification: Mapping[str, Estimate]) -> Table:
 def _controls(evaluation: Evaluation) -> Table:
     rows = []
     for judge, floor in evaluation.floor.items():
-        rows.append(("none: training images", judge, *_values({name: floor[name].mean for name in METRICS})))
-        for control, by_judge in evaluation.controls.items():
-            fault = CONTROLS[control]
-            rows.append((fault.title, judge, *_values(by_judge[judge], bold=fault.notice)))
+        if SOUND in evaluation.controls:
+            rows.append(("none: the first seed's", judge, *_values(evaluation.controls[SOUND][judge])))
+        else:
+            rows.append(("none: training images", judge, *_values({name: floor[name].mean for name in METRICS})))
+        for control, fault in CONTROLS.items():
+            rows.append((fault.title, judge, *_values(evaluation.controls[control][judge], bold=fault.notice)))
     return Table("Negative controls", ("fault", "evaluator", *(metric.title for metric in METRICS.values())), rows)
 
 

@@ -16,7 +16,7 @@ from service.gan import checkpoint
 from training.__main__ import main
 from training.data import DataError
 from training.evaluation import protocol, publication
-from training.evaluation.controls import CONTROLS, ControlError
+from training.evaluation.controls import CONTROLS, SOUND, ControlError
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.evaluators import Evaluator
 from training.evaluation.intervals import Estimate
@@ -61,7 +61,7 @@ def test_training_images_score_as_the_floor_does_and_noise_is_worse(found: tuple
         assert set(real) == set(METRICS)
         assert real["frechet"].mean < 3 * floor["frechet"].mean < noise["frechet"].mean
         assert noise["coverage"].mean < real["coverage"].mean
-        assert set(evaluation.controls) == set(CONTROLS)
+        assert set(evaluation.controls) == {SOUND, *CONTROLS}
     # These samples are training images, and that is what is found.
     assert evaluation.memorisation[protocol.PIXELS]["share_close"].mean == 1
     assert evaluation.memorisation[protocol.PIXELS]["auc"].mean == 0
@@ -83,6 +83,32 @@ def test_an_evaluation_survives_json(found: tuple[Evaluation, Tensor]) -> None:
     assert Evaluation.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
     with pytest.raises(CheckpointError, match="evaluate --write"):
         Evaluation.from_json({"samples": 3})
+
+
+def test_the_control_without_a_fault_shows_what_the_others_are_compared_with(found: tuple[Evaluation, Tensor]) -> None:
+    evaluation, _ = found
+    for judge in evaluation.judges:
+        sound = evaluation.controls[SOUND][judge]
+        for control, fault in CONTROLS.items():
+            for name in fault.notice:
+                spoilt = evaluation.controls[control][judge][name]
+                assert spoilt > sound[name] if METRICS[name].lower_is_better else spoilt < sound[name]
+        # Of the two seeds that the floor is the mean of, the first.
+        floor = evaluation.floor[judge]["frechet"]
+        assert 0.0 < abs(sound["frechet"] - floor.mean) < floor.error
+        (row,) = [row for row in tables(evaluation)["controls"].rows if row[0].startswith(SOUND) and row[1] == judge]
+        assert row[2:] == tuple(f"{sound[name]:.{metric.decimals}f}" for name, metric in METRICS.items())
+
+
+def test_an_evaluation_of_an_earlier_version_is_still_read(found: tuple[Evaluation, Tensor]) -> None:
+    evaluation, _ = found
+    values = evaluation.to_json()
+    del values["threads"], values["controls"][SOUND]
+    old = Evaluation.from_json(values)
+    assert old.threads is None
+    means = {judge: f"{floor['frechet'].mean:.3f}" for judge, floor in evaluation.floor.items()}
+    rows = [row for row in tables(old)["controls"].rows if row[0] == "none: training images"]
+    assert {row[1]: row[2] for row in rows} == means
 
 
 def test_an_evaluator_that_does_not_notice_a_control_ends_the_evaluation(
@@ -138,8 +164,15 @@ def test_the_evaluation_of_a_folder_is_the_same_twice_and_its_card_holds_every_n
 
     coverage = evaluation.rows[PLAIN].metrics["stacked"]["coverage"]
     evaluation.rows[PLAIN].metrics["stacked"]["coverage"] = coverage._replace(mean=coverage.mean + 0.1)
-    with pytest.raises(NotReproduced, match="By the evaluator stacked, Coverage, plain"):
+    with pytest.raises(NotReproduced, match="By the evaluator stacked, Coverage, plain") as caught:
         publication.compare(published, evaluation)
+    assert "--threads" not in caught.value.detail
+    with pytest.raises(NotReproduced, match="measured with --threads 1, this with 2: numbers hold for one count"):
+        publication.compare(published, evaluation._replace(threads=2))
+    assert again.threads == torch.get_num_threads() == 1
+    assert "with 1 thread(s)" in card
+    assert "is reproduced" in (line := publication.compare(published, again._replace(threads=2)))
+    assert "measured with --threads 1, this with 2" in line
 
 
 def test_a_folder_that_learned_from_other_data_is_not_measured(
