@@ -15,6 +15,7 @@ from training.config import CHOICES, RECIPES, ConfigError
 SETTINGS = ("recipe", "epochs", "batch_size", "held_out", "seed", "device", "threads", "precision")
 CHECKPOINTS = Path("checkpoints")
 EVALUATORS = CHECKPOINTS / "evaluators"
+CLASSIFIER = CHECKPOINTS / "classifier.safetensors"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -38,8 +39,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     gan.add_argument(
         "--classifier",
         type=Path,
-        default=CHECKPOINTS / "classifier.safetensors",
-        help="what the feature critic of `refined` sees through (default: checkpoints/classifier.safetensors)",
+        help=f"what the feature critic of `refined` sees through (default: {CLASSIFIER})",
     )
     gan.add_argument("--resume", type=Path, metavar="RUN", help="continue this run's folder, with its own settings")
 
@@ -77,6 +77,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def train_gan(options: argparse.Namespace) -> None:
     """Start a run, or continue one, and train it to its end. Under torchrun every process comes here."""
     # Here and below, torch is imported only by commands that run, so that --help and mistakes answer at once.
+    _check_beginning(options)
     from training import data, distributed, loop, runs
 
     own = None if options.resume is None else runs.open_run(options.resume).config.device
@@ -108,7 +109,7 @@ def _prepare(options: argparse.Namespace, processes: int) -> Path:
     digits = data.load(source, download=not options.no_download)
     start = None if options.start is None else runs.open_run(options.start)
     config = probe.resolve(config, data.resize(digits.images), processes)
-    runs.create(folder, config, source, digits.sha256, start=start, classifier=options.classifier)
+    runs.create(folder, config, source, digits.sha256, start=start, classifier=options.classifier or CLASSIFIER)
     return folder
 
 
@@ -194,6 +195,24 @@ def _set_threads(threads: int) -> None:
     if threads < 1:
         raise ConfigError(f"--threads is {threads}, expected at least 1")
     torch.set_num_threads(threads)
+
+
+def _check_beginning(options: argparse.Namespace) -> None:
+    """Raise ConfigError for options of a run's beginning that have no meaning together."""
+    if options.resume is not None:
+        for name in ("start", "classifier", "name"):
+            if (value := getattr(options, name)) is not None:
+                raise ConfigError(
+                    f"--{name} {value} is for a new run, and --resume {options.resume} continues one with what it "
+                    "began with; leave one of the two out"
+                )
+        return
+    recipe = RECIPES[options.recipe or "default"]
+    # An average that does not rise still holds half of what the run began with at its end.
+    if options.start is None and not recipe.ema_rise:
+        raise ConfigError(f"--recipe {recipe.recipe} goes on from a finished run; name one with --start RUN")
+    if options.classifier is not None and recipe.feature_weight == 0:
+        raise ConfigError(f"--recipe {recipe.recipe} has no feature critic; leave --classifier out")
 
 
 def _check_same(own: dict[str, object], given: dict[str, object]) -> None:

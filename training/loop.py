@@ -1,7 +1,8 @@
-"""The training loop: epochs over the data, with a state on disk that a killed run continues from, bit for bit.
+"""The training loop: epochs over the data, with a state on disk that a killed run continues from.
 
 Whatever belongs to a step (metrics, pictures) is written before the state of that step. A run that dies between the
-two repeats the steps since its last state and writes the same bytes again.
+two repeats the steps since its last state. On the CPU it writes the same bytes again, and ends bit for bit as a run
+that was never cut; on a GPU steps are not repeatable to the bit, and it ends as another run of the same seed would.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from training.journal import SilentJournal
 from training.plan import plan
 from training.runs import Run, exclusive
 from training.steps import TrainState, advance, learning_rate_at
+
+# Each time that processes ask one another they wait for the device, and for the slowest of them.
+ASKED_EVERY = 20
 
 
 class Stopped(LatentserveError):
@@ -59,7 +63,7 @@ def train(run: Run, images: Tensor, group: Group = ALONE) -> TrainState:
                     log.stepped(current, epoch + 1)
                     if ends := current.step == steps.start(epoch + 1):
                         log.epoch_ended(current, epoch + 1)
-                    stop = group.any(bool(stop_requests), config.device)
+                    stop = _asked(current.step, ends, group) and group.any(bool(stop_requests), config.device)
                     if ends or current.step % config.save_every == 0 or stop:
                         log.save(current, time.monotonic() - started)
                     if stop and current.step < steps.steps:
@@ -70,6 +74,11 @@ def train(run: Run, images: Tensor, group: Group = ALONE) -> TrainState:
                             signum=signum,
                         )
     return current
+
+
+def _asked(step: int, ends: bool, group: Group) -> bool:
+    """Whether processes ask one another after `step` for requests to stop; `ends` where an epoch does."""
+    return group.size == 1 or ends or step % ASKED_EVERY == 0
 
 
 def _begin(run: Run, images: Tensor) -> tuple[TrainState, float]:

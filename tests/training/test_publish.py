@@ -187,6 +187,24 @@ def test_settings_that_cannot_be_are_refused_in_one_line_and_leave_no_run_behind
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--recipe", "refined"), "--recipe refined goes on from a finished run; name one with --start RUN"),
+        (("--classifier", "c.safetensors"), "--recipe default has no feature critic; leave --classifier out"),
+        (("--resume", "runs/a", "--start", "runs/b"), "--start runs/b is for a new run, and --resume runs/a continues"),
+        (("--resume", "runs/a", "--classifier", "c.safetensors"), "--classifier c.safetensors is for a new run"),
+        (("--resume", "runs/a", "--name", "b"), "--name b is for a new run"),
+    ],
+)
+def test_options_that_have_no_meaning_together_are_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
+) -> None:
+    options = ("gan", "--data", str(tmp_path / "none"), "--runs", str(tmp_path / "runs"), "--no-download")
+    assert message in refused(capsys, *options, *flags)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_that_is_there_is_not_begun_again(
     whole: Run, small_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
