@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 import torch
 
 from benchmarks.gan import ablations, runner, speed, story
+from service.errors import LatentserveError
 from training.config import RECIPES
 
 RESULTS = Path(__file__).parent
@@ -42,14 +44,14 @@ def main() -> None:
             for name in chosen.only or ablations.VARIANTS:
                 config = dataclasses.replace(ablations.variant(name, chosen.epochs or 3), **settings)
                 entries.append(runner.measure(bench, f"ablation {name}", config)._replace(name=name))
-                runner.write(RESULTS / "ablations.json", entries)
+                runner.keep(RESULTS / "ablations.json", entries[-1])
             print_entries(entries, bench)
         case "seeds":
             entries = []
             for seed in range(chosen.seeds):
                 config = dataclasses.replace(RECIPES["default"], epochs=chosen.epochs or 2, seed=seed, **settings)
                 entries.append(runner.measure(bench, f"seed {seed}", config))
-                runner.write(RESULTS / "seeds.json", entries)
+                runner.keep(RESULTS / "seeds.json", entries[-1])
             print_entries(entries, bench)
             sound = [e for e in entries if e.quality and e.quality.ratio <= 100 and e.quality.class_kl <= 0.1]
             print(f"\n{len(sound)} of {len(entries)} are sound")
@@ -70,4 +72,7 @@ def print_entries(entries: list[runner.Entry], bench: runner.Bench) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LatentserveError as error:
+        sys.exit(f"benchmarks.gan: {error.detail}")

@@ -10,11 +10,14 @@ from typing import NamedTuple
 from torch import Tensor
 
 from service.gan import checkpoint
+from service.gan.checkpoint import write_atomic
 from service.gan.networks import Generator
 from training import data, journal, loop, probe, runs, state
 from training.config import GanConfig
 from training.steps import published_generator
 from training.validation import Quality, Validator
+
+LEFT_TO_THE_MACHINE = (("precision", "auto"), ("device", "auto"), ("threads", 0))
 
 
 class Entry(NamedTuple):
@@ -50,13 +53,24 @@ def prepare(source: Path, folder: Path) -> Bench:
 
 
 def train(bench: Bench, name: str, config: GanConfig) -> runs.Run:
-    """The run `name`, trained to its end."""
+    """The run `name`, trained to its end. Raises RunError when there is one with other settings or data already."""
     folder = bench.folder / name
     if not folder.exists():
         runs.create(folder, probe.resolve(config, bench.images), bench.source, bench.digits.sha256)
     run = runs.open_run(folder)
+    _check_same(run, config)
+    runs.check_data(run, bench.digits.sha256)
     loop.train(run, bench.images)
     return run
+
+
+def _check_same(run: runs.Run, config: GanConfig) -> None:
+    own, wanted = run.config.to_json(), config.to_json()
+    # What was left to the machine is settled in the run.
+    differing = [name for name in own if wanted[name] != own[name] and (name, wanted[name]) not in LEFT_TO_THE_MACHINE]
+    if differing:
+        settings = ", ".join(f"{name} {own[name]}, not {wanted[name]}" for name in differing)
+        raise runs.RunError(f"{run.folder} was trained with {settings}; remove it, or take another folder with --runs")
 
 
 def measure(bench: Bench, name: str, config: GanConfig) -> Entry:
@@ -80,9 +94,11 @@ def by_epoch(bench: Bench, run: runs.Run) -> dict[int, tuple[Quality, Generator]
     return found
 
 
-def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Keep `entries` as JSON, with all settings of each."""
-    path.write_text(json.dumps([entry.to_json() for entry in entries], indent=1) + "\n")
+def keep(path: Path, entry: Entry) -> None:
+    """Keep `entry` with all its settings among those in the JSON file `path`, in place of one of the same name."""
+    entries = json.loads(path.read_text()) if path.exists() else []
+    kept = {found["name"]: found for found in entries} | {entry.name: entry.to_json()}
+    write_atomic(path, (json.dumps(list(kept.values()), indent=1) + "\n").encode())
 
 
 def table(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> str:

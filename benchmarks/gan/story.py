@@ -27,25 +27,30 @@ Epochs = dict[int, tuple[Quality, Generator]]
 
 
 def tell(bench: Bench, epochs: int, settings: dict[str, Any], published: Sequence[Path], picture: Path) -> str:
-    """Train what is not trained yet; write the picture, and return the table."""
+    """Train what is not trained yet; write the picture, and return the table.
+
+    The two recipes go by their names, and each of the runs in `published` by its folder's.
+    """
     parts: dict[str, Epochs] = {}
     for name in ("minimax", "default"):
         config = dataclasses.replace(RECIPES[name], epochs=epochs, **settings)
         parts[name] = runner.by_epoch(bench, runner.train(bench, f"story {name}", config))
     for folder in published:
         run = runs.open_run(folder)
-        parts[run.config.recipe] = runner.by_epoch(bench, run)
+        own = folder.resolve().name
+        name = own if own not in parts else str(folder)
+        parts[name] = runner.by_epoch(bench, run)
     write_atomic(picture, draw(parts))
     rows = [
         (name, str(epoch), *runner.cells(quality))
         for name, part in parts.items()
         for epoch, (quality, _) in part.items()
     ]
-    return runner.table(("recipe", "epoch", "Fréchet", "over floor", "class KL"), rows)
+    return runner.table(("run", "epoch", "Fréchet", "over floor", "class KL"), rows)
 
 
 def draw(parts: dict[str, Epochs]) -> bytes:
-    """A row for each recipe, some of its epochs from left to right, as the bytes of a PNG."""
+    """A row for each run, some of its epochs from left to right, as the bytes of a PNG."""
     figure = Figure(figsize=(2 * SHOWN, 2.3 * len(parts)), layout="constrained")
     axes = figure.subplots(len(parts), SHOWN, squeeze=False)
     for row, (name, part) in zip(axes, parts.items(), strict=True):
