@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_a_blank_page_and_a_random_generator_score_far_worse(validator: Validato
 def test_one_class_alone_is_noticed(validator: Validator, digits: data.Digits) -> None:
     images = figures.to_uint8(data.resize(digits.images))
     assert validator.judge(images[digits.labels == 3]).class_kl > 1
+
+
+def test_the_test_images_are_never_read(validator: Validator, small_data: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(small_data, tmp_path / "data"))
+    for file in (folder / "MNIST" / "raw").glob("t10k-*"):
+        # Readable as no image; gone altogether, the data set would not count as complete.
+        file.write_bytes(b"")
+    again = Validator(data.load(folder, download=False), tmp_path / "classifier.safetensors", HELD_OUT)
+    torch.manual_seed(2)
+    generator = Generator()
+    assert again.measure(generator) == validator.measure(generator)
+    assert (again.floor, again.accuracy) == (validator.floor, validator.accuracy)
 
 
 def test_a_generator_is_worth_the_same_by_a_classifier_that_was_kept(

@@ -1,6 +1,8 @@
-"""The distances agree with torchmetrics' own on the same features."""
+"""The distances agree with torchmetrics' own on the same features: random ones, and what evaluators see in MNIST."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,40 +10,88 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from training import data
+from training.evaluation import controls, evaluators
+from training.evaluation.classifier import read
 from training.evaluation.frechet import frechet_distance
 from training.evaluation.kernel_distance import kernel_distance
+from training.evaluation.protocol import to_images
 
 COUNT, WIDTH = 300, 12
+EVALUATORS = Path(__file__).parents[3] / "checkpoints" / "evaluators"
+SEEN = 400
+
+Pair = tuple[Tensor, Tensor]
 
 
-class Flat(nn.Module):
-    """Images (B, 3, 2, 2) as their own features (B, 12)."""
+class Given(nn.Module):
+    """Features (B, F, 1, 1) as they are, (B, F)."""
 
-    num_features = WIDTH
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
 
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1)
+    def forward(self, features: Tensor) -> Tensor:
+        return features.flatten(1)
+
+
+def peer_frechet(pair: Pair) -> float:
+    """Of features (N, F) float64 each."""
+    peer = FrechetInceptionDistance(feature=Given(pair[0].shape[1]), normalize=True).set_dtype(torch.float64)
+    for features, real in zip(pair, (True, False), strict=True):
+        peer.update(features[..., None, None], real=real)
+    return float(peer.compute())
+
+
+def peer_kernel(pair: Pair) -> float:
+    """Of equally many features (N, F) float64 each, over all of them at once."""
+    peer = KernelInceptionDistance(
+        feature=Given(pair[0].shape[1]), normalize=True, subsets=1, subset_size=len(pair[0])
+    ).set_dtype(torch.float64)
+    for features, real in zip(pair, (True, False), strict=True):
+        peer.update(features[..., None, None], real=real)
+    mean, _ = peer.compute()
+    return float(mean)
 
 
 @pytest.fixture(scope="module")
-def pair() -> tuple[Tensor, Tensor]:
-    a, b = torch.rand(2, COUNT, 3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+def pair() -> Pair:
+    a, b = torch.rand(2, COUNT, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return a, b.square()
 
 
-def test_the_frechet_distance(pair: tuple[Tensor, Tensor]) -> None:
-    peer = FrechetInceptionDistance(feature=Flat(), normalize=True, input_img_size=(3, 2, 2)).set_dtype(torch.float64)
-    for images, real in zip(pair, (True, False), strict=True):
-        peer.update(images, real=real)
-    assert frechet_distance(*(images.flatten(1) for images in pair)) == pytest.approx(float(peer.compute()), rel=1e-9)
+@pytest.fixture(scope="module")
+def seen(real_data: Path) -> dict[str, Pair]:
+    """By evaluator: its features of some test images, and of as many training images that are blurred a little."""
+    train, test = (data.load(real_data, split, download=False) for split in ("train", "test"))
+    images = to_images(*(part._replace(images=part.images[:SEEN], labels=part.labels[:SEEN]) for part in (train, test)))
+    blurred = controls.blur(images.train, images.train_labels, SEEN)
+    return {
+        name: (read(judge.classifier, images.test).features, read(judge.classifier, blurred).features)
+        for name, judge in evaluators.load(EVALUATORS).items()
+    }
+
+
+def test_the_frechet_distance(pair: Pair) -> None:
+    assert frechet_distance(*pair) == pytest.approx(peer_frechet(pair), rel=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:Metric .Kernel Inception Distance. will save all extracted features:UserWarning")
-def test_the_kernel_distance(pair: tuple[Tensor, Tensor]) -> None:
-    peer = KernelInceptionDistance(feature=Flat(), normalize=True, subsets=1, subset_size=COUNT).set_dtype(
-        torch.float64
-    )
-    for images, real in zip(pair, (True, False), strict=True):
-        peer.update(images, real=real)
-    mean, _ = peer.compute()
-    assert kernel_distance(*(images.flatten(1) for images in pair)) == pytest.approx(float(mean), rel=1e-9)
+def test_the_kernel_distance(pair: Pair) -> None:
+    assert kernel_distance(*pair) == pytest.approx(peer_kernel(pair), rel=1e-9)
+
+
+@pytest.mark.real_data
+def test_the_frechet_distance_of_what_evaluators_see(seen: dict[str, Pair]) -> None:
+    assert len(seen) == 3
+    for a, b in seen.values():
+        assert frechet_distance(a, b) == pytest.approx(peer_frechet((a.double(), b.double())), rel=1e-6)
+
+
+@pytest.mark.real_data
+@pytest.mark.filterwarnings("ignore:Metric .Kernel Inception Distance. will save all extracted features:UserWarning")
+def test_the_kernel_distance_of_what_evaluators_see(seen: dict[str, Pair]) -> None:
+    assert len(seen) == 3
+    for a, b in seen.values():
+        # Ours takes products in the float32 of the features, the peer in float64.
+        assert kernel_distance(a, b) == pytest.approx(peer_kernel((a.double(), b.double())), rel=1e-4)
