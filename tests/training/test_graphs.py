@@ -111,5 +111,5 @@ def test_a_captured_training_step_is_the_training_step(
     for network in ("generator", "averaged", "discriminator"):
         pairs = zip(getattr(replayed, network).parameters(), getattr(taken, network).parameters(), strict=True)
         for parameter, expected in pairs:
-            # Each step of Adam moves a number by about the rate, and rounding decides where to if its gradient is near 0.
+            # A step of Adam moves a number by about the rate, and rounding decides where to if its gradient is near 0.
             assert (parameter - expected).abs().mean() < 0.05 * STEPS * RATE
