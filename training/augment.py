@@ -9,17 +9,20 @@ from torch.nn.functional import pad
 BLACK = -1.0
 
 
-def translate(images: Tensor, shifts: Tensor) -> Tensor:
+def translate(images: Tensor, shifts: Tensor, most: int) -> Tensor:
     """Images (B, 1, H, W) in [-1, 1], each moved down and right by its row of `shifts` (B, 2) int64, black behind.
+
+    No shift is of more than `most` pixels.
 
     Differentiable in the images. Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (2020):
     real and generated images have to be moved alike, and the generator's gradient goes through the move.
     """
     count, _, height, width = images.shape
     # What is moved out is lost, so that the margin need not be wider than the image.
-    down, right = shifts[:, 0].clamp(-height, height), shifts[:, 1].clamp(-width, width)
-    rows = torch.arange(height, device=images.device) - down[:, None] + height
-    columns = torch.arange(width, device=images.device) - right[:, None] + width
-    padded = pad(images, (width, width, height, height), value=BLACK)[:, 0]
+    high, wide = min(most, height), min(most, width)
+    down, right = shifts[:, 0].clamp(-high, high), shifts[:, 1].clamp(-wide, wide)
+    rows = torch.arange(height, device=images.device) - down[:, None] + high
+    columns = torch.arange(width, device=images.device) - right[:, None] + wide
+    padded = pad(images, (wide, wide, high, high), value=BLACK)[:, 0]
     items = torch.arange(count, device=images.device)[:, None, None]
     return padded[items, rows[:, :, None], columns[:, None, :]].unsqueeze(1)

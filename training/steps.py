@@ -19,6 +19,7 @@ from training.feature_critic import FeatureCritic
 from training.graphs import CapturedStep
 from training.normalised import NormalisedGenerator
 from training.objectives import OBJECTIVES, calculate_v, gradient_penalty
+from training.penalty import discriminator_penalty
 
 METRICS = (
     "v", "generator_loss", "discriminator_loss", "penalty", "real_probability", "fake_probability", "feature_loss",
@@ -167,10 +168,9 @@ def _penalty(state: TrainState, images: Tensor, gamma: float, config: GanConfig)
     """The gradient penalty at one image in `penalty_every` of `images`: a smaller sample of the same mean."""
     if gamma == 0:
         return images.new_zeros(())
-    some = images[: -(-len(images) // config.penalty_every)].detach().requires_grad_(True)
+    some = images[: -(-len(images) // config.penalty_every)]
     with _autocast(config):
-        logits = _logits(state.discriminator, some)
-        return gradient_penalty(logits, some, gamma)
+        return discriminator_penalty(state.discriminator, some, gamma)
 
 
 def _critic_step(state: TrainState, real: Tensor, fake: Tensor, config: GanConfig, group: Group) -> Tensor:
@@ -225,7 +225,7 @@ def _logits(discriminator: Discriminator, images: Tensor) -> Tensor:
 
 
 def _moved(images: Tensor, shifts: Tensor, config: GanConfig) -> Tensor:
-    return translate(images, shifts) if config.translation else images
+    return translate(images, shifts, config.translation) if config.translation else images
 
 
 def _autocast(config: GanConfig) -> AbstractContextManager[object]:
