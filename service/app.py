@@ -89,8 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.vae = vae.VaeEngine(batchers["vae"])
     app.state.max_elements = settings.max_elements
     app.state.gan = gan.GanEngine(
-        batchers["gan"],
-        batchers["gan-large"],
+        {name: batchers[name] for name in gan_worker.LANES},
         gan.build_tag(manifest.files, VERSION, devices.describe(device)),
         manifest.files[checkpoint.GENERATOR_FILE],
         companion is not None,
@@ -139,15 +138,17 @@ def _batchers(
     # On CUDA sums round differently in batches of different sizes, so that an answer would depend on its batch-mates.
     registrar = em_worker.EmWorker(torch.device("cpu"))
     em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.cancel
-    gan_rules = settings.batch_images, gan_worker.cost, gan_worker.key, gan_worker.cancel
+    gan_rules = gan_worker.cost, gan_worker.key, gan_worker.cancel
+    # A batch of inversions is one image.
+    batch_images = dict.fromkeys(gan_worker.LANES, settings.batch_images) | {
+        "gan-inversions": gan_worker.INVERSION_COST
+    }
     return {
         "em": batcher("em", registrar, *em_rules),
         # Nothing stalls there: a large registration may take its time, and stops when nobody waits for it any longer.
         "em-large": batcher("em-large", registrar, *em_rules, stall_seconds=math.inf),
         "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
-        "gan": batcher("gan", gan_engine, *gan_rules),
-        # Choices of many images, animations and inversions, so that no plain picture waits for them.
-        "gan-large": batcher("gan-large", gan_engine, *gan_rules),
+        **{name: batcher(name, gan_engine, batch_images[name], *gan_rules) for name in gan_worker.LANES},
     }
 
 

@@ -181,7 +181,7 @@ def read_timeout(request: Request) -> float | None:
     started: float = request.scope[STARTED]
     left = seconds - (time.perf_counter() - started)
     if left <= 0:
-        raise DeadlineExceeded(f"reading the request took all of the {seconds:g} s that it allowed")
+        raise DeadlineExceeded(f"the {seconds:g} s that the request allowed are over")
     return left
 
 

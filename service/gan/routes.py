@@ -27,15 +27,14 @@ from service.gan.schemas import (
     InterpolateQuery,
 )
 from service.gan.uploads import BINARY, DiscriminateRequest, Inversions, InvertRequest, Judgement, Options
-from service.gan.worker import DiscriminateJob, GenerateJob, InterpolateJob, InvertJob, Job, Result, is_large
+from service.gan.worker import DiscriminateJob, GenerateJob, InterpolateJob, InvertJob, Job, Lane, Result, lane
 from service.routing import COMPUTED, READ, StrictRoute, answer, operation, read_json, read_query, read_timeout
 
 
 class GanEngine(NamedTuple):
     """What the endpoints need: the ways to the worker, and what answers depend on besides the request."""
 
-    batcher: Batcher[Job, Result]
-    large: Batcher[Job, Result]
+    lanes: Mapping[Lane, Batcher[Job, Result]]
     build: str
     checkpoint: str
     """sha256 of the generator."""
@@ -43,8 +42,7 @@ class GanEngine(NamedTuple):
 
     async def submit(self, job: Job, timeout: float | None) -> Result:
         """The result of `job`, by the lane that it belongs to."""
-        lane = self.large if is_large(job) else self.batcher
-        return await lane.submit(job, timeout)
+        return await self.lanes[lane(job)].submit(job, timeout)
 
 
 def build_tag(digests: Mapping[str, str], version: str, processor: str) -> str:
@@ -143,7 +141,7 @@ async def interpolate(request: Request) -> Response:
     headers = _immutable(query, gan)
     if answers.matches(request.headers.get("if-none-match", ""), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    job = InterpolateJob(tuple(query.seeds), query.frames, query.loop, query.truncation, query.digit)
+    job = InterpolateJob(tuple(query.seeds), query.frames, query.loop, query.truncation, query.digit, threading.Event())
     return await answers.animation((await gan.submit(job, timeout)).images, query, headers)
 
 
@@ -158,14 +156,16 @@ async def interpolate(request: Request) -> Response:
 )
 async def invert(request: Request) -> Response:
     """Find the latents whose images are nearest to these. PNG uploads or arrays of levels."""
-    (images, options), timeout = await uploads.read_inversion(request), read_timeout(request)
-    job = InvertJob(images, options.prior_weight, threading.Event())
-    result = await engine(request).submit(job, timeout)
-    found = result.inversions or []
+    images, options = await uploads.read_inversion(request)
+    gan, results = engine(request), []
+    for image in images:  # one after the other, so that requests take turns
+        job = InvertJob(image[None], options.prior_weight, threading.Event())
+        results.append(await gan.submit(job, read_timeout(request)))
+    found = [inversion for result in results for inversion in result.inversions or ()]
     return answer(
         {
-            "latents": result.latents,
-            "reconstructions": result.images,
+            "latents": [inversion.latent.numpy() for inversion in found],
+            "reconstructions": np.concatenate([result.images for result in results]),
             "residual": [inversion.residual for inversion in found],
             "iterations": [inversion.iterations for inversion in found],
             "converged": [inversion.converged for inversion in found],
@@ -203,6 +203,7 @@ def _job(drawing: Drawing, seed: int, *, score: bool) -> GenerateJob:
         truncation=drawing.truncation,
         digits=drawing.wanted,
         rejection=drawing.sampler == "rejection",
+        abandoned=threading.Event(),
     )
 
 

@@ -216,7 +216,7 @@ def test_the_timeout_header_is_checked_and_kept(client: TestClient) -> None:
 def test_a_deadline_that_passes_is_a_504_and_a_full_queue_a_503(running: Running) -> None:
     with running(queue_items=1) as client:
         release, entered = threading.Event(), threading.Event()
-        batcher = client.app.state.gan.batcher  # type: ignore[attr-defined]
+        batcher = client.app.state.gan.lanes["gan"]  # type: ignore[attr-defined]
         worker = batcher._worker
 
         def slow(jobs: list[Any]) -> Any:
