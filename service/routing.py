@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -31,6 +31,18 @@ MAX_TIMEOUT_SECONDS = 86400.0
 # What any request that goes to a worker may be answered, besides its result.
 COMPUTED = (422, 500, 503, 504)
 READ = (400, 413, 415)
+# Headers of answers: of every one, and of those that come too early.
+REQUEST_ID = {"X-Request-Id": "the request's name in the log: the caller's own, or one that was made"}
+RETRY = {"Retry-After": "seconds after which another try has better prospects; where there is such a time"}
+
+
+class Status(NamedTuple):
+    """An answer that is neither 200 nor a problem, for the document."""
+
+    status: int
+    meaning: str
+    sent: Mapping[str, str]
+    """Headers that it bears, with what they say."""
 
 
 class StrictRoute(APIRoute):
@@ -59,7 +71,8 @@ def operation(
     body: dict[str, Any] | type[BaseModel] | None = None,
     errors: Sequence[int] = (422,),
     headers: Sequence[dict[str, Any]] = (),
-    statuses: dict[int, str] | None = None,
+    sent: Mapping[str, str] | None = None,
+    statuses: Sequence[Status] = (),
 ) -> dict[str, Any]:
     """Keyword arguments for a router's decorator: the document's entry for one endpoint.
 
@@ -70,7 +83,8 @@ def operation(
         body: schema of the JSON body, or the media types of the body.
         errors: statuses of the problems that it may answer.
         headers: header parameters.
-        statuses: other statuses than 200 and problems, with what they mean.
+        sent: headers of the answer, with what they say.
+        statuses: other statuses than 200 and problems.
     """
     parameters: list[dict[str, Any]] = [*headers]
     if query is not None:
@@ -79,10 +93,21 @@ def operation(
     if body is not None:
         extra["requestBody"] = {"required": True, "content": body if isinstance(body, dict) else _json_of(body)}
     answers: dict[int | str, dict[str, Any]] = {
-        200: {"description": description, "content": content if isinstance(content, dict) else _json_of(content)}
+        200: {
+            "description": description,
+            "headers": _headers(sent or {}),
+            "content": content if isinstance(content, dict) else _json_of(content),
+        }
     }
-    answers |= {status: {"description": meaning} for status, meaning in (statuses or {}).items()}
-    return {"openapi_extra": extra, "responses": answers | responses(*errors), "response_class": Response}
+    for status, meaning, named in statuses:
+        answers[status] = {"description": meaning, "headers": _headers(named)}
+    for code, refusal in responses(*errors).items():
+        answers[code] = refusal | {"headers": _headers(RETRY if code == 503 else {})}
+    return {"openapi_extra": extra, "responses": answers, "response_class": Response}
+
+
+def _headers(sent: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"description": says, "schema": {"type": "string"}} for name, says in {**sent, **REQUEST_ID}.items()}
 
 
 def _json_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -136,6 +136,7 @@ FORM = "multipart/form-data"
         description="the transform and the matching; or, as Accept asks, the registered cloud or a picture",
         body=uploads.content(RegisterRequest),
         errors=(*READ, 406, *COMPUTED),
+        sent=representations.HEADERS | {"Vary": "Accept"},
     ),
 )
 async def register(request: Request) -> Response:

@@ -28,7 +28,7 @@ from service.gan.schemas import (
 )
 from service.gan.uploads import BINARY, DiscriminateRequest, Inversions, InvertRequest, Judgement, Options
 from service.gan.worker import DiscriminateJob, GenerateJob, InterpolateJob, InvertJob, Job, Lane, Result, lane
-from service.routing import COMPUTED, READ, StrictRoute, answer, operation, read_json, read_query, read_timeout
+from service.routing import COMPUTED, READ, Status, StrictRoute, answer, operation, read_json, read_query, read_timeout
 
 
 class GanEngine(NamedTuple):
@@ -68,8 +68,12 @@ PICTURES: dict[str, Any] = {
 }
 ANIMATIONS: dict[str, Any] = dict.fromkeys(answers.ANIMATION_TYPES.values(), BINARY)
 IF_NONE_MATCH = {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}}
-UNCHANGED = {304: "what If-None-Match names is still what this request gives"}
 IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+def unchanged(sent: Mapping[str, str]) -> Status:
+    """The document's 304, with the headers that it bears."""
+    return Status(304, "what If-None-Match names is still what this request gives", sent)
 
 
 @router.get(
@@ -80,7 +84,8 @@ IMMUTABLE = "public, max-age=31536000, immutable"
         query=GenerateQuery,
         errors=COMPUTED,
         headers=[IF_NONE_MATCH],
-        statuses=UNCHANGED,
+        sent=answers.CACHING | answers.SEED | answers.SCORES | answers.CHOICES,
+        statuses=[unchanged(answers.CACHING | answers.SEED)],
     ),
 )
 async def generate(request: Request) -> Response:
@@ -91,8 +96,8 @@ async def generate(request: Request) -> Response:
     if seed is None:
         seed, headers = draw_seed(), {"Cache-Control": "no-store"}
     else:
-        headers = _immutable(query, gan)
-        if answers.matches(request.headers.get("if-none-match", ""), headers["ETag"]):
+        headers = _immutable(query, gan) | {"X-Seed": str(seed)}
+        if answers.matches(request.headers.getlist("if-none-match"), headers["ETag"]):
             return Response(status_code=304, headers=headers)
     headers["X-Seed"] = str(seed)
     job = _job(query, seed, score=query.scores or query.format == "json")
@@ -106,6 +111,7 @@ async def generate(request: Request) -> Response:
         description="the images, with their scores in the JSON or in headers",
         body=GenerateRequest,
         errors=(*READ, *COMPUTED),
+        sent={"Cache-Control": "no-store"} | answers.SEED | answers.SCORES | answers.CHOICES,
     ),
 )
 async def generate_from(request: Request) -> Response:
@@ -130,7 +136,8 @@ async def generate_from(request: Request) -> Response:
         query=InterpolateQuery,
         errors=COMPUTED,
         headers=[IF_NONE_MATCH],
-        statuses=UNCHANGED,
+        sent=answers.CACHING | answers.CHOICES,
+        statuses=[unchanged(answers.CACHING)],
     ),
 )
 async def interpolate(request: Request) -> Response:
@@ -139,10 +146,10 @@ async def interpolate(request: Request) -> Response:
     if query.digit is not None:
         _require_companions(gan, "digit")
     headers = _immutable(query, gan)
-    if answers.matches(request.headers.get("if-none-match", ""), headers["ETag"]):
+    if answers.matches(request.headers.getlist("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     job = InterpolateJob(tuple(query.seeds), query.frames, query.loop, query.truncation, query.digit, threading.Event())
-    return await answers.animation((await gan.submit(job, timeout)).images, query, headers)
+    return await answers.animation(await gan.submit(job, timeout), query, headers)
 
 
 @router.post(

@@ -101,12 +101,18 @@ class Drawing(Picture):
     truncation: Truncation = Field(1.0, description=TRUNCATION)
     sampler: Literal["plain", "rejection"] = Field(
         "plain",
-        description="how latents are chosen: plain takes the first; rejection draws until the discriminator is content",
+        description="how latents are chosen: plain takes the first (of those that pass for the digit, where one is "
+        "wanted); rejection draws on until a critic keeps an image as real enough, 64 at the most, and takes more time",
     )
-    digit: Digit | None = Field(None, description="every image shows this digit")
+    digit: Digit | None = Field(
+        None,
+        description="every image is to show this digit: latents are drawn until one passes for it, 2,048 at the most; "
+        "X-Accepted, and accepted in JSON, say whether one did",
+    )
     digits: DigitString | None = Field(
         None,
-        description=f"a number written out, an image for each character, in one row; at most {MAX_DIGITS} of them",
+        description=f"a number written out, an image for each character, in one row; at most {MAX_DIGITS} of them; "
+        "each is found as with digit",
     )
     scores: Flag = Field(
         False,
@@ -199,7 +205,9 @@ class InterpolateQuery(BaseModel):
     scale: int = Field(1, ge=1, le=MAX_SCALE, description="every pixel is drawn so many times each way")
     format: AnimationFormat = Field("gif", description="all are lossless; gif rounds times to hundredths of a second")
     truncation: Truncation = Field(1.0, description=TRUNCATION)
-    digit: Digit | None = Field(None, description="the key images show this digit; those between them may not")
+    digit: Digit | None = Field(
+        None, description="the key images are to show this digit, as in /gan/generate; those between them may not"
+    )
 
     @model_validator(mode="after")
     def _frames_are_bounded(self) -> Self:

@@ -20,6 +20,21 @@ from service.gan.worker import Job
 from tests.service.test_app import assert_problem
 
 
+def wait_until_idle(client: TestClient, lane: str, seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while client.app.state.gan.lanes[lane].running_seconds > 0:  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def hopeless(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """`rich`, whose latents pass for no digit: every choice of one looks at 2,048."""
+    worker = rich.app.state.gan.lanes["gan"]._worker  # type: ignore[attr-defined]
+    monkeypatch.setattr(worker, "_companions", worker._companions._replace(thresholds=(2.0,) * 10))
+    return rich
+
+
 def levels(content: bytes) -> Any:
     return np.asarray(Image.open(io.BytesIO(content)))
 
@@ -198,6 +213,35 @@ def test_a_bad_animation_is_a_422_that_points(rich: TestClient, query: str, poin
     assert assert_problem(rich.get(f"/gan/interpolate?{query}"), 422)["errors"][0]["pointer"] == pointer
 
 
+def test_an_animation_of_a_digit_says_how_its_key_images_were_chosen(hopeless: TestClient) -> None:
+    stills = [hopeless.get(f"/gan/generate?seed={seed}&digit=1").headers for seed in (1, 2)]
+    animation = hopeless.get("/gan/interpolate?seeds=1,2&frames=2&digit=1").headers
+    for name in ("x-attempts", "x-accepted"):
+        assert animation[name] == ",".join(still[name] for still in stills)
+    assert animation["x-accepted"] == "false,false"
+    assert "x-attempts" not in hopeless.get("/gan/interpolate?seeds=1,2&frames=2").headers
+
+
+def test_every_header_that_is_sent_is_in_the_document(rich: TestClient) -> None:
+    paths = rich.get("/openapi.json").json()["paths"]
+    everything = "seed=1&count=2&digit=3&sampler=rejection&scores=true"
+    etag = rich.get(f"/gan/generate?{everything}").headers["etag"]
+    wanted = {
+        rich.get(f"/gan/generate?{everything}"): {"etag", "x-seed", "x-accepted", "x-probability", "x-digit"},
+        rich.get(f"/gan/generate?{everything}", headers={"if-none-match": etag}): {"etag", "x-seed", "cache-control"},
+        rich.get("/gan/interpolate?seeds=1,2&digit=3"): {"etag", "x-attempts", "cache-control"},
+        rich.get("/gan/interpolate?seeds=1,2&digit=3", headers={"if-none-match": "*"}): {"etag", "cache-control"},
+        rich.post("/gan/generate", json={"digit": 3}): {"x-seed", "x-class-probability", "cache-control"},
+        rich.get("/gan/generate?count=0"): {"x-request-id"},
+        rich.get("/livez"): {"x-request-id"},
+    }
+    for response, some in wanted.items():
+        operation = paths[response.request.url.path][response.request.method.lower()]
+        described = {name.lower() for name in operation["responses"][str(response.status_code)]["headers"]}
+        sent = set(response.headers) - {"content-type", "content-length"}
+        assert some <= sent <= described
+
+
 def test_an_image_is_inverted_alike_however_it_is_sent(rich: TestClient) -> None:
     png = rich.get("/gan/generate?seed=4").content
     answer = rich.post("/gan/invert", json={"images": levels(png).tolist(), "prior_weight": 50}).json()
@@ -238,21 +282,6 @@ def test_an_inversion_that_nobody_waits_for_ends(rich: TestClient) -> None:
     late = rich.post("/gan/invert", json={"images": noise}, headers={"X-Timeout-Seconds": "0.5"})
     assert_problem(late, 504)
     wait_until_idle(rich, "gan-inversions")  # all of it would take a minute
-
-
-def wait_until_idle(client: TestClient, lane: str, seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while client.app.state.gan.lanes[lane].running_seconds > 0:  # type: ignore[attr-defined]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def hopeless(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    """`rich`, whose latents pass for no digit: every choice of one looks at 2,048."""
-    worker = rich.app.state.gan.lanes["gan"]._worker  # type: ignore[attr-defined]
-    monkeypatch.setattr(worker, "_companions", worker._companions._replace(thresholds=(2.0,) * 10))
-    return rich
 
 
 @pytest.mark.parametrize("query", ["digit=1", "digit=1&sampler=rejection"])

@@ -41,10 +41,12 @@ def test_with_a_seed_the_answer_is_immutable_and_304_by_its_etag(client: TestCli
     assert etag.startswith('"')
     assert first.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert client.get(url).content == first.content
-    for value in (etag, f'"other", {etag}', f"W/{etag}", "*"):
-        cached = client.get(url, headers={"if-none-match": value})
+    for values in ([etag], [f'"other", {etag}'], [f"W/{etag}"], ["*"], ['"other"', etag], [etag, '"other"']):
+        cached = client.get(url, headers=[("if-none-match", value) for value in values])
         assert (cached.status_code, cached.content, cached.headers["etag"]) == (304, b"", etag)
-    assert client.get(url, headers={"if-none-match": '"other"'}).status_code == 200
+        assert (cached.headers["x-seed"], cached.headers["cache-control"]) == ("7", first.headers["cache-control"])
+    for values in (['"other"'], ['"other"', '"another"'], [""], ["*", '"other"']):
+        assert client.get(url, headers=[("if-none-match", value) for value in values]).status_code == 200
 
 
 def test_etags_tell_apart_what_has_other_bytes(client: TestClient) -> None:
