@@ -19,7 +19,9 @@ from pydantic import BaseModel, ValidationError
 
 from service.arrays import to_json
 from service.errors import BodyTooLarge, DeadlineExceeded, InvalidInput, MalformedBody, UnsupportedMediaType
+from service.media import is_json, media_type, refuse_encoding
 from service.problems import responses
+from service.texts import WRITTEN, sloppy_numbers
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -135,18 +137,24 @@ def answer(content: object) -> Response:
 
 def read_query(request: Request, model: type[ModelT]) -> ModelT:
     """The query string as `model`. Raises RequestValidationError where it does not fit."""
-    try:
-        return model.model_validate(dict(request.query_params))
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False)) from None
+    return _validate(dict(request.query_params), model, None)
 
 
 def read_fields(fields: Mapping[str, Any], model: type[ModelT]) -> ModelT:
     """Fields that were read from a form as `model`. Raises RequestValidationError where they do not fit."""
+    return _validate(fields, model, model)
+
+
+def _validate(fields: Mapping[str, Any], model: type[ModelT], body: type[BaseModel] | None) -> ModelT:
+    errors: list[Any] = sloppy_numbers(fields, model)
     try:
-        return model.model_validate(fields)
+        found = model.model_validate(fields)
     except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False), body=model) from None
+        told = {sloppy["loc"] for sloppy in errors}
+        errors += [other for other in error.errors(include_url=False) if other["loc"] not in told]
+    if errors:
+        raise RequestValidationError(errors, body=body)
+    return found
 
 
 async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str] = ("application/json",)) -> ModelT:
@@ -161,14 +169,13 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
         BodyTooLarge: it is over the operator's limit.
     """
     kind = media_type(request)
-    if kind != "application/json" and not kind.endswith("+json"):
+    if not is_json(kind):
         raise UnsupportedMediaType(
             f"this endpoint reads JSON, and the body came as {kind or 'nothing declared'}; "
             "send it with Content-Type: application/json",
             allowed=list(allowed),
         )
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaType("compressed bodies are not read; send it as it is", allowed=["identity"])
+    refuse_encoding(request)
     body = await request.body()
     # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
     most = request.app.state.max_elements
@@ -193,10 +200,7 @@ def read_timeout(request: Request) -> float | None:
     text = request.headers.get(TIMEOUT_HEADER)
     if text is None:
         return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
+    seconds = float(text) if WRITTEN["float"].fullmatch(text) else math.nan
     if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
         raise InvalidInput(
             f"{TIMEOUT_HEADER} is {text!r}",
@@ -210,21 +214,16 @@ def read_timeout(request: Request) -> float | None:
     return left
 
 
-def media_type(request: Request) -> str:
-    """The body's media type without its parameters, in lower case."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
 def _check_names(given: list[str], known: list[str]) -> None:
     errors = []
+    allowed: object
     for name in dict.fromkeys(given):
         if name not in known:
-            message = f"unknown parameter {name!r}"
+            message, allowed = f"unknown parameter {name!r}", known or "no parameters"
         elif given.count(name) > 1:
-            message = f"parameter {name!r} is given {given.count(name)} times"
+            message, allowed = f"parameter {name!r} is given {given.count(name)} times", "one value"
         else:
             continue
-        context = {"allowed": known or "no parameters"}
-        errors.append({"type": "parameter", "loc": ("query", name), "msg": message, "ctx": context})
+        errors.append({"type": "parameter", "loc": ("query", name), "msg": message, "ctx": {"allowed": allowed}})
     if errors:
         raise RequestValidationError(errors)

@@ -65,7 +65,8 @@ def check_picture(drawing: Drawing) -> None:
     side = 32 * drawing.scale * max(shape_of_grid(drawing.number, drawing.in_a_row))
     if drawing.format == "webp" and side > WEBP_SIDE:
         raise InvalidInput(
-            f"a side of {side} pixels is more than WebP can hold; take png, or a smaller scale or count",
+            f"a side of {side} pixels is more than the {WEBP_SIDE} that WebP can hold; "
+            "take png, a smaller scale, or another number of columns",
             pointer="/format",
             allowed=["png"],
         )

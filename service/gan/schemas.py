@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from service.arrays import Rank
@@ -30,12 +39,15 @@ Digit = Annotated[int, Field(ge=0, le=9)]
 Truncation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
-def _read_flag(value: object) -> object:
-    if value in ("true", "false"):
-        return value == "true"
+def _read_flag(value: object, info: ValidationInfo) -> object:
+    """A boolean of JSON, or the word for it in a query string."""
     if isinstance(value, bool):
         return value
-    raise PydanticCustomError("flag", "neither true nor false", {"allowed": ["true", "false"]})
+    words = {"true": True, "false": False}
+    if info.mode != "json" and isinstance(value, str) and value in words:
+        return words[value]
+    allowed = list(words.values()) if info.mode == "json" else list(words)
+    raise PydanticCustomError("flag", "neither true nor false", {"allowed": allowed})
 
 
 def _read_digits(value: str) -> str:
@@ -84,11 +96,12 @@ class Picture(BaseModel):
 
     @model_validator(mode="after")
     def _layout_is_for_pictures(self) -> Self:
+        name = "columns" if self.columns is not None else "scale"
         if self.format in {"json", "npy"} and (self.columns is not None or self.scale != 1):
             raise PydanticCustomError(
                 "layout_without_picture",
-                "columns and scale lay out a picture, and format {format} is the images themselves; leave them out",
-                {"format": self.format},
+                "columns and scale lay out a picture, and format {format} is the images themselves; leave out {name}",
+                {"format": self.format, "name": name, "allowed": f"{name}, or format {self.format}", "field": name},
             )
         return self
 
@@ -208,6 +221,16 @@ class InterpolateQuery(BaseModel):
     digit: Digit | None = Field(
         None, description="the key images are to show this digit, as in /gan/generate; those between them may not"
     )
+
+    @model_validator(mode="after")
+    def _a_loop_goes_somewhere(self) -> Self:
+        if self.loop and self.seeds[0] == self.seeds[-1]:
+            raise PydanticCustomError(
+                "closed_twice",
+                "the last seed is the first one again, and a loop goes back to it by itself",
+                {"allowed": "leave out the last seed, or loop=false", "field": "seeds"},
+            )
+        return self
 
     @model_validator(mode="after")
     def _frames_are_bounded(self) -> Self:
