@@ -45,7 +45,8 @@ DESCRIPTION = """\
 The same request gives the same bytes, alone or in any batch.
 
 Every error is `application/problem+json`. With the header `X-Timeout-Seconds` a request is answered 504 when its
-result is not there in time; without it there is no limit. `X-Request-Id` names a request in the log.
+result is not there in time; without it there is no limit. `X-Request-Id` names a request in the log. Every `GET` has
+its `HEAD`.
 """
 
 
@@ -244,6 +245,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
             if route.matches(request.scope)[0] != Match.NONE
             for method in route.methods or ()
         }
+        if "GET" in methods:
+            methods.add("HEAD")
         headers = {"Allow": ", ".join(sorted(methods))}
         detail = f"{request.method} is not allowed at {request.url.path}; {headers['Allow']} is"
     else:

@@ -232,6 +232,17 @@ def test_an_offer_to_upgrade_is_ignored_and_the_body_read(live: Live) -> None:
     assert exchange(live, head + body).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("path", ["/gan/generate?seed=1", "/gan/generate?seed=1&format=json", "/nothing", "/livez"])
+def test_head_is_answered_without_a_body_and_the_connection_goes_on(live: Live, path: str) -> None:
+    whole = httpx2.get(live.address + path)
+    head = b"HEAD %s HTTP/1.1\r\nhost: x\r\n\r\n" % path.encode()
+    first, second, rest = exchange(live, head + head).split(b"\r\n\r\n")
+    assert rest == b""
+    for answer in (first, second):
+        assert answer.startswith(b"HTTP/1.1 %d" % whole.status_code)
+        assert b"\r\ncontent-length: %d\r\n" % len(whole.content) in answer.lower()
+
+
 def test_endless_headers_end_the_connection_and_nothing_else(live: Live) -> None:
     endless = b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"x-filler: " + b"y" * 1000 + b"\r\n"
     assert exchange(live, endless + (b"x-filler: " + b"y" * 1000 + b"\r\n") * 500 + b"\r\n") == b""

@@ -59,7 +59,32 @@ def test_errors_of_routing_are_problems_too(client: TestClient, method: str, pat
 
 
 def test_a_path_with_two_methods_names_both(client: TestClient) -> None:
-    assert client.put("/gan/generate").headers["allow"] == "GET, POST"
+    assert client.put("/gan/generate").headers["allow"] == "GET, HEAD, POST"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gan/generate?seed=1&count=9&scores=true", "/gan/generate?seed=1&format=json", "/gan/interpolate?seeds=1,2",
+        "/vae/encoder-size?dimension=2", "/livez", "/readyz", "/v2", "/v2/models/gan", "/openapi.json", "/docs",
+        "/gan/generate?count=0", "/nothing",
+    ],
+)  # fmt: skip
+def test_head_has_the_status_and_the_headers_of_get(client: TestClient, path: str) -> None:
+    whole, head = client.get(path), client.head(path)
+    assert head.status_code == whole.status_code
+    assert {**whole.headers, "x-request-id": ""} == {**head.headers, "x-request-id": ""}
+    assert int(head.headers["content-length"]) == len(whole.content) > 0
+
+
+def test_head_is_counted_as_head_and_refused_where_there_is_no_get(client: TestClient) -> None:
+    etag = client.get("/gan/generate?seed=1").headers["etag"]
+    assert client.head("/gan/generate?seed=1", headers={"if-none-match": etag}).status_code == 304
+    text = client.get("/metrics").text
+    assert 'latentserve_requests_total{method="HEAD",route="/gan/generate",status="304"}' in text
+    refused = client.head("/em/register")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert not any("head" in operations for operations in client.get("/openapi.json").json()["paths"].values())
 
 
 def test_json_that_is_none_is_a_400_and_another_media_type_a_415(client: TestClient) -> None:
