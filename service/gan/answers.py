@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from service.arrays import to_json, to_npy
 from service.errors import InvalidInput
 from service.gan.choosing import Choice
+from service.gan.fields import AnimationFormat, Format
 from service.gan.sampling import Float32
-from service.gan.schemas import AnimationFormat, Drawing, Format, InterpolateQuery
+from service.gan.schemas import Drawing, InterpolateQuery
 from service.gan.uploads import THREADS
 from service.gan.worker import Result
 from service.images import UINT8, animate, encode, grid, shape_of_grid

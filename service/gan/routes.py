@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from service.batching import Batcher
 from service.errors import InvalidInput
 from service.gan import answers, uploads
+from service.gan.fields import MAX_SEED
 from service.gan.schemas import (
-    MAX_SEED,
     Drawing,
     GenerateQuery,
     GenerateRequest,

@@ -201,26 +201,24 @@ async def _read_form(request: Request, most: int, fields: tuple[str, ...]) -> tu
     known = ["images", *fields]
     if strange := [part.name for part in parts if part.name not in known]:
         raise InvalidInput(f"unknown field {strange[0]!r}", pointer=f"/{strange[0]}", allowed=known)
-    files = [part.content for part in parts if part.name == "images" and part.filename is not None]
-    if not files:
-        raise InvalidInput("the form holds no pictures", pointer="/images", allowed="one or more files")
-    if len(files) > most:
+    pictures = [part for part in parts if part.name == "images"]
+    if any(part.filename is None for part in pictures):
         raise InvalidInput(
-            f"{len(files)} images are too many for one request", pointer="/images", allowed=f"at most {most}"
+            "images holds a text; send every picture as a file, with a filename", pointer="/images", allowed="files"
+        )
+    if not pictures:
+        raise InvalidInput("the form holds no pictures", pointer="/images", allowed="one or more files")
+    if len(pictures) > most:
+        raise InvalidInput(
+            f"{len(pictures)} images are too many for one request", pointer="/images", allowed=f"at most {most}"
         )
     texts: dict[str, str] = {}
     for part in parts:
         if part.name == "images":
-            if part.filename is None:
-                raise InvalidInput(
-                    "images holds a text; send every picture as a file, with a filename",
-                    pointer="/images",
-                    allowed="files",
-                )
             continue
         if part.filename is not None:
             raise InvalidInput(f"field {part.name!r} is a file", pointer=f"/{part.name}", allowed="text")
         if part.name in texts:
             raise InvalidInput(f"field {part.name!r} is given twice", pointer=f"/{part.name}", allowed="one")
         texts[part.name] = part.content.decode(errors="replace")
-    return files, texts
+    return [part.content for part in pictures], texts

@@ -151,6 +151,15 @@ def test_a_client_that_hangs_up_frees_the_worker(start: Start) -> None:
         assert 'status="499"' in httpx2.get(f"{live.address}/metrics").text
 
 
+@pytest.mark.parametrize("kind", ["digit=1&truncation=0.05", "digit=1&truncation=0.05&sampler=rejection"])
+def test_a_client_that_hangs_up_on_a_choice_frees_its_lane(live: Live, kind: str) -> None:
+    with pytest.raises(httpx2.ReadTimeout):  # 1,024 times 2,048 latents take half a minute
+        httpx2.get(f"{live.address}/gan/generate?seed=1&count=1024&{kind}", timeout=1)
+    started = time.monotonic()
+    assert httpx2.get(f"{live.address}/gan/generate?seed=1&digits={'1' * 33}", timeout=60).is_success
+    assert time.monotonic() - started < 5
+
+
 def test_the_log_is_one_json_object_a_line_with_the_request_id(start: Start) -> None:
     with start(drain_seconds="0") as live:
         httpx2.get(f"{live.address}/gan/generate?seed=1", headers={"X-Request-Id": "find-me"})

@@ -99,7 +99,14 @@ def test_unknown_query_parameters_are_refused_everywhere(client: TestClient) -> 
     for path in ("/livez", "/readyz", "/metrics", "/v2", "/gan/generate?seed=1", "/vae/encoder-size?dimension=1"):
         problem = assert_problem(client.get(path + ("&" if "?" in path else "?") + "nonsense=1"), 422)
         assert problem["errors"][0]["pointer"] == "/nonsense"
-    assert_problem(client.get("/gan/generate?seed=1&seed=2"), 422)
+    for path in ("/gan/generate?seed=1&seed=2", "/vae/encoder-size?dimension=2&dimension=2"):
+        assert assert_problem(client.get(path), 422)["errors"][0]["allowed"] == "one value"
+
+
+@pytest.mark.parametrize("text", ["1_0", "%2B5", "%205", "5.0", "5x", ""])
+def test_numbers_in_a_query_string_are_written_as_json_has_them(client: TestClient, text: str) -> None:
+    (error,) = assert_problem(client.get(f"/vae/encoder-size?dimension={text}"), 422)["errors"]
+    assert (error["pointer"], error["allowed"]) == ("/dimension", "an integer")
 
 
 def test_an_overlong_body_is_refused_before_it_is_read(running: Running) -> None:
@@ -232,7 +239,7 @@ def test_metrics_show_requests_queues_batches_and_device_time(client: TestClient
 
 
 def test_the_timeout_header_is_checked_and_kept(client: TestClient) -> None:
-    for bad in ("0", "-1", "nan", "inf", "soon", "1e9"):
+    for bad in ("0", "-1", "nan", "inf", "soon", "1e9", "1_0", "+5"):
         problem = assert_problem(client.get("/gan/generate?seed=1", headers={"X-Timeout-Seconds": bad}), 422)
         assert problem["errors"][0]["pointer"] == "/X-Timeout-Seconds"
     assert client.get("/gan/generate?seed=1", headers={"X-Timeout-Seconds": "30"}).status_code == 200
