@@ -45,7 +45,8 @@ DESCRIPTION = """\
 The same request gives the same bytes, alone or in any batch.
 
 Every error is `application/problem+json`. With the header `X-Timeout-Seconds` a request is answered 504 when its
-result is not there in time; without it there is no limit. `X-Request-Id` names a request in the log.
+result is not there in time; without it there is no limit. `X-Request-Id` names a request in the log. Every `GET` has
+its `HEAD`.
 """
 
 
@@ -89,8 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.vae = vae.VaeEngine(batchers["vae"])
     app.state.max_elements = settings.max_elements
     app.state.gan = gan.GanEngine(
-        batchers["gan"],
-        batchers["gan-large"],
+        {name: batchers[name] for name in gan_worker.LANES},
         gan.build_tag(manifest.files, VERSION, devices.describe(device)),
         manifest.files[checkpoint.GENERATOR_FILE],
         companion is not None,
@@ -139,15 +139,17 @@ def _batchers(
     # On CUDA sums round differently in batches of different sizes, so that an answer would depend on its batch-mates.
     registrar = em_worker.EmWorker(torch.device("cpu"))
     em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.cancel
-    gan_rules = settings.batch_images, gan_worker.cost, gan_worker.key, gan_worker.cancel
+    gan_rules = gan_worker.cost, gan_worker.key, gan_worker.cancel
+    # A batch of inversions is one image.
+    batch_images = dict.fromkeys(gan_worker.LANES, settings.batch_images) | {
+        "gan-inversions": gan_worker.INVERSION_COST
+    }
     return {
         "em": batcher("em", registrar, *em_rules),
         # Nothing stalls there: a large registration may take its time, and stops when nobody waits for it any longer.
         "em-large": batcher("em-large", registrar, *em_rules, stall_seconds=math.inf),
         "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
-        "gan": batcher("gan", gan_engine, *gan_rules),
-        # Choices of many images, animations and inversions, so that no plain picture waits for them.
-        "gan-large": batcher("gan-large", gan_engine, *gan_rules),
+        **{name: batcher(name, gan_engine, batch_images[name], *gan_rules) for name in gan_worker.LANES},
     }
 
 
@@ -243,6 +245,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
             if route.matches(request.scope)[0] != Match.NONE
             for method in route.methods or ()
         }
+        if "GET" in methods:
+            methods.add("HEAD")
         headers = {"Allow": ", ".join(sorted(methods))}
         detail = f"{request.method} is not allowed at {request.url.path}; {headers['Allow']} is"
     else:

@@ -10,7 +10,8 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from service.errors import MalformedBody, UnsupportedMediaType
+from service.errors import MalformedBody
+from service.media import refuse_encoding
 
 MAX_PARTS = 64
 
@@ -51,8 +52,7 @@ async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]
         MalformedBody: the form breaks its grammar, ends early, or has too many parts.
         UnsupportedMediaType: the body is compressed.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaType("compressed bodies are not read; send it as it is", allowed=["identity"])
+    refuse_encoding(request)
     try:
         form = await _Parser(request.headers, request.stream(), max_parts).parse()
     except MultiPartException as error:

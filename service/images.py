@@ -18,6 +18,7 @@ from service.errors import InvalidInput
 UINT8 = NDArray[np.uint8]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 # Samples a pixel for each colour type of a PNG: grey, colour, palette, grey and alpha, colour and alpha.
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
@@ -99,10 +100,23 @@ def decode(data: bytes, max_pixels: int, pointer: str = "") -> UINT8:
     """Any PNG or WebP as (H, W) 8-bit grey.
 
     Raises:
-        InvalidInput: the bytes are no such picture, are damaged, or hold more than `max_pixels`.
+        InvalidInput: the bytes are no such picture, are damaged, move, or hold more than `max_pixels`.
     """
+    if data.startswith(GIF_SIGNATURES):
+        raise InvalidInput(
+            "a GIF, which is not read; send each of its frames as a picture of its own",
+            pointer=pointer,
+            allowed="PNG or WebP",
+        )
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
+            if getattr(picture, "is_animated", False):
+                raise InvalidInput(
+                    f"an animation of {getattr(picture, 'n_frames', 'several')} frames; "
+                    "send each of them as a picture of its own",
+                    pointer=pointer,
+                    allowed="one frame",
+                )
             if picture.width * picture.height > max_pixels:
                 raise InvalidInput(
                     f"a picture of {picture.width} x {picture.height} pixels is too large",
@@ -117,6 +131,11 @@ def decode(data: bytes, max_pixels: int, pointer: str = "") -> UINT8:
             return _to_grey(picture)
     except InvalidInput:
         raise
+    # Pillow's own limit comes first where the header claims some hundred million pixels.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InvalidInput(
+            "a picture of so many pixels is too large", pointer=pointer, allowed=f"at most {max_pixels} pixels"
+        ) from None
     # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files.
     except Exception as error:
         raise InvalidInput(

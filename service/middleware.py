@@ -28,7 +28,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Edge:
-    """Request ids, body limits, cancellation of abandoned requests, metrics, access log, and the last resort."""
+    """Request ids, HEAD, body limits, cancellation of abandoned requests, metrics, access log, and the last resort."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int, max_inflight_bytes: int) -> None:
         self.app = app
@@ -50,13 +50,15 @@ class _Exchange:
 
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self.edge = edge
-        self.scope = scope
+        self.method: str = scope["method"]
+        # HEAD is GET whatever the route (RFC 9110, 9.3.2); the server, whose own scope says HEAD, leaves out the body.
+        self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
         self._receive = receive
         self._send = send
         self.status = 0
         self.body_bytes = 0
         self.body_complete = asyncio.Event()
-        if scope["method"] in {"GET", "HEAD"}:  # nobody reads their bodies
+        if self.method in {"GET", "HEAD"}:  # nobody reads their bodies
             self.body_complete.set()
         self.client_gone = False
         headers = dict(scope["headers"])
@@ -141,11 +143,11 @@ class _Exchange:
         # Templates, never raw paths: those would make a time series of every typing error.
         path = getattr(route, "path", "unmatched")
         metrics = self.edge.metrics
-        metrics.requests.labels(self.scope["method"], path, self.status).inc()
+        metrics.requests.labels(self.method, path, self.status).inc()
         metrics.request_seconds.labels(path).observe(seconds)
         log.info(
             "request",
-            method=self.scope["method"],
+            method=self.method,
             path=self.scope["path"],
             status=self.status,
             milliseconds=round(seconds * 1000, 3),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +19,9 @@ from pydantic import BaseModel, ValidationError
 
 from service.arrays import to_json
 from service.errors import BodyTooLarge, DeadlineExceeded, InvalidInput, MalformedBody, UnsupportedMediaType
+from service.media import is_json, media_type, refuse_encoding
 from service.problems import responses
+from service.texts import WRITTEN, sloppy_numbers
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -31,6 +33,18 @@ MAX_TIMEOUT_SECONDS = 86400.0
 # What any request that goes to a worker may be answered, besides its result.
 COMPUTED = (422, 500, 503, 504)
 READ = (400, 413, 415)
+# Headers of answers: of every one, and of those that come too early.
+REQUEST_ID = {"X-Request-Id": "the request's name in the log: the caller's own, or one that was made"}
+RETRY = {"Retry-After": "seconds after which another try has better prospects; where there is such a time"}
+
+
+class Status(NamedTuple):
+    """An answer that is neither 200 nor a problem, for the document."""
+
+    status: int
+    meaning: str
+    sent: Mapping[str, str]
+    """Headers that it bears, with what they say."""
 
 
 class StrictRoute(APIRoute):
@@ -59,7 +73,8 @@ def operation(
     body: dict[str, Any] | type[BaseModel] | None = None,
     errors: Sequence[int] = (422,),
     headers: Sequence[dict[str, Any]] = (),
-    statuses: dict[int, str] | None = None,
+    sent: Mapping[str, str] | None = None,
+    statuses: Sequence[Status] = (),
 ) -> dict[str, Any]:
     """Keyword arguments for a router's decorator: the document's entry for one endpoint.
 
@@ -70,7 +85,8 @@ def operation(
         body: schema of the JSON body, or the media types of the body.
         errors: statuses of the problems that it may answer.
         headers: header parameters.
-        statuses: other statuses than 200 and problems, with what they mean.
+        sent: headers of the answer, with what they say.
+        statuses: other statuses than 200 and problems.
     """
     parameters: list[dict[str, Any]] = [*headers]
     if query is not None:
@@ -79,10 +95,21 @@ def operation(
     if body is not None:
         extra["requestBody"] = {"required": True, "content": body if isinstance(body, dict) else _json_of(body)}
     answers: dict[int | str, dict[str, Any]] = {
-        200: {"description": description, "content": content if isinstance(content, dict) else _json_of(content)}
+        200: {
+            "description": description,
+            "headers": _headers(sent or {}),
+            "content": content if isinstance(content, dict) else _json_of(content),
+        }
     }
-    answers |= {status: {"description": meaning} for status, meaning in (statuses or {}).items()}
-    return {"openapi_extra": extra, "responses": answers | responses(*errors), "response_class": Response}
+    for status, meaning, named in statuses:
+        answers[status] = {"description": meaning, "headers": _headers(named)}
+    for code, refusal in responses(*errors).items():
+        answers[code] = refusal | {"headers": _headers(RETRY if code == 503 else {})}
+    return {"openapi_extra": extra, "responses": answers, "response_class": Response}
+
+
+def _headers(sent: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"description": says, "schema": {"type": "string"}} for name, says in {**sent, **REQUEST_ID}.items()}
 
 
 def _json_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -110,18 +137,24 @@ def answer(content: object) -> Response:
 
 def read_query(request: Request, model: type[ModelT]) -> ModelT:
     """The query string as `model`. Raises RequestValidationError where it does not fit."""
-    try:
-        return model.model_validate(dict(request.query_params))
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False)) from None
+    return _validate(dict(request.query_params), model, None)
 
 
 def read_fields(fields: Mapping[str, Any], model: type[ModelT]) -> ModelT:
     """Fields that were read from a form as `model`. Raises RequestValidationError where they do not fit."""
+    return _validate(fields, model, model)
+
+
+def _validate(fields: Mapping[str, Any], model: type[ModelT], body: type[BaseModel] | None) -> ModelT:
+    errors: list[Any] = sloppy_numbers(fields, model)
     try:
-        return model.model_validate(fields)
+        found = model.model_validate(fields)
     except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False), body=model) from None
+        told = {sloppy["loc"] for sloppy in errors}
+        errors += [other for other in error.errors(include_url=False) if other["loc"] not in told]
+    if errors:
+        raise RequestValidationError(errors, body=body)
+    return found
 
 
 async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str] = ("application/json",)) -> ModelT:
@@ -136,14 +169,13 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
         BodyTooLarge: it is over the operator's limit.
     """
     kind = media_type(request)
-    if kind != "application/json" and not kind.endswith("+json"):
+    if not is_json(kind):
         raise UnsupportedMediaType(
             f"this endpoint reads JSON, and the body came as {kind or 'nothing declared'}; "
             "send it with Content-Type: application/json",
             allowed=list(allowed),
         )
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaType("compressed bodies are not read; send it as it is", allowed=["identity"])
+    refuse_encoding(request)
     body = await request.body()
     # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
     most = request.app.state.max_elements
@@ -168,10 +200,7 @@ def read_timeout(request: Request) -> float | None:
     text = request.headers.get(TIMEOUT_HEADER)
     if text is None:
         return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
+    seconds = float(text) if WRITTEN["float"].fullmatch(text) else math.nan
     if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
         raise InvalidInput(
             f"{TIMEOUT_HEADER} is {text!r}",
@@ -181,25 +210,20 @@ def read_timeout(request: Request) -> float | None:
     started: float = request.scope[STARTED]
     left = seconds - (time.perf_counter() - started)
     if left <= 0:
-        raise DeadlineExceeded(f"reading the request took all of the {seconds:g} s that it allowed")
+        raise DeadlineExceeded(f"the {seconds:g} s that the request allowed are over")
     return left
-
-
-def media_type(request: Request) -> str:
-    """The body's media type without its parameters, in lower case."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _check_names(given: list[str], known: list[str]) -> None:
     errors = []
+    allowed: object
     for name in dict.fromkeys(given):
         if name not in known:
-            message = f"unknown parameter {name!r}"
+            message, allowed = f"unknown parameter {name!r}", known or "no parameters"
         elif given.count(name) > 1:
-            message = f"parameter {name!r} is given {given.count(name)} times"
+            message, allowed = f"parameter {name!r} is given {given.count(name)} times", "one value"
         else:
             continue
-        context = {"allowed": known or "no parameters"}
-        errors.append({"type": "parameter", "loc": ("query", name), "msg": message, "ctx": context})
+        errors.append({"type": "parameter", "loc": ("query", name), "msg": message, "ctx": {"allowed": allowed}})
     if errors:
         raise RequestValidationError(errors)

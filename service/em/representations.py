@@ -158,6 +158,12 @@ def encode(form: Representation, source: Float64, target: Float64, registered: F
     raise ValueError("JSON is not encoded here")
 
 
+HEADERS = {
+    "X-Transform": "the matrix as JSON; with a cloud or a picture",
+    "X-Log-Likelihood": "the number; with a cloud or a picture",
+}
+
+
 def headers(found: Mapping[str, Any]) -> dict[str, str]:
     """What of a registration goes along with a cloud or a picture: `X-Transform`, as JSON, and `X-Log-Likelihood`.
 

@@ -49,6 +49,7 @@ from service.em.steps import CompleteLikelihood, Expected, Maximized
 from service.em.steps import Parameters as Psi
 from service.em.worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Result, effort, registration
 from service.errors import InvalidInput, LatentserveError
+from service.media import media_type
 from service.observability import log
 from service.problems import object_of_domain, object_of_validation, problem_object
 from service.routing import (
@@ -56,7 +57,6 @@ from service.routing import (
     READ,
     StrictRoute,
     answer,
-    media_type,
     operation,
     read_fields,
     read_json,
@@ -136,6 +136,7 @@ FORM = "multipart/form-data"
         description="the transform and the matching; or, as Accept asks, the registered cloud or a picture",
         body=uploads.content(RegisterRequest),
         errors=(*READ, 406, *COMPUTED),
+        sent=representations.HEADERS | {"Vary": "Accept"},
     ),
 )
 async def register(request: Request) -> Response:

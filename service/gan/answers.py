@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from service.arrays import to_json, to_npy
 from service.errors import InvalidInput
 from service.gan.choosing import Choice
+from service.gan.fields import AnimationFormat, Format
 from service.gan.sampling import Float32
-from service.gan.schemas import AnimationFormat, Drawing, Format, InterpolateQuery
+from service.gan.schemas import Drawing, InterpolateQuery
 from service.gan.uploads import THREADS
 from service.gan.worker import Result
 from service.images import UINT8, animate, encode, grid, shape_of_grid
@@ -35,6 +36,24 @@ MEDIA_TYPES: dict[Format, str] = {
 ANIMATION_TYPES: dict[AnimationFormat, str] = {"gif": "image/gif", "webp": "image/webp", "apng": "image/apng"}
 
 
+# What the headers say, for the document.
+CACHING = {
+    "ETag": "names these bytes; strong. It is there where the request fixes them",
+    "Cache-Control": "for ever where the request fixes the bytes, no-store where it does not",
+}
+SEED = {"X-Seed": "the seed that was asked for, or drawn"}
+SCORES = {
+    "X-Probability": f"of being a real digit, for each image (the first {MAX_HEADER_SCORES}), with commas between; "
+    "where images are judged",
+    "X-Digit": "the likeliest digit of each; where the checkpoint has companions",
+    "X-Class-Probability": "the probability of that digit, for each",
+}
+CHOICES = {
+    "X-Attempts": "latents looked at for each image, up to the one taken; where latents are chosen",
+    "X-Accepted": "true or false for each: false where no latent passed, and the image is the best of those looked at",
+}
+
+
 class Source(NamedTuple):
     """Where images come from: the seed, if there is one, and the sha256 of the generator."""
 
@@ -47,7 +66,8 @@ def check_picture(drawing: Drawing) -> None:
     side = 32 * drawing.scale * max(shape_of_grid(drawing.number, drawing.in_a_row))
     if drawing.format == "webp" and side > WEBP_SIDE:
         raise InvalidInput(
-            f"a side of {side} pixels is more than WebP can hold; take png, or a smaller scale or count",
+            f"a side of {side} pixels is more than the {WEBP_SIDE} that WebP can hold; "
+            "take png, a smaller scale, or another number of columns",
             pointer="/format",
             allowed=["png"],
         )
@@ -59,9 +79,7 @@ async def images(result: Result, drawing: Drawing, source: Source, headers: dict
         return Response(_json(result, source), headers=headers, media_type=MEDIA_TYPES["json"])
     if result.probability is not None:
         headers |= _score_headers(result.probability, result.class_probabilities)
-    if result.choices is not None:
-        headers["X-Attempts"] = _list(choice.attempts for choice in result.choices)
-        headers["X-Accepted"] = _list(str(choice.accepted).lower() for choice in result.choices)
+    headers |= _choice_headers(result)
     if drawing.format == "npy":
         content = to_npy(result.images)
     else:
@@ -75,10 +93,10 @@ async def images(result: Result, drawing: Drawing, source: Source, headers: dict
     return Response(content, headers=headers, media_type=MEDIA_TYPES[drawing.format])
 
 
-async def animation(frames: UINT8, query: InterpolateQuery, headers: dict[str, str]) -> Response:
-    """Frames (n, 32, 32) as one animation."""
-    content = await to_thread.run_sync(animate, frames, query.format, query.fps, query.scale, limiter=THREADS)
-    return Response(content, headers=headers, media_type=ANIMATION_TYPES[query.format])
+async def animation(result: Result, query: InterpolateQuery, headers: dict[str, str]) -> Response:
+    """The images of `result` as the frames of one animation; how its key images were chosen goes into the headers."""
+    content = await to_thread.run_sync(animate, result.images, query.format, query.fps, query.scale, limiter=THREADS)
+    return Response(content, headers=headers | _choice_headers(result), media_type=ANIMATION_TYPES[query.format])
 
 
 def classes(result: Result) -> dict[str, object]:
@@ -93,9 +111,9 @@ def etag(build: str, query: BaseModel) -> str:
     return f'"{digest.hexdigest()}"'
 
 
-def matches(if_none_match: str, etag: str) -> bool:
-    """RFC 9110, 13.1.2: weak comparison, and * for whatever there is."""
-    names = [name.strip().removeprefix("W/") for name in if_none_match.split(",")]
+def matches(if_none_match: Sequence[str], etag: str) -> bool:
+    """RFC 9110, 13.1.2: weak comparison, and * for whatever there is; several lines are one list (5.3)."""
+    names = [name.strip().removeprefix("W/") for line in if_none_match for name in line.split(",")]
     return etag in names or names == ["*"]
 
 
@@ -122,6 +140,15 @@ def _score_headers(probability: Float32, by_class: Float32 | None) -> dict[str, 
         headers["X-Digit"] = _list(by_class.argmax(1))
         headers["X-Class-Probability"] = _list(f"{value:.6g}" for value in by_class.max(1))
     return headers
+
+
+def _choice_headers(result: Result) -> dict[str, str]:
+    if result.choices is None:
+        return {}
+    return {
+        "X-Attempts": _list(choice.attempts for choice in result.choices),
+        "X-Accepted": _list(str(choice.accepted).lower() for choice in result.choices),
+    }
 
 
 def _texts(drawing: Drawing, source: Source, headers: dict[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ images give a row the same bits in any batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,14 +28,23 @@ MAX_TRIES = 64
 ROUND_TRIES = 4
 
 
+def never() -> bool:
+    """The hook of a wish that nobody cancels."""
+    return False
+
+
 class Wish(NamedTuple):
-    """One image to be: number `image` of `seed`, of one digit or any, and whether candidates may be rejected."""
+    """One image to be: number `image` of `seed`, of one digit or any, and whether candidates may be rejected.
+
+    `cancelled` is asked before every chunk and every round; once true, the best latent until then is taken.
+    """
 
     seed: int
     image: int
     truncation: float = 1.0
     digit: int | None = None
     rejection: bool = False
+    cancelled: Callable[[], bool] = never
 
 
 class Choice(NamedTuple):
@@ -67,7 +76,8 @@ class _Stream:
 
     def take(self, count: int) -> list[_Candidate]:
         """Up to `count` more candidates; fewer, or none, where the stream's bound is reached."""
-        while len(self._ready) < count and self._chunks < MAX_CHUNKS:
+        # One chunk is always drawn: what is cancelled ends with a latent too.
+        while len(self._ready) < count and self._chunks < MAX_CHUNKS and not (self._chunks and self._wish.cancelled()):
             rows = self._draw()
             self._ready += rows if self._wish.digit is None else self._screen(rows, self._wish.digit)
         if not self._ready and not self._any_passed and self._best_probability >= 0:
@@ -114,7 +124,7 @@ def choose(wishes: Sequence[Wish], generator: Generator, companions: Companions,
     pending = []
     for place, (wish, stream) in enumerate(zip(wishes, streams, strict=True)):
         if wish.rejection:
-            pending.append(_Trial(place, stream, sampling.uniforms(wish.seed, wish.image)))
+            pending.append(_Trial(place, stream, sampling.uniforms(wish.seed, wish.image), wish.cancelled))
         else:
             (candidate,) = stream.take(1)
             chosen[place] = Choice(candidate.latent, candidate.passed, candidate.attempts)
@@ -136,11 +146,14 @@ def choose(wishes: Sequence[Wish], generator: Generator, companions: Companions,
 class _Trial:
     """Rejection sampling for one image."""
 
-    def __init__(self, place: int, stream: _Stream, uniforms: np.random.Generator) -> None:
+    def __init__(
+        self, place: int, stream: _Stream, uniforms: np.random.Generator, cancelled: Callable[[], bool]
+    ) -> None:
         self.place = place
         self.stream = stream
         self.tries = 0
         self._uniforms = uniforms
+        self._cancelled = cancelled
         self._best: _Candidate | None = None
         self._best_logit = -np.inf
 
@@ -153,7 +166,7 @@ class _Trial:
             if self._uniforms.random() < companions.calibration.acceptance(logit):
                 return Choice(candidate.latent, candidate.passed, candidate.attempts)
             last = candidate.attempts
-        if self._best is not None and (not offer or self.tries >= MAX_TRIES):
+        if self._best is not None and (not offer or self.tries >= MAX_TRIES or self._cancelled()):
             return Choice(self._best.latent, False, last if offer else self._best.attempts)
         return None
 

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from service.batching import Batcher
 from service.errors import InvalidInput
 from service.gan import answers, uploads
+from service.gan.fields import MAX_SEED
 from service.gan.schemas import (
-    MAX_SEED,
     Drawing,
     GenerateQuery,
     GenerateRequest,
@@ -27,15 +27,14 @@ from service.gan.schemas import (
     InterpolateQuery,
 )
 from service.gan.uploads import BINARY, DiscriminateRequest, Inversions, InvertRequest, Judgement, Options
-from service.gan.worker import DiscriminateJob, GenerateJob, InterpolateJob, InvertJob, Job, Result, is_large
-from service.routing import COMPUTED, READ, StrictRoute, answer, operation, read_json, read_query, read_timeout
+from service.gan.worker import DiscriminateJob, GenerateJob, InterpolateJob, InvertJob, Job, Lane, Result, lane
+from service.routing import COMPUTED, READ, Status, StrictRoute, answer, operation, read_json, read_query, read_timeout
 
 
 class GanEngine(NamedTuple):
     """What the endpoints need: the ways to the worker, and what answers depend on besides the request."""
 
-    batcher: Batcher[Job, Result]
-    large: Batcher[Job, Result]
+    lanes: Mapping[Lane, Batcher[Job, Result]]
     build: str
     checkpoint: str
     """sha256 of the generator."""
@@ -43,8 +42,7 @@ class GanEngine(NamedTuple):
 
     async def submit(self, job: Job, timeout: float | None) -> Result:
         """The result of `job`, by the lane that it belongs to."""
-        lane = self.large if is_large(job) else self.batcher
-        return await lane.submit(job, timeout)
+        return await self.lanes[lane(job)].submit(job, timeout)
 
 
 def build_tag(digests: Mapping[str, str], version: str, processor: str) -> str:
@@ -70,8 +68,12 @@ PICTURES: dict[str, Any] = {
 }
 ANIMATIONS: dict[str, Any] = dict.fromkeys(answers.ANIMATION_TYPES.values(), BINARY)
 IF_NONE_MATCH = {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}}
-UNCHANGED = {304: "what If-None-Match names is still what this request gives"}
 IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+def unchanged(sent: Mapping[str, str]) -> Status:
+    """The document's 304, with the headers that it bears."""
+    return Status(304, "what If-None-Match names is still what this request gives", sent)
 
 
 @router.get(
@@ -82,7 +84,8 @@ IMMUTABLE = "public, max-age=31536000, immutable"
         query=GenerateQuery,
         errors=COMPUTED,
         headers=[IF_NONE_MATCH],
-        statuses=UNCHANGED,
+        sent=answers.CACHING | answers.SEED | answers.SCORES | answers.CHOICES,
+        statuses=[unchanged(answers.CACHING | answers.SEED)],
     ),
 )
 async def generate(request: Request) -> Response:
@@ -93,8 +96,8 @@ async def generate(request: Request) -> Response:
     if seed is None:
         seed, headers = draw_seed(), {"Cache-Control": "no-store"}
     else:
-        headers = _immutable(query, gan)
-        if answers.matches(request.headers.get("if-none-match", ""), headers["ETag"]):
+        headers = _immutable(query, gan) | {"X-Seed": str(seed)}
+        if answers.matches(request.headers.getlist("if-none-match"), headers["ETag"]):
             return Response(status_code=304, headers=headers)
     headers["X-Seed"] = str(seed)
     job = _job(query, seed, score=query.scores or query.format == "json")
@@ -108,6 +111,7 @@ async def generate(request: Request) -> Response:
         description="the images, with their scores in the JSON or in headers",
         body=GenerateRequest,
         errors=(*READ, *COMPUTED),
+        sent={"Cache-Control": "no-store"} | answers.SEED | answers.SCORES | answers.CHOICES,
     ),
 )
 async def generate_from(request: Request) -> Response:
@@ -132,7 +136,8 @@ async def generate_from(request: Request) -> Response:
         query=InterpolateQuery,
         errors=COMPUTED,
         headers=[IF_NONE_MATCH],
-        statuses=UNCHANGED,
+        sent=answers.CACHING | answers.CHOICES,
+        statuses=[unchanged(answers.CACHING)],
     ),
 )
 async def interpolate(request: Request) -> Response:
@@ -141,10 +146,10 @@ async def interpolate(request: Request) -> Response:
     if query.digit is not None:
         _require_companions(gan, "digit")
     headers = _immutable(query, gan)
-    if answers.matches(request.headers.get("if-none-match", ""), headers["ETag"]):
+    if answers.matches(request.headers.getlist("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    job = InterpolateJob(tuple(query.seeds), query.frames, query.loop, query.truncation, query.digit)
-    return await answers.animation((await gan.submit(job, timeout)).images, query, headers)
+    job = InterpolateJob(tuple(query.seeds), query.frames, query.loop, query.truncation, query.digit, threading.Event())
+    return await answers.animation(await gan.submit(job, timeout), query, headers)
 
 
 @router.post(
@@ -158,14 +163,16 @@ async def interpolate(request: Request) -> Response:
 )
 async def invert(request: Request) -> Response:
     """Find the latents whose images are nearest to these. PNG uploads or arrays of levels."""
-    (images, options), timeout = await uploads.read_inversion(request), read_timeout(request)
-    job = InvertJob(images, options.prior_weight, threading.Event())
-    result = await engine(request).submit(job, timeout)
-    found = result.inversions or []
+    images, options = await uploads.read_inversion(request)
+    gan, results = engine(request), []
+    for image in images:  # one after the other, so that requests take turns
+        job = InvertJob(image[None], options.prior_weight, threading.Event())
+        results.append(await gan.submit(job, read_timeout(request)))
+    found = [inversion for result in results for inversion in result.inversions or ()]
     return answer(
         {
-            "latents": result.latents,
-            "reconstructions": result.images,
+            "latents": [inversion.latent.numpy() for inversion in found],
+            "reconstructions": np.concatenate([result.images for result in results]),
             "residual": [inversion.residual for inversion in found],
             "iterations": [inversion.iterations for inversion in found],
             "converged": [inversion.converged for inversion in found],
@@ -203,6 +210,7 @@ def _job(drawing: Drawing, seed: int, *, score: bool) -> GenerateJob:
         truncation=drawing.truncation,
         digits=drawing.wanted,
         rejection=drawing.sampler == "rejection",
+        abandoned=threading.Event(),
     )
 
 

@@ -2,73 +2,34 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.arrays import Rank
+from service.gan.fields import (
+    MAX_DIGITS,
+    MAX_KEYS,
+    AnimationFormat,
+    Digit,
+    DigitString,
+    Flag,
+    Format,
+    Latents,
+    Seed,
+    Seeds,
+    Truncation,
+)
 from service.gan.networks import LATENT_DIM
 
 MAX_COUNT = 1024
 MAX_SCALE = 8
-MAX_SEED = 2**63 - 1
-MAX_DIGITS = 64
-MAX_KEYS = 16
 MAX_SECONDS = 600
 MAX_FRAMES_AT_SCALE = 16384
-TRUNCATION = "latents are scaled by it: the smaller, the more typical and the less various are the images"
-
-Latents = Annotated[NDArray[np.float64], Rank((2,), ge=-1000, le=1000)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Format = Literal["png", "webp", "json", "npy"]
-AnimationFormat = Literal["gif", "webp", "apng"]
-Digit = Annotated[int, Field(ge=0, le=9)]
-Truncation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-
-
-def _read_flag(value: object) -> object:
-    if value in ("true", "false"):
-        return value == "true"
-    if isinstance(value, bool):
-        return value
-    raise PydanticCustomError("flag", "neither true nor false", {"allowed": ["true", "false"]})
-
-
-def _read_digits(value: str) -> str:
-    if 1 <= len(value) <= MAX_DIGITS and all(character in "0123456789" for character in value):
-        return value
-    allowed = f"1 to {MAX_DIGITS} characters of 0 to 9"
-    raise PydanticCustomError("digits", "not a number written out in digits", {"allowed": allowed})
-
-
-def _read_seeds(value: object) -> list[int]:
-    words = value.split(",") if isinstance(value, str) else []
-    seeds = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 19]
-    if not (2 <= len(words) <= MAX_KEYS and len(seeds) == len(words) and max(seeds) <= MAX_SEED):
-        allowed = f"2 to {MAX_KEYS} seeds, 0 to {MAX_SEED}, with commas between them"
-        raise PydanticCustomError("seeds", "not a list of seeds", {"allowed": allowed})
-    if any(one == other for one, other in pairwise(seeds)):
-        raise PydanticCustomError(
-            "equal_seeds", "two neighbours are the same, with no way between them", {"allowed": "seeds that change"}
-        )
-    return seeds
-
-
-Flag = Annotated[bool, BeforeValidator(_read_flag, json_schema_input_type=bool)]
-DigitString = Annotated[
-    str,
-    AfterValidator(_read_digits),
-    WithJsonSchema({"type": "string", "pattern": f"^[0-9]{{1,{MAX_DIGITS}}}$"}),
-]
-Seeds = Annotated[
-    list[int],
-    BeforeValidator(_read_seeds),
-    WithJsonSchema({"type": "string", "pattern": f"^[0-9]{{1,19}}(,[0-9]{{1,19}}){{1,{MAX_KEYS - 1}}}$"}),
-]
+TRUNCATION = (
+    "latents are scaled by it, towards the image at the origin: down to 0.7 little changes; below about 0.5 images "
+    "become blends of digits, less and less like any, and below 0.3 they are alike"
+)
 
 
 class Picture(BaseModel):
@@ -84,11 +45,12 @@ class Picture(BaseModel):
 
     @model_validator(mode="after")
     def _layout_is_for_pictures(self) -> Self:
+        name = "columns" if self.columns is not None else "scale"
         if self.format in {"json", "npy"} and (self.columns is not None or self.scale != 1):
             raise PydanticCustomError(
                 "layout_without_picture",
-                "columns and scale lay out a picture, and format {format} is the images themselves; leave them out",
-                {"format": self.format},
+                "columns and scale lay out a picture, and format {format} is the images themselves; leave out {name}",
+                {"format": self.format, "name": name, "allowed": f"{name}, or format {self.format}", "field": name},
             )
         return self
 
@@ -101,12 +63,18 @@ class Drawing(Picture):
     truncation: Truncation = Field(1.0, description=TRUNCATION)
     sampler: Literal["plain", "rejection"] = Field(
         "plain",
-        description="how latents are chosen: plain takes the first; rejection draws until the discriminator is content",
+        description="how latents are chosen: plain takes the first (of those that pass for the digit, where one is "
+        "wanted); rejection draws on until a critic keeps an image as real enough, 64 at the most, and takes more time",
     )
-    digit: Digit | None = Field(None, description="every image shows this digit")
+    digit: Digit | None = Field(
+        None,
+        description="every image is to show this digit: latents are drawn until one passes for it, 2,048 at the most; "
+        "X-Accepted, and accepted in JSON, say whether one did",
+    )
     digits: DigitString | None = Field(
         None,
-        description=f"a number written out, an image for each character, in one row; at most {MAX_DIGITS} of them",
+        description=f"a number written out, an image for each character, in one row; at most {MAX_DIGITS} of them; "
+        "each is found as with digit",
     )
     scores: Flag = Field(
         False,
@@ -199,7 +167,19 @@ class InterpolateQuery(BaseModel):
     scale: int = Field(1, ge=1, le=MAX_SCALE, description="every pixel is drawn so many times each way")
     format: AnimationFormat = Field("gif", description="all are lossless; gif rounds times to hundredths of a second")
     truncation: Truncation = Field(1.0, description=TRUNCATION)
-    digit: Digit | None = Field(None, description="the key images show this digit; those between them may not")
+    digit: Digit | None = Field(
+        None, description="the key images are to show this digit, as in /gan/generate; those between them may not"
+    )
+
+    @model_validator(mode="after")
+    def _a_loop_goes_somewhere(self) -> Self:
+        if self.loop and self.seeds[0] == self.seeds[-1]:
+            raise PydanticCustomError(
+                "closed_twice",
+                "the last seed is the first one again, and a loop goes back to it by itself",
+                {"allowed": "leave out the last seed, or loop=false", "field": "seeds"},
+            )
+        return self
 
     @model_validator(mode="after")
     def _frames_are_bounded(self) -> Self:

@@ -18,13 +18,16 @@ from service.forms import read_parts
 from service.gan.networks import LATENT_DIM
 from service.gan.schemas import MAX_COUNT
 from service.images import UINT8, decode
-from service.routing import media_type, read_fields, read_json
+from service.media import is_json, media_type, refuse_encoding
+from service.routing import read_fields, read_json
 
 # As many threads as there are cores to run them: more would only pile up pictures in memory.
 THREADS = CapacityLimiter(os.cpu_count() or 1)
 MAX_UPLOAD_PIXELS = 64 * 64
 MAX_INVERSIONS = 16
 SIZES = {(28, 28), (32, 32)}
+# What the service itself answers and does not take.
+ANIMATED = {"image/gif", "image/apng"}
 
 GreyImages = Annotated[NDArray[np.uint8], Rank((2, 3), integer=True, ge=0, le=255)]
 
@@ -123,7 +126,7 @@ def media_types(model: type[BaseModel], **fields: dict[str, Any]) -> dict[str, A
 
 async def read_images(request: Request) -> UINT8:
     """Images (n, 28, 28) or (n, 32, 32) to be judged."""
-    if media_type(request) == "application/json":
+    if is_json(media_type(request)):
         images = (await read_json(request, DiscriminateRequest)).images
         return images if images.ndim == 3 else images[None]
     return (await _read_pictures(request, MAX_COUNT, ())).images
@@ -131,7 +134,7 @@ async def read_images(request: Request) -> UINT8:
 
 async def read_inversion(request: Request) -> tuple[UINT8, Options]:
     """Images to be inverted, and how."""
-    if media_type(request) == "application/json":
+    if is_json(media_type(request)):
         body = await read_json(request, InvertRequest)
         return body.images if body.images.ndim == 3 else body.images[None], body
     upload = await _read_pictures(request, MAX_INVERSIONS, tuple(Options.model_fields))
@@ -165,10 +168,12 @@ async def _read_pictures(request: Request, most: int, fields: tuple[str, ...]) -
     if kind == "multipart/form-data":
         files, texts = await _read_form(request, most, fields)
     elif kind in {"image/png", "image/webp"}:
+        refuse_encoding(request)
         files = [await request.body()]
     else:
+        cure = "; send each frame as a picture of its own" if kind in ANIMATED else ""
         raise UnsupportedMediaType(
-            f"images came as {kind or 'nothing declared'}",
+            f"images came as {kind or 'nothing declared'}{cure}",
             allowed=["application/json", "image/png", "image/webp", "multipart/form-data"],
         )
     return Upload(await to_thread.run_sync(_decode, files, limiter=THREADS), texts)
@@ -183,7 +188,11 @@ def _decode(files: list[bytes]) -> UINT8:
             context = error.context or {}
             raise InvalidInput(error.message(), pointer=f"/images/{index}", allowed=context.get("allowed")) from None
     if len({picture.shape for picture in pictures}) > 1:
-        raise InvalidInput("the pictures differ in size; send one size at a time", pointer="/images")
+        raise InvalidInput(
+            "the pictures differ in size; send one size at a time",
+            pointer="/images",
+            allowed=["all 32 x 32", "all 28 x 28"],
+        )
     return np.stack(pictures)
 
 
@@ -192,17 +201,24 @@ async def _read_form(request: Request, most: int, fields: tuple[str, ...]) -> tu
     known = ["images", *fields]
     if strange := [part.name for part in parts if part.name not in known]:
         raise InvalidInput(f"unknown field {strange[0]!r}", pointer=f"/{strange[0]}", allowed=known)
-    files = [part.content for part in parts if part.name == "images" and part.filename is not None]
-    if not files:
-        raise InvalidInput("the form holds no pictures", pointer="/images", allowed="one or more files")
-    if len(files) > most:
+    pictures = [part for part in parts if part.name == "images"]
+    if any(part.filename is None for part in pictures):
         raise InvalidInput(
-            f"{len(files)} images are too many for one request", pointer="/images", allowed=f"at most {most}"
+            "images holds a text; send every picture as a file, with a filename", pointer="/images", allowed="files"
+        )
+    if not pictures:
+        raise InvalidInput("the form holds no pictures", pointer="/images", allowed="one or more files")
+    if len(pictures) > most:
+        raise InvalidInput(
+            f"{len(pictures)} images are too many for one request", pointer="/images", allowed=f"at most {most}"
         )
     texts: dict[str, str] = {}
     for part in parts:
-        if part.name != "images":
-            if part.name in texts:
-                raise InvalidInput(f"field {part.name!r} is given twice", pointer=f"/{part.name}", allowed="one")
-            texts[part.name] = part.content.decode(errors="replace")
-    return files, texts
+        if part.name == "images":
+            continue
+        if part.filename is not None:
+            raise InvalidInput(f"field {part.name!r} is a file", pointer=f"/{part.name}", allowed="text")
+        if part.name in texts:
+            raise InvalidInput(f"field {part.name!r} is given twice", pointer=f"/{part.name}", allowed="one")
+        texts[part.name] = part.content.decode(errors="replace")
+    return [part.content for part in pictures], texts

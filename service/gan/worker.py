@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidInput
 from service.gan import interpolation, sampling
-from service.gan.choosing import Choice, Wish, choose
+from service.gan.choosing import Choice, Wish, choose, never
 from service.gan.classifier import probabilities
 from service.gan.companions import Companions
 from service.gan.inversion import Inversion, Inverter
@@ -27,7 +27,8 @@ ScalarT = TypeVar("ScalarT", bound=np.generic)
 class GenerateJob(NamedTuple):
     """Images to draw: of `latents` (n, 128) where given, else `images` of `seed`.
 
-    `digits` has one digit an image; `rejection` lets the critic choose among candidates.
+    `digits` has one digit an image; `rejection` lets the critic choose among candidates. `abandoned` is set when nobody
+    waits any longer for what is chosen; the rest is done before it matters.
     """
 
     images: int
@@ -37,6 +38,7 @@ class GenerateJob(NamedTuple):
     truncation: float = 1.0
     digits: tuple[int, ...] | None = None
     rejection: bool = False
+    abandoned: threading.Event | None = None
 
 
 class InterpolateJob(NamedTuple):
@@ -47,6 +49,7 @@ class InterpolateJob(NamedTuple):
     loop: bool
     truncation: float = 1.0
     digit: int | None = None
+    abandoned: threading.Event | None = None
 
 
 class DiscriminateJob(NamedTuple):
@@ -84,8 +87,11 @@ WARM_UP = [GenerateJob(images, score=True) for images in (1, sampling.FORWARD_RO
 
 # Passes through the networks that an image takes: on average where it is chosen, about where it is inverted.
 DIGIT_COST, REJECTION_COST, INVERSION_COST = 2, 8, 1000
-# Choices that cost more go by the lane for large jobs, and so does every inversion.
+# Choices that cost more are large. The rest keeps its lane for a second at most, also where no latent passes.
 SMALL_COST = 64
+
+Lane = Literal["gan", "gan-choices", "gan-large", "gan-inversions"]
+LANES: tuple[Lane, ...] = get_args(Lane)
 
 
 def cost(job: Job) -> float:
@@ -103,11 +109,15 @@ def _picked(images: int, by_digit: bool, by_rejection: bool) -> int:
     return images * ((DIGIT_COST if by_digit else 0) + (REJECTION_COST if by_rejection else 0))
 
 
-def is_large(job: Job) -> bool:
-    """Whether the job would hold up others for long: choices of many images, animations, inversions."""
-    if isinstance(job, InvertJob | InterpolateJob):
-        return True
-    return isinstance(job, GenerateJob) and _is_chosen(job) and cost(job) > SMALL_COST
+def lane(job: Job) -> Lane:
+    """Who waits for whom: plain pictures and judgements, choices and animations, choices of many images, inversions."""
+    if isinstance(job, InvertJob):
+        return "gan-inversions"
+    if isinstance(job, InterpolateJob):
+        return "gan-choices"
+    if isinstance(job, DiscriminateJob) or not _is_chosen(job):
+        return "gan"
+    return "gan-choices" if cost(job) <= SMALL_COST else "gan-large"
 
 
 def key(job: Job) -> Hashable:
@@ -118,8 +128,8 @@ def key(job: Job) -> Hashable:
 
 
 def cancel(job: Job) -> None:
-    """Nobody waits any longer: an inversion stops at its next iteration. The rest is done before it matters."""
-    if isinstance(job, InvertJob):
+    """Nobody waits any longer: an inversion stops at its next iteration, a choice before its next latents."""
+    if not isinstance(job, DiscriminateJob) and job.abandoned is not None:
         job.abandoned.set()
 
 
@@ -189,7 +199,7 @@ class GanWorker:
             keys = [pick.latent for pick in picks] or [
                 sampling.latents(seed, 1, job.truncation)[0] for seed in job.seeds
             ]
-            return interpolation.path(np.stack(keys), job.frames, loop=job.loop), None
+            return interpolation.path(np.stack(keys), job.frames, loop=job.loop), picks or None
         return None, None
 
     def _choose(self, wishes: list[Wish]) -> list[Choice]:
@@ -228,11 +238,14 @@ class GanWorker:
 
 
 def _wishes(job: Job) -> list[Wish]:
+    if isinstance(job, DiscriminateJob | InvertJob):
+        return []
+    cancelled = never if job.abandoned is None else job.abandoned.is_set
     if isinstance(job, GenerateJob) and _is_chosen(job):
         digits: Sequence[int | None] = job.digits or [None] * job.images
-        return [Wish(job.seed, i, job.truncation, digit, job.rejection) for i, digit in enumerate(digits)]
+        return [Wish(job.seed, i, job.truncation, digit, job.rejection, cancelled) for i, digit in enumerate(digits)]
     if isinstance(job, InterpolateJob) and job.digit is not None:
-        return [Wish(seed, 0, job.truncation, job.digit) for seed in job.seeds]
+        return [Wish(seed, 0, job.truncation, job.digit, cancelled=cancelled) for seed in job.seeds]
     return []
 
 

@@ -11,6 +11,7 @@ import torch
 
 from service.gan import checkpoint, companions, sampling
 from service.gan.choosing import Wish, choose
+from service.gan.classifier import probabilities
 from tests.e2e.conftest import ROOT
 from training.evaluation import evaluators
 from training.evaluation.evaluation import Evaluation
@@ -89,6 +90,22 @@ def test_the_companions_find_every_digit_and_reject_some_images() -> None:
     kept = choose([Wish(seed, 0, rejection=True) for seed in range(40)], generator, found, torch.device("cpu"))
     assert 1.2 < np.mean([choice.attempts for choice in kept]) < 8
     assert all(choice.accepted for choice in kept)
+
+
+def test_a_small_truncation_gives_blends_and_a_large_one_digits() -> None:
+    generator, _, manifest = checkpoint.load(FOLDER)
+    found = companions.load(FOLDER, manifest)
+    assert found is not None
+
+    def mean_probability(truncation: float) -> float:
+        images = sampling.generate(generator, sampling.latents(12345, 1000, truncation), torch.device("cpu"))
+        logits = sampling.logits(found.classifier, sampling.to_input(images), torch.device("cpu"))
+        return float(probabilities(logits).max(1).mean())
+
+    whole = mean_probability(1.0)
+    assert abs(mean_probability(0.7) - whole) < 0.03
+    assert mean_probability(0.3) < whole - 0.08
+    assert mean_probability(0.1) < mean_probability(0.3) - 0.1
 
 
 @pytest.mark.real_data

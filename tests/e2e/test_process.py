@@ -151,6 +151,15 @@ def test_a_client_that_hangs_up_frees_the_worker(start: Start) -> None:
         assert 'status="499"' in httpx2.get(f"{live.address}/metrics").text
 
 
+@pytest.mark.parametrize("kind", ["digit=1&truncation=0.05", "digit=1&truncation=0.05&sampler=rejection"])
+def test_a_client_that_hangs_up_on_a_choice_frees_its_lane(live: Live, kind: str) -> None:
+    with pytest.raises(httpx2.ReadTimeout):  # 1,024 times 2,048 latents take half a minute
+        httpx2.get(f"{live.address}/gan/generate?seed=1&count=1024&{kind}", timeout=1)
+    started = time.monotonic()
+    assert httpx2.get(f"{live.address}/gan/generate?seed=1&digits={'1' * 33}", timeout=60).is_success
+    assert time.monotonic() - started < 5
+
+
 def test_the_log_is_one_json_object_a_line_with_the_request_id(start: Start) -> None:
     with start(drain_seconds="0") as live:
         httpx2.get(f"{live.address}/gan/generate?seed=1", headers={"X-Request-Id": "find-me"})
@@ -230,6 +239,17 @@ def test_an_offer_to_upgrade_is_ignored_and_the_body_read(live: Live) -> None:
         b"HTTP2-Settings: AAMAAABk\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
     )
     assert exchange(live, head + body).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("path", ["/gan/generate?seed=1", "/gan/generate?seed=1&format=json", "/nothing", "/livez"])
+def test_head_is_answered_without_a_body_and_the_connection_goes_on(live: Live, path: str) -> None:
+    whole = httpx2.get(live.address + path)
+    head = b"HEAD %s HTTP/1.1\r\nhost: x\r\n\r\n" % path.encode()
+    first, second, rest = exchange(live, head + head).split(b"\r\n\r\n")
+    assert rest == b""
+    for answer in (first, second):
+        assert answer.startswith(b"HTTP/1.1 %d" % whole.status_code)
+        assert b"\r\ncontent-length: %d\r\n" % len(whole.content) in answer.lower()
 
 
 def test_endless_headers_end_the_connection_and_nothing_else(live: Live) -> None:

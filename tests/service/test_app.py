@@ -59,7 +59,32 @@ def test_errors_of_routing_are_problems_too(client: TestClient, method: str, pat
 
 
 def test_a_path_with_two_methods_names_both(client: TestClient) -> None:
-    assert client.put("/gan/generate").headers["allow"] == "GET, POST"
+    assert client.put("/gan/generate").headers["allow"] == "GET, HEAD, POST"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gan/generate?seed=1&count=9&scores=true", "/gan/generate?seed=1&format=json", "/gan/interpolate?seeds=1,2",
+        "/vae/encoder-size?dimension=2", "/livez", "/readyz", "/v2", "/v2/models/gan", "/openapi.json", "/docs",
+        "/gan/generate?count=0", "/nothing",
+    ],
+)  # fmt: skip
+def test_head_has_the_status_and_the_headers_of_get(client: TestClient, path: str) -> None:
+    whole, head = client.get(path), client.head(path)
+    assert head.status_code == whole.status_code
+    assert {**whole.headers, "x-request-id": ""} == {**head.headers, "x-request-id": ""}
+    assert int(head.headers["content-length"]) == len(whole.content) > 0
+
+
+def test_head_is_counted_as_head_and_refused_where_there_is_no_get(client: TestClient) -> None:
+    etag = client.get("/gan/generate?seed=1").headers["etag"]
+    assert client.head("/gan/generate?seed=1", headers={"if-none-match": etag}).status_code == 304
+    text = client.get("/metrics").text
+    assert 'latentserve_requests_total{method="HEAD",route="/gan/generate",status="304"}' in text
+    refused = client.head("/em/register")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert not any("head" in operations for operations in client.get("/openapi.json").json()["paths"].values())
 
 
 def test_json_that_is_none_is_a_400_and_another_media_type_a_415(client: TestClient) -> None:
@@ -74,7 +99,14 @@ def test_unknown_query_parameters_are_refused_everywhere(client: TestClient) -> 
     for path in ("/livez", "/readyz", "/metrics", "/v2", "/gan/generate?seed=1", "/vae/encoder-size?dimension=1"):
         problem = assert_problem(client.get(path + ("&" if "?" in path else "?") + "nonsense=1"), 422)
         assert problem["errors"][0]["pointer"] == "/nonsense"
-    assert_problem(client.get("/gan/generate?seed=1&seed=2"), 422)
+    for path in ("/gan/generate?seed=1&seed=2", "/vae/encoder-size?dimension=2&dimension=2"):
+        assert assert_problem(client.get(path), 422)["errors"][0]["allowed"] == "one value"
+
+
+@pytest.mark.parametrize("text", ["1_0", "%2B5", "%205", "5.0", "5x", ""])
+def test_numbers_in_a_query_string_are_written_as_json_has_them(client: TestClient, text: str) -> None:
+    (error,) = assert_problem(client.get(f"/vae/encoder-size?dimension={text}"), 422)["errors"]
+    assert (error["pointer"], error["allowed"]) == ("/dimension", "an integer")
 
 
 def test_an_overlong_body_is_refused_before_it_is_read(running: Running) -> None:
@@ -207,7 +239,7 @@ def test_metrics_show_requests_queues_batches_and_device_time(client: TestClient
 
 
 def test_the_timeout_header_is_checked_and_kept(client: TestClient) -> None:
-    for bad in ("0", "-1", "nan", "inf", "soon", "1e9"):
+    for bad in ("0", "-1", "nan", "inf", "soon", "1e9", "1_0", "+5"):
         problem = assert_problem(client.get("/gan/generate?seed=1", headers={"X-Timeout-Seconds": bad}), 422)
         assert problem["errors"][0]["pointer"] == "/X-Timeout-Seconds"
     assert client.get("/gan/generate?seed=1", headers={"X-Timeout-Seconds": "30"}).status_code == 200
@@ -216,7 +248,7 @@ def test_the_timeout_header_is_checked_and_kept(client: TestClient) -> None:
 def test_a_deadline_that_passes_is_a_504_and_a_full_queue_a_503(running: Running) -> None:
     with running(queue_items=1) as client:
         release, entered = threading.Event(), threading.Event()
-        batcher = client.app.state.gan.batcher  # type: ignore[attr-defined]
+        batcher = client.app.state.gan.lanes["gan"]  # type: ignore[attr-defined]
         worker = batcher._worker
 
         def slow(jobs: list[Any]) -> Any:

@@ -78,6 +78,29 @@ def test_where_no_latent_passes_the_likeliest_is_taken_and_said_so() -> None:
     assert np.array_equal(choice.latent, rows[scores.argmax()])
 
 
+@pytest.mark.parametrize("rejection", [False, True])
+@pytest.mark.parametrize("digit", [None, 4])
+def test_a_cancelled_choice_ends_and_the_others_are_what_they_are_without_it(
+    digit: int | None, rejection: bool
+) -> None:
+    companions = make_companions()._replace(calibration=Calibration(1.0, 0.0, 1e4))
+    hopeless = companions._replace(thresholds=(2.0 if digit is not None else 0.1,) * 10)
+    polls: list[None] = []
+
+    def after_three() -> bool:
+        polls.append(None)
+        return len(polls) > 3
+
+    patient = [Wish(3, image, 1.0, digit, rejection) for image in range(2)]
+    impatient = Wish(3, 5, 1.0, digit, rejection, after_three)
+    before, cancelled, after = pick([patient[0], impatient, patient[1]], hopeless)
+    assert all(same(one, other) for one, other in zip((before, after), pick(patient, hopeless), strict=True))
+    if digit is not None or rejection:
+        assert polls
+        assert not cancelled.accepted
+        assert cancelled.attempts <= 6 * CHUNK_ROWS
+
+
 def test_after_64_tries_the_one_that_the_critic_likes_best_is_taken() -> None:
     companions = make_companions()._replace(calibration=Calibration(1.0, 0.0, 1e4))
     (choice,) = pick([Wish(3, 1, rejection=True)], companions)

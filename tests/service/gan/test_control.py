@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageSequence
 from starlette.testclient import TestClient
 
+from service.errors import WorkerFailed
+from service.gan.inversion import Inversion, Inverter
+from service.gan.networks import LATENT_DIM
+from service.gan.worker import Job
 from tests.service.test_app import assert_problem
+
+
+def wait_until_idle(client: TestClient, lane: str, seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while client.app.state.gan.lanes[lane].running_seconds > 0:  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def hopeless(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """`rich`, whose latents pass for no digit: every choice of one looks at 2,048."""
+    worker = rich.app.state.gan.lanes["gan"]._worker  # type: ignore[attr-defined]
+    monkeypatch.setattr(worker, "_companions", worker._companions._replace(thresholds=(2.0,) * 10))
+    return rich
 
 
 def levels(content: bytes) -> Any:
@@ -192,6 +213,35 @@ def test_a_bad_animation_is_a_422_that_points(rich: TestClient, query: str, poin
     assert assert_problem(rich.get(f"/gan/interpolate?{query}"), 422)["errors"][0]["pointer"] == pointer
 
 
+def test_an_animation_of_a_digit_says_how_its_key_images_were_chosen(hopeless: TestClient) -> None:
+    stills = [hopeless.get(f"/gan/generate?seed={seed}&digit=1").headers for seed in (1, 2)]
+    animation = hopeless.get("/gan/interpolate?seeds=1,2&frames=2&digit=1").headers
+    for name in ("x-attempts", "x-accepted"):
+        assert animation[name] == ",".join(still[name] for still in stills)
+    assert animation["x-accepted"] == "false,false"
+    assert "x-attempts" not in hopeless.get("/gan/interpolate?seeds=1,2&frames=2").headers
+
+
+def test_every_header_that_is_sent_is_in_the_document(rich: TestClient) -> None:
+    paths = rich.get("/openapi.json").json()["paths"]
+    everything = "seed=1&count=2&digit=3&sampler=rejection&scores=true"
+    etag = rich.get(f"/gan/generate?{everything}").headers["etag"]
+    wanted = {
+        rich.get(f"/gan/generate?{everything}"): {"etag", "x-seed", "x-accepted", "x-probability", "x-digit"},
+        rich.get(f"/gan/generate?{everything}", headers={"if-none-match": etag}): {"etag", "x-seed", "cache-control"},
+        rich.get("/gan/interpolate?seeds=1,2&digit=3"): {"etag", "x-attempts", "cache-control"},
+        rich.get("/gan/interpolate?seeds=1,2&digit=3", headers={"if-none-match": "*"}): {"etag", "cache-control"},
+        rich.post("/gan/generate", json={"digit": 3}): {"x-seed", "x-class-probability", "cache-control"},
+        rich.get("/gan/generate?count=0"): {"x-request-id"},
+        rich.get("/livez"): {"x-request-id"},
+    }
+    for response, some in wanted.items():
+        operation = paths[response.request.url.path][response.request.method.lower()]
+        described = {name.lower() for name in operation["responses"][str(response.status_code)]["headers"]}
+        sent = set(response.headers) - {"content-type", "content-length"}
+        assert some <= sent <= described
+
+
 def test_an_image_is_inverted_alike_however_it_is_sent(rich: TestClient) -> None:
     png = rich.get("/gan/generate?seed=4").content
     answer = rich.post("/gan/invert", json={"images": levels(png).tolist(), "prior_weight": 50}).json()
@@ -231,12 +281,68 @@ def test_an_inversion_that_nobody_waits_for_ends(rich: TestClient) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (16, 28, 28)).tolist()
     late = rich.post("/gan/invert", json={"images": noise}, headers={"X-Timeout-Seconds": "0.5"})
     assert_problem(late, 504)
-    lane = rich.app.state.gan.large  # type: ignore[attr-defined]
-    # All of it would take a minute.
-    deadline = time.monotonic() + 10
-    while lane.running_seconds > 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until_idle(rich, "gan-inversions")  # all of it would take a minute
+
+
+@pytest.mark.parametrize("query", ["digit=1", "digit=1&sampler=rejection"])
+def test_a_choice_that_nobody_waits_for_ends(hopeless: TestClient, query: str) -> None:
+    late = hopeless.get(f"/gan/generate?count=1024&{query}", headers={"X-Timeout-Seconds": "0.3"})
+    assert_problem(late, 504)
+    wait_until_idle(hopeless, "gan-large")  # all of it would take half a minute
+
+
+def test_inversions_take_turns_image_by_image(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: object) -> Inversion:
+        time.sleep(0.1)
+        return Inversion(torch.zeros(LATENT_DIM), 0.0, 1, True)
+
+    monkeypatch.setattr(Inverter, "invert", slow)
+    ends: list[str] = []
+
+    def send(name: str, images: int) -> None:
+        rich.post("/gan/invert", json={"images": np.zeros((images, 28, 28), int).tolist()}).raise_for_status()
+        ends.append(name)
+
+    many, one = (threading.Thread(target=send, args=args) for args in (("many", 16), ("one", 1)))
+    many.start()
+    while not rich.app.state.gan.lanes["gan-inversions"].running_seconds:  # type: ignore[attr-defined]
+        time.sleep(0.001)
+    one.start()
+    for thread in (many, one):
+        thread.join(120)
+    assert ends == ["one", "many"]
+
+
+def test_plain_pictures_and_choices_and_animations_and_inversions_do_not_wait_for_one_another(
+    rich: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def stand_still(jobs: list[Job]) -> list[Exception]:
+        release.wait(60)
+        return [WorkerFailed("it stood still") for _ in jobs]
+
+    lanes = rich.app.state.gan.lanes  # type: ignore[attr-defined]
+    for name in ("gan-large", "gan-inversions"):
+        monkeypatch.setattr(lanes[name], "_worker", stand_still)
+    image = np.zeros((28, 28), int).tolist()
+    stuck = [
+        threading.Thread(target=rich.get, args=("/gan/generate?count=64&digit=1",)),
+        threading.Thread(target=rich.post, args=("/gan/invert",), kwargs={"json": {"images": image}}),
+    ]
+    try:
+        for thread in stuck:
+            thread.start()
+        for path in ("generate?seed=1", "generate?seed=1&digit=3", "interpolate?seeds=1,2", "generate?count=1024"):
+            assert rich.get(f"/gan/{path}", headers={"X-Timeout-Seconds": "20"}).status_code == 200
+        monkeypatch.setattr(lanes["gan-choices"], "_worker", stand_still)
+        stuck.append(threading.Thread(target=rich.get, args=("/gan/generate?seed=1&digit=3",)))
+        stuck[-1].start()
+        assert rich.get("/gan/generate?seed=2", headers={"X-Timeout-Seconds": "20"}).status_code == 200
+    finally:
+        release.set()
+        for thread in stuck:
+            thread.join(60)
 
 
 def test_an_animation_that_would_outlast_a_gif_is_refused(client: TestClient) -> None:

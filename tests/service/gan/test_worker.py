@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from service.gan import sampling
+from service.gan.choosing import CHUNK_ROWS, MAX_CHUNKS
 from service.gan.worker import (
     DiscriminateJob,
     GanWorker,
@@ -19,8 +20,8 @@ from service.gan.worker import (
     Result,
     cancel,
     cost,
-    is_large,
     key,
+    lane,
 )
 from tests.service.gan.conftest import make_companions, networks
 
@@ -123,15 +124,30 @@ def test_truncation_scales_the_latents() -> None:
     assert np.array_equal(half.latents, sampling.latents(1, 2) * np.float32(0.5))  # type: ignore[arg-type]
 
 
-def test_what_takes_long_goes_by_the_lane_for_large_jobs_and_shares_no_batch_with_plain_images() -> None:
+def test_what_takes_long_goes_by_another_lane_and_shares_no_batch_with_plain_images() -> None:
     inversion = InvertJob(IMAGE, 1.0, threading.Event())
-    assert is_large(inversion)
-    assert is_large(KINDS["interpolation"])
-    assert is_large(GenerateJob(64, 1, digits=(1,) * 64, rejection=True))
-    assert not any(is_large(KINDS[name]) for name in ("plain", "digit", "everything", "judgement"))
-    assert not is_large(GenerateJob(1024, 1))
+    assert lane(inversion) == "gan-inversions"
+    assert lane(GenerateJob(64, 1, digits=(1,) * 64)) == "gan-large"
+    for name in ("digit", "digits", "rejection", "everything", "interpolation", "interpolation of a digit"):
+        assert lane(KINDS[name]) == "gan-choices"
+    for job in (KINDS["plain"], KINDS["judgement"], GenerateJob(1024, 1)):
+        assert lane(job) == "gan"
     assert key(KINDS["plain"]) == key(KINDS["judgement"]) != key(KINDS["digit"])
     assert key(inversion) not in {key(job) for job in KINDS.values()}
     assert cost(KINDS["everything"]) > cost(KINDS["digit"]) > cost(GenerateJob(2)) > 0
     cancel(inversion)
     assert inversion.abandoned.is_set()
+
+
+@pytest.mark.parametrize("name", ["digit", "digits", "interpolation of a digit"])
+def test_an_abandoned_choice_ends_early_and_changes_nothing_for_its_batch_mates(name: str) -> None:
+    artist = GanWorker(*networks(), CPU, make_companions()._replace(thresholds=(2.0,) * 10))
+    mate, job = KINDS["digits"], KINDS[name]._replace(abandoned=threading.Event())  # type: ignore[call-arg]
+    (alone,) = artist([mate])
+    cancel(job)
+    ended, together = artist([job, mate])
+    assert same(together, alone)
+    assert alone.choices is not None
+    assert ended.choices is not None
+    assert {choice.attempts for choice in alone.choices} == {CHUNK_ROWS * MAX_CHUNKS}
+    assert {choice.attempts for choice in ended.choices} == {CHUNK_ROWS}

@@ -1,0 +1,68 @@
+"""Types of the fields that the GAN's endpoints read: their bounds, and how they are written as text."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from service.arrays import Rank
+
+MAX_SEED = 2**63 - 1
+MAX_DIGITS = 64
+MAX_KEYS = 16
+
+Latents = Annotated[NDArray[np.float64], Rank((2,), ge=-1000, le=1000)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Format = Literal["png", "webp", "json", "npy"]
+AnimationFormat = Literal["gif", "webp", "apng"]
+Digit = Annotated[int, Field(ge=0, le=9)]
+Truncation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+def _read_flag(value: object, info: ValidationInfo) -> object:
+    """A boolean of JSON, or the word for it in a query string."""
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "false": False}
+    if info.mode != "json" and isinstance(value, str) and value in words:
+        return words[value]
+    allowed = list(words.values()) if info.mode == "json" else list(words)
+    raise PydanticCustomError("flag", "neither true nor false", {"allowed": allowed})
+
+
+def _read_digits(value: str) -> str:
+    if 1 <= len(value) <= MAX_DIGITS and all(character in "0123456789" for character in value):
+        return value
+    allowed = f"1 to {MAX_DIGITS} characters of 0 to 9"
+    raise PydanticCustomError("digits", "not a number written out in digits", {"allowed": allowed})
+
+
+def _read_seeds(value: object) -> list[int]:
+    words = value.split(",") if isinstance(value, str) else []
+    seeds = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 19]
+    if not (2 <= len(words) <= MAX_KEYS and len(seeds) == len(words) and max(seeds) <= MAX_SEED):
+        allowed = f"2 to {MAX_KEYS} seeds, 0 to {MAX_SEED}, with commas between them"
+        raise PydanticCustomError("seeds", "not a list of seeds", {"allowed": allowed})
+    if any(one == other for one, other in pairwise(seeds)):
+        raise PydanticCustomError(
+            "equal_seeds", "two neighbours are the same, with no way between them", {"allowed": "seeds that change"}
+        )
+    return seeds
+
+
+Flag = Annotated[bool, BeforeValidator(_read_flag, json_schema_input_type=bool)]
+DigitString = Annotated[
+    str,
+    AfterValidator(_read_digits),
+    WithJsonSchema({"type": "string", "pattern": f"^[0-9]{{1,{MAX_DIGITS}}}$"}),
+]
+Seeds = Annotated[
+    list[int],
+    BeforeValidator(_read_seeds),
+    WithJsonSchema({"type": "string", "pattern": f"^[0-9]{{1,19}}(,[0-9]{{1,19}}){{1,{MAX_KEYS - 1}}}$"}),
+]

@@ -1,0 +1,52 @@
+"""Numbers that come as text, in query strings and forms: written as JSON writes them, but for leading zeros."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+Kind = Literal["int", "float"]
+
+# Python reads more than that: "1_000", " 5", "+5", "٣".
+WRITTEN: dict[Kind, re.Pattern[str]] = {
+    "int": re.compile(r"-?[0-9]+"),
+    "float": re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
+}
+NAMES: dict[Kind, str] = {"int": "an integer", "float": "a number"}
+
+
+def sloppy_numbers(fields: Mapping[str, Any], model: type[BaseModel]) -> list[dict[str, Any]]:
+    """Errors, as pydantic has them, of the texts in `fields` that are to be numbers of `model` and look like none."""
+    return [
+        {
+            "type": f"{kind}_text",
+            "loc": (name,),
+            "msg": f"not {NAMES[kind]} in plain digits, as JSON has them",
+            "input": fields[name],
+        }
+        for name, kind in _kinds(model).items()
+        if isinstance(fields.get(name), str) and not WRITTEN[kind].fullmatch(fields[name])
+    ]
+
+
+@cache
+def _kinds(model: type[BaseModel]) -> dict[str, Kind]:
+    """The fields of `model` that are nothing but numbers."""
+    kinds = {name: _kind(field.annotation) for name, field in model.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def _kind(annotation: object) -> Kind | None:
+    if get_origin(annotation) is Annotated:
+        return _kind(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = {_kind(part) for part in get_args(annotation) if part is not NoneType}
+        return kinds.pop() if len(kinds) == 1 else None
+    if annotation is int:
+        return "int"
+    return "float" if annotation is float else None
