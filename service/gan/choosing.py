@@ -17,6 +17,7 @@ import torch
 from service.gan import sampling
 from service.gan.classifier import probabilities
 from service.gan.companions import Companions
+from service.gan.critic import acceptance
 from service.gan.networks import LATENT_DIM, Generator
 from service.gan.sampling import Float32, to_input
 
@@ -25,7 +26,7 @@ CHUNK_ROWS = 16
 MAX_CHUNKS = 128
 # Images that rejection sampling looks at, for one image to be kept, and how many of them in one round.
 MAX_TRIES = 64
-ROUND_TRIES = 4
+ROUND_TRIES = 2
 
 
 def never() -> bool:
@@ -134,7 +135,7 @@ def choose(wishes: Sequence[Wish], generator: Generator, companions: Companions,
         scores = iter(_criticise(np.stack(rows), generator, companions, device) if rows else ())
         waiting = []
         for trial, offer in zip(pending, offers, strict=True):
-            choice = trial.judge(offer, [next(scores) for _ in offer], companions)
+            choice = trial.judge(offer, [next(scores) for _ in offer])
             if choice is None:
                 waiting.append(trial)
             else:
@@ -155,15 +156,15 @@ class _Trial:
         self._uniforms = uniforms
         self._cancelled = cancelled
         self._best: _Candidate | None = None
-        self._best_logit = -np.inf
+        self._best_log = -np.inf
 
-    def judge(self, offer: list[_Candidate], logits: list[float], companions: Companions) -> Choice | None:
+    def judge(self, offer: list[_Candidate], logs: list[float]) -> Choice | None:
         """The choice, once there is one."""
-        for candidate, logit in zip(offer, logits, strict=True):
+        for candidate, log in zip(offer, logs, strict=True):
             self.tries += 1
-            if self._best is None or logit > self._best_logit:
-                self._best, self._best_logit = candidate, logit
-            if self._uniforms.random() < companions.calibration.acceptance(logit):
+            if self._best is None or log > self._best_log:
+                self._best, self._best_log = candidate, log
+            if self._uniforms.random() < acceptance(log):
                 return Choice(candidate.latent, candidate.passed, candidate.attempts)
             last = candidate.attempts
         if self._best is not None and (not offer or self.tries >= MAX_TRIES or self._cancelled()):
@@ -174,4 +175,4 @@ class _Trial:
 def _criticise(rows: Float32, generator: Generator, companions: Companions, device: torch.device) -> list[float]:
     # Levels are judged, as they are everywhere.
     images = to_input(sampling.generate(generator, rows, device))
-    return [float(logit) for logit in sampling.logits(companions.critic.logits, images, device)]
+    return [float(log) for log in sampling.logits(companions.judge, images, device)]

@@ -24,9 +24,17 @@ class Classifier(nn.Module):
         self.layers = convolutions()
         self.linear = nn.Linear(FEATURES, DIGITS)
 
+    def features(self, images: Tensor) -> Tensor:
+        """What enters the last linear layer, (B, 128); a row's bits do not depend on the others."""
+        return in_pairs(self.layers, images)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Class logits (B, 10) of `features`; a row's bits do not depend on the others."""
+        return linear(features, self.linear)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits (B, 10); a row's bits do not depend on the others."""
-        return linear(in_pairs(self.layers, images), self.linear)
+        """Class logits (B, 10) of images."""
+        return self.logits(self.features(images))
 
 
 class LatentClassifier(nn.Module):

@@ -12,34 +12,19 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from service.errors import CheckpointError
 from service.gan import checkpoint
 from service.gan.checkpoint import GENERATOR_FILE, MANIFEST_FILE, Manifest
 from service.gan.classifier import DIGITS, Classifier, LatentClassifier
-from service.gan.networks import Discriminator
+from service.gan.critic import Critic
 
 CLASSIFIER_FILE = "classifier.safetensors"
 LATENT_CLASSIFIER_FILE = "latent_classifier.safetensors"
 REJECTION_FILE = "rejection.safetensors"
 METADATA = "companion"
 FILES = (CLASSIFIER_FILE, LATENT_CLASSIFIER_FILE, REJECTION_FILE)
-
-
-class Calibration(NamedTuple):
-    """From a discriminator's logit l to the probability that rejection sampling keeps an image.
-
-    log(p_real/p_G) is estimated by slope·l + intercept (Platt, 1999), and the image is kept with probability
-    min(1, exp(slope·l + intercept - log_m)): Azadi et al., "Discriminator Rejection Sampling" (2019), eq. 8 with ε = 0,
-    where M is a high quantile of the ratio and not its maximum, and that shift stands for their γ.
-    """
-
-    slope: float
-    intercept: float
-    log_m: float
-
-    def acceptance(self, logit: float) -> float:
-        """The probability of keeping an image, in [0, 1]."""
-        return math.exp(min(0.0, self.slope * logit + self.intercept - self.log_m))
 
 
 class Companions(NamedTuple):
@@ -49,9 +34,12 @@ class Companions(NamedTuple):
     latent_classifier: LatentClassifier
     thresholds: tuple[float, ...]
     """For each digit, the probability from which on a latent counts as one of its own."""
-    critic: Discriminator
-    """What judges candidates: the discriminator, or one trained on against the finished generator."""
-    calibration: Calibration
+    critic: Critic
+    """What candidates of rejection sampling are kept by."""
+
+    def judge(self, images: Tensor) -> Tensor:
+        """The log of the probability (B,) of keeping each of `images` (B, 1, 32, 32) in [-1, 1]."""
+        return self.critic.judge(self.classifier, images)
 
 
 def load(folder: Path, manifest: Manifest) -> Companions | None:
@@ -68,12 +56,13 @@ def load(folder: Path, manifest: Manifest) -> Companions | None:
             f"{folder / MANIFEST_FILE}: files names {', '.join(named)} and not {', '.join(missing)}; "
             "make them anew with python -m training companions"
         )
-    classifier, latent_classifier, critic = Classifier(), LatentClassifier(), Discriminator()
+    classifier, latent_classifier, critic = Classifier(), LatentClassifier(), Critic()
     for name, module in zip(FILES, (classifier, latent_classifier, critic), strict=True):
         checkpoint.load_module(folder / name, module, sha256=manifest.files[name])
-    thresholds = _numbers(folder / LATENT_CLASSIFIER_FILE, manifest, "thresholds", DIGITS)
-    calibration = _numbers(folder / REJECTION_FILE, manifest, "calibration", len(Calibration._fields))
-    return Companions(classifier.eval(), latent_classifier.eval(), thresholds, critic.eval(), Calibration(*calibration))
+    _metadata(folder / REJECTION_FILE, manifest)
+    path = folder / LATENT_CLASSIFIER_FILE
+    thresholds = _numbers(path, _metadata(path, manifest).get("thresholds"), DIGITS)
+    return Companions(classifier.eval(), latent_classifier.eval(), thresholds, critic.eval())
 
 
 def metadata(generator_sha256: str, **numbers: list[float]) -> dict[str, str]:
@@ -82,7 +71,8 @@ def metadata(generator_sha256: str, **numbers: list[float]) -> dict[str, str]:
     return {METADATA: json.dumps({"generator": generator_sha256, **numbers})}
 
 
-def _numbers(path: Path, manifest: Manifest, name: str, count: int) -> tuple[float, ...]:
+def _metadata(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """What `metadata` wrote. Raises CheckpointError when it is of another generator."""
     _, found = checkpoint.read(path)
     try:
         content: Any = json.loads(found.get(METADATA, ""))
@@ -96,11 +86,14 @@ def _numbers(path: Path, manifest: Manifest, name: str, count: int) -> tuple[flo
             f"{path}: made for the generator {content.get('generator')}, and this one is {own}; "
             "make it anew with python -m training companions"
         )
-    values = content.get(name)
+    return content
+
+
+def _numbers(path: Path, values: Any, count: int) -> tuple[float, ...]:
     if not (
         isinstance(values, list)
         and len(values) == count
         and all(type(value) is float and math.isfinite(value) for value in values)
     ):
-        raise CheckpointError(f"{path}: its {name} are {values}, expected {count} finite numbers")
+        raise CheckpointError(f"{path}: its thresholds are {values}, expected {count} finite numbers")
     return tuple(values)

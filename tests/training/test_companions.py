@@ -12,15 +12,23 @@ import torch
 from service.gan import checkpoint, companions
 from service.gan.checkpoint import GENERATOR_FILE
 from service.gan.classifier import LatentClassifier
-from service.gan.networks import Discriminator, Generator
+from service.gan.networks import FEATURES, Discriminator, Generator
 from training import data
 from training.companions import classifier, latents, make, rejection
 from training.companions.latents import Labelled
 from training.companions.make import Budget
+from training.companions.rejection import Seen
 
 SMALL = Budget(
-    classifier_epochs=1, latents=256, latent_epochs=1, checks=128, critic_steps=5, samples=128, held_out=40
-)  # fmt: skip
+    classifier_epochs=1,
+    latents=256,
+    latent_epochs=1,
+    checks=128,
+    critic_epochs=1,
+    samples=128,
+    candidates=128,
+    held_out=40,
+)
 
 
 @pytest.fixture
@@ -83,6 +91,37 @@ def test_the_logistic_regression_finds_the_log_ratio_of_two_gaussians() -> None:
     # log N(x; 1, s²) - log N(x; -1, s²) = 2x/s².
     assert slope == pytest.approx(8, rel=0.05)
     assert intercept == pytest.approx(0, abs=0.1)
+
+
+def features(count: int, mean: float, seed: int) -> Seen:
+    dice = torch.Generator().manual_seed(seed)
+    shift = torch.zeros(FEATURES)
+    shift[3] = mean
+    return Seen(torch.randn(count, FEATURES, generator=dice) + shift, torch.randint(10, (count,), generator=dice))
+
+
+def test_the_critic_finds_the_log_ratio_of_two_gaussians_of_features() -> None:
+    real, fake, held_real, held_fake = (features(8000, mean, seed) for seed, mean in enumerate((1.0, -1.0, 1.0, -1.0)))
+    critic = rejection.train(real, fake, held_real, held_fake, epochs=2, seed=0)
+    seen = features(2000, 0.0, 9)
+    with torch.no_grad():
+        found = critic(*seen)
+    # log N(x; 1, 1) - log N(x; -1, 1) = 2x.
+    expected = 2 * seen.features[:, 3]
+    slope = float((found * expected).mean() / expected.square().mean())
+    assert slope == pytest.approx(1, abs=0.1)
+    assert float(torch.corrcoef(torch.stack([found, expected]))[0, 1]) > 0.95
+
+
+def test_what_is_kept_has_the_shares_that_were_asked_for() -> None:
+    dice = torch.Generator().manual_seed(0)
+    digits = torch.multinomial(torch.arange(1.0, 11.0), 20_000, replacement=True, generator=dice)
+    # Some digits come out better than others.
+    logs = torch.randn(20_000, generator=dice, dtype=torch.float64) + digits / 10 - 1
+    shares = torch.tensor([0.05, 0.05, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.15, 0.15], dtype=torch.float64)
+    kept = (logs + rejection.even_out(logs, digits, shares)[digits]).clamp(max=0).exp()
+    found = torch.zeros(10, dtype=torch.float64).index_add_(0, digits, kept)
+    torch.testing.assert_close(found / found.sum(), shares, rtol=1e-6, atol=0)
 
 
 def test_above_a_threshold_the_share_of_right_images_is_as_high_as_promised() -> None:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from service.gan import checkpoint, companions
 from service.gan.checkpoint import GENERATOR_FILE, Manifest
-from service.gan.classifier import Classifier
+from service.gan.classifier import DIGITS, Classifier
 from service.gan.companions import CLASSIFIER_FILE, FILES, LATENT_CLASSIFIER_FILE, REJECTION_FILE
-from service.gan.networks import Discriminator, Generator
+from service.gan.networks import Generator
 from training import data
 from training.companions import classifier as classifiers
 from training.companions import latents, rejection
-from training.companions.rejection import Critic, Held
+from training.companions.rejection import Rejection
 from training.evaluation.frechet import frechet_distance
 from training.figures import from_uint8, to_uint8
 from training.publish import CARD_FILE, EVALUATION
@@ -34,9 +34,11 @@ class Budget(NamedTuple):
     latent_epochs: int = 8
     checks: int = 50_000
     """Latents for measurements and thresholds."""
-    critic_steps: int = 400
-    samples: int = 40_000
-    """Of the generator, half to calibrate and half to measure rejection."""
+    critic_epochs: int = 8
+    samples: int = 50_000
+    """Of the generator, for the critic to learn from."""
+    candidates: int = 40_000
+    """Further ones to measure rejection by, and half as many to calibrate it."""
     held_out: int = 10_000
     """The last of the training images, of which nothing is learnt but thresholds and calibration."""
 
@@ -56,7 +58,7 @@ def make(
     Deterministic on one machine. Raises CheckpointError for a folder that cannot be loaded, and DataError.
     """
     budget = budget or Budget()
-    generator, discriminator, manifest = checkpoint.load(folder)
+    generator, _, manifest = checkpoint.load(folder)
     owner = manifest.files[GENERATOR_FILE]
     digits = data.load(source, download=download)
     images = from_uint8(to_uint8(data.resize(digits.images)))
@@ -80,7 +82,7 @@ def make(
     )
 
     validator = Validator(digits, held_out=len(images) - learnt)
-    critic, plain = _critic(generator, discriminator, validator, images, learnt, budget, seed)
+    best, plain = _rejection(generator, classifier, validator, to_uint8(images), digits.labels[:learnt], budget, seed)
 
     # A crash in between leaves a folder without companions, which is whole.
     files = {name: digest for name, digest in manifest.files.items() if name not in FILES}
@@ -88,8 +90,7 @@ def make(
     checkpoint.save(folder / CLASSIFIER_FILE, classifier.state_dict(), {"data_sha256": digits.sha256})
     mine = companions.metadata(owner, thresholds=thresholds)
     checkpoint.save(folder / LATENT_CLASSIFIER_FILE, latent_classifier.state_dict(), mine)
-    mine = companions.metadata(owner, calibration=list(critic.calibration))
-    checkpoint.save(folder / REJECTION_FILE, critic.network.state_dict(), mine)
+    checkpoint.save(folder / REJECTION_FILE, best.critic.state_dict(), companions.metadata(owner))
     # What was measured with other companions is not true of these.
     metrics = {name: value for name, value in manifest.metrics.items() if name != EVALUATION}
     (folder / CARD_FILE).unlink(missing_ok=True)
@@ -97,8 +98,8 @@ def make(
         "classifier_accuracy": accuracy,
         "latent_agreement": agreement,
         "frechet_plain": plain,
-        "frechet_rejection": critic.frechet,
-        "rejection_attempts": critic.attempts,
+        "frechet_rejection": best.frechet,
+        "rejection_attempts": best.attempts,
     }
     manifest = manifest._replace(
         files=files | {name: checkpoint.sha256(folder / name) for name in FILES},
@@ -117,28 +118,30 @@ def _kept(folder: Path) -> Classifier | None:
     return classifier.eval()
 
 
-def _critic(
+def _rejection(
     generator: Generator,
-    discriminator: Discriminator,
+    classifier: Classifier,
     validator: Validator,
     images: Tensor,
-    learnt: int,
+    labels: Tensor,
     budget: Budget,
     seed: int,
-) -> tuple[Critic, float]:
-    """The critic that is kept, and the distance of samples that none was asked about.
+) -> tuple[Rejection, float]:
+    """The critic, and the distance of samples that it was not asked about.
 
-    Judged by the validator, because the classifier beside the generator may have taken part in its training.
+    `labels` are those of the images to learn from, behind which the held-out ones lie, all of 8 bits. It is judged
+    by the validator, because it looks through the classifier, which may also have taken part in the generator's
+    training.
     """
-    fake = rejection.samples(generator, budget.samples, torch.Generator().manual_seed(seed + 3))
-    held = Held(images[learnt:], fake)
-    real_features, fake_features = (validator.features(to_uint8(part)) for part in held)
-    plain = frechet_distance(fake_features[-rejection.kept_count(len(fake)) :], real_features)
+    learnt, noise = len(labels), torch.Generator().manual_seed(seed + 3)
+    counts = (budget.samples, budget.candidates // 2, budget.candidates)
+    learning, known, candidates = (rejection.samples(generator, count, noise) for count in counts)
+    features, held_out = (validator.features(part) for part in (candidates, images[learnt:]))
+    plain = frechet_distance(features[: len(held_out)], held_out)
     logger.info("rejection: Fréchet %.3f without", plain)
-    tuned = rejection.train_on(
-        discriminator, generator, images[:learnt], held, steps=budget.critic_steps, seed=seed + 4
+    real, held, *drawn = (
+        rejection.look(classifier, part) for part in (images[:learnt], images[learnt:], learning, known, candidates)
     )
-    found = [
-        rejection.calibrate(network, held, real_features, fake_features, seed + 5) for network in (discriminator, tuned)
-    ]
-    return min(found, key=lambda critic: critic.frechet), plain
+    critic = rejection.train(real, drawn[0], held, drawn[1], epochs=budget.critic_epochs, seed=seed + 4)
+    shares = torch.bincount(labels[:learnt], minlength=DIGITS).double() / learnt
+    return rejection.calibrate(critic, drawn[1], drawn[2], shares, features, held_out, seed + 5), plain

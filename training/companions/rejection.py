@@ -1,14 +1,15 @@
-"""What rejection sampling needs: a critic of the finished generator, calibrated.
+"""What rejection sampling needs: a critic of the finished generator, calibrated, and even-handed among the digits.
 
-At its optimum a discriminator's logit is log(p_real/p_G) (Goodfellow et al., 2014, proposition 1). The published one
-followed a generator that moved, and serves one whose weights are averaged; so a copy of it is trained on against the
-frozen generator, and the better of the two, by samples it leads to, is kept.
+The logit of a network that tells real images from generated ones estimates log(p_real/p_G) (Goodfellow et al., 2014,
+proposition 1). The critic is such a network behind the serving classifier, trained against the frozen generator.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
+import math
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -17,41 +18,40 @@ from numpy.typing import NDArray
 from scipy import optimize
 from scipy.special import expit
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from service.gan.companions import Calibration
-from service.gan.networks import LATENT_DIM, Discriminator, Generator
+from service.gan.classifier import DIGITS, Classifier
+from service.gan.critic import Critic
+from service.gan.networks import LATENT_DIM, Generator
+from training import data
 from training.evaluation.frechet import frechet_distance
 from training.figures import from_uint8, to_uint8
-from training.objectives import calculate_v, gradient_penalty
 
-BATCH_SIZE = 128
-LEARNING_RATE = 2e-4
-R1_GAMMA, R1_EVERY = 0.1, 4
-CHECK_EVERY = 100
-PATIENCE = 2
-# Quantiles of the ratio among samples that are tried as M: the higher, the better and the rarer what is kept.
-QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
-MOST_ATTEMPTS = 6
-# More would only be the rounding of a search.
-DECIMALS = 4
+BATCH_SIZE = 512
+LEARNING_RATE = 1e-3
+# A feature that is hardly ever more than zero is not blown up.
+LEAST_SCALE = 1e-3
+# Quantiles of the ratio among samples that are tried as M: the higher, the nearer to p_real and the rarer what is kept.
+QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95)
+MOST_ATTEMPTS = 4
+MOST_OFFSET, BISECTIONS = 30.0, 60
 
 Float64 = NDArray[np.float64]
 
 logger = logging.getLogger(__name__)
 
 
-class Held(NamedTuple):
-    """What no training saw: real images (N, 1, 32, 32), and samples (M, 1, 32, 32) of the generator, in [-1, 1]."""
+class Seen(NamedTuple):
+    """Images as the classifier sees them: features (N, 128), and their likeliest digits (N,)."""
 
-    real: Tensor
-    fake: Tensor
+    features: Tensor
+    digits: Tensor
 
 
-class Critic(NamedTuple):
-    """A network, its calibration, and what its samples were measured to be."""
+class Rejection(NamedTuple):
+    """A critic, and what the samples that it keeps were measured to be."""
 
-    network: Discriminator
-    calibration: Calibration
+    critic: Critic
     frechet: float
     """Squared Fréchet distance of what it keeps to the held-out images, on the validator's features."""
     attempts: float
@@ -60,60 +60,58 @@ class Critic(NamedTuple):
 
 @torch.inference_mode()
 def samples(generator: Generator, count: int, noise: torch.Generator) -> Tensor:
-    """`count` images of random latents as they are served, 8-bit, in [-1, 1]."""
+    """`count` 8-bit images (count, 1, 32, 32) of random latents, as they are served."""
     latents = torch.randn(count, LATENT_DIM, generator=noise)
-    return torch.cat([from_uint8(to_uint8(generator(rows))) for rows in torch.split(latents, 64)])
+    return torch.cat([to_uint8(generator(rows)) for rows in torch.split(latents, 64)])
 
 
-def train_on(
-    published: Discriminator, generator: Generator, real: Tensor, held: Held, *, steps: int, seed: int
-) -> Discriminator:
-    """A copy of `published`, trained on against the frozen `generator` until V on what is held out stops rising.
+@torch.inference_mode()
+def look(classifier: Classifier, images: Tensor) -> Seen:
+    """What `classifier` sees in 8-bit images (N, 1, 32, 32)."""
+    features = torch.cat([classifier.features(from_uint8(batch)) for batch in torch.split(images, 64)])
+    return Seen(features, torch.cat([classifier.logits(batch).argmax(1) for batch in torch.split(features, 500)]))
 
-    The state with the highest V is returned, of those after each 100 steps; two without a rise end it, and so do
-    `steps` steps.
+
+def train(real: Seen, fake: Seen, held_real: Seen, held_fake: Seen, *, epochs: int, seed: int) -> Critic:
+    """A critic that tells `real` from `fake`: its logits, calibrated on what is held out, estimate log(p_real/p_G).
+
+    The state with the smallest loss on what is held out is returned, of those after each epoch. Deterministic on one
+    machine.
     """
-    critic = copy.deepcopy(published).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.Adam(critic.parameters(), LEARNING_RATE, betas=(0.5, 0.99))
-    noise = torch.Generator().manual_seed(seed)
-    some = Held(held.real[:5000], held.fake[:5000])
-    best, best_v, stale = copy.deepcopy(critic.state_dict()), value(critic, some), 0
-    logger.info("critic: V %.4f before", best_v)
-    for step in range(1, steps + 1):
-        batch = real[torch.randint(len(real), (BATCH_SIZE,), generator=noise)]
-        penalised = step % R1_EVERY == 0
-        batch.requires_grad_(penalised)
-        fake = samples(generator, BATCH_SIZE, noise).clone()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            real_logits, fake_logits = critic.logits(batch).float(), critic.logits(fake).float()
-            penalty = gradient_penalty(real_logits, batch, R1_GAMMA * R1_EVERY) if penalised else 0.0
-        optimizer.zero_grad()
-        torch.autograd.backward(penalty - calculate_v(real_logits, fake_logits))
-        optimizer.step()
-        if step % CHECK_EVERY == 0:
-            v = value(critic, some)
-            logger.info("critic: step %d, V %.4f", step, v)
-            stale = 0 if v > best_v else stale + 1
-            if v > best_v:
-                best, best_v = copy.deepcopy(critic.state_dict()), v
-            if stale == PATIENCE:
-                break
+    mean, scale = real.features.mean(0), real.features.std(0) + LEAST_SCALE
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        critic = Critic()
+    ours, theirs, *held = ((part.features - mean) / scale for part in (real, fake, held_real, held_fake))
+    features = torch.cat([ours, theirs])
+    signs = torch.cat([torch.ones(len(ours)), -torch.ones(len(theirs))])
+    optimizer = torch.optim.AdamW(critic.parameters(), LEARNING_RATE, weight_decay=1e-2)
+    steps = epochs * math.ceil(len(features) / BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    best, least = copy.deepcopy(critic.state_dict()), math.inf
+    for epoch in range(epochs):
+        for batch in torch.split(data.shuffle(len(features), seed, epoch), BATCH_SIZE):
+            loss = softplus(-signs[batch] * critic.layers(features[batch]).squeeze(1)).mean()
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+        with torch.no_grad():
+            of_real, of_fake = (critic.layers(part).squeeze(1) for part in held)
+            found = float(softplus(-of_real).mean() + softplus(of_fake).mean())
+        logger.info("critic: epoch %d of %d, loss of what is held out %.4f", epoch + 1, epochs, found / 2)
+        if found < least:
+            best, least = copy.deepcopy(critic.state_dict()), found
     critic.load_state_dict(best)
-    return critic.to(memory_format=torch.contiguous_format).eval()
-
-
-@torch.inference_mode()
-def value(critic: Discriminator, held: Held) -> float:
-    """V of what is held out, after calibration: what matters is the order that the critic sees, not its scale."""
-    real, fake = logits(critic, held.real), logits(critic, held.fake)
-    slope, intercept = platt(real, fake)
-    return float(calculate_v(slope * real + intercept, slope * fake + intercept))
-
-
-@torch.inference_mode()
-def logits(critic: Discriminator, images: Tensor) -> Tensor:
-    """Logits (N,) float64."""
-    return torch.cat([critic.logits(batch) for batch in torch.split(images, 64)]).double()
+    with torch.no_grad():
+        slope, intercept = platt(*(critic.layers(part).squeeze(1).double() for part in held))
+        # The serving critic takes features as they are, and its logits are calibrated ones.
+        weights = critic.state_dict()
+        weights["layers.0.weight"].div_(scale)
+        weights["layers.0.bias"].sub_(weights["layers.0.weight"] @ mean)
+        weights["layers.4.weight"].mul_(slope)
+        weights["layers.4.bias"].mul_(slope).add_(intercept)
+    return critic.eval()
 
 
 def platt(real: Tensor, fake: Tensor) -> tuple[float, float]:
@@ -135,29 +133,70 @@ def platt(real: Tensor, fake: Tensor) -> tuple[float, float]:
     return float(slope), float(intercept)
 
 
-def kept_count(samples: int) -> int:
-    """Over how many of so many samples distances are taken: fewer images are farther by their number alone."""
-    return samples // 2 // MOST_ATTEMPTS
+def even_out(logs: Tensor, digits: Tensor, shares: Tensor) -> Tensor:
+    """Offsets (10,) of the logs (N,) of candidates of `digits` (N,), so that what is kept has the `shares` (10,).
 
-
-def calibrate(network: Discriminator, held: Held, real_features: Tensor, fake_features: Tensor, seed: int) -> Critic:
-    """The calibration of `network` whose samples are nearest to the held-out images, with at most 6 tries for each.
-
-    Half of the samples are for the logistic regression and the quantiles, the other half for the measurement.
+    Where M is below the largest ratio, the digits with the most good images lose most. The rate at which candidates
+    are kept stays about what it was, where every digit comes often enough.
     """
-    half = len(held.fake) // 2
-    real, fake = logits(network, held.real), logits(network, held.fake)
-    slope, intercept = (round(value, DECIMALS) for value in platt(real, fake[:half]))
-    ratios = slope * fake + intercept
-    dice = torch.rand(len(fake) - half, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    tried: list[Critic] = []
+    found = torch.zeros(DIGITS, dtype=torch.float64)
+    kept = logs.clamp(max=0).exp()
+    own = [digits == digit for digit in range(DIGITS)]
+    there = [digit for digit in range(DIGITS) if shares[digit] > 0 and own[digit].any()]
+    rate = fmean(float(kept[own[digit]].sum() / shares[digit]) for digit in there)
+    # No digit can be kept more often than it comes.
+    rate = min(rate, *(float(own[digit].sum() / shares[digit]) for digit in there))
+    for digit in there:
+        found[digit] = _offset(logs[own[digit]], rate * float(shares[digit] / own[digit].sum()))
+    return found
+
+
+def _offset(logs: Tensor, rate: float) -> float:
+    """What is added to `logs` (N,) so that the mean of the probabilities is `rate`, by bisection."""
+    low, high = -MOST_OFFSET, MOST_OFFSET
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        enough = float((logs + middle).clamp(max=0).exp().mean()) >= rate
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def calibrate(
+    critic: Critic, known: Seen, candidates: Seen, shares: Tensor, features: Tensor, held_out: Tensor, seed: int
+) -> Rejection:
+    """The M and the offsets of `critic` whose samples are nearest to the held-out images, at most 4 tries for each.
+
+    They are set by the samples `known`, and measured by what they keep of `candidates`, whose features for the
+    validator are `features` (N, F), as those of the held-out images are `held_out` (M, F). Distances are taken over
+    equally many samples, because fewer are farther by their number alone.
+    """
+    of_known, of_candidates = (_ratios(critic, seen) for seen in (known, candidates))
+    dice = torch.rand(len(of_candidates), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    count = min(len(held_out), len(of_candidates) // MOST_ATTEMPTS)
+    tried: list[Rejection] = []
     for quantile in QUANTILES:
-        log_m = round(float(ratios[:half].quantile(quantile)), DECIMALS)
-        kept = (dice < (ratios[half:] - log_m).clamp(max=0).exp()).nonzero()[:, 0]
-        # The lowest quantile keeps at least half, so that there is always one to try.
-        if len(kept) < kept_count(len(fake)) and tried:
+        log_m = float(of_known.quantile(quantile))
+        offsets = even_out(of_known - log_m, known.digits, shares)
+        kept = (dice < (of_candidates - log_m + offsets[candidates.digits]).clamp(max=0).exp()).nonzero()[:, 0]
+        # The lowest quantile keeps about half, so that there is one to take.
+        if len(kept) < count and tried:
             continue
-        distance = frechet_distance(fake_features[half:][kept[: kept_count(len(fake))]], real_features)
-        tried.append(Critic(network, Calibration(slope, intercept, log_m), distance, len(dice) / max(1, len(kept))))
+        distance = fmean(
+            frechet_distance(features[rows], held_out)
+            for rows in torch.split(kept, count)
+            if len(rows) == min(count, len(kept))
+        )
+        ready = copy.deepcopy(critic)
+        with torch.no_grad():
+            ready.state_dict()["layers.4.bias"].sub_(log_m)
+            ready.offsets.copy_(offsets)
+        tried.append(Rejection(ready, distance, len(dice) / max(1, len(kept))))
         logger.info("rejection: quantile %.2f, Fréchet %.3f, %.1f tries", quantile, distance, tried[-1].attempts)
-    return min(tried, key=lambda critic: critic.frechet)
+    return min(tried, key=lambda rejection: rejection.frechet)
+
+
+@torch.inference_mode()
+def _ratios(critic: Critic, seen: Seen) -> Tensor:
+    """The estimated log(p_real/p_G), (N,) float64."""
+    ratios: Tensor = critic.layers(seen.features).squeeze(1).double()
+    return ratios

@@ -51,9 +51,9 @@ was made on them, by a classifier that is none of the evaluators. The test image
 
 Three small networks beside the pair serve requests for digits and better samples. `classifier.safetensors` names
 digits; it learned from the labels of the training images, and the generator saw labels only through it, where a feature
-critic took part in its training. `latent_classifier.safetensors` finds latents of a digit. `rejection.safetensors` is
-the discriminator, or one trained on against the finished generator where that gives better samples, and the calibration
-that rejection sampling keeps images by.
+critic took part in its training. `latent_classifier.safetensors` finds latents of a digit. `rejection.safetensors` is a
+critic that sees images through the classifier and was trained against the finished generator; rejection sampling keeps
+what it takes for likely enough, of every digit as often as it is among the training images.
 
 ## Measurements
 

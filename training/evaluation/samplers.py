@@ -21,6 +21,7 @@ Draw = Callable[[int, int], Tensor]
 PLAIN = "plain"
 CPU = torch.device("cpu")
 BLOCK = 500
+TRUNCATION = 0.7
 
 
 def samplers(generator: Generator, companions: Companions | None) -> dict[str, Draw]:
@@ -28,7 +29,10 @@ def samplers(generator: Generator, companions: Companions | None) -> dict[str, D
 
     Without companions there are only those that need none.
     """
-    found: dict[str, Draw] = {PLAIN: lambda seed, count: _images(generator, sampling.latents(seed, count))}
+    found: dict[str, Draw] = {
+        PLAIN: lambda seed, count: _images(generator, sampling.latents(seed, count)),
+        f"truncation {TRUNCATION}": lambda seed, count: _images(generator, sampling.latents(seed, count, TRUNCATION)),
+    }
     if companions is not None:
         found["rejection"] = partial(_chosen, generator, companions, Wish(0, 0, rejection=True))
     return found

@@ -15,8 +15,10 @@ from service.app import create_app
 from service.gan import checkpoint, companions, sampling
 from service.gan.checkpoint import GENERATOR_FILE
 from service.gan.classifier import Classifier, LatentClassifier
-from service.gan.companions import Calibration, Companions
+from service.gan.companions import Companions
+from service.gan.critic import Critic
 from service.gan.networks import Discriminator, Generator
+from service.gan.sampling import Float32
 from service.settings import Settings
 from tests.service.conftest import wait_until_ready
 
@@ -29,16 +31,31 @@ def networks() -> tuple[Generator, Discriminator]:
 
 def make_companions() -> Companions:
     """About half of all latents pass for each digit, and about a third of all images are kept."""
-    generator, critic = networks()
     torch.manual_seed(1)
-    classifier, latent_classifier = Classifier().eval(), LatentClassifier().eval()
+    classifier, latent_classifier, critic = Classifier().eval(), LatentClassifier().eval(), Critic().eval()
+    companions = Companions(classifier, latent_classifier, (0.1,) * 10, critic)
     with torch.no_grad():
         latent_classifier.state_dict()["layers.4.weight"].mul_(10)
-    images = sampling.to_input(sampling.generate(generator, sampling.latents(0, 64), torch.device("cpu")))
-    logits = torch.from_numpy(sampling.logits(critic.logits, images, torch.device("cpu"))).double()
-    slope = 1 / float(logits.std())
-    calibration = Calibration(slope, -slope * float(logits.mean()), 1.0)
-    return Companions(classifier, latent_classifier, (0.1,) * 10, critic, calibration)
+        logs = judge(companions, sampling.latents(0, 64))
+        critic.state_dict()["layers.4.weight"].div_(float(logs.std()))
+        critic.state_dict()["layers.4.bias"].sub_(float(judge(companions, sampling.latents(0, 64)).mean()) + 1)
+    return companions
+
+
+def judge(companions: Companions, latents: Float32) -> Float32:
+    """What the critic says of the images of `latents`."""
+    images = sampling.to_input(sampling.generate(networks()[0], latents, torch.device("cpu")))
+    return sampling.logits(companions.judge, images, torch.device("cpu"))
+
+
+def keep_with(companions: Companions, log_probability: float) -> Companions:
+    """The same companions, whose critic keeps every image with one probability."""
+    critic = Critic().eval()
+    with torch.no_grad():
+        for parameter in critic.parameters():
+            parameter.zero_()
+        critic.offsets.fill_(log_probability)
+    return companions._replace(critic=critic)
 
 
 def write_companions(folder: Path, made: Companions) -> None:
@@ -52,7 +69,7 @@ def write_companions(folder: Path, made: Companions) -> None:
             made.latent_classifier,
             companions.metadata(owner, thresholds=list(made.thresholds)),
         ),
-        (companions.REJECTION_FILE, made.critic, companions.metadata(owner, calibration=list(made.calibration))),
+        (companions.REJECTION_FILE, made.critic, companions.metadata(owner)),
     )
     for name, module, metadata in contents:
         checkpoint.save(folder / name, module.state_dict(), metadata)

@@ -10,8 +10,8 @@ import torch
 
 from service.gan import sampling
 from service.gan.choosing import CHUNK_ROWS, MAX_CHUNKS, MAX_TRIES, Choice, Wish, choose, screen
-from service.gan.companions import Calibration, Companions
-from tests.service.gan.conftest import make_companions, networks
+from service.gan.companions import Companions
+from tests.service.gan.conftest import judge, keep_with, make_companions, networks
 
 CPU = torch.device("cpu")
 DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
@@ -20,6 +20,7 @@ KINDS = list(product([1.0, 0.6], [None, 3], [False, True]))
 
 def pick(wishes: list[Wish], companions: Companions, device: torch.device = CPU) -> list[Choice]:
     generator, _ = networks()
+    companions.classifier.to(device)
     companions.critic.to(device)
     return choose(wishes, generator.to(device), companions, device)
 
@@ -43,7 +44,7 @@ def test_a_choice_is_the_same_alone_and_in_any_company(device: torch.device) -> 
 
 
 def test_where_everything_passes_and_is_kept_the_latent_is_the_plain_one() -> None:
-    companions = make_companions()._replace(thresholds=(0.0,) * 10, calibration=Calibration(0.0, 0.0, 0.0))
+    companions = keep_with(make_companions(), 0.0)._replace(thresholds=(0.0,) * 10)
     for truncation, digit, rejection in KINDS:
         choices = pick([Wish(5, image, truncation, digit, rejection) for image in range(3)], companions)
         assert np.array_equal([choice.latent for choice in choices], sampling.latents(5, 3, truncation))
@@ -83,8 +84,7 @@ def test_where_no_latent_passes_the_likeliest_is_taken_and_said_so() -> None:
 def test_a_cancelled_choice_ends_and_the_others_are_what_they_are_without_it(
     digit: int | None, rejection: bool
 ) -> None:
-    companions = make_companions()._replace(calibration=Calibration(1.0, 0.0, 1e4))
-    hopeless = companions._replace(thresholds=(2.0 if digit is not None else 0.1,) * 10)
+    hopeless = keep_with(make_companions(), -1e4)._replace(thresholds=(2.0 if digit is not None else 0.1,) * 10)
     polls: list[None] = []
 
     def after_three() -> bool:
@@ -102,17 +102,16 @@ def test_a_cancelled_choice_ends_and_the_others_are_what_they_are_without_it(
 
 
 def test_after_64_tries_the_one_that_the_critic_likes_best_is_taken() -> None:
-    companions = make_companions()._replace(calibration=Calibration(1.0, 0.0, 1e4))
+    companions = make_companions()
+    companions.critic.offsets.sub_(1000)
     (choice,) = pick([Wish(3, 1, rejection=True)], companions)
     rows = sampling.normals(3, 1).standard_normal((MAX_TRIES, 128), np.float32)
-    images = sampling.to_input(sampling.generate(networks()[0], rows, CPU))
-    logits = sampling.logits(companions.critic.logits, images, CPU)
     assert (choice.accepted, choice.attempts) == (False, MAX_TRIES)
-    assert np.array_equal(choice.latent, rows[logits.argmax()])
+    assert np.array_equal(choice.latent, rows[judge(companions, rows).argmax()])
 
 
 def test_tries_of_a_constant_acceptance_are_geometric() -> None:
-    companions = make_companions()._replace(calibration=Calibration(0.0, float(np.log(0.25)), 0.0))
+    companions = keep_with(make_companions(), float(np.log(0.25)))
     attempts = [choice.attempts for choice in pick([Wish(seed, 0, rejection=True) for seed in range(400)], companions)]
     # Mean 4, standard deviation sqrt(12): four standard errors of 400.
     assert abs(np.mean(attempts) - 4) < 4 * np.sqrt(12 / 400)
@@ -121,17 +120,13 @@ def test_tries_of_a_constant_acceptance_are_geometric() -> None:
 
 def test_rejection_keeps_what_the_critic_prefers() -> None:
     companions = make_companions()
-    generator, _ = networks()
 
-    def mean_logit(rejection: bool) -> float:
-        rows = np.stack(
-            [c.latent for c in pick([Wish(seed, 0, rejection=rejection) for seed in range(100)], companions)]
-        )
-        images = sampling.to_input(sampling.generate(generator, rows, CPU))
-        return float(sampling.logits(companions.critic.logits, images, CPU).mean())
+    def mean_log(rejection: bool) -> float:
+        choices = pick([Wish(seed, 0, rejection=rejection) for seed in range(100)], companions)
+        return float(judge(companions, np.stack([choice.latent for choice in choices])).mean())
 
-    # By half a standard deviation at the least: the calibration's slope is one over it.
-    assert (mean_logit(True) - mean_logit(False)) * companions.calibration.slope > 0.5
+    # By half a standard deviation at the least: that of the logs is one.
+    assert mean_log(True) - mean_log(False) > 0.5
 
 
 def test_the_uniform_numbers_are_not_those_of_the_latents_nor_of_another_image() -> None:

@@ -12,7 +12,7 @@ import torch
 from service.errors import CheckpointError
 from service.gan import checkpoint, companions
 from service.gan.checkpoint import GENERATOR_FILE
-from service.gan.companions import Calibration, Companions
+from service.gan.companions import Companions
 from service.gan.networks import Generator
 from tests.service.gan.conftest import make_companions, write_companions
 
@@ -34,7 +34,6 @@ def test_a_folder_without_companions_has_none_and_is_whole(checkpoints: Path) ->
 def test_what_was_written_is_read_back(folder: Path) -> None:
     made, found = make_companions(), load(folder)
     assert found is not None
-    assert found.calibration == made.calibration
     assert found.thresholds == made.thresholds
     for name in ("classifier", "latent_classifier", "critic"):
         state = getattr(found, name).state_dict()
@@ -76,7 +75,6 @@ def test_a_damaged_companion_is_refused_with_both_digests(folder: Path, name: st
     [
         lambda made: made._replace(thresholds=made.thresholds[:9]),
         lambda made: made._replace(thresholds=(float("nan"),) * 10),
-        lambda made: made._replace(calibration=(1.0, 2.0)),
     ],
 )
 def test_numbers_that_are_not_those_expected_are_refused(
@@ -85,11 +83,3 @@ def test_numbers_that_are_not_those_expected_are_refused(
     write_companions(folder, spoil(make_companions()))
     with pytest.raises(CheckpointError, match=r"expected .* finite numbers"):
         load(folder)
-
-
-def test_acceptance_is_the_calibrated_ratio_over_m_and_never_more_than_one() -> None:
-    calibration = Calibration(2.0, 0.5, 1.5)
-    assert calibration.acceptance(0.5) == 1.0
-    assert calibration.acceptance(50.0) == 1.0
-    assert calibration.acceptance(0.0) == pytest.approx(0.36787944117144233)
-    assert calibration.acceptance(-1e6) == 0.0

@@ -1,0 +1,62 @@
+"""The critic of rejection sampling: how much likelier an image is among real ones than among a generator's own.
+
+It sees images as the classifier of digits does. What tells most of a generator's images from real ones is the texture
+that all of them share; a choice by that keeps odd images for a texture nobody looks at, and some digits more than
+others. In the classifier's features such texture hardly shows, and images that are no digit do.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from service.gan.classifier import DIGITS, Classifier
+from service.gan.networks import FEATURES, NEGATIVE_SLOPE, linear
+
+WIDTH = 256
+
+
+class Critic(nn.Module):
+    """Features (B, 128) and digits (B,) of images to the log of the probability (B,) that they are kept.
+
+    `layers` estimate log(p_real/p_G), less a log M; `offsets` (10,) even out the digits. A log above 0 stands for a
+    probability of 1.
+    """
+
+    offsets: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(FEATURES, WIDTH),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Linear(WIDTH, WIDTH),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Linear(WIDTH, 1),
+        )
+        self.register_buffer("offsets", torch.zeros(DIGITS))
+
+    def forward(self, features: Tensor, digits: Tensor) -> Tensor:
+        """The logs (B,); a row's bits do not depend on the others."""
+        signal: Tensor = features
+        for layer in self.layers:
+            signal = linear(signal, layer) if isinstance(layer, nn.Linear) else layer(signal)
+        logs: Tensor = signal.squeeze(1) + self.offsets[digits]
+        return logs
+
+    def judge(self, classifier: Classifier, images: Tensor) -> Tensor:
+        """The logs (B,) of images (B, 1, 32, 32) in [-1, 1], seen through `classifier`."""
+        features = classifier.features(images)
+        logs: Tensor = self(features, classifier.logits(features).argmax(1))
+        return logs
+
+
+def acceptance(log_probability: float) -> float:
+    """The probability of keeping an image, in [0, 1].
+
+    Azadi et al., "Discriminator Rejection Sampling" (2019), eq. 8 with ε = 0, where M is a high quantile of the ratio
+    and not its maximum; that shift stands for their γ.
+    """
+    return math.exp(min(0.0, log_probability))
