@@ -25,8 +25,9 @@ from service.em import routes as em
 from service.em import worker as em_worker
 from service.errors import LatentserveError
 from service.gan import checkpoint, companions
+from service.gan import jobs as gan_jobs
 from service.gan import routes as gan
-from service.gan import worker as gan_worker
+from service.gan.worker import GanWorker
 from service.health import Health
 from service.middleware import Edge
 from service.observability import Metrics
@@ -67,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     generator, discriminator, manifest = checkpoint.load(settings.checkpoints)
     companion = companions.load(settings.checkpoints, manifest)
-    artist = gan_worker.GanWorker(generator, discriminator, device, companion)
+    artist = GanWorker(generator, discriminator, device, companion)
     batchers = _batchers(settings, device, artist, metrics)
 
     app = FastAPI(
@@ -90,7 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.vae = vae.VaeEngine(batchers["vae"])
     app.state.max_elements = settings.max_elements
     app.state.gan = gan.GanEngine(
-        {name: batchers[name] for name in gan_worker.LANES},
+        {name: batchers[name] for name in gan_jobs.LANES},
         gan.build_tag(manifest.files, VERSION, devices.describe(device)),
         manifest.files[checkpoint.GENERATOR_FILE],
         companion is not None,
@@ -113,7 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _batchers(
-    settings: Settings, device: torch.device, gan_engine: gan_worker.GanWorker, metrics: Metrics
+    settings: Settings, device: torch.device, gan_engine: GanWorker, metrics: Metrics
 ) -> dict[str, Batcher[Any, Any]]:
     def batcher(
         name: str,
@@ -139,17 +140,15 @@ def _batchers(
     # On CUDA sums round differently in batches of different sizes, so that an answer would depend on its batch-mates.
     registrar = em_worker.EmWorker(torch.device("cpu"))
     em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.cancel
-    gan_rules = gan_worker.cost, gan_worker.key, gan_worker.cancel
+    gan_rules = gan_jobs.cost, gan_jobs.key, gan_jobs.cancel
     # A batch of inversions is one image.
-    batch_images = dict.fromkeys(gan_worker.LANES, settings.batch_images) | {
-        "gan-inversions": gan_worker.INVERSION_COST
-    }
+    batch_images = dict.fromkeys(gan_jobs.LANES, settings.batch_images) | {"gan-inversions": gan_jobs.INVERSION_COST}
     return {
         "em": batcher("em", registrar, *em_rules),
         # Nothing stalls there: a large registration may take its time, and stops when nobody waits for it any longer.
         "em-large": batcher("em-large", registrar, *em_rules, stall_seconds=math.inf),
         "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
-        **{name: batcher(name, gan_engine, batch_images[name], *gan_rules) for name in gan_worker.LANES},
+        **{name: batcher(name, gan_engine, batch_images[name], *gan_rules) for name in gan_jobs.LANES},
     }
 
 
@@ -180,7 +179,7 @@ async def _warm_up(state: Health, batchers: Mapping[str, Batcher[Any, Any]]) -> 
     jobs: dict[str, Sequence[Any]] = {
         "em": em_worker.WARM_UP,
         "vae": vae_worker.WARM_UP,
-        "gan": gan_worker.WARM_UP,
+        "gan": gan_jobs.WARM_UP,
     }
     for name, batcher in batchers.items():
         for job in jobs.get(name, ()):

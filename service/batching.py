@@ -199,8 +199,8 @@ class Batcher(Generic[JobT, ResultT]):
             )
         if timeout is not None and wait > timeout:
             raise Overloaded(
-                f"{self._queued_items} jobs are ahead and take about {wait:.3g} s, longer than the {timeout:.3g} s "
-                "allowed; allow more or try again later",
+                f"{self._queued_items + len(self._running)} jobs are ahead and take about {wait:.3g} s, longer than "
+                f"the {timeout:.3g} s allowed; allow more or try again later",
                 retry_after=wait,
             )
         now, future = time.monotonic(), self._loop.create_future()

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from service.errors import MalformedBody
 from service.media import refuse_encoding
+from service.routing import within_deadline
 
 MAX_PARTS = 64
 
@@ -51,10 +52,12 @@ async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]
     Raises:
         MalformedBody: the form breaks its grammar, ends early, or has too many parts.
         UnsupportedMediaType: the body is compressed.
+        DeadlineExceeded: it is not there in time.
     """
     refuse_encoding(request)
     try:
-        form = await _Parser(request.headers, request.stream(), max_parts).parse()
+        async with within_deadline(request):
+            form = await _Parser(request.headers, request.stream(), max_parts).parse()
     except MultiPartException as error:
         raise MalformedBody(f"the form cannot be read: {error.message}") from None
     except UnicodeError:  # of a charset parameter that names a strange codec

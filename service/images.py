@@ -96,11 +96,11 @@ def animate(frames: UINT8, kind: str, fps: float, scale: int = 1) -> bytes:
     return out.getvalue()
 
 
-def decode(data: bytes, max_pixels: int, pointer: str = "") -> UINT8:
-    """Any PNG or WebP as (H, W) 8-bit grey.
+def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = None) -> UINT8:
+    """Any PNG or WebP as (H, W) 8-bit grey; `allowed` is what errors say of sizes.
 
     Raises:
-        InvalidInput: the bytes are no such picture, are damaged, move, or hold more than `max_pixels`.
+        InvalidInput: the bytes are no such picture, are damaged, move, show nothing, or hold more than `max_pixels`.
     """
     if data.startswith(GIF_SIGNATURES):
         raise InvalidInput(
@@ -121,20 +121,22 @@ def decode(data: bytes, max_pixels: int, pointer: str = "") -> UINT8:
                 raise InvalidInput(
                     f"a picture of {picture.width} x {picture.height} pixels is too large",
                     pointer=pointer,
-                    allowed=f"at most {max_pixels} pixels",
+                    allowed=allowed or f"at most {max_pixels} pixels",
                 )
             # Decoding alone is content with a file that lacks its end; this reads every checksum.
             picture.verify()
         if data.startswith(PNG_SIGNATURE) and not _has_all_rows(data):
             raise InvalidInput("the picture's rows end early", pointer=pointer, allowed="a whole PNG")
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
-            return _to_grey(picture)
+            return _to_grey(picture, pointer)
     except InvalidInput:
         raise
     # Pillow's own limit comes first where the header claims some hundred million pixels.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InvalidInput(
-            "a picture of so many pixels is too large", pointer=pointer, allowed=f"at most {max_pixels} pixels"
+            "a picture of so many pixels is too large",
+            pointer=pointer,
+            allowed=allowed or f"at most {max_pixels} pixels",
         ) from None
     # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files.
     except Exception as error:
@@ -143,12 +145,24 @@ def decode(data: bytes, max_pixels: int, pointer: str = "") -> UINT8:
         ) from error
 
 
-def _to_grey(picture: Image.Image) -> UINT8:
+def _to_grey(picture: Image.Image, pointer: str) -> UINT8:
     if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip at 255
         return (np.asarray(picture, np.uint32) // 257).astype(np.uint8)
     if picture.has_transparency_data:  # what lies below is black, as in MNIST
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
+        drawn = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), drawn)
+        if _is_flat(picture.convert("L")) and not _is_flat(drawn.getchannel("A")):
+            raise InvalidInput(
+                "what is transparent is black here, and nothing of this picture is left on it",
+                pointer=pointer,
+                allowed="light strokes on black, or on a transparent ground",
+            )
     return np.asarray(picture.convert("L"))
+
+
+def _is_flat(channel: Image.Image) -> bool:
+    low, high = channel.getextrema()
+    return low == high
 
 
 def _has_all_rows(data: bytes) -> bool:

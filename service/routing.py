@@ -7,9 +7,11 @@ document what the endpoint reads and answers, and `StrictRoute` refuses the quer
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Request, Response
@@ -167,6 +169,7 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
         MalformedBody: it is not JSON.
         RequestValidationError: it is JSON of another shape.
         BodyTooLarge: it is over the operator's limit.
+        DeadlineExceeded: it is not there in time.
     """
     kind = media_type(request)
     if not is_json(kind):
@@ -175,8 +178,7 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
             "send it with Content-Type: application/json",
             allowed=list(allowed),
         )
-    refuse_encoding(request)
-    body = await request.body()
+    body = await read_body(request)
     # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
     most = request.app.state.max_elements
     if len(body) > most and body.count(b",") > most:
@@ -188,6 +190,29 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
         if errors[0]["type"] == "json_invalid":
             raise MalformedBody(errors[0]["msg"]) from None
         raise RequestValidationError(errors, body=model) from None
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, within the deadline that the caller set.
+
+    Raises:
+        UnsupportedMediaType: it is compressed.
+        DeadlineExceeded: it is not there in time.
+    """
+    refuse_encoding(request)
+    async with within_deadline(request):
+        return await request.body()
+
+
+@asynccontextmanager
+async def within_deadline(request: Request) -> AsyncIterator[None]:
+    """Raises DeadlineExceeded where what is done here takes longer than the caller allows."""
+    left = read_timeout(request)
+    try:
+        async with asyncio.timeout(left):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded("the body had not arrived when the time that the request allowed was over") from None
 
 
 def read_timeout(request: Request) -> float | None:

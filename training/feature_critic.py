@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from service.gan.classifier import Classifier
-from service.gan.networks import FEATURES, NEGATIVE_SLOPE
+from service.gan.critic import ratio_layers
+from service.gan.networks import FEATURES
 
-WIDTH = 256
 STANDARDISED_ON = 4096
+# A feature that is hardly ever more than zero is not blown up.
+LEAST_SCALE = 1e-3
 
 
 class FeatureCritic(nn.Module):
@@ -29,13 +31,7 @@ class FeatureCritic(nn.Module):
         self.classifier = Classifier().eval().requires_grad_(False)
         self.register_buffer("mean", torch.zeros(FEATURES))
         self.register_buffer("scale", torch.ones(FEATURES))
-        self.layers = nn.Sequential(
-            nn.Linear(FEATURES, WIDTH),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
-            nn.Linear(WIDTH, WIDTH),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
-            nn.Linear(WIDTH, 1),
-        )
+        self.layers = ratio_layers()
 
     @torch.no_grad()
     def look_through(self, classifier: Classifier, images: Tensor) -> None:
@@ -43,8 +39,7 @@ class FeatureCritic(nn.Module):
         self.classifier.load_state_dict(classifier.state_dict())
         known = self.classifier.layers(images[:STANDARDISED_ON]).flatten(1)
         self.mean.copy_(known.mean(0))
-        # A feature that is hardly ever more than zero is not blown up.
-        self.scale.copy_(known.std(0) + 1e-3)
+        self.scale.copy_(known.std(0) + LEAST_SCALE)
 
     def features(self, images: Tensor) -> Tensor:
         """Standardised features (B, 128) float32 of images (B, 1, 32, 32); gradients go through to the images."""

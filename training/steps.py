@@ -19,6 +19,7 @@ from training.feature_critic import FeatureCritic
 from training.graphs import CapturedStep
 from training.normalised import NormalisedGenerator
 from training.objectives import OBJECTIVES, calculate_v, gradient_penalty
+from training.optimizers import adam
 from training.penalty import discriminator_penalty
 
 METRICS = (
@@ -66,10 +67,10 @@ def init_state(config: GanConfig) -> TrainState:
         generator=generator,
         averaged=copy.deepcopy(generator).requires_grad_(False),
         discriminator=discriminator,
-        generator_optimizer=_adam(generator, learning_rate, config),
-        discriminator_optimizer=_adam(discriminator, learning_rate, config),
+        generator_optimizer=adam(generator, learning_rate, config),
+        discriminator_optimizer=adam(discriminator, learning_rate, config),
         critic=critic,
-        critic_optimizer=None if critic is None else _adam(critic.layers, learning_rate, config),
+        critic_optimizer=None if critic is None else adam(critic.layers, learning_rate, config),
         noise=torch.Generator().manual_seed(config.seed),
         totals=torch.zeros(len(METRICS), device=config.device),
         learning_rate=learning_rate,
@@ -242,17 +243,3 @@ def _changed(state: TrainState) -> list[Tensor]:
     modules: list[nn.Module] = [state.generator, state.averaged, state.discriminator]
     modules += [] if state.critic is None else [state.critic.layers]
     return [parameter for module in modules for parameter in module.parameters()] + moments + [state.totals]
-
-
-def _adam(module: nn.Module, learning_rate: Tensor, config: GanConfig) -> torch.optim.Adam:
-    optimizer = torch.optim.Adam(
-        module.parameters(), lr=learning_rate, betas=config.betas, fused=True, capturable=config.device == "cuda"
-    )
-    # What Adam would make in its first step is made here, so that a state has the same tensors before it and after.
-    for parameter in module.parameters():
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-            "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-        }
-    return optimizer

@@ -60,7 +60,8 @@ def draw(parts: dict[str, Epochs]) -> bytes:
         for axis, epoch in zip(row, chosen, strict=False):
             quality, generator = part[epoch]
             axis.imshow(grid(sample(generator, fixed_latents(SIDE**2)), SIDE).numpy(), cmap="gray")
-            axis.set_title(f"{name}, epoch {epoch}\n{quality.ratio:.3g} × floor", fontsize=9)
+            over = f"{quality.ratio:,.0f}" if quality.ratio > 100 else f"{quality.ratio:.2f}"
+            axis.set_title(f"{name}, epoch {epoch}\n{over} × floor", fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80)
     return buffer.getvalue()

@@ -14,10 +14,10 @@ from service.arrays import to_json, to_npy
 from service.errors import InvalidInput
 from service.gan.choosing import Choice
 from service.gan.fields import AnimationFormat, Format
+from service.gan.jobs import Result
 from service.gan.sampling import Float32
 from service.gan.schemas import Drawing, InterpolateQuery
 from service.gan.uploads import THREADS
-from service.gan.worker import Result
 from service.images import UINT8, animate, encode, grid, shape_of_grid
 from service.version import VERSION
 
@@ -49,8 +49,10 @@ SCORES = {
     "X-Class-Probability": "the probability of that digit, for each",
 }
 CHOICES = {
-    "X-Attempts": "latents looked at for each image, up to the one taken; where latents are chosen",
+    "X-Attempts": f"latents looked at for each image (the first {MAX_HEADER_SCORES}), up to the one taken; where "
+    "latents are chosen",
     "X-Accepted": "true or false for each: false where no latent passed, and the image is the best of those looked at",
+    "X-Accepted-Count": "how many of all images were accepted",
 }
 
 
@@ -148,6 +150,7 @@ def _choice_headers(result: Result) -> dict[str, str]:
     return {
         "X-Attempts": _list(choice.attempts for choice in result.choices),
         "X-Accepted": _list(str(choice.accepted).lower() for choice in result.choices),
+        "X-Accepted-Count": str(sum(choice.accepted for choice in result.choices)),
     }
 
 
@@ -160,7 +163,7 @@ def _texts(drawing: Drawing, source: Source, headers: dict[str, str]) -> dict[st
         asked |= {"truncation": drawing.truncation, "columns": drawing.in_a_row, "scale": drawing.scale}
         texts |= {name: str(value) for name, value in asked.items() if value is not None}
     names = {"X-Probability": "probability", "X-Digit": "class", "X-Class-Probability": "class_probability"}
-    names |= {"X-Attempts": "attempts", "X-Accepted": "accepted"}
+    names |= {"X-Attempts": "attempts", "X-Accepted": "accepted", "X-Accepted-Count": "accepted_count"}
     return texts | {names[name]: value for name, value in headers.items() if name in names}
 
 

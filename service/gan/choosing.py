@@ -75,6 +75,11 @@ class _Stream:
         self._best_probability = -1.0
         self._any_passed = False
 
+    @property
+    def looked_at(self) -> int:
+        """How many latents were drawn."""
+        return self._chunks * CHUNK_ROWS
+
     def take(self, count: int) -> list[_Candidate]:
         """Up to `count` more candidates; fewer, or none, where the stream's bound is reached."""
         # One chunk is always drawn: what is cancelled ends with a latent too.
@@ -84,7 +89,7 @@ class _Stream:
         if not self._ready and not self._any_passed and self._best_probability >= 0:
             # None of so many passed: the likeliest of them has to do.
             self._any_passed = True
-            return [self._best._replace(attempts=self._chunks * CHUNK_ROWS)]
+            return [self._best._replace(attempts=self.looked_at)]
         taken, self._ready = self._ready[:count], self._ready[count:]
         return taken
 
@@ -168,7 +173,7 @@ class _Trial:
                 return Choice(candidate.latent, candidate.passed, candidate.attempts)
             last = candidate.attempts
         if self._best is not None and (not offer or self.tries >= MAX_TRIES or self._cancelled()):
-            return Choice(self._best.latent, False, last if offer else self._best.attempts)
+            return Choice(self._best.latent, False, last if offer else self.stream.looked_at)
         return None
 
 

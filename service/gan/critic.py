@@ -18,6 +18,17 @@ from service.gan.networks import FEATURES, NEGATIVE_SLOPE, linear
 WIDTH = 256
 
 
+def ratio_layers() -> nn.Sequential:
+    """Features (B, 128) to logits (B, 1) of being real: three layers, the one shape of all critics of features."""
+    return nn.Sequential(
+        nn.Linear(FEATURES, WIDTH),
+        nn.LeakyReLU(NEGATIVE_SLOPE),
+        nn.Linear(WIDTH, WIDTH),
+        nn.LeakyReLU(NEGATIVE_SLOPE),
+        nn.Linear(WIDTH, 1),
+    )
+
+
 class Critic(nn.Module):
     """Features (B, 128) and digits (B,) of images to the log of the probability (B,) that they are kept.
 
@@ -29,13 +40,7 @@ class Critic(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(FEATURES, WIDTH),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
-            nn.Linear(WIDTH, WIDTH),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
-            nn.Linear(WIDTH, 1),
-        )
+        self.layers = ratio_layers()
         self.register_buffer("offsets", torch.zeros(DIGITS))
 
     def forward(self, features: Tensor, digits: Tensor) -> Tensor:

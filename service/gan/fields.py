@@ -29,8 +29,9 @@ def _read_flag(value: object, info: ValidationInfo) -> object:
     if isinstance(value, bool):
         return value
     words = {"true": True, "false": False}
-    if info.mode != "json" and isinstance(value, str) and value in words:
-        return words[value]
+    # Clients write the words as their language does.
+    if info.mode != "json" and isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
     allowed = list(words.values()) if info.mode == "json" else list(words)
     raise PydanticCustomError("flag", "neither true nor false", {"allowed": allowed})
 

@@ -19,6 +19,7 @@ from service.batching import Batcher
 from service.errors import InvalidInput
 from service.gan import answers, uploads
 from service.gan.fields import MAX_SEED
+from service.gan.jobs import DiscriminateJob, GenerateJob, InterpolateJob, InvertJob, Job, Lane, Result, lane
 from service.gan.schemas import (
     Drawing,
     GenerateQuery,
@@ -27,7 +28,6 @@ from service.gan.schemas import (
     InterpolateQuery,
 )
 from service.gan.uploads import BINARY, DiscriminateRequest, Inversions, InvertRequest, Judgement, Options
-from service.gan.worker import DiscriminateJob, GenerateJob, InterpolateJob, InvertJob, Job, Lane, Result, lane
 from service.routing import COMPUTED, READ, Status, StrictRoute, answer, operation, read_json, read_query, read_timeout
 
 

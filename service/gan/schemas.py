@@ -27,8 +27,8 @@ MAX_SCALE = 8
 MAX_SECONDS = 600
 MAX_FRAMES_AT_SCALE = 16384
 TRUNCATION = (
-    "latents are scaled by it, towards the image at the origin: down to 0.7 little changes; below about 0.5 images "
-    "become blends of digits, less and less like any, and below 0.3 they are alike"
+    "latents are scaled by it, towards the image at the origin: down to 0.7 images stay clear and grow less various; "
+    "below about 0.5 they become blends of digits, less and less like any, and below 0.3 they are alike"
 )
 
 

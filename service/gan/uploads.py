@@ -18,12 +18,13 @@ from service.forms import read_parts
 from service.gan.networks import LATENT_DIM
 from service.gan.schemas import MAX_COUNT
 from service.images import UINT8, decode
-from service.media import is_json, media_type, refuse_encoding
-from service.routing import read_fields, read_json
+from service.media import is_json, media_type
+from service.routing import read_body, read_fields, read_json
 
 # As many threads as there are cores to run them: more would only pile up pictures in memory.
 THREADS = CapacityLimiter(os.cpu_count() or 1)
 MAX_UPLOAD_PIXELS = 64 * 64
+SIZES_TEXT = ["32 x 32", "28 x 28"]
 MAX_INVERSIONS = 16
 SIZES = {(28, 28), (32, 32)}
 # What the service itself answers and does not take.
@@ -150,7 +151,7 @@ def check_size(images: NDArray[np.uint8], most: int = MAX_COUNT) -> None:
             {
                 "height": images.shape[-2],
                 "width": images.shape[-1],
-                "allowed": ["32 x 32", "28 x 28"],
+                "allowed": SIZES_TEXT,
                 "field": "images",
             },
         )
@@ -168,8 +169,7 @@ async def _read_pictures(request: Request, most: int, fields: tuple[str, ...]) -
     if kind == "multipart/form-data":
         files, texts = await _read_form(request, most, fields)
     elif kind in {"image/png", "image/webp"}:
-        refuse_encoding(request)
-        files = [await request.body()]
+        files = [await read_body(request)]
     else:
         cure = "; send each frame as a picture of its own" if kind in ANIMATED else ""
         raise UnsupportedMediaType(
@@ -180,7 +180,7 @@ async def _read_pictures(request: Request, most: int, fields: tuple[str, ...]) -
 
 
 def _decode(files: list[bytes]) -> UINT8:
-    pictures = [decode(data, MAX_UPLOAD_PIXELS, f"/images/{index}") for index, data in enumerate(files)]
+    pictures = [decode(data, MAX_UPLOAD_PIXELS, f"/images/{index}", SIZES_TEXT) for index, data in enumerate(files)]
     for index, picture in enumerate(pictures):
         try:
             check_size(picture)

@@ -319,7 +319,9 @@ def test_compressed_bodies_are_refused_as_such(client: TestClient) -> None:
     assert_problem(client.post("/vae/kl", content=b"{}", headers=headers), 415)
 
 
-def conversation(app: Any, messages: list[dict[str, Any]], headers: list[tuple[bytes, bytes]]) -> list[dict[str, Any]]:
+def conversation(
+    app: Any, messages: list[dict[str, Any]], headers: list[tuple[bytes, bytes]], path: str = "/vae/kl"
+) -> list[dict[str, Any]]:
     """What `app` sends to a client that says `messages`, and then nothing more."""
     sent: list[dict[str, Any]] = []
 
@@ -332,8 +334,8 @@ def conversation(app: Any, messages: list[dict[str, Any]], headers: list[tuple[b
         sent.append(message)
 
     scope = {
-        "type": "http", "method": "POST", "path": "/vae/kl", "raw_path": b"/vae/kl", "query_string": b"",
-        "headers": [(b"content-type", b"application/json"), *headers], "http_version": "1.1", "scheme": "http",
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": [*headers, (b"content-type", b"application/json")], "http_version": "1.1", "scheme": "http",
         "server": ("x", 80), "client": ("y", 1), "root_path": "",
     }  # fmt: skip
     asyncio.run(asyncio.wait_for(app(scope, receive, send), 10))
@@ -353,3 +355,15 @@ def test_the_deadline_runs_from_the_first_byte(checkpoints: Path) -> None:
     sent = conversation(app, [whole], [(b"x-timeout-seconds", b"1e-9")])
     assert sent[0]["status"] == 504
     assert app.state.health.batchers["vae"].predicted_wait() == 0  # it never came to the queue
+
+
+def test_a_body_that_does_not_come_is_a_504_when_the_deadline_is_over(checkpoints: Path) -> None:
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
+    half = {"type": "http.request", "body": b'{"q":', "more_body": True}
+    sent = conversation(app, [half], [(b"x-timeout-seconds", b"0.05")])
+    assert sent[0]["status"] == 504
+    form = (b"content-type", b"multipart/form-data; boundary=x")
+    sent = conversation(
+        app, [half | {"body": b"--x\r\n"}], [form, (b"x-timeout-seconds", b"0.05")], "/gan/discriminate"
+    )
+    assert sent[0]["status"] == 504

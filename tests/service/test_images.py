@@ -123,3 +123,25 @@ def test_a_png_of_any_kind_is_read_whole_and_refused_without_its_last_row(mode: 
     chunk = (len(short) - 4).to_bytes(4, "big") + short + zlib.crc32(short).to_bytes(4, "big")
     with pytest.raises(InvalidInput, match="rows end early"):
         decode(whole[:start] + chunk + whole[start + 12 + length :], 256)
+
+
+def test_dark_strokes_on_a_transparent_ground_are_refused_and_light_ones_are_read() -> None:
+    strokes = np.zeros((32, 32), np.uint8)
+    strokes[8:24, 14:18] = 255
+    for light in (0, 255):
+        pixels = np.full((32, 32, 4), light, np.uint8)
+        pixels[..., 3] = strokes
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "PNG")
+        if light:
+            assert np.array_equal(decode(out.getvalue(), 1024), strokes)
+        else:
+            with pytest.raises(InvalidInput, match="transparent is black") as refusal:
+                decode(out.getvalue(), 1024, "/images/0")
+            assert refusal.value.allowed == "light strokes on black, or on a transparent ground"
+
+
+def test_an_opaque_black_picture_is_one() -> None:
+    out = io.BytesIO()
+    Image.new("RGBA", (32, 32), (0, 0, 0, 255)).save(out, "PNG")
+    assert not decode(out.getvalue(), 1024).any()

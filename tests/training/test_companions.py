@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from service.errors import CheckpointError
 from service.gan import checkpoint, companions
 from service.gan.checkpoint import GENERATOR_FILE
 from service.gan.classifier import LatentClassifier
+from service.gan.critic import Critic
 from service.gan.networks import FEATURES, Discriminator, Generator
+from tests.problems.mnist import TRAIN
 from training import data
 from training.companions import classifier, latents, make, rejection
 from training.companions.latents import Labelled
@@ -29,6 +33,10 @@ SMALL = Budget(
     candidates=128,
     held_out=40,
 )
+
+
+# Real, generated, and the same of those held out; candidates, and fresh ones.
+GAUSSIANS = ((6000, 0.5), (6000, -0.5), (3000, 0.5), (6000, -0.5), (12_000, -0.5), (20_000, -0.5))
 
 
 @pytest.fixture
@@ -122,6 +130,83 @@ def test_what_is_kept_has_the_shares_that_were_asked_for() -> None:
     kept = (logs + rejection.even_out(logs, digits, shares)[digits]).clamp(max=0).exp()
     found = torch.zeros(10, dtype=torch.float64).index_add_(0, digits, kept)
     torch.testing.assert_close(found / found.sum(), shares, rtol=1e-6, atol=0)
+
+
+def test_a_digit_that_hardly_ever_comes_is_kept_always_and_halves_the_others_at_most() -> None:
+    digits = (torch.arange(10_000) % 9).where(torch.arange(10_000) > 0, torch.tensor(9))
+    logs = torch.full((10_000,), -0.5, dtype=torch.float64)
+    kept = (logs + rejection.even_out(logs, digits, torch.full((10,), 0.1))[digits]).clamp(max=0).exp()
+    assert float(kept[0]) == 1
+    assert float(kept[1:].min()) > 0.5 * math.exp(-0.5) * 0.9
+
+
+def test_what_a_calibrated_critic_keeps_is_what_was_measured() -> None:
+    parts = [features(count, mean, seed) for seed, (count, mean) in enumerate(GAUSSIANS)]
+    real, fake, held, known, candidates, fresh = parts
+    critic = rejection.train(real, fake, held, known, epochs=2, seed=0)
+    shares = torch.arange(1.0, 11.0, dtype=torch.float64) / 55
+    seen, expected = candidates.features[:, :8].double(), held.features[:, :8].double()
+    found = rejection.calibrate(critic, known, candidates, shares, seen, expected, seed=1)
+    assert found.attempts <= rejection.MOST_ATTEMPTS
+    # One number is off by a standard deviation before, and most of that is mended.
+    assert found.plain == pytest.approx(1, abs=0.1)
+    assert found.frechet < 0.5
+    with torch.no_grad():
+        probabilities = found.critic(*fresh).double().clamp(max=0).exp()
+    share = float(probabilities.mean())
+    assert share == pytest.approx(1 / found.attempts, abs=4 * math.sqrt(share / len(probabilities)))
+    by_digit = torch.zeros(10, dtype=torch.float64).index_add_(0, fresh.digits, probabilities)
+    torch.testing.assert_close(by_digit / by_digit.sum(), shares, atol=0.02, rtol=0)
+    with torch.no_grad():  # M is one number
+        moved = found.critic.layers(fresh.features) - critic.layers(fresh.features)
+    assert float(moved.std()) < 1e-5
+
+
+def test_no_weights_learn_from_images_that_are_held_out(
+    folder: Path, digits_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    learnt: list[rejection.Seen] = []
+    train = rejection.train
+
+    def spy(real: Seen, fake: Seen, *held: Seen, epochs: int, seed: int) -> Critic:
+        learnt.append(real)
+        return train(real, fake, *held, epochs=epochs, seed=seed)
+
+    monkeypatch.setattr(rejection, "train", spy)
+    make.make(folder, digits_folder, budget=SMALL, download=False)
+    path = digits_folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    content = bytearray(path.read_bytes())
+    held = min(SMALL.held_out, TRAIN // 6)
+    content[-held * 28 * 28 :] = bytes(255 - value for value in content[-held * 28 * 28 :])
+    path.write_bytes(content)
+    make.make(other, digits_folder, budget=SMALL, download=False)
+    for name in (companions.CLASSIFIER_FILE, companions.LATENT_CLASSIFIER_FILE):
+        (one, _), (another, _) = checkpoint.read(folder / name), checkpoint.read(other / name)
+        assert all(torch.equal(another[key], value) for key, value in one.items())
+    one_seen, other_seen = learnt
+    assert len(one_seen.features) == TRAIN - held
+    assert torch.equal(one_seen.features, other_seen.features)
+
+
+def test_a_generator_that_learnt_from_what_is_held_out_gets_no_companions(folder: Path, small_data: Path) -> None:
+    manifest = checkpoint.read_manifest(folder)
+    checkpoint.write_manifest(folder, manifest._replace(recipe={"held_out": 25}))
+    with pytest.raises(CheckpointError, match=r"held out 25 images .* on the last 26; train one with --held-out 26"):
+        make.make(folder, small_data, budget=SMALL, download=False)
+
+
+def test_a_classifier_of_other_data_is_not_taken_for_one_of_these(
+    folder: Path, small_data: Path, digits_folder: Path
+) -> None:
+    make.make(folder, small_data, budget=SMALL, download=False)
+    path = digits_folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="--retrain-classifier"):
+        make.make(folder, digits_folder, budget=SMALL, download=False)
+    make.make(folder, digits_folder, budget=SMALL, retrain=True, download=False)
 
 
 def test_above_a_threshold_the_share_of_right_images_is_as_high_as_promised() -> None:

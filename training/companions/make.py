@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from service.errors import CheckpointError
 from service.gan import checkpoint, companions
 from service.gan.checkpoint import GENERATOR_FILE, Manifest
 from service.gan.classifier import DIGITS, Classifier
@@ -18,10 +19,13 @@ from training import data
 from training.companions import classifier as classifiers
 from training.companions import latents, rejection
 from training.companions.rejection import Rejection
-from training.evaluation.frechet import frechet_distance
 from training.figures import from_uint8, to_uint8
 from training.publish import CARD_FILE, EVALUATION
 from training.validation import Validator
+
+# What is measured here is called so among the manifest's metrics.
+MEASURED = "companions"
+DATA = "data_sha256"
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +44,8 @@ class Budget(NamedTuple):
     candidates: int = 40_000
     """Further ones to measure rejection by, and half as many to calibrate it."""
     held_out: int = 10_000
-    """The last of the training images, of which nothing is learnt but thresholds and calibration."""
+    """The last of the training images. No weights learn from them: they say when a critic has learnt enough, set its
+    calibration, and choose how much is rejected."""
 
 
 def make(
@@ -55,7 +60,8 @@ def make(
     """Write the companions of the generator in `folder` beside it; returns the new manifest.
 
     The classifier of images depends on no generator: one that lies there is kept, unless `retrain` says otherwise.
-    Deterministic on one machine. Raises CheckpointError for a folder that cannot be loaded, and DataError.
+    Deterministic on one machine. Raises CheckpointError for a folder that cannot be loaded, whose generator learnt from
+    images that are held out here, or whose classifier learnt from other data; and DataError.
     """
     budget = budget or Budget()
     generator, _, manifest = checkpoint.load(folder)
@@ -64,7 +70,8 @@ def make(
     images = from_uint8(to_uint8(data.resize(digits.images)))
     learnt = len(images) - min(budget.held_out, len(images) // 6)
 
-    classifier = _kept(folder) if not retrain else None
+    _check_held_out(manifest, len(images) - learnt)
+    classifier = _kept(folder, digits.sha256) if not retrain else None
     if classifier is None:
         classifier = classifiers.train(
             images[:learnt], digits.labels[:learnt], epochs=budget.classifier_epochs, seed=seed
@@ -82,39 +89,55 @@ def make(
     )
 
     validator = Validator(digits, held_out=len(images) - learnt)
-    best, plain = _rejection(generator, classifier, validator, to_uint8(images), digits.labels[:learnt], budget, seed)
+    best = _rejection(generator, classifier, validator, to_uint8(images), digits.labels[:learnt], budget, seed)
 
+    # What was measured with other companions is not true of these.
+    metrics = {name: value for name, value in manifest.metrics.items() if name not in (EVALUATION, MEASURED)}
+    (folder / CARD_FILE).unlink(missing_ok=True)
     # A crash in between leaves a folder without companions, which is whole.
     files = {name: digest for name, digest in manifest.files.items() if name not in FILES}
-    checkpoint.write_manifest(folder, manifest._replace(files=files))
-    checkpoint.save(folder / CLASSIFIER_FILE, classifier.state_dict(), {"data_sha256": digits.sha256})
+    checkpoint.write_manifest(folder, manifest._replace(files=files, metrics=metrics))
+    checkpoint.save(folder / CLASSIFIER_FILE, classifier.state_dict(), {DATA: digits.sha256})
     mine = companions.metadata(owner, thresholds=thresholds)
     checkpoint.save(folder / LATENT_CLASSIFIER_FILE, latent_classifier.state_dict(), mine)
     checkpoint.save(folder / REJECTION_FILE, best.critic.state_dict(), companions.metadata(owner))
-    # What was measured with other companions is not true of these.
-    metrics = {name: value for name, value in manifest.metrics.items() if name != EVALUATION}
-    (folder / CARD_FILE).unlink(missing_ok=True)
     measured: dict[str, Any] = {
         "classifier_accuracy": accuracy,
         "latent_agreement": agreement,
-        "frechet_plain": plain,
+        "frechet_plain": best.plain,
         "frechet_rejection": best.frechet,
         "rejection_attempts": best.attempts,
     }
     manifest = manifest._replace(
         files=files | {name: checkpoint.sha256(folder / name) for name in FILES},
-        metrics=metrics | {"companions": measured},
+        metrics=metrics | {MEASURED: measured},
     )
     checkpoint.write_manifest(folder, manifest)
     companions.load(folder, manifest)
     return manifest
 
 
-def _kept(folder: Path) -> Classifier | None:
+def _check_held_out(manifest: Manifest, count: int) -> None:
+    own = manifest.recipe.get("held_out", count)
+    if own < count:
+        raise CheckpointError(
+            f"the generator held out {own} images and learnt from the rest, but companions are judged on the last "
+            f"{count}; train one with --held-out {count}"
+        )
+
+
+def _kept(folder: Path, data_sha256: str) -> Classifier | None:
+    """The classifier that lies in `folder`, where there is one."""
     path, classifier = folder / CLASSIFIER_FILE, Classifier()
     if not path.exists():
         return None
     checkpoint.load_module(path, classifier)
+    own = checkpoint.read(path)[1].get(DATA)
+    if own != data_sha256:
+        raise CheckpointError(
+            f"{path} learnt from data with sha256 {own}, and these have {data_sha256}; take those, or train it anew "
+            "with --retrain-classifier"
+        )
     return classifier.eval()
 
 
@@ -126,8 +149,8 @@ def _rejection(
     labels: Tensor,
     budget: Budget,
     seed: int,
-) -> tuple[Rejection, float]:
-    """The critic, and the distance of samples that it was not asked about.
+) -> Rejection:
+    """The critic of `generator`, and what the samples that it keeps are worth.
 
     `labels` are those of the images to learn from, behind which the held-out ones lie, all of 8 bits. It is judged
     by the validator, because it looks through the classifier, which may also have taken part in the generator's
@@ -137,11 +160,9 @@ def _rejection(
     counts = (budget.samples, budget.candidates // 2, budget.candidates)
     learning, known, candidates = (rejection.samples(generator, count, noise) for count in counts)
     features, held_out = (validator.features(part) for part in (candidates, images[learnt:]))
-    plain = frechet_distance(features[: len(held_out)], held_out)
-    logger.info("rejection: Fréchet %.3f without", plain)
     real, held, *drawn = (
         rejection.look(classifier, part) for part in (images[:learnt], images[learnt:], learning, known, candidates)
     )
     critic = rejection.train(real, drawn[0], held, drawn[1], epochs=budget.critic_epochs, seed=seed + 4)
     shares = torch.bincount(labels[:learnt], minlength=DIGITS).double() / learnt
-    return rejection.calibrate(critic, drawn[1], drawn[2], shares, features, held_out, seed + 5), plain
+    return rejection.calibrate(critic, drawn[1], drawn[2], shares, features, held_out, seed + 5)

@@ -25,12 +25,11 @@ from service.gan.critic import Critic
 from service.gan.networks import LATENT_DIM, Generator
 from training import data
 from training.evaluation.frechet import frechet_distance
+from training.feature_critic import LEAST_SCALE
 from training.figures import from_uint8, to_uint8
 
 BATCH_SIZE = 512
 LEARNING_RATE = 1e-3
-# A feature that is hardly ever more than zero is not blown up.
-LEAST_SCALE = 1e-3
 # Quantiles of the ratio among samples that are tried as M: the higher, the nearer to p_real and the rarer what is kept.
 QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95)
 MOST_ATTEMPTS = 4
@@ -49,11 +48,13 @@ class Seen(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """A critic, and what the samples that it keeps were measured to be."""
+    """A critic, and what the samples that it keeps were measured to be, by what it was chosen by."""
 
     critic: Critic
     frechet: float
     """Squared Fréchet distance of what it keeps to the held-out images, on the validator's features."""
+    plain: float
+    """The same of as many candidates as they come."""
     attempts: float
     """Candidates for each image kept, on average."""
 
@@ -137,15 +138,15 @@ def even_out(logs: Tensor, digits: Tensor, shares: Tensor) -> Tensor:
     """Offsets (10,) of the logs (N,) of candidates of `digits` (N,), so that what is kept has the `shares` (10,).
 
     Where M is below the largest ratio, the digits with the most good images lose most. The rate at which candidates
-    are kept stays about what it was, where every digit comes often enough.
+    are kept stays about what it was where every digit comes often enough, and never falls below half of it.
     """
     found = torch.zeros(DIGITS, dtype=torch.float64)
     kept = logs.clamp(max=0).exp()
     own = [digits == digit for digit in range(DIGITS)]
     there = [digit for digit in range(DIGITS) if shares[digit] > 0 and own[digit].any()]
     rate = fmean(float(kept[own[digit]].sum() / shares[digit]) for digit in there)
-    # No digit can be kept more often than it comes.
-    rate = min(rate, *(float(own[digit].sum() / shares[digit]) for digit in there))
+    # No digit can be kept more often than it comes; one that hardly ever does is not waited for.
+    rate = max(rate / 2, min(rate, *(float(own[digit].sum() / shares[digit]) for digit in there)))
     for digit in there:
         found[digit] = _offset(logs[own[digit]], rate * float(shares[digit] / own[digit].sum()))
     return found
@@ -168,31 +169,36 @@ def calibrate(
 
     They are set by the samples `known`, and measured by what they keep of `candidates`, whose features for the
     validator are `features` (N, F), as those of the held-out images are `held_out` (M, F). Distances are taken over
-    equally many samples, because fewer are farther by their number alone.
+    equally many samples, because fewer are farther by their number alone, and are means over as many such sets as
+    there are.
     """
     of_known, of_candidates = (_ratios(critic, seen) for seen in (known, candidates))
     dice = torch.rand(len(of_candidates), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     count = min(len(held_out), len(of_candidates) // MOST_ATTEMPTS)
+    plain = _distance(features, held_out, count)
+    logger.info("rejection: Fréchet %.3f without", plain)
     tried: list[Rejection] = []
     for quantile in QUANTILES:
         log_m = float(of_known.quantile(quantile))
         offsets = even_out(of_known - log_m, known.digits, shares)
         kept = (dice < (of_candidates - log_m + offsets[candidates.digits]).clamp(max=0).exp()).nonzero()[:, 0]
-        # The lowest quantile keeps about half, so that there is one to take.
-        if len(kept) < count and tried:
+        # The lowest keeps half before it evens out the digits, so that there is one to take.
+        if len(kept) * MOST_ATTEMPTS < len(dice) and tried:
             continue
-        distance = fmean(
-            frechet_distance(features[rows], held_out)
-            for rows in torch.split(kept, count)
-            if len(rows) == min(count, len(kept))
-        )
+        distance = _distance(features[kept], held_out, count)
         ready = copy.deepcopy(critic)
         with torch.no_grad():
             ready.state_dict()["layers.4.bias"].sub_(log_m)
             ready.offsets.copy_(offsets)
-        tried.append(Rejection(ready, distance, len(dice) / max(1, len(kept))))
+        tried.append(Rejection(ready, distance, plain, len(dice) / len(kept)))
         logger.info("rejection: quantile %.2f, Fréchet %.3f, %.1f tries", quantile, distance, tried[-1].attempts)
     return min(tried, key=lambda rejection: rejection.frechet)
+
+
+def _distance(features: Tensor, held_out: Tensor, count: int) -> float:
+    """The mean distance of the sets of `count` that there are in `features` (N, F), or of the one that is smaller."""
+    sets = [rows for rows in torch.split(features, count) if len(rows) >= min(count, len(features))]
+    return fmean(frechet_distance(rows, held_out) for rows in sets)
 
 
 @torch.inference_mode()

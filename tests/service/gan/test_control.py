@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from service.errors import WorkerFailed
 from service.gan.inversion import Inversion, Inverter
+from service.gan.jobs import Job
 from service.gan.networks import LATENT_DIM
-from service.gan.worker import Job
 from tests.service.test_app import assert_problem
 
 
@@ -220,6 +220,19 @@ def test_an_animation_of_a_digit_says_how_its_key_images_were_chosen(hopeless: T
         assert animation[name] == ",".join(still[name] for still in stills)
     assert animation["x-accepted"] == "false,false"
     assert "x-attempts" not in hopeless.get("/gan/interpolate?seeds=1,2&frames=2").headers
+
+
+def test_the_number_of_accepted_images_counts_also_those_that_headers_do_not_list(rich: TestClient) -> None:
+    query = "/gan/generate?seed=1&count=80&digit=3&sampler=rejection&truncation=0.01"
+    answer = rich.get(query)
+    accepted = rich.get(f"{query}&format=json").json()["accepted"]
+    assert int(answer.headers["x-accepted-count"]) == sum(accepted)
+    assert len(answer.headers["x-accepted"].split(",")) == 64
+
+
+def test_words_for_booleans_are_read_in_any_case(rich: TestClient) -> None:
+    assert rich.get("/gan/generate?seed=1&scores=True").content == rich.get("/gan/generate?seed=1&scores=true").content
+    assert rich.get("/gan/generate?seed=1&scores=1").status_code == 422
 
 
 def test_every_header_that_is_sent_is_in_the_document(rich: TestClient) -> None:

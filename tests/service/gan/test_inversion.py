@@ -10,8 +10,9 @@ import torch
 
 from service.gan import checkpoint, sampling
 from service.gan.inversion import GOOD_RESIDUAL, Inverter
+from service.gan.jobs import InvertJob
 from service.gan.networks import Discriminator, Generator
-from service.gan.worker import GanWorker, InvertJob
+from service.gan.worker import GanWorker
 from tests.e2e.conftest import ROOT
 
 CPU = torch.device("cpu")

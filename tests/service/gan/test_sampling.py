@@ -8,8 +8,9 @@ import torch
 from scipy import stats
 
 from service.gan import sampling
+from service.gan.jobs import DiscriminateJob, GenerateJob, Job, cost
 from service.gan.networks import Discriminator, Generator
-from service.gan.worker import DiscriminateJob, GanWorker, GenerateJob, Job, cost
+from service.gan.worker import GanWorker
 from training import data
 
 CPU = torch.device("cpu")

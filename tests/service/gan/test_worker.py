@@ -10,9 +10,8 @@ import torch
 
 from service.gan import sampling
 from service.gan.choosing import CHUNK_ROWS, MAX_CHUNKS
-from service.gan.worker import (
+from service.gan.jobs import (
     DiscriminateJob,
-    GanWorker,
     GenerateJob,
     InterpolateJob,
     InvertJob,
@@ -23,6 +22,7 @@ from service.gan.worker import (
     key,
     lane,
 )
+from service.gan.worker import GanWorker
 from tests.service.gan.conftest import make_companions, networks
 
 CPU = torch.device("cpu")
