@@ -17,12 +17,12 @@ def translate(images: Tensor, shifts: Tensor, most: int) -> Tensor:
     Differentiable in the images. Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (2020):
     real and generated images have to be moved alike, and the generator's gradient goes through the move.
     """
-    count, _, height, width = images.shape
+    height, width = images.shape[2:]
     # What is moved out is lost, so that the margin need not be wider than the image.
     high, wide = min(most, height), min(most, width)
-    down, right = shifts[:, 0].clamp(-high, high), shifts[:, 1].clamp(-wide, wide)
-    rows = torch.arange(height, device=images.device) - down[:, None] + high
-    columns = torch.arange(width, device=images.device) - right[:, None] + wide
-    padded = pad(images, (wide, wide, high, high), value=BLACK)[:, 0]
-    items = torch.arange(count, device=images.device)[:, None, None]
-    return padded[items, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+    padded = pad(images, (wide, wide, high, high), value=BLACK).flatten(1)
+    row = width + 2 * wide
+    corners = (high - shifts[:, 0].clamp(-high, high)) * row + wide - shifts[:, 1].clamp(-wide, wide)
+    rows, columns = (torch.arange(side, device=images.device) for side in (height, width))
+    places = corners[:, None] + (rows[:, None] * row + columns).flatten()
+    return padded.gather(1, places).view(-1, 1, height, width)
