@@ -36,6 +36,14 @@ def _read_flag(value: object, info: ValidationInfo) -> object:
     raise PydanticCustomError("flag", "neither true nor false", {"allowed": allowed})
 
 
+def _check_text(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    raise PydanticCustomError(
+        "digits_text", "digits are a string, which keeps the zeros in front", {"allowed": 'a string, as "2026"'}
+    )
+
+
 def _read_digits(value: str) -> str:
     if 1 <= len(value) <= MAX_DIGITS and all(character in "0123456789" for character in value):
         return value
@@ -59,6 +67,7 @@ def _read_seeds(value: object) -> list[int]:
 Flag = Annotated[bool, BeforeValidator(_read_flag, json_schema_input_type=bool)]
 DigitString = Annotated[
     str,
+    BeforeValidator(_check_text, json_schema_input_type=str),
     AfterValidator(_read_digits),
     WithJsonSchema({"type": "string", "pattern": f"^[0-9]{{1,{MAX_DIGITS}}}$"}),
 ]

@@ -230,6 +230,11 @@ def test_the_number_of_accepted_images_counts_also_those_that_headers_do_not_lis
     assert len(answer.headers["x-accepted"].split(",")) == 64
 
 
+def test_digits_that_are_a_number_are_told_to_be_a_string(rich: TestClient) -> None:
+    (error,) = rich.post("/gan/generate", json={"digits": 2026}).json()["errors"]
+    assert (error["pointer"], error["allowed"]) == ("/digits", 'a string, as "2026"')
+
+
 def test_words_for_booleans_are_read_in_any_case(rich: TestClient) -> None:
     assert rich.get("/gan/generate?seed=1&scores=True").content == rich.get("/gan/generate?seed=1&scores=true").content
     assert rich.get("/gan/generate?seed=1&scores=1").status_code == 422
