@@ -45,14 +45,14 @@ def main() -> None:
                 config = dataclasses.replace(ablations.variant(name, chosen.epochs or 3), **settings)
                 entries.append(runner.measure(bench, f"ablation {name}", config)._replace(name=name))
                 runner.keep(RESULTS / "ablations.json", entries[-1])
-            print_entries(entries, bench)
+            print(runner.summary(entries))
         case "seeds":
             entries = []
             for seed in range(chosen.seeds):
                 config = dataclasses.replace(RECIPES["default"], epochs=chosen.epochs or 2, seed=seed, **settings)
                 entries.append(runner.measure(bench, f"seed {seed}", config))
                 runner.keep(RESULTS / "seeds.json", entries[-1])
-            print_entries(entries, bench)
+            print(runner.summary(entries))
             sound = [e for e in entries if e.quality and e.quality.ratio <= 100 and e.quality.class_kl <= 0.1]
             print(f"\n{len(sound)} of {len(entries)} are sound")
         case "story":
@@ -62,13 +62,6 @@ def main() -> None:
             base = rates["plain loop"]
             rows = [(name, f"{rate:,.0f}", f"{rate / base:.2f}") for name, rate in rates.items()]
             print(runner.table(("", "images a second", "ratio"), rows))
-
-
-def print_entries(entries: list[runner.Entry], bench: runner.Bench) -> None:
-    """One line for each entry."""
-    head = ("", "Fréchet", "over floor", "class KL", "seconds")
-    rows = [(entry.name, *runner.cells(entry.quality), f"{entry.seconds:.0f}") for entry in entries]
-    print(runner.table(head, rows))
 
 
 if __name__ == "__main__":

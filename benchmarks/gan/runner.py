@@ -101,6 +101,25 @@ def keep(path: Path, entry: Entry) -> None:
     write_atomic(path, (json.dumps(list(kept.values()), indent=1) + "\n").encode())
 
 
+def read(path: Path) -> list[Entry]:
+    """The entries that `keep` wrote."""
+    return [
+        Entry(
+            found["name"],
+            GanConfig.from_json(found["config"]),
+            None if found["quality"] is None else Quality(**found["quality"]),
+            found["seconds"],
+        )
+        for found in json.loads(path.read_text())
+    ]
+
+
+def summary(entries: Iterable[Entry]) -> str:
+    """A table with one line for each entry."""
+    head = ("", "Fréchet", "over floor", "class KL", "seconds")
+    return table(head, [(entry.name, *cells(entry.quality), f"{entry.seconds:.0f}") for entry in entries])
+
+
 def table(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> str:
     """Columns as wide as their widest cell, the first to the left and the others to the right."""
     lines = [head, *(tuple(row) for row in rows)]

@@ -19,7 +19,7 @@ from training.figures import from_uint8, to_uint8
 BATCH_SIZE = 256
 LEARNING_RATE = 4e-3
 LABEL_BATCH = 128
-PRECISION = 0.997
+PRECISION = 0.9985
 """Share of the latents that pass the screen whose image has to be of the digit that was asked for."""
 LOWEST_THRESHOLD = 0.5
 
