@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from service.gan.classifier import Classifier
 from service.gan.critic import ratio_layers
 from service.gan.networks import FEATURES
+from training.pooled import features
 
 STANDARDISED_ON = 4096
 # A feature that is hardly ever more than zero is not blown up.
@@ -37,13 +38,13 @@ class FeatureCritic(nn.Module):
     def look_through(self, classifier: Classifier, images: Tensor) -> None:
         """See as `classifier` does, with features standardised by those of real `images` (N, 1, 32, 32)."""
         self.classifier.load_state_dict(classifier.state_dict())
-        known = self.classifier.layers(images[:STANDARDISED_ON]).flatten(1)
+        known = features(self.classifier.layers, images[:STANDARDISED_ON])
         self.mean.copy_(known.mean(0))
         self.scale.copy_(known.std(0) + LEAST_SCALE)
 
     def features(self, images: Tensor) -> Tensor:
         """Standardised features (B, 128) float32 of images (B, 1, 32, 32); gradients go through to the images."""
-        seen: Tensor = self.classifier.layers(images).flatten(1).float()
+        seen = features(self.classifier.layers, images).float()
         return (seen - self.mean) / self.scale
 
     def logits(self, features: Tensor) -> Tensor:

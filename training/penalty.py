@@ -29,9 +29,9 @@ def discriminator_penalty(discriminator: Discriminator, images: Tensor, gamma: f
     for convolution, pool in zip(convolutions, pools, strict=True):
         # Only the tangents have gradients in the weights.
         fixed = {name: value.detach() for name, value in convolution.named_parameters()}
-        signal = leaky_relu(functional_call(convolution, fixed, signal), NEGATIVE_SLOPE)
-        signal, places = max_pool2d(signal, pool.kernel_size, return_indices=True)
-        # LeakyReLU keeps signs and order: its slope is needed only where a maximum was taken.
+        # LeakyReLU keeps signs and order: it, and its slope, are needed only where a maximum was taken.
+        signal, places = max_pool2d(functional_call(convolution, fixed, signal), pool.kernel_size, return_indices=True)
+        signal = leaky_relu(signal, NEGATIVE_SLOPE)
         slopes = torch.full_like(signal, NEGATIVE_SLOPE).masked_fill_(signal.detach() > 0, 1.0)
         pieces.append((places.flatten(2), slopes))
     slopes_of_last = last.detach().to(signal.dtype).view(1, -1, 1, 1).expand_as(signal)

@@ -21,6 +21,7 @@ from training.normalised import NormalisedGenerator
 from training.objectives import OBJECTIVES, calculate_v, gradient_penalty
 from training.optimizers import adam
 from training.penalty import discriminator_penalty
+from training.pooled import features
 
 METRICS = (
     "v", "generator_loss", "discriminator_loss", "penalty", "real_probability", "fake_probability", "feature_loss",
@@ -222,7 +223,8 @@ def _generator_step(
 
 def _logits(discriminator: Discriminator, images: Tensor) -> Tensor:
     """`discriminator.logits` up to rounding, (B,) float32, in a few kernels: learning needs no batch invariance."""
-    return (discriminator.features(images).float() * discriminator.linear.weight).sum(1) + discriminator.linear.bias
+    seen = features(discriminator.layers, images).float()
+    return (seen * discriminator.linear.weight).sum(1) + discriminator.linear.bias
 
 
 def _moved(images: Tensor, shifts: Tensor, config: GanConfig) -> Tensor:
