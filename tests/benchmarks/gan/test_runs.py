@@ -103,7 +103,8 @@ def test_the_epochs_of_a_run_are_those_of_the_generators_that_it_kept(bench: Ben
     found = runner.by_epoch(bench, run)
     assert list(found) == [1, 2]
     last = runner.measure(bench, "two epochs", run.config).quality
-    assert found[2][0] == last
+    # The weights are the same and lie otherwise in memory, so that a level in a million may round the other way.
+    assert found[2][0] == pytest.approx(last, rel=1e-4)
     file = run.generators / "epoch_001.safetensors"
     kept, _ = checkpoint.read(file)
     assert all(bool((kept[name] == tensor).all()) for name, tensor in found[1][1].state_dict().items())
