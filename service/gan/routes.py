@@ -92,14 +92,11 @@ async def generate(request: Request) -> Response:
     """Draw digits. With a seed the answer never changes and may be cached for ever; without, one is drawn."""
     query, timeout, gan = read_query(request, GenerateQuery), read_timeout(request), engine(request)
     _check(query, gan)
-    seed = query.seed
-    if seed is None:
-        seed, headers = draw_seed(), {"Cache-Control": "no-store"}
-    else:
-        headers = _immutable(query, gan) | {"X-Seed": str(seed)}
-        if answers.matches(request.headers.getlist("if-none-match"), headers["ETag"]):
-            return Response(status_code=304, headers=headers)
-    headers["X-Seed"] = str(seed)
+    seed = draw_seed() if query.seed is None else query.seed
+    headers = {"X-Seed": str(seed)} | ({"Cache-Control": "no-store"} if query.seed is None else _immutable(query, gan))
+    etag = headers.get("ETag")
+    if etag is not None and answers.matches(request.headers.getlist("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
     job = _job(query, seed, score=query.scores or query.format == "json")
     return await answers.images(await gan.submit(job, timeout), query, answers.Source(seed, gan.checkpoint), headers)
 

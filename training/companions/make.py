@@ -158,11 +158,11 @@ def _rejection(
     """
     learnt, noise = len(labels), torch.Generator().manual_seed(seed + 3)
     counts = (budget.samples, budget.candidates // 2, budget.candidates)
-    learning, known, candidates = (rejection.samples(generator, count, noise) for count in counts)
-    features, held_out = (validator.features(part) for part in (candidates, images[learnt:]))
-    real, held, *drawn = (
-        rejection.look(classifier, part) for part in (images[:learnt], images[learnt:], learning, known, candidates)
+    fakes = [rejection.samples(generator, count, noise) for count in counts]
+    features, held_out = (validator.features(part) for part in (fakes[-1], images[learnt:]))
+    real, held, fake, known, candidates = (
+        rejection.look(classifier, part) for part in (images[:learnt], images[learnt:], *fakes)
     )
-    critic = rejection.train(real, drawn[0], held, drawn[1], epochs=budget.critic_epochs, seed=seed + 4)
-    shares = torch.bincount(labels[:learnt], minlength=DIGITS).double() / learnt
-    return rejection.calibrate(critic, drawn[1], drawn[2], shares, features, held_out, seed + 5)
+    critic = rejection.train(real, fake, held, known, epochs=budget.critic_epochs, seed=seed + 4)
+    shares = torch.bincount(labels, minlength=DIGITS).double() / learnt
+    return rejection.calibrate(critic, known, candidates, shares, features, held_out, seed + 5)
