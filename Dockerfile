@@ -12,13 +12,13 @@ COPY deploy/constraints.txt ./
 # torch by itself first: it is most of the image and changes least.
 RUN /opt/latentserve/bin/pip install --no-cache-dir --retries 1 --timeout 15 \
       ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX} -c constraints.txt torch
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY service ./service
 RUN /opt/latentserve/bin/pip install --no-cache-dir -c constraints.txt . \
  && /opt/latentserve/bin/pip uninstall -y pip
 # The compiled loops of registration come with the image. On another kind of processor than the one that built it they
 # are compiled at the start, which takes a minute or so.
-RUN cd / && NUMBA_CACHE_DIR=/opt/numba /opt/latentserve/bin/python -m service compile
+RUN cd / && NUMBA_CACHE_DIR=/opt/numba /opt/latentserve/bin/python -m latentserve compile
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/latentserve /opt/latentserve
@@ -35,4 +35,4 @@ ENV PATH=/opt/latentserve/bin:$PATH \
     NUMBA_CACHE_DIR=/tmp/numba
 EXPOSE 8000
 # Numba reads a cache only where it can write one, and /tmp is the one place for that under a read-only root.
-CMD ["sh", "-c", "cp -r /opt/numba /tmp/; exec python3 -m service serve"]
+CMD ["sh", "-c", "cp -r /opt/numba /tmp/; exec python3 -m latentserve serve"]

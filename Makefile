@@ -60,12 +60,12 @@ clean: ## remove the environment and all caches
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 # The stamps are files, so that nothing is installed twice and a change of the dependencies is noticed.
-.venv/serving: pyproject.toml | .venv/bin/python
+.venv/serving: pyproject.toml setup.py | .venv/bin/python
 	@echo "installing what serving needs (PyTorch takes a minute or two) ..."
 	@$(INSTALL) -e .
 	@touch $@
 
-.venv/complete: pyproject.toml | .venv/bin/python
+.venv/complete: pyproject.toml setup.py | .venv/bin/python
 	@echo "installing what tests and training need (PyTorch takes a minute or two) ..."
 	@$(INSTALL) -e '.[dev]'
 	@touch $@ .venv/serving

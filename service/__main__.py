@@ -16,17 +16,17 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from service.app import create_app
-from service.em.worker import warm_up
-from service.errors import LatentserveError
-from service.observability import configure_logging, log
-from service.protocol import Protocol
-from service.settings import Settings
+from .app import create_app
+from .em.worker import warm_up
+from .errors import LatentserveError
+from .settings import Settings
+from .web.observability import configure_logging, log
+from .web.protocol import Protocol
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit status: 0, or 2 with one line on stderr that says what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve until SIGTERM; settings come from LATENTSERVE_* and these flags")
     serve.add_argument("--host")

@@ -19,23 +19,24 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from service import devices, health
-from service.batching import Batcher, JobT, Limits, ResultT
-from service.em import routes as em
-from service.em import worker as em_worker
-from service.errors import LatentserveError
-from service.gan import checkpoint, companions
-from service.gan import jobs as gan_jobs
-from service.gan import routes as gan
-from service.gan.worker import GanWorker
-from service.health import Health
-from service.middleware import Edge
-from service.observability import Metrics
-from service.problems import Problem, from_domain, from_validation, problem
-from service.settings import Settings
-from service.vae import routes as vae
-from service.vae import worker as vae_worker
-from service.version import VERSION
+from .em import routes as em
+from .em import worker as em_worker
+from .errors import LatentserveError
+from .gan import checkpoint, companions
+from .gan import jobs as gan_jobs
+from .gan import routes as gan
+from .gan.worker import GanWorker
+from .runtime import devices
+from .runtime.batching import Batcher, JobT, Limits, ResultT
+from .settings import Settings
+from .vae import routes as vae
+from .vae import worker as vae_worker
+from .version import VERSION
+from .web import health
+from .web.edge import Edge
+from .web.health import Health
+from .web.observability import Metrics
+from .web.problems import ProblemDetails, from_domain, from_validation, problem
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
 
@@ -102,7 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # Included routers are no routes of the application itself.
     everywhere = [*app.routes, *(route for part in slices for route in part.router.routes)]
     app.state.routes = [route for route in everywhere if isinstance(route, Route)]
-    models = [Problem, *(model for part in slices for model in part.MODELS)]
+    models = [ProblemDetails, *(model for part in slices for model in part.MODELS)]
     app.openapi = lambda: _openapi(app, models)  # type: ignore[method-assign]
     app.add_middleware(
         Edge,

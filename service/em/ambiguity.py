@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from service.em.problem import Outcome, Pose, RunnerUp
+from .problem import Outcome, Pose, RunnerUp
 
 # A runner-up is worth a warning unless the likelihoods differ by a factor of 20.
 CLEAR_GAP = math.log(20)

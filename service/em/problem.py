@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.em.steps import check_distribution
-from service.errors import InvalidInput
+from ..errors import InvalidInput
+from .steps import check_distribution
 
 Transform = Literal["translation", "rigid", "similarity", "affine", "nonrigid"]
 Prior = Literal["free", "uniform", "mixing"]

@@ -8,15 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from service.em.ambiguity import clearer
-from service.em.batched.answers import End, Instant, answers, unfinished
-from service.em.batched.distances import workspace
-from service.em.batched.padding import Group, group_key, pack
-from service.em.batched.recursion import Model, State, initial_state, iterate, settled
-from service.em.batched.starts import start
-from service.em.matching import DENSE_PAIRS
-from service.em.posing.poses import register_pose
-from service.em.problem import Outcome, Pose, Problem, StopReason, check
+from .ambiguity import clearer
+from .batched.answers import End, Instant, answers, unfinished
+from .batched.distances import workspace
+from .batched.padding import Group, group_key, pack
+from .batched.recursion import Model, State, initial_state, iterate, settled
+from .batched.starts import start
+from .matching import DENSE_PAIRS
+from .posing.poses import register_pose
+from .problem import Outcome, Pose, Problem, StopReason, check
 
 
 def register(problem: Problem, device: torch.device | str = "cpu") -> Outcome:

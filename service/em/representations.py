@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from service.arrays import Float64, to_json
-from service.clouds import writing
-from service.em.drawing.pictures import Frames, PictureKind, draw
-from service.errors import InvalidInput, NotAcceptable
+from ..errors import InvalidInput, NotAcceptable
+from ..formats.arrays import Float64, to_json
+from ..formats.clouds import writing
+from .drawing.pictures import Frames, PictureKind, draw
 
 Kind = Literal["json"] | writing.Format | PictureKind
 

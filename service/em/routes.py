@@ -14,11 +14,25 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from torch import Tensor
 
-from service.arrays import Float64
-from service.batching import Batcher
-from service.em import representations, steps, uploads
-from service.em.batched.covariance import MAX_DIMENSION
-from service.em.problem import (
+from ..errors import InvalidInput, LatentserveError
+from ..formats.arrays import Float64
+from ..runtime.batching import Batcher
+from ..web.media import media_type
+from ..web.observability import log
+from ..web.problems import object_of_domain, object_of_validation, problem_object
+from ..web.routing import (
+    COMPUTED,
+    READ,
+    StrictRoute,
+    answer,
+    operation,
+    read_fields,
+    read_json,
+    read_timeout,
+)
+from . import representations, steps, uploads
+from .batched.covariance import MAX_DIMENSION
+from .problem import (
     Init,
     Outcome,
     Pose,
@@ -29,7 +43,7 @@ from service.em.problem import (
     check_sigma,
     check_translation,
 )
-from service.em.schemas import (
+from .schemas import (
     MAX_WIRE_PAIRS,
     Expectation,
     ExpectationRequest,
@@ -45,22 +59,17 @@ from service.em.schemas import (
     RegisterRequest,
     Registration,
 )
-from service.em.steps import CompleteLikelihood, Expected, Maximized
-from service.em.steps import Parameters as Psi
-from service.em.worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Result, effort, registration
-from service.errors import InvalidInput, LatentserveError
-from service.media import media_type
-from service.observability import log
-from service.problems import object_of_domain, object_of_validation, problem_object
-from service.routing import (
-    COMPUTED,
-    READ,
-    StrictRoute,
-    answer,
-    operation,
-    read_fields,
-    read_json,
-    read_timeout,
+from .steps import CompleteLikelihood, Expected, Maximized
+from .steps import Parameters as Psi
+from .worker import (
+    ExpectJob,
+    Job,
+    LikelihoodJob,
+    MaximizeJob,
+    RegisterJob,
+    Result,
+    effort,
+    registration,
 )
 
 

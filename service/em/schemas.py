@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.arrays import UNION_TAG, Matrix, Vector
-from service.em.problem import MAX_OUTLIER_WEIGHT, Init, Matching, Normalize, Prior, Transform
+from ..formats.arrays import UNION_TAG, Matrix, Vector
+from .problem import MAX_OUTLIER_WEIGHT, Init, Matching, Normalize, Prior, Transform
 
 MAX_PROBLEMS = 1024
 MAX_ITERATIONS = 100_000
@@ -256,7 +256,7 @@ class RegisterBatchAnswer(BaseModel):
                 "items": {
                     "anyOf": [
                         {"$ref": "#/components/schemas/Registration"},
-                        {"$ref": "#/components/schemas/Problem"},
+                        {"$ref": "#/components/schemas/ProblemDetails"},
                     ]
                 },
             }

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from service.errors import InvalidInput
+from ..errors import InvalidInput
 
 # How far a row may be from summing to one: what is lost when probabilities travel as seven-digit text.
 ROW_SUM_TOLERANCE = 1e-6

@@ -11,9 +11,9 @@ from anyio import CapacityLimiter, to_thread
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from service.clouds.reading import read_cloud
-from service.errors import BodyTooLarge, InvalidInput, MalformedBody
-from service.forms import Part, read_parts
+from ..errors import BodyTooLarge, InvalidInput, MalformedBody
+from ..formats.clouds.reading import read_cloud
+from ..web.forms import Part, read_parts
 
 CLOUDS = ("source", "target")
 LISTS = ("include",)

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from service.em import steps
-from service.em.batched.padding import bucket, group_key
-from service.em.problem import NORMALIZES, TRANSFORMS, Outcome, Problem
-from service.em.register import is_dense, register_batch
-from service.em.steps import CompleteLikelihood, Expected, Maximized, Parameters
+from . import steps
+from .batched.padding import bucket, group_key
+from .problem import NORMALIZES, TRANSFORMS, Outcome, Problem
+from .register import is_dense, register_batch
+from .steps import CompleteLikelihood, Expected, Maximized, Parameters
 
 
 class RegisterJob(NamedTuple):

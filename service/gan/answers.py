@@ -10,16 +10,16 @@ from anyio import to_thread
 from fastapi import Response
 from pydantic import BaseModel
 
-from service.arrays import to_json, to_npy
-from service.errors import InvalidInput
-from service.gan.choosing import Choice
-from service.gan.fields import AnimationFormat, Format
-from service.gan.jobs import Result
-from service.gan.sampling import Float32
-from service.gan.schemas import Drawing, InterpolateQuery
-from service.gan.uploads import THREADS
-from service.images import UINT8, animate, encode, grid, shape_of_grid
-from service.version import VERSION
+from ..errors import InvalidInput
+from ..formats.arrays import to_json, to_npy
+from ..formats.images import UINT8, animate, encode, grid, shape_of_grid
+from ..version import VERSION
+from .choosing import Choice
+from .fields import AnimationFormat, Format
+from .jobs import Result
+from .sampling import Float32
+from .schemas import Drawing, InterpolateQuery
+from .uploads import THREADS
 
 # Pictures of more pixels than this are drawn on a thread; below it the hand-over costs more than the drawing.
 DRAW_INLINE_PIXELS = 64 * 64

@@ -18,8 +18,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from service.errors import CheckpointError
-from service.gan.networks import Discriminator, Generator
+from ..errors import CheckpointError
+from .networks import Discriminator, Generator
 
 FORMAT_VERSION = 1
 GENERATOR_FILE = "generator.safetensors"

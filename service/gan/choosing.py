@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from service.gan import sampling
-from service.gan.classifier import probabilities
-from service.gan.companions import Companions
-from service.gan.critic import acceptance
-from service.gan.networks import LATENT_DIM, Generator
-from service.gan.sampling import Float32, to_input
+from . import sampling
+from .classifier import probabilities
+from .companions import Companions
+from .critic import acceptance
+from .networks import LATENT_DIM, Generator
+from .sampling import Float32, to_input
 
 # Latents that are screened at once. A digit is one in ten, so that one chunk mostly holds several that pass.
 CHUNK_ROWS = 16

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from service.gan.networks import FEATURES, LATENT_DIM, NEGATIVE_SLOPE, convolutions, in_pairs, linear
+from .networks import FEATURES, LATENT_DIM, NEGATIVE_SLOPE, convolutions, in_pairs, linear
 
 DIGITS = 10
 HIDDEN = 256

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from service.errors import CheckpointError
-from service.gan import checkpoint
-from service.gan.checkpoint import GENERATOR_FILE, MANIFEST_FILE, Manifest
-from service.gan.classifier import DIGITS, Classifier, LatentClassifier
-from service.gan.critic import Critic
+from ..errors import CheckpointError
+from . import checkpoint
+from .checkpoint import GENERATOR_FILE, MANIFEST_FILE, Manifest
+from .classifier import DIGITS, Classifier, LatentClassifier
+from .critic import Critic
 
 CLASSIFIER_FILE = "classifier.safetensors"
 LATENT_CLASSIFIER_FILE = "latent_classifier.safetensors"

@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from service.gan.classifier import DIGITS, Classifier
-from service.gan.networks import FEATURES, NEGATIVE_SLOPE, linear
+from .classifier import DIGITS, Classifier
+from .networks import FEATURES, NEGATIVE_SLOPE, linear
 
 WIDTH = 256
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from service.arrays import Rank
+from ..formats.arrays import Rank
 
 MAX_SEED = 2**63 - 1
 MAX_DIGITS = 64

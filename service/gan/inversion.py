@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d
 
-from service.gan import sampling
-from service.gan.networks import LATENT_DIM, NEGATIVE_SLOPE, Generator
+from . import sampling
+from .networks import LATENT_DIM, NEGATIVE_SLOPE, Generator
 
 # The bank is that of a seed which no request can name, so that it gives no image of a caller's away.
 BANK_SEED, BANK_IMAGES, BANK_ROWS = 2**64 - 1, 4096, 64

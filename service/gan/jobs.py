@@ -6,11 +6,11 @@ import threading
 from collections.abc import Hashable
 from typing import Literal, NamedTuple, get_args
 
-from service.gan import sampling
-from service.gan.choosing import Choice
-from service.gan.inversion import Inversion
-from service.gan.sampling import Float32
-from service.images import UINT8
+from ..formats.images import UINT8
+from . import sampling
+from .choosing import Choice
+from .inversion import Inversion
+from .sampling import Float32
 
 
 class GenerateJob(NamedTuple):

@@ -15,20 +15,33 @@ import torch
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from service.batching import Batcher
-from service.errors import InvalidInput
-from service.gan import answers, uploads
-from service.gan.fields import MAX_SEED
-from service.gan.jobs import DiscriminateJob, GenerateJob, InterpolateJob, InvertJob, Job, Lane, Result, lane
-from service.gan.schemas import (
-    Drawing,
-    GenerateQuery,
-    GenerateRequest,
-    Images,
-    InterpolateQuery,
+from ..errors import InvalidInput
+from ..runtime.batching import Batcher
+from ..web.routing import (
+    COMPUTED,
+    READ,
+    Status,
+    StrictRoute,
+    answer,
+    operation,
+    read_json,
+    read_query,
+    read_timeout,
 )
-from service.gan.uploads import BINARY, DiscriminateRequest, Inversions, InvertRequest, Judgement, Options
-from service.routing import COMPUTED, READ, Status, StrictRoute, answer, operation, read_json, read_query, read_timeout
+from . import answers, uploads
+from .fields import MAX_SEED
+from .jobs import (
+    DiscriminateJob,
+    GenerateJob,
+    InterpolateJob,
+    InvertJob,
+    Job,
+    Lane,
+    Result,
+    lane,
+)
+from .schemas import Drawing, GenerateQuery, GenerateRequest, Images, InterpolateQuery
+from .uploads import BINARY, DiscriminateRequest, Inversions, InvertRequest, Judgement, Options
 
 
 class GanEngine(NamedTuple):

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from service.gan.networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
-from service.images import UINT8, from_uint8, to_uint8
+from ..formats.images import UINT8, from_uint8, to_uint8
+from .networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
 
 Float32 = NDArray[np.float32]
 Network = Callable[[Tensor], Tensor]

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.gan.fields import (
+from .fields import (
     MAX_DIGITS,
     MAX_KEYS,
     AnimationFormat,
@@ -20,7 +20,7 @@ from service.gan.fields import (
     Seeds,
     Truncation,
 )
-from service.gan.networks import LATENT_DIM
+from .networks import LATENT_DIM
 
 MAX_COUNT = 1024
 MAX_SCALE = 8

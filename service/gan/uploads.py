@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.arrays import Rank
-from service.errors import InvalidInput, UnsupportedMediaType
-from service.forms import read_parts
-from service.gan.networks import LATENT_DIM
-from service.gan.schemas import MAX_COUNT
-from service.images import UINT8, decode
-from service.media import is_json, media_type
-from service.routing import read_body, read_fields, read_json
+from ..errors import InvalidInput, UnsupportedMediaType
+from ..formats.arrays import Rank
+from ..formats.images import UINT8, decode
+from ..web.forms import read_parts
+from ..web.media import is_json, media_type
+from ..web.routing import read_body, read_fields, read_json
+from .networks import LATENT_DIM
+from .schemas import MAX_COUNT
 
 # As many threads as there are cores to run them: more would only pile up pictures in memory.
 THREADS = CapacityLimiter(os.cpu_count() or 1)

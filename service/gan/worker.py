@@ -10,16 +10,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.errors import InvalidInput
-from service.gan import interpolation, sampling
-from service.gan.choosing import Choice, Wish, choose, never
-from service.gan.classifier import probabilities
-from service.gan.companions import Companions
-from service.gan.inversion import Inverter
-from service.gan.jobs import DiscriminateJob, GenerateJob, InterpolateJob, InvertJob, Job, Result, is_chosen
-from service.gan.networks import Discriminator, Generator
-from service.gan.sampling import Float32, to_input
-from service.images import UINT8
+from ..errors import InvalidInput
+from ..formats.images import UINT8
+from . import interpolation, sampling
+from .choosing import Choice, Wish, choose, never
+from .classifier import probabilities
+from .companions import Companions
+from .inversion import Inverter
+from .jobs import (
+    DiscriminateJob,
+    GenerateJob,
+    InterpolateJob,
+    InvertJob,
+    Job,
+    Result,
+    is_chosen,
+)
+from .networks import Discriminator, Generator
+from .sampling import Float32, to_input
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 

@@ -12,9 +12,26 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 
-from service.errors import InvalidInput
-from service.vae.inputs import Array, Real, all_finite, as_array, require, require_shape, require_vectors
-from service.vae.ragged import Device, lay_out, only, pack, run_batch, spread_rows, sum_rows, unpack
+from ..errors import InvalidInput
+from .inputs import (
+    Array,
+    Real,
+    all_finite,
+    as_array,
+    require,
+    require_shape,
+    require_vectors,
+)
+from .ragged import (
+    Device,
+    lay_out,
+    only,
+    pack,
+    run_batch,
+    spread_rows,
+    sum_rows,
+    unpack,
+)
 
 GaussianScale = Literal["sigma", "log_variance"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-from service.errors import InvalidInput
+from ..errors import InvalidInput
 
 CovarianceKind = Literal["identity", "diagonal", "full"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.errors import InvalidInput
+from ..errors import InvalidInput
 
 Array = NDArray[np.float64]
 Real = NDArray[np.float64] | torch.Tensor

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.errors import InvalidInput
-from service.vae.inputs import Array
+from ..errors import InvalidInput
+from .inputs import Array
 
 Device = torch.device | str
 

@@ -14,10 +14,27 @@ from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 import numpy as np
 import torch
 
-from service.errors import InvalidInput
-from service.vae.divergences import excess, softplus_and_sigmoid
-from service.vae.inputs import Array, Real, all_finite, as_array, require, require_shape, require_vectors
-from service.vae.ragged import Device, Layout, lay_out, only, pack, run_batch, sum_rows, unpack
+from ..errors import InvalidInput
+from .divergences import excess, softplus_and_sigmoid
+from .inputs import (
+    Array,
+    Real,
+    all_finite,
+    as_array,
+    require,
+    require_shape,
+    require_vectors,
+)
+from .ragged import (
+    Device,
+    Layout,
+    lay_out,
+    only,
+    pack,
+    run_batch,
+    sum_rows,
+    unpack,
+)
 
 Parametrization = Literal["sigma", "log_variance", "softplus", "scale_tril"]
 PARAMETRIZATIONS: tuple[Parametrization, ...] = get_args(Parametrization)

@@ -8,20 +8,23 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from service.arrays import Float64
-from service.batching import Batcher
-from service.errors import InvalidInput
-from service.routing import COMPUTED, READ, StrictRoute, answer, operation, read_json, read_query, read_timeout
-from service.vae.divergences import (
-    GaussianDivergence,
-    GaussianPair,
-    LabelledPoint,
-    LogisticDivergence,
-    to_standard_normal,
+from ..errors import InvalidInput
+from ..formats.arrays import Float64
+from ..runtime.batching import Batcher
+from ..web.routing import (
+    COMPUTED,
+    READ,
+    StrictRoute,
+    answer,
+    operation,
+    read_json,
+    read_query,
+    read_timeout,
 )
-from service.vae.encoder import encoder_size
-from service.vae.inputs import all_finite
-from service.vae.schemas import (
+from .divergences import GaussianDivergence, GaussianPair, LabelledPoint, LogisticDivergence, to_standard_normal
+from .encoder import encoder_size
+from .inputs import all_finite
+from .schemas import (
     Divergence,
     EncoderSizeAnswer,
     EncoderSizeQuery,
@@ -32,8 +35,8 @@ from service.vae.schemas import (
     Reparameterized,
     ReparameterizeRequest,
 )
-from service.vae.worker import Job, ReparameterizeJob, Result
-from service.vae.worker import Reparameterized as Computed
+from .worker import Job, ReparameterizeJob, Result
+from .worker import Reparameterized as Computed
 
 
 class VaeEngine(NamedTuple):

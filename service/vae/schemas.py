@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.arrays import UNION_TAG, MatrixOrStack, ScalarOrVector, VectorOrMatrix
-from service.vae.encoder import CovarianceKind
-from service.vae.reparameterization import PARAMETRIZATIONS, Parametrization
+from ..formats.arrays import UNION_TAG, MatrixOrStack, ScalarOrVector, VectorOrMatrix
+from .encoder import CovarianceKind
+from .reparameterization import PARAMETRIZATIONS, Parametrization
 
 MAX_SEED = 2**63 - 1
 MAX_DIMENSION = 2**31

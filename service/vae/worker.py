@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from service.errors import InvalidInput
-from service.vae.divergences import (
+from ..errors import InvalidInput
+from .divergences import (
     GaussianDivergence,
     GaussianPair,
     LabelledPoint,
@@ -17,8 +17,8 @@ from service.vae.divergences import (
     gaussian_kl_batch,
     logistic_divergence_batch,
 )
-from service.vae.inputs import Array
-from service.vae.reparameterization import (
+from .inputs import Array
+from .reparameterization import (
     Parametrization,
     Reparameterization,
     ReparameterizationJob,

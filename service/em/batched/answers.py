@@ -9,14 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from service.em.batched.covariance import MAX_DIMENSION, covariances, translation_information
-from service.em.batched.distances import Workspace
-from service.em.batched.padding import Group
-from service.em.batched.posterior import log_weights, nearest
-from service.em.batched.recursion import Model, State, expect, log_likelihood
-from service.em.batched.transforms import translate
-from service.em.matching import UNMATCHED, one_to_one
-from service.em.problem import Outcome, Problem, StopReason, Trace
+from ..matching import UNMATCHED, one_to_one
+from ..problem import Outcome, Problem, StopReason, Trace
+from .covariance import MAX_DIMENSION, covariances, translation_information
+from .distances import Workspace
+from .padding import Group
+from .posterior import log_weights, nearest
+from .recursion import Model, State, expect, log_likelihood
+from .transforms import translate
 
 
 class End(NamedTuple):

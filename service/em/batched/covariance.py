@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from service.em.batched import host
-from service.em.batched.distances import Workspace
-from service.em.batched.padding import Group
-from service.em.batched.posterior import Posterior, arrays, column_mass
-from service.em.kernel.definite import inverse, spread_of_estimate
+from ..kernel.definite import inverse, spread_of_estimate
+from . import host
+from .distances import Workspace
+from .padding import Group
+from .posterior import Posterior, arrays, column_mass
 
 # The matrix has D² entries for each answer; past this it would outweigh the answer.
 MAX_DIMENSION = 256

@@ -11,8 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
-from service.em.kernel.truncated import exp_of
+from ..jit import compiled
+from ..kernel.truncated import exp_of
 
 Float64 = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from service.em.problem import MIN_SIGMA, Problem
+from ..problem import MIN_SIGMA, Problem
 
 # A padded target point costs this much: more than any real pair (see MAX_COORDINATE), so its weight is exactly 0.
 PADDING_COST = 1e300

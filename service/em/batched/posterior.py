@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.em.batched import host
-from service.em.batched.distances import Workspace, squared_distances, tiles
+from . import host
+from .distances import Workspace, squared_distances, tiles
 
 # Weights below e^-100 of the row's largest are rounded up to it: 4e-44 is lost in any double-precision sum, and exp
 # of an argument below -708 takes twenty times as long on the processors that we measured.

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from service.em.batched.distances import Workspace
-from service.em.batched.padding import Group
-from service.em.batched.posterior import Posterior, posterior
-from service.em.batched.transforms import Average, fit_sigma, fit_translation, include, single, translate
+from .distances import Workspace
+from .padding import Group
+from .posterior import Posterior, posterior
+from .transforms import Average, fit_sigma, fit_translation, include, single, translate
 
 
 class Model(NamedTuple):

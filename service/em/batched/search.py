@@ -21,11 +21,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from service.em.batched.distances import Workspace, squared_distances
-from service.em.batched.padding import PADDING_COST, Group
-from service.em.batched.posterior import Posterior, posterior
-from service.em.batched.transforms import fit_sigma, fit_translation, translate
-from service.em.batched.votes import votes
+from .distances import Workspace, squared_distances
+from .padding import PADDING_COST, Group
+from .posterior import Posterior, posterior
+from .transforms import fit_sigma, fit_translation, translate
+from .votes import votes
 
 # The search sees at most so many points of either cloud. All of the target, if possible: a source point without its
 # partner tells nothing, while fewer source points only make the same vote quieter.

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from service.em.batched.distances import Workspace
-from service.em.batched.padding import Group
-from service.em.batched.posterior import nearest
-from service.em.batched.search import search
-from service.em.batched.transforms import translate
-from service.em.problem import Problem
+from ..problem import Problem
+from .distances import Workspace
+from .padding import Group
+from .posterior import nearest
+from .search import search
+from .transforms import translate
 
 # A source whose nearest targets cover this share of the target is a bijection about the right translation: under a
 # wrong one the nearest targets of N points cover about 1 - 1/e of N.

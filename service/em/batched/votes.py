@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from service.em.batched.padding import Group
+from .padding import Group
 
 # A dense grid on at most three axes, the widest: with more, each would have too few cells to tell anything.
 CELLS = 1 << 15

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.mixture import Mixture, Model, Parameters, Step
-from service.em.kernel.fitting import RIGID, SIMILARITY, mean_square_step, rotation
+from ..kernel.fitting import RIGID, SIMILARITY, mean_square_step, rotation
+from .mixture import Mixture, Model, Parameters, Step
 
 Float64 = NDArray[np.float64]
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.frame import Frame
-from service.em.climbing.information import generators, numbers_of
-from service.em.climbing.mixture import Mixture, Parameters, log_root
-from service.em.jit import compiled
-from service.em.kernel.definite import inverse, spread_of_estimate
-from service.em.kernel.fitting import KINDS, RIGID, SIMILARITY
-from service.em.problem import Problem
+from ..jit import compiled
+from ..kernel.definite import inverse, spread_of_estimate
+from ..kernel.fitting import KINDS, RIGID, SIMILARITY
+from ..problem import Problem
+from .frame import Frame
+from .information import generators, numbers_of
+from .mixture import Mixture, Parameters, log_root
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
-from service.em.kernel.cells import AXES, cells
-from service.em.problem import MIN_SIGMA
-from service.errors import InvalidInput
+from ...errors import InvalidInput
+from ..jit import compiled
+from ..kernel.cells import AXES, cells
+from ..problem import MIN_SIGMA
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
-from service.em.kernel.cells import Cells
-from service.em.kernel.fitting import AFFINE, RIGID, SIMILARITY, TRANSLATION
-from service.em.kernel.truncated import weigh
+from ..jit import compiled
+from ..kernel.cells import Cells
+from ..kernel.fitting import AFFINE, RIGID, SIMILARITY, TRANSLATION
+from ..kernel.truncated import weigh
 
 Float64 = NDArray[np.float64]
 

@@ -18,15 +18,24 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.correspondence import View
-from service.em.climbing.frame import Frame
-from service.em.climbing.information import fill, generators, information, information_of_columns, measure, moments
-from service.em.climbing.plain import Rules, ascend
-from service.em.jit import compiled
-from service.em.kernel.cells import Cells, cells
-from service.em.kernel.fitting import RIGID, SIMILARITY, Sums, fit, move, spent_after, sums_of_columns, sums_of_rows
-from service.em.kernel.outliers import bin_weight
-from service.em.kernel.truncated import Rows, expect, rows
+from ..jit import compiled
+from ..kernel.cells import Cells, cells
+from ..kernel.fitting import (
+    RIGID,
+    SIMILARITY,
+    Sums,
+    fit,
+    move,
+    spent_after,
+    sums_of_columns,
+    sums_of_rows,
+)
+from ..kernel.outliers import bin_weight
+from ..kernel.truncated import Rows, expect, rows
+from .correspondence import View
+from .frame import Frame
+from .information import fill, generators, information, information_of_columns, measure, moments
+from .plain import Rules, ascend
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
-from service.em.kernel.cells import corners, sorted_cells
-from service.em.kernel.fitting import Sums, fit, mean_square_step, move, spent_after, sums_of_rows
-from service.em.kernel.outliers import bin_weight
-from service.em.kernel.truncated import Rows, expect
+from ..jit import compiled
+from ..kernel.cells import corners, sorted_cells
+from ..kernel.fitting import Sums, fit, mean_square_step, move, spent_after, sums_of_rows
+from ..kernel.outliers import bin_weight
+from ..kernel.truncated import Rows, expect
 
 Float64 = NDArray[np.float64]
 

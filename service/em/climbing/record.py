@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.mixture import Parameters
-from service.em.problem import Problem
+from ..problem import Problem
+from .mixture import Parameters
 
 Float64 = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.arrays import Float64
+from ...formats.arrays import Float64
 
 Colour = tuple[int, int, int]
 

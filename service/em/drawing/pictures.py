@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial.distance import cdist
 
-from service.arrays import Float64
-from service.em.drawing.dots import Colour, Dots, paint
-from service.em.drawing.projections import Projection, Window, projection, scale_bar, window
+from ...formats.arrays import Float64
+from .dots import Colour, Dots, paint
+from .projections import Projection, Window, projection, scale_bar, window
 
 PictureKind = Literal["png", "gif"]
 

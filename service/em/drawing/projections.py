@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.arrays import Float64
+from ...formats.arrays import Float64
 
 # The direction that clouds of three dimensions and more are looked at from: a little from the right and from above.
 AZIMUTH = math.radians(28)

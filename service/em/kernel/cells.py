@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
+from ..jit import compiled
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
+from ..jit import compiled
 
 Float64 = NDArray[np.float64]
 

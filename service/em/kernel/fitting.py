@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
-from service.em.kernel.truncated import Rows
+from ..jit import compiled
+from .truncated import Rows
 
 Float64 = NDArray[np.float64]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from service.em.jit import compiled
+from ..jit import compiled
 
 
 @compiled

@@ -11,8 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled, inlined
-from service.em.kernel.truncated import Rows
+from ..jit import compiled, inlined
+from .truncated import Rows
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
-from service.em.kernel.cells import AXES, Cells, cells
-from service.em.kernel.rough import FEW_TARGETS
-from service.em.kernel.truncated import least_of, neighbours, squares_from
+from ..jit import compiled
+from .cells import AXES, Cells, cells
+from .rough import FEW_TARGETS
+from .truncated import least_of, neighbours, squares_from
 
 Float64 = NDArray[np.float64]
 

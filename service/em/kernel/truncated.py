@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled, inlined, merged
-from service.em.kernel.cells import ONE_CELL, Cells, cell_of
+from ..jit import compiled, inlined, merged
+from .cells import ONE_CELL, Cells, cell_of
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -29,11 +29,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.mixture import LEAST_OUTLIERS, MOST_OUTLIERS, NONE
-from service.em.jit import compiled
-from service.em.kernel.cells import Cells, cells
-from service.em.kernel.truncated import NOBODY, Rows, rows, weigh
-from service.em.motion.coherence import determined, motion, normal_equations, solved
+from ..climbing.mixture import LEAST_OUTLIERS, MOST_OUTLIERS, NONE
+from ..jit import compiled
+from ..kernel.cells import Cells, cells
+from ..kernel.truncated import NOBODY, Rows, rows, weigh
+from .coherence import determined, motion, normal_equations, solved
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.mixture import LEAST_OUTLIERS, TRUNCATED
-from service.em.motion.coherence import features
-from service.em.motion.coherence import motion as displaced
-from service.em.motion.drift import Accept, Drift, Prior, Scene, State, climb
+from ..climbing.mixture import LEAST_OUTLIERS, TRUNCATED
+from .coherence import features
+from .coherence import motion as displaced
+from .drift import Accept, Drift, Prior, Scene, State, climb
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

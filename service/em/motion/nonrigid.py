@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.frame import SIGMA_FLOOR, Frame
-from service.em.climbing.mixture import Parameters, cutoff_for, volume
-from service.em.kernel.fitting import move
-from service.em.motion.coherence import features
-from service.em.motion.drift import Accept, Drawn, Prior, Scene, climb
-from service.em.motion.motions import Search, span
-from service.errors import InvalidInput
+from ...errors import InvalidInput
+from ..climbing.frame import SIGMA_FLOOR, Frame
+from ..climbing.mixture import Parameters, cutoff_for, volume
+from ..kernel.fitting import move
+from .coherence import features
+from .drift import Accept, Drawn, Prior, Scene, climb
+from .motions import Search, span
 
 Float64 = NDArray[np.float64]
 

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.em.climbing.confidence import Confidence, to_caller
-from service.em.climbing.correspondence import View, correspondence
-from service.em.climbing.frame import Frame
-from service.em.climbing.mixture import Parameters, cutoff_for, volume
-from service.em.climbing.record import Record
-from service.em.kernel.cells import cells
-from service.em.kernel.outliers import bin_weight
-from service.em.motion.nonrigid import Deformation, deform
-from service.em.posing.pose_answers import End, outcome
-from service.em.problem import Outcome, Problem, Trace
+from ..climbing.confidence import Confidence, to_caller
+from ..climbing.correspondence import View, correspondence
+from ..climbing.frame import Frame
+from ..climbing.mixture import Parameters, cutoff_for, volume
+from ..climbing.record import Record
+from ..kernel.cells import cells
+from ..kernel.outliers import bin_weight
+from ..motion.nonrigid import Deformation, deform
+from ..problem import Outcome, Problem, Trace
+from .pose_answers import End, outcome
 
 Float64 = NDArray[np.float64]
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.frame import Frame
-from service.em.climbing.mixture import EXACT, NONE, Parameters, log_root
-from service.em.kernel.cells import Cells, cells
-from service.em.kernel.fitting import Sums, fit, mean_square_step, move, spent_after, sums_of_rows
-from service.em.kernel.truncated import Rows, expect, rows
+from ..climbing.frame import Frame
+from ..climbing.mixture import EXACT, NONE, Parameters, log_root
+from ..kernel.cells import Cells, cells
+from ..kernel.fitting import Sums, fit, mean_square_step, move, spent_after, sums_of_rows
+from ..kernel.truncated import Rows, expect, rows
 
 Float64 = NDArray[np.float64]
 

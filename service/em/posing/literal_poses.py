@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.confidence import MAX_PARAMETERS, NOTHING, of_information, to_caller
-from service.em.climbing.correspondence import View, correspondence, refined
-from service.em.climbing.frame import Frame
-from service.em.climbing.information import information, measure, moments, numbers_of
-from service.em.climbing.mixture import EXACT, NONE, Parameters
-from service.em.climbing.record import Record
-from service.em.kernel.cells import cells
-from service.em.kernel.fitting import KINDS, move
-from service.em.posing.literal import Literal, recur
-from service.em.posing.pose_answers import End, outcome
-from service.em.problem import Outcome, Problem
-from service.em.starting.pose_starts import given, named, pose_start, start_name
+from ..climbing.confidence import MAX_PARAMETERS, NOTHING, of_information, to_caller
+from ..climbing.correspondence import View, correspondence, refined
+from ..climbing.frame import Frame
+from ..climbing.information import information, measure, moments, numbers_of
+from ..climbing.mixture import EXACT, NONE, Parameters
+from ..climbing.record import Record
+from ..kernel.cells import cells
+from ..kernel.fitting import KINDS, move
+from ..problem import Outcome, Problem
+from ..starting.pose_starts import given, named, pose_start, start_name
+from .literal import Literal, recur
+from .pose_answers import End, outcome
 
 Float64 = NDArray[np.float64]
 

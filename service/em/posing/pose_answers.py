@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.em.ambiguity import warning
-from service.em.climbing.confidence import Confidence, to_caller
-from service.em.climbing.correspondence import Correspondence
-from service.em.climbing.frame import Frame
-from service.em.climbing.mixture import Parameters
-from service.em.climbing.record import Record
-from service.em.kernel.fitting import move
-from service.em.matching import UNMATCHED
-from service.em.problem import Outcome, Pose, Problem, RunnerUp, StopReason, Trace
+from ..ambiguity import warning
+from ..climbing.confidence import Confidence, to_caller
+from ..climbing.correspondence import Correspondence
+from ..climbing.frame import Frame
+from ..climbing.mixture import Parameters
+from ..climbing.record import Record
+from ..kernel.fitting import move
+from ..matching import UNMATCHED
+from ..problem import Outcome, Pose, Problem, RunnerUp, StopReason, Trace
 
 Float64 = NDArray[np.float64]
 

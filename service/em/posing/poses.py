@@ -13,19 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.em.climbing.climb import Anderson, Climb, climb
-from service.em.climbing.confidence import confidence
-from service.em.climbing.correspondence import correspondence, refined
-from service.em.climbing.frame import Frame, check_rank, frame
-from service.em.climbing.mixture import EXACT, LEAST_OUTLIERS, NONE, Mixture, Model, Parameters, cutoff_for, volume
-from service.em.climbing.record import Cancelled, Record
-from service.em.kernel.fitting import KINDS, apart
-from service.em.kernel.spacing import spacing_between
-from service.em.posing.deformed import register_nonrigid
-from service.em.posing.literal_poses import register_literal
-from service.em.posing.pose_answers import End, outcome, pose_of, unfinished
-from service.em.problem import Outcome, Problem, RunnerUp
-from service.em.starting.pose_starts import POOR, SHARP, PoseStart, given, pose_start
+from ..climbing.climb import Anderson, Climb, climb
+from ..climbing.confidence import confidence
+from ..climbing.correspondence import correspondence, refined
+from ..climbing.frame import Frame, check_rank, frame
+from ..climbing.mixture import (
+    EXACT,
+    LEAST_OUTLIERS,
+    NONE,
+    Mixture,
+    Model,
+    Parameters,
+    cutoff_for,
+    volume,
+)
+from ..climbing.record import Cancelled, Record
+from ..kernel.fitting import KINDS, apart
+from ..kernel.spacing import spacing_between
+from ..problem import Outcome, Problem, RunnerUp
+from ..starting.pose_starts import POOR, SHARP, PoseStart, given, pose_start
+from .deformed import register_nonrigid
+from .literal_poses import register_literal
+from .pose_answers import End, outcome, pose_of, unfinished
 
 Float64 = NDArray[np.float64]
 

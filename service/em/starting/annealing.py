@@ -14,14 +14,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.climb import Anderson
-from service.em.climbing.frame import Frame
-from service.em.climbing.mixture import NONE, Model, Parameters
-from service.em.kernel.background import density
-from service.em.kernel.cells import Cells, cells
-from service.em.kernel.fitting import RIGID, SIMILARITY, Sums, fit, mean_square_step, move, spent_after, sums_of_rows
-from service.em.kernel.spacing import spacing_between
-from service.em.kernel.truncated import Rows, expect, rows
+from ..climbing.climb import Anderson
+from ..climbing.frame import Frame
+from ..climbing.mixture import NONE, Model, Parameters
+from ..kernel.background import density
+from ..kernel.cells import Cells, cells
+from ..kernel.fitting import (
+    RIGID,
+    SIMILARITY,
+    Sums,
+    fit,
+    mean_square_step,
+    move,
+    spent_after,
+    sums_of_rows,
+)
+from ..kernel.spacing import spacing_between
+from ..kernel.truncated import Rows, expect, rows
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

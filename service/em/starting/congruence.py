@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled, inlined
-from service.em.starting.landscape import MISS, Landscape, log_ratio
+from ..jit import compiled, inlined
+from .landscape import MISS, Landscape, log_ratio
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

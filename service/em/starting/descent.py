@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
-from service.em.kernel.cells import AXES, ONE_CELL, Cells, corners, sorted_cells
-from service.em.kernel.fitting import (
+from ..jit import compiled
+from ..kernel.cells import AXES, ONE_CELL, Cells, corners, sorted_cells
+from ..kernel.fitting import (
     AFFINE,
     RIGID,
     SIMILARITY,
@@ -25,9 +25,9 @@ from service.em.kernel.fitting import (
     sums_of_columns,
     sums_of_rows,
 )
-from service.em.kernel.rough import FEW_TARGETS
-from service.em.kernel.rough import expect as expect_roughly
-from service.em.kernel.truncated import Rows, expect
+from ..kernel.rough import FEW_TARGETS
+from ..kernel.rough import expect as expect_roughly
+from ..kernel.truncated import Rows, expect
 
 Float64 = NDArray[np.float64]
 

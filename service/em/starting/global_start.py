@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.frame import Frame
-from service.em.jit import compiled
-from service.em.kernel.extent import centre, spread
-from service.em.kernel.fitting import RIGID, SIMILARITY, apart, fit, move, sums_of_rows
-from service.em.kernel.rough import expect
-from service.em.kernel.truncated import Rows, rows
-from service.em.starting.annealing import Annealed, Pyramid, anneal, robust_bin
-from service.em.starting.hypotheses import hypotheses
+from ..climbing.frame import Frame
+from ..jit import compiled
+from ..kernel.extent import centre, spread
+from ..kernel.fitting import RIGID, SIMILARITY, apart, fit, move, sums_of_rows
+from ..kernel.rough import expect
+from ..kernel.truncated import Rows, rows
+from .annealing import Annealed, Pyramid, anneal, robust_bin
+from .hypotheses import hypotheses
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -13,9 +13,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled
-from service.em.kernel.fitting import SIMILARITY, rotation
-from service.em.starting.landscape import MISS, Landscape, next_to
+from ..jit import compiled
+from ..kernel.fitting import SIMILARITY, rotation
+from .landscape import MISS, Landscape, next_to
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

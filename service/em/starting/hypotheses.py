@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.climbing.frame import Frame
-from service.em.kernel.extent import spread
-from service.em.kernel.fitting import SIMILARITY
-from service.em.starting.annealing import Pyramid
-from service.em.starting.congruence import KEPT, TESTS, Distances, bases, congruent, distances
-from service.em.starting.growing import REACHES, grow
-from service.em.starting.landscape import WIDTHS, Landscape, landscape
+from ..climbing.frame import Frame
+from ..kernel.extent import spread
+from ..kernel.fitting import SIMILARITY
+from .annealing import Pyramid
+from .congruence import KEPT, TESTS, Distances, bases, congruent, distances
+from .growing import REACHES, grow
+from .landscape import WIDTHS, Landscape, landscape
 
 Float64 = NDArray[np.float64]
 

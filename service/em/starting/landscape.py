@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.em.jit import compiled, inlined
-from service.em.kernel.background import density
-from service.em.kernel.cells import cells
-from service.em.kernel.extent import box
-from service.em.kernel.truncated import expect, rows
+from ..jit import compiled, inlined
+from ..kernel.background import density
+from ..kernel.cells import cells
+from ..kernel.extent import box
+from ..kernel.truncated import expect, rows
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]

@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.em.batched.distances import workspace
-from service.em.batched.padding import pack
-from service.em.batched.search import search
-from service.em.climbing.frame import Frame, Transform
-from service.em.kernel.fitting import AFFINE, KINDS, RIGID, SIMILARITY, TRANSLATION, apart
-from service.em.kernel.spacing import spacing_between
-from service.em.kernel.truncated import rows
-from service.em.problem import Pose, Problem
-from service.em.starting.annealing import SOURCE_POINTS, Annealed, Pyramid, anneal, robust_bin
-from service.em.starting.descent import MOST_STEPS, descend
-from service.em.starting.global_start import find_start
-from service.em.starting.moments import orthogonal_maps
+from ..batched.distances import workspace
+from ..batched.padding import pack
+from ..batched.search import search
+from ..climbing.frame import Frame, Transform
+from ..kernel.fitting import AFFINE, KINDS, RIGID, SIMILARITY, TRANSLATION, apart
+from ..kernel.spacing import spacing_between
+from ..kernel.truncated import rows
+from ..problem import Pose, Problem
+from .annealing import SOURCE_POINTS, Annealed, Pyramid, anneal, robust_bin
+from .descent import MOST_STEPS, descend
+from .global_start import find_start
+from .moments import orthogonal_maps
 
 Float64 = NDArray[np.float64]
 

@@ -17,7 +17,15 @@ from service.em.starting.annealing import Pyramid
 from service.em.starting.congruence import KEPT, bases, congruent, distances
 from service.em.starting.growing import grow
 from service.em.starting.hypotheses import Hypotheses, Hypothesis, hypotheses
-from service.em.starting.landscape import MISS, NOBODY, WIDTHS, Landscape, landscape, log_ratio, next_to
+from service.em.starting.landscape import (
+    MISS,
+    NOBODY,
+    WIDTHS,
+    Landscape,
+    landscape,
+    log_ratio,
+    next_to,
+)
 from tests.problems.poses import Posed, cloud, go_on, posed, rotation
 
 Float64 = NDArray[np.float64]

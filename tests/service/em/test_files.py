@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service.clouds.reading import read_cloud
-from service.clouds.writing import WRITERS, Format, write_cloud
 from service.em.representations import MEDIA_TYPES
+from service.formats.clouds.reading import read_cloud
+from service.formats.clouds.writing import WRITERS, Format, write_cloud
 from tests.problems.clouds import posed, sliced
 from tests.service.em.test_poses import square
 from tests.service.test_app import assert_problem

@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from service.arrays import Float64
 from service.em.drawing.dots import Dots, paint
 from service.em.drawing.pictures import (
     GIF,
@@ -26,6 +25,7 @@ from service.em.drawing.pictures import (
     draw,
 )
 from service.em.drawing.projections import projection, scale_bar, window
+from service.formats.arrays import Float64
 
 Pixels = NDArray[np.uint8]
 DICE = np.random.default_rng(0)

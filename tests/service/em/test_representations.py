@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.clouds.reading import read_cloud
 from service.em.representations import MEDIA_TYPES, Iterations, Representation, encode, headers, negotiate
 from service.errors import InvalidInput, NotAcceptable
+from service.formats.clouds.reading import read_cloud
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 

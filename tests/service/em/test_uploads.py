@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from service.clouds.writing import WRITERS, Format, write_cloud
 from service.em.uploads import read_form
 from service.errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody, UnsupportedMediaType
+from service.formats.clouds.writing import WRITERS, Format, write_cloud
 
 POINTS = np.array([[0.1, -2.0], [1 / 3, 4.0], [5.0, 6e10]])
 Post = Callable[..., dict[str, Any]]

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from service.gan import sampling
-from service.gan.choosing import CHUNK_ROWS, MAX_CHUNKS, MAX_TRIES, Choice, Wish, choose, screen
+from service.gan.choosing import (
+    CHUNK_ROWS,
+    MAX_CHUNKS,
+    MAX_TRIES,
+    Choice,
+    Wish,
+    choose,
+    screen,
+)
 from service.gan.companions import Companions
 from tests.service.gan.conftest import judge, keep_with, make_companions, networks
 

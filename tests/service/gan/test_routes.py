@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from service.formats.images import PNG_SIGNATURE, animate, encode
 from service.gan.routes import build_tag
-from service.images import PNG_SIGNATURE, animate, encode
 from tests.service.test_app import assert_problem
 
 

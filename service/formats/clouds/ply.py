@@ -1,0 +1,172 @@
+"""PLY, the polygon file format, as far as its vertices: ascii and both byte orders, read by the header's own layout."""
+
+from __future__ import annotations
+
+import re
+import struct
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from ..arrays import Float64
+from . import table
+from .cloud_file import AXES, CloudFile
+
+MAGIC = re.compile(rb"ply[ \t]*\r?\n")
+END = re.compile(rb"\nend_header[ \t]*\r?\n")
+MAX_HEADER = 2**16
+COUNT = re.compile(r"\d{1,18}")
+# Elements before the vertices are walked over row by row where they hold lists.
+MAX_WALKED = 2**21
+
+TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
+    "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
+    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
+    "int64": "i8", "uint64": "u8",
+    "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
+}  # fmt: skip
+CODES = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q", "u8": "Q"}
+ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+
+
+class Property(NamedTuple):
+    """A value of a row, or a list of them where `counted_by` is the type of its length."""
+
+    name: str
+    kind: str
+    counted_by: str | None = None
+
+    @property
+    def size(self) -> int:
+        return int(self.kind[1])
+
+
+class Element(NamedTuple):
+    """A table of the file: so many rows of these properties."""
+
+    name: str
+    rows: int
+    properties: list[Property]
+
+
+def read_ply(file: CloudFile) -> Float64:
+    """The x, y and z of the element `vertex`; y and z may be missing, everything else is passed over.
+
+    Raises:
+        MalformedBody: the header breaks the grammar, or the body is shorter than it declares.
+        InvalidInput: there are no vertices with coordinates, or they are not finite.
+        BodyTooLarge: there are more than `max_elements` numbers.
+    """
+    end = END.search(file.data, 0, MAX_HEADER)
+    if end is None:
+        raise file.malformed(f"the PLY header has no end_header in its first {MAX_HEADER} bytes")
+    order, elements = _header(file, file.data[: end.start()].decode("latin-1"))
+    names = [element.name for element in elements]
+    if "vertex" not in names:
+        raise file.invalid(f"the PLY file has no element vertex; it has {', '.join(names[:10]) or 'none'}")
+    before, vertex = elements[: names.index("vertex")], elements[names.index("vertex")]
+    lists = [item.name for item in vertex.properties if item.counted_by]
+    if lists:
+        raise file.invalid(f"the vertices of the PLY file have a list, {lists[0]}; write it without", "plain values")
+    axes = file.axes([item.name for item in vertex.properties], "the PLY file's element vertex")
+    file.check_shape(vertex.rows, len(axes))
+    if order:
+        return _binary(file, end.end(), order, before, vertex, axes)
+    return _ascii(file, end.end(), before, vertex, axes)
+
+
+def _header(file: CloudFile, text: str) -> tuple[str, list[Element]]:
+    order: str | None = None
+    elements: list[Element] = []
+    for line in text.splitlines()[1:]:
+        match line.split():
+            case [] | ["comment" | "obj_info", *_]:
+                pass
+            case ["format", name, "1.0"] if name in ORDERS:
+                order = ORDERS[name]
+            case ["element", name, count] if COUNT.fullmatch(count):
+                elements.append(Element(name, int(count), []))
+            case ["property", kind, name] if kind in TYPES and elements:
+                elements[-1].properties.append(Property(name, TYPES[kind]))
+            case ["property", "list", counter, kind, name] if (
+                kind in TYPES and TYPES.get(counter) in CODES and elements
+            ):
+                elements[-1].properties.append(Property(name, TYPES[kind], TYPES[counter]))
+            case _:
+                raise file.malformed(f"the PLY header has the line {line[:80]!r}")
+    if order is None:
+        raise file.malformed("the PLY header names no format: ascii, binary_little_endian or binary_big_endian 1.0")
+    return order, elements
+
+
+def _ascii(file: CloudFile, start: int, before: list[Element], vertex: Element, axes: list[int]) -> Float64:
+    skipped = sum(element.rows for element in before if element.properties)
+    if skipped + vertex.rows > len(file.data):  # a row is a byte at least
+        raise file.malformed(f"the PLY header declares {vertex.rows} vertices and the file ends before them")
+    rows = islice((line for _, line in table.lines(file, start)), skipped, skipped + vertex.rows)
+    try:
+        values = table.parse(rows)
+    except ValueError as error:
+        raise file.malformed(f"the PLY file's vertices cannot be read: {error}") from None
+    if values.shape != (vertex.rows, len(vertex.properties)):
+        raise file.malformed(
+            f"the PLY header declares {vertex.rows} vertices of {len(vertex.properties)} values, "
+            f"and the file has {len(values)} of {values.shape[1]}"
+        )
+    return file.points(values[:, axes])
+
+
+def _binary(file: CloudFile, at: int, order: str, before: list[Element], vertex: Element, axes: list[int]) -> Float64:
+    for element in before:
+        at = _skip(file, at, order, element)
+    offsets = np.cumsum([0, *(item.size for item in vertex.properties)]).tolist()
+    size = offsets[-1]
+    there = max(len(file.data) - at, 0) // size
+    if there < vertex.rows:
+        raise file.malformed(
+            f"the PLY header declares {vertex.rows} vertices of {size} bytes, and the file has {there} of them"
+        )
+    points = np.empty((vertex.rows, len(axes)))
+    with np.errstate(all="ignore"):  # a signalling NaN would warn here; all that is not finite is refused below
+        for column, axis in enumerate(axes):
+            dtype = order + vertex.properties[axis].kind
+            points[:, column] = np.ndarray(vertex.rows, dtype, file.data, at + offsets[axis], size)
+    return file.points(points)
+
+
+def _skip(file: CloudFile, at: int, order: str, element: Element) -> int:
+    if not any(item.counted_by for item in element.properties):
+        return at + element.rows * sum(item.size for item in element.properties)
+    if element.rows * len(element.properties) > MAX_WALKED:
+        raise file.invalid(
+            f"{element.rows} rows of {element.name} with lists stand before the vertices of the PLY file; "
+            "write the element vertex first",
+            f"at most {MAX_WALKED} values and lists before them",
+        )
+    steps = [
+        (struct.Struct(order + CODES[item.counted_by]) if item.counted_by else None, item.size)
+        for item in element.properties
+    ]
+    try:
+        for _ in range(element.rows):
+            for counter, size in steps:
+                if counter is None:
+                    at += size
+                else:
+                    (length,) = counter.unpack_from(file.data, at)
+                    if length < 0:
+                        raise file.malformed(f"a list in the PLY file's element {element.name} has {length} items")
+                    at += counter.size + length * size
+    except (struct.error, OverflowError):
+        raise file.malformed(f"the PLY file ends within its element {element.name}") from None
+    return at
+
+
+def write_ply(points: Float64) -> bytes:
+    """Binary, little endian, double; D at most 3."""
+    count, dimension = points.shape
+    names = "".join(f"property double {axis}\n" for axis in AXES[:dimension])
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {count}\n{names}end_header\n"
+    return header.encode() + points.astype("<f8").tobytes()

@@ -1,0 +1,59 @@
+"""Point cloud files -> arrays: the format is found by content first, and the file's name may only contradict it."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from ..arrays import Float64
+from . import npy, pcd, ply, table
+from .cloud_file import MAX_ELEMENTS, CloudFile
+
+# How files begin that people are likely to send and nothing here reads.
+FOREIGN = {
+    b"\x1f\x8b": "gzip; send it unpacked",
+    b"LASF": "LAS",
+    b"ASTM-E57": "E57",
+    b"\x89PNG": "PNG",
+    b"solid ": "STL",
+    b"\x80\x04": "a pickle",
+    b"\x89HDF": "HDF5",
+    b"\xff\xfe": "text in UTF-16; save it as UTF-8",
+    b"\xfe\xff": "text in UTF-16; save it as UTF-8",
+}
+READ = "npy, npz, PLY, PCD, or a table of numbers as text (XYZ, CSV, TXT)"
+
+
+def read_cloud(data: bytes, filename: str = "", pointer: str = "", max_elements: int = MAX_ELEMENTS) -> Float64:
+    """The points of a file: (N, D), float64, writable, in C order, finite.
+
+    Memory is bounded by a small multiple of the file's own size, and what it unpacks to by `max_elements`.
+
+    Args:
+        data: the file.
+        filename: its name, which is compared with what the content says.
+        pointer: JSON pointer of the field that it came in.
+        max_elements: numbers that it may hold, N x D.
+
+    Raises:
+        MalformedBody: the bytes are not what their format, or the name, says.
+        InvalidInput: it can be read and is no cloud: no points, no coordinates, coordinates that are not finite.
+        BodyTooLarge: it holds more than `max_elements` numbers.
+    """
+    file = CloudFile(data, filename, pointer, max_elements)
+    if not data:
+        raise file.invalid("the file is empty", READ)
+    if data.startswith(npy.MAGIC):
+        return npy.read_npy(file)
+    if data.startswith(npy.ZIP_MAGICS):
+        return npy.read_npz(file)
+    if ply.MAGIC.match(data):
+        return ply.read_ply(file)
+    if pcd.is_pcd(data):
+        return pcd.read_pcd(file)
+    foreign = next((name for magic, name in FOREIGN.items() if data.startswith(magic)), None)
+    if foreign is not None:
+        raise file.invalid(f"the file is {foreign}", READ)
+    ending = PurePath(filename).suffix.lower()
+    if ending in {".npy", ".npz", ".ply", ".pcd"}:
+        raise file.malformed(f"{filename[-80:]!r} does not begin as a {ending} file does (it begins {data[:12]!r})")
+    return table.read_table(file)

@@ -1,0 +1,182 @@
+"""uint8 arrays <-> pictures, and grids of them."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from ..errors import InvalidInput
+
+UINT8 = NDArray[np.uint8]
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
+# Samples a pixel for each colour type of a PNG: grey, colour, palette, grey and alpha, colour and alpha.
+PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+def to_uint8(images: NDArray[np.float32]) -> UINT8:
+    """From (-1, 1) to 8-bit grey: round((x + 1) * 127.5), any shape."""
+    levels: UINT8 = np.rint((images + np.float32(1)) * np.float32(127.5)).astype(np.uint8)
+    return levels
+
+
+def from_uint8(images: UINT8) -> NDArray[np.float32]:
+    """From 8-bit grey to [-1, 1]: x / 127.5 - 1, any shape; `to_uint8` takes it back exactly."""
+    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def shape_of_grid(count: int, columns: int | None = None) -> tuple[int, int]:
+    """Rows and columns for `count` images; without `columns`, the smallest square that holds them."""
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    return math.ceil(count / columns), columns
+
+
+def grid(images: UINT8, columns: int | None = None, scale: int = 1) -> UINT8:
+    """Lay (n, H, W) out row by row, without padding; places behind the last image are black.
+
+    Args:
+        columns: images in a row, as `shape_of_grid` takes it.
+        scale: every pixel is repeated so many times each way.
+
+    Returns:
+        (rows * H * scale, columns * W * scale)
+    """
+    count, height, width = images.shape
+    rows, columns = shape_of_grid(count, columns)
+    cells = np.zeros((rows * columns, height, width), np.uint8)
+    cells[:count] = images
+    sheet = cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+    return sheet.repeat(scale, 0).repeat(scale, 1) if scale > 1 else sheet
+
+
+def encode(sheet: UINT8, kind: str, text: Mapping[str, str] | None = None) -> bytes:
+    """One (H, W) grey picture as "png" or "webp", both lossless; a PNG bears `text` in its tEXt chunks."""
+    out = io.BytesIO()
+    picture = Image.fromarray(sheet)
+    if kind == "png":
+        picture.save(out, "PNG", pnginfo=_chunks(text) if text else None)
+    else:
+        picture.save(out, "WEBP", lossless=True, quality=50)
+    return out.getvalue()
+
+
+def _chunks(text: Mapping[str, str]) -> PngImagePlugin.PngInfo:
+    chunks = PngImagePlugin.PngInfo()
+    for name, value in text.items():
+        chunks.add_text(name, value)
+    return chunks
+
+
+def animate(frames: UINT8, kind: str, fps: float, scale: int = 1) -> bytes:
+    """Grey frames (n, H, W) as an endless "gif", "webp" or "apng", all lossless.
+
+    Args:
+        fps: frames a second. A GIF counts time in hundredths of a second, the others in thousandths.
+        scale: every pixel is repeated so many times each way.
+    """
+    first, *others = (Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1)) for frame in frames)
+    out = io.BytesIO()
+    settings: dict[str, Any] = {"save_all": True, "append_images": others, "loop": 0}
+    if kind == "gif":
+        # Each frame replaces all of the last one: a reader that shows single frames needs no others for it.
+        first.save(out, "GIF", duration=10 * max(2, round(100 / fps)), disposal=1, optimize=False, **settings)
+    elif kind == "webp":
+        first.save(out, "WEBP", duration=round(1000 / fps), lossless=True, quality=50, method=2, **settings)
+    else:
+        first.save(out, "PNG", duration=round(1000 / fps), **settings)
+    return out.getvalue()
+
+
+def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = None) -> UINT8:
+    """Any PNG or WebP as (H, W) 8-bit grey; `allowed` is what errors say of sizes.
+
+    Raises:
+        InvalidInput: the bytes are no such picture, are damaged, move, show nothing, or hold more than `max_pixels`.
+    """
+    if data.startswith(GIF_SIGNATURES):
+        raise InvalidInput(
+            "a GIF, which is not read; send each of its frames as a picture of its own",
+            pointer=pointer,
+            allowed="PNG or WebP",
+        )
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
+            if getattr(picture, "is_animated", False):
+                raise InvalidInput(
+                    f"an animation of {getattr(picture, 'n_frames', 'several')} frames; "
+                    "send each of them as a picture of its own",
+                    pointer=pointer,
+                    allowed="one frame",
+                )
+            if picture.width * picture.height > max_pixels:
+                raise InvalidInput(
+                    f"a picture of {picture.width} x {picture.height} pixels is too large",
+                    pointer=pointer,
+                    allowed=allowed or f"at most {max_pixels} pixels",
+                )
+            # Decoding alone is content with a file that lacks its end; this reads every checksum.
+            picture.verify()
+        if data.startswith(PNG_SIGNATURE) and not _has_all_rows(data):
+            raise InvalidInput("the picture's rows end early", pointer=pointer, allowed="a whole PNG")
+        with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
+            return _to_grey(picture, pointer)
+    except InvalidInput:
+        raise
+    # Pillow's own limit comes first where the header claims some hundred million pixels.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InvalidInput(
+            "a picture of so many pixels is too large",
+            pointer=pointer,
+            allowed=allowed or f"at most {max_pixels} pixels",
+        ) from None
+    # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files.
+    except Exception as error:
+        raise InvalidInput(
+            f"not a readable picture of {len(data)} bytes", pointer=pointer, allowed="PNG or WebP"
+        ) from error
+
+
+def _to_grey(picture: Image.Image, pointer: str) -> UINT8:
+    if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip at 255
+        return (np.asarray(picture, np.uint32) // 257).astype(np.uint8)
+    if picture.has_transparency_data:  # what lies below is black, as in MNIST
+        drawn = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), drawn)
+        if _is_flat(picture.convert("L")) and not _is_flat(drawn.getchannel("A")):
+            raise InvalidInput(
+                "what is transparent is black here, and nothing of this picture is left on it",
+                pointer=pointer,
+                allowed="light strokes on black, or on a transparent ground",
+            )
+    return np.asarray(picture.convert("L"))
+
+
+def _is_flat(channel: Image.Image) -> bool:
+    low, high = channel.getextrema()
+    return low == high
+
+
+def _has_all_rows(data: bytes) -> bool:
+    """Whether the pixel stream of a PNG, whose chunks are sound, is as long as its header says.
+
+    Pillow fills missing rows with black and says nothing. (PNG specification, 11.2.2 and 11.2.4; the rows of an
+    interlaced picture are a little longer in all, so for them this is a lower bound.)
+    """
+    parts, at = [], len(PNG_SIGNATURE)
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, at + 8)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IDAT":
+            parts.append(data[at + 8 : at + 8 + length])
+        at += length + 12
+    expected: int = height * (1 + math.ceil(width * depth * PNG_SAMPLES[colour] / 8))
+    return len(zlib.decompressobj().decompress(b"".join(parts), expected)) == expected

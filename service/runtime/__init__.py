@@ -1,0 +1,1 @@
+"""What carries jobs to the processor: batching, and the choice of the device."""

@@ -1,0 +1,337 @@
+"""Batches jobs that arrive one by one: `Batcher[Job, Result]`.
+
+One owner: all bookkeeping happens on the event loop, so there are no locks; the only other thread runs the worker.
+A batch leaves as soon as the worker is idle, and the next one forms while it runs. Nothing polls and nothing sleeps.
+
+Promises, whatever the worker does:
+- every submitted job ends: with its result, its own error, its cancellation, its deadline, or the shutdown;
+- a job that breaks the worker fails alone: the batch is halved until the culprit stands by itself;
+- the queue is bounded in jobs and in cost, and a job that cannot make its deadline is refused on arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from ..errors import DeadlineExceeded, LatentserveError, OutOfMemory, Overloaded, ShuttingDown, WorkerFailed
+
+JobT = TypeVar("JobT")
+ResultT = TypeVar("ResultT")
+
+# How much one batch moves the running estimate of seconds a batch, and by how much at most: one batch of another
+# kind than the usual ones must not make the next callers hear that the queue takes for ever.
+_SMOOTHING = 0.2
+_MOST_GROWTH = 2.0
+
+
+class Limits(NamedTuple):
+    """Bounds of one Batcher; `cost` is in whatever unit its `cost` function counts (images, pairs, elements)."""
+
+    batch_items: int
+    batch_cost: float
+    queue_items: int
+    queue_cost: float
+
+
+class Observer(Protocol):
+    """What a Batcher tells about itself. All calls come from the event loop."""
+
+    def queued(self, items: int, cost: float) -> None:
+        """The queue now holds so many jobs, of so much cost."""
+
+    def dispatched(self, waits: Sequence[float]) -> None:
+        """A batch leaves for the worker; `waits` are its jobs' seconds in the queue."""
+
+    def finished(self, items: int, seconds: float) -> None:
+        """The worker took `seconds` for a batch of `items`."""
+
+    def failed(self, error: BaseException) -> None:
+        """One job, alone, broke the worker."""
+
+
+class SilentObserver:
+    """Observes nothing."""
+
+    def queued(self, items: int, cost: float) -> None: ...
+    def dispatched(self, waits: Sequence[float]) -> None: ...
+    def finished(self, items: int, seconds: float) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class _Entry(Generic[JobT, ResultT]):
+    job: JobT
+    key: Hashable
+    cost: float
+    arrived: float
+    future: asyncio.Future[ResultT]
+    context: contextvars.Context
+
+
+class Batcher(Generic[JobT, ResultT]):
+    """Runs `worker(jobs) -> results`, in order and of equal length, on a thread of its own.
+
+    A result may also be an exception, which then fails that job alone.
+
+    Args:
+        worker: the computation. It is only ever called from one thread.
+        limits: bounds of a batch and of the queue. A job that costs more than a whole batch runs by itself.
+        cost: what a job takes out of the budgets.
+        key: only jobs with equal keys share a batch. Within a key first come, first served; keys take turns.
+        cancel: called when nobody waits for a job any longer, so that a worker in the midst of it may stop.
+        is_out_of_memory: tells the device's out-of-memory error from others.
+        stall_seconds: a batch that runs for longer means that the worker hangs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        worker: Callable[[list[JobT]], Sequence[ResultT | Exception]],
+        *,
+        limits: Limits,
+        cost: Callable[[JobT], float] = lambda _: 1,
+        key: Callable[[JobT], Hashable] = lambda _: None,
+        cancel: Callable[[JobT], None] = lambda _: None,
+        is_out_of_memory: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
+        stall_seconds: float = math.inf,
+        observer: Observer | None = None,
+    ) -> None:
+        self.name = name
+        self._worker = worker
+        self._limits = limits
+        self._cost = cost
+        self._key = key
+        self._cancel = cancel
+        self._is_out_of_memory = is_out_of_memory
+        self._stall_seconds = stall_seconds
+        self._observer: Observer = observer or SilentObserver()
+
+        self._queues: OrderedDict[Hashable, OrderedDict[_Entry[JobT, ResultT], None]] = OrderedDict()
+        self._queued_items = 0
+        self._queued_cost = 0.0
+        self._running: list[_Entry[JobT, ResultT]] = []
+        self._running_since = math.inf
+        self._batch_seconds = 0.0
+        self._closing = False
+        self._dispatch_due = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._inbox: SimpleQueue[list[_Entry[JobT, ResultT]] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the worker's thread. Call it on the event loop that will submit."""
+        self._loop = asyncio.get_running_loop()
+        # A daemon: a worker that hangs for good must not keep the process from ending.
+        self._thread = threading.Thread(target=self._serve, name=f"batcher-{self.name}", daemon=True)
+        self._thread.start()
+
+    async def close(self, timeout: float) -> None:
+        """Take no new jobs, let the queued ones finish within `timeout` seconds, then fail what is left."""
+        self._closing = True
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout)
+        except TimeoutError:
+            for entry in [*self._running, *(entry for queue in self._queues.values() for entry in queue)]:
+                self._abandon(entry, ShuttingDown("the service is stopping", retry_after=1))
+        self._inbox.put(None)
+        if self._thread is not None and not self._running:
+            await asyncio.to_thread(self._thread.join, timeout)
+
+    def is_alive(self) -> bool:
+        """Whether the worker's thread lives, and does not hang."""
+        return self._thread is not None and self._thread.is_alive() and self.running_seconds < self._stall_seconds
+
+    @property
+    def running_seconds(self) -> float:
+        """Seconds that the batch now on the worker has taken; 0 when it is idle."""
+        return max(0.0, time.monotonic() - self._running_since)
+
+    # -- the way in ---------------------------------------------------------------------------------------------
+
+    async def submit(self, job: JobT, timeout: float | None = None) -> ResultT:
+        """Queue `job` and wait for its result.
+
+        Args:
+            timeout: seconds until the answer is of no more use to the caller; None waits as long as it takes.
+
+        Raises:
+            Overloaded: the queue is full, or the predicted wait is longer than `timeout`.
+            DeadlineExceeded: `timeout` passed first.
+            WorkerFailed: the worker broke on this very job.
+            LatentserveError: what the worker raised or returned for this job.
+        """
+        entry = self._admit(job, timeout)
+        timer = entry.future.get_loop().call_later(timeout, self._expire, entry, timeout) if timeout else None
+        try:
+            return await entry.future
+        except asyncio.CancelledError:
+            self._abandon(entry, None)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _admit(self, job: JobT, timeout: float | None) -> _Entry[JobT, ResultT]:
+        if self._loop is None:
+            raise RuntimeError(f"batcher {self.name!r} was not started")
+        wait = self.predicted_wait()
+        if self._closing:
+            raise ShuttingDown("the service is stopping and takes no new work", retry_after=1)
+        cost = self._cost(job)
+        # An empty queue takes any job, so that one which costs more than the whole queue can still be served.
+        full = self._queued_cost + cost > self._limits.queue_cost and self._queued_items > 0
+        if full or self._queued_items >= self._limits.queue_items:
+            raise Overloaded(
+                f"the {self.name} queue is full ({self._queued_items} jobs wait); try again later", retry_after=wait
+            )
+        if timeout is not None and wait > timeout:
+            raise Overloaded(
+                f"{self._queued_items + len(self._running)} jobs are ahead and take about {wait:.3g} s, longer than "
+                f"the {timeout:.3g} s allowed; allow more or try again later",
+                retry_after=wait,
+            )
+        now, future = time.monotonic(), self._loop.create_future()
+        entry: _Entry[JobT, ResultT] = _Entry(job, self._key(job), cost, now, future, contextvars.copy_context())
+        self._queues.setdefault(entry.key, OrderedDict())[entry] = None
+        self._count(+1, entry.cost)
+        self._idle.clear()
+        self._dispatch_soon()
+        return entry
+
+    def predicted_wait(self) -> float:
+        """Seconds until the queue of this moment would be done, from how long recent batches took."""
+        batches = max(self._queued_items / self._limits.batch_items, self._queued_cost / self._limits.batch_cost)
+        running = max(0.0, self._batch_seconds - self.running_seconds) if self._running else 0.0
+        return running + math.ceil(batches) * self._batch_seconds
+
+    def _expire(self, entry: _Entry[JobT, ResultT], timeout: float) -> None:
+        self._abandon(entry, DeadlineExceeded(f"no result within the {timeout:.3g} s that the request allowed"))
+
+    def _abandon(self, entry: _Entry[JobT, ResultT], error: LatentserveError | None) -> None:
+        """Nobody waits for `entry` any longer: out of the queue with it, and a hint to a worker that has it."""
+        queue = self._queues.get(entry.key)
+        if queue is not None and entry in queue:
+            del queue[entry]
+            if not queue:
+                del self._queues[entry.key]
+            self._count(-1, -entry.cost)
+        if error is not None and not entry.future.done():
+            entry.future.set_exception(error)
+        self._cancel(entry.job)
+        self._settle()
+
+    # -- the way through ----------------------------------------------------------------------------------------
+
+    def _dispatch_soon(self) -> None:
+        # One turn of the loop later, so that requests which became readable together leave together.
+        if not self._running and not self._dispatch_due and self._loop is not None:
+            self._dispatch_due = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatch_due = False
+        if self._running or not self._queues:
+            return
+        key, queue = next(iter(self._queues.items()))
+        batch: list[_Entry[JobT, ResultT]] = []
+        cost = 0.0
+        while queue and len(batch) < self._limits.batch_items:
+            entry = next(iter(queue))
+            if batch and cost + entry.cost > self._limits.batch_cost:
+                break
+            del queue[entry]
+            batch.append(entry)
+            cost += entry.cost
+        if queue:
+            self._queues.move_to_end(key)
+        else:
+            del self._queues[key]
+        self._running = batch
+        self._running_since = time.monotonic()
+        self._count(-len(batch), -cost)
+        self._observer.dispatched([self._running_since - entry.arrived for entry in batch])
+        self._inbox.put(batch)
+
+    def _finished(self, outcomes: list[ResultT | BaseException], seconds: float) -> None:
+        batch, self._running, self._running_since = self._running, [], math.inf
+        if self._batch_seconds:
+            seconds_clipped = min(seconds, self._batch_seconds * _MOST_GROWTH)
+            self._batch_seconds += (seconds_clipped - self._batch_seconds) * _SMOOTHING
+        else:
+            self._batch_seconds = seconds
+        self._observer.finished(len(batch), seconds)
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                # In the context of its request, so that the log line bears its id.
+                error = entry.context.run(self._explain, outcome)
+                if not entry.future.done():
+                    entry.future.set_exception(error)
+            elif not entry.future.done():
+                entry.future.set_result(outcome)
+        self._dispatch_soon()
+        self._settle()
+
+    def _explain(self, error: BaseException) -> Exception:
+        if isinstance(error, LatentserveError):
+            return error
+        self._observer.failed(error)
+        explained: LatentserveError
+        if self._is_out_of_memory(error):
+            explained = OutOfMemory("the device has not enough memory for this request alone; make it smaller")
+        else:
+            explained = WorkerFailed(f"the computation failed: {type(error).__name__}")
+        explained.__cause__ = error
+        return explained
+
+    def _count(self, items: int, cost: float) -> None:
+        self._queued_items += items
+        # Costs are floats: an empty queue is exactly zero again, whatever their sum rounded to.
+        self._queued_cost = self._queued_cost + cost if self._queued_items else 0.0
+        self._observer.queued(self._queued_items, self._queued_cost)
+
+    def _settle(self) -> None:
+        if not self._running and not self._queues:
+            self._idle.set()
+
+    # -- the worker's thread ------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        loop = self._loop
+        if loop is None:
+            raise RuntimeError("the thread starts after the loop is known")
+        while (batch := self._inbox.get()) is not None:
+            start = time.perf_counter()
+            outcomes = self._attempt([entry.job for entry in batch])
+            try:
+                loop.call_soon_threadsafe(self._finished, outcomes, time.perf_counter() - start)
+            except RuntimeError:  # the loop was closed under a batch that outlived the shutdown's patience
+                return
+
+    def _attempt(self, jobs: list[JobT]) -> list[ResultT | BaseException]:
+        """Run `jobs`; where that raises, halve until each culprit stands alone. Out of memory ends up here too."""
+        try:
+            results = list(self._worker(jobs))
+            if len(results) != len(jobs):
+                raise RuntimeError(f"the worker returned {len(results)} results for {len(jobs)} jobs")
+        except BaseException as error:  # no exception whatsoever may end this thread
+            if len(jobs) == 1:
+                return [error]
+            # Its traceback would keep the failed batch's tensors alive while the halves run.
+            error.__traceback__ = None
+        else:
+            return list(results)
+        middle = len(jobs) // 2
+        return self._attempt(jobs[:middle]) + self._attempt(jobs[middle:])

@@ -1,0 +1,155 @@
+"""The outermost ASGI layer: what holds for every request, whatever its route.
+
+Pure ASGI on purpose: Starlette's BaseHTTPMiddleware hides from the application that its client went away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import BodyTooLarge, Overloaded, ShuttingDown
+from .observability import Metrics, log
+from .problems import from_domain, problem
+from .routing import STARTED
+
+# How long a request runs before somebody watches whether its client is still there. Most have ended by then, and
+# a watch costs a task.
+WATCH_AFTER_SECONDS = 0.05
+# Nginx' name for a client that closed the connection before its answer; it is logged and counted, never sent.
+CLIENT_CLOSED_REQUEST = 499
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Edge:
+    """Request ids, HEAD, body limits, cancellation of abandoned requests, metrics, access log, and the last resort."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int, max_inflight_bytes: int) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.max_body_bytes = max_body_bytes
+        self.max_inflight_bytes = max_inflight_bytes
+        self.inflight_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection scope; anything but HTTP passes through."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        await _Exchange(self, scope, receive, send).run()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
+        self.edge = edge
+        self.method: str = scope["method"]
+        # HEAD is GET whatever the route (RFC 9110, 9.3.2); the server, whose own scope says HEAD, leaves out the body.
+        self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
+        self._receive = receive
+        self._send = send
+        self.status = 0
+        self.body_bytes = 0
+        self.body_complete = asyncio.Event()
+        if self.method in {"GET", "HEAD"}:  # nobody reads their bodies
+            self.body_complete.set()
+        self.client_gone = False
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        self.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.declared_bytes = int(headers.get(b"content-length", b"0"))
+        self.watcher: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        edge, task = self.edge, asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an ASGI application runs in a task")
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=self.request_id)
+        start = self.scope[STARTED] = time.perf_counter()
+        edge.metrics.in_flight.inc()
+        timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._watch, task)
+        try:
+            await edge.app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            task.uncancel()
+            if self.client_gone:
+                self.status = CLIENT_CLOSED_REQUEST
+            elif self.status == 0:  # the server's patience with running requests is at its end
+                late = ShuttingDown("the service stopped before this request was done; try again", retry_after=1)
+                await from_domain(late)(self.scope, self.receive, self.send)
+        except ClientDisconnect:  # in the midst of its body
+            self.status = CLIENT_CLOSED_REQUEST
+        except Exception as error:
+            log.error("request failed", path=self.scope["path"], exc_info=error)
+            if self.status == 0:
+                answer = problem(500, "internal", "the service failed on this request; its log has the cause")
+                await answer(self.scope, self.receive, self.send)
+        finally:
+            timer.cancel()
+            if self.watcher is not None:
+                self.watcher.cancel()
+            edge.inflight_bytes -= self.body_bytes
+            edge.metrics.in_flight.dec()
+            self._record(time.perf_counter() - start)
+
+    def _watch(self, task: asyncio.Task[object]) -> None:
+        self.watcher = asyncio.create_task(self._cancel_when_gone(task))
+
+    async def _cancel_when_gone(self, task: asyncio.Task[object]) -> None:
+        await self.body_complete.wait()  # until then the application itself reads, and sees the disconnect
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.client_gone = True
+        task.cancel()
+
+    async def receive(self) -> Message:
+        edge = self.edge
+        # Refused before the body is read where its length is declared, and while it streams in where it is not.
+        if max(self.declared_bytes, self.body_bytes) > edge.max_body_bytes:
+            raise BodyTooLarge(
+                f"a body of {max(self.declared_bytes, self.body_bytes)} bytes is too large",
+                allowed=f"at most {edge.max_body_bytes} bytes",
+            )
+        message = await self._receive()
+        if message["type"] == "http.request":
+            size = len(message.get("body", b""))
+            self.body_bytes += size
+            edge.inflight_bytes += size
+            if not message.get("more_body", False):
+                self.body_complete.set()
+            if self.body_bytes > edge.max_body_bytes:
+                return await self.receive()
+            if edge.inflight_bytes > edge.max_inflight_bytes and edge.inflight_bytes > self.body_bytes:
+                raise Overloaded("too many large bodies are held at once; try again later", retry_after=1)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+            message.setdefault("headers", [])
+            message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+        await self._send(message)
+
+    def _record(self, seconds: float) -> None:
+        route = self.scope.get("route")
+        # Templates, never raw paths: those would make a time series of every typing error.
+        path = getattr(route, "path", "unmatched")
+        metrics = self.edge.metrics
+        metrics.requests.labels(self.method, path, self.status).inc()
+        metrics.request_seconds.labels(path).observe(seconds)
+        log.info(
+            "request",
+            method=self.method,
+            path=self.scope["path"],
+            status=self.status,
+            milliseconds=round(seconds * 1000, 3),
+            body_bytes=self.body_bytes,
+        )

@@ -1,0 +1,74 @@
+"""Reading multipart/form-data: whole forms only, in memory, every damage an error of the domain."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator
+from typing import NamedTuple
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from ..errors import MalformedBody
+from .media import refuse_encoding
+from .routing import within_deadline
+
+MAX_PARTS = 64
+
+
+class Part(NamedTuple):
+    """One part of a form; `filename` is None for a text part."""
+
+    name: str
+    content: bytes
+    filename: str | None
+
+
+class _Parser(MultiPartParser):
+    # The outermost layer bounds the body as a whole, so parts stay in memory and have no bounds of their own: the
+    # default would write files of a megabyte to disk, which may be read-only, and refuse such texts.
+    spool_max_size = sys.maxsize
+
+    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], max_parts: int) -> None:
+        super().__init__(
+            headers, self._whole(stream), max_files=max_parts, max_fields=max_parts, max_part_size=sys.maxsize
+        )
+        self._complete = False
+
+    async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self._complete:  # the parser is content with any beginning of a form, and leaves out its last part
+            raise MultiPartException("it ends before its closing boundary.")
+
+    def on_end(self) -> None:
+        self._complete = True
+
+
+async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]:
+    """The parts of a multipart/form-data body, in their order; at most `max_parts` files and as many texts.
+
+    Raises:
+        MalformedBody: the form breaks its grammar, ends early, or has too many parts.
+        UnsupportedMediaType: the body is compressed.
+        DeadlineExceeded: it is not there in time.
+    """
+    refuse_encoding(request)
+    try:
+        async with within_deadline(request):
+            form = await _Parser(request.headers, request.stream(), max_parts).parse()
+    except MultiPartException as error:
+        raise MalformedBody(f"the form cannot be read: {error.message}") from None
+    except UnicodeError:  # of a charset parameter that names a strange codec
+        raise MalformedBody("the form's texts are not of the charset that its media type names") from None
+    try:
+        return [
+            # Strange charsets decode to surrogates, which no answer could repeat.
+            Part(name.encode(errors="replace").decode(), await value.read(), value.filename or "")
+            if isinstance(value, UploadFile)
+            else Part(name.encode(errors="replace").decode(), value.encode(errors="replace"), None)
+            for name, value in form.multi_items()
+        ]
+    finally:
+        await form.close()

@@ -1,0 +1,128 @@
+"""Probes and metadata: /livez, /readyz, /metrics, and the Open Inference Protocol's /v2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from ..runtime.batching import Batcher
+from .observability import Metrics
+from .problems import problem
+from .routing import StrictRoute, answer, operation
+
+
+@dataclass
+class Health:
+    """The service's state of life. `warm` and `draining` are set by the lifespan and the signal handler."""
+
+    version: str
+    models: Mapping[str, Mapping[str, object]]
+    batchers: Mapping[str, Batcher[Any, Any]]
+    metrics: Metrics
+    warm: bool = False
+    draining: bool = False
+
+    def stuck(self) -> list[str]:
+        """Engines whose worker died, or sits on one batch for longer than anybody should."""
+        return [name for name, batcher in self.batchers.items() if not batcher.is_alive()]
+
+    def unready(self) -> str:
+        """Why no requests should be sent here; empty when they should."""
+        if self.draining:
+            return "the service is draining"
+        return "" if self.warm else "the service is warming up"
+
+
+class Status(BaseModel):
+    """What a probe answers when all is well."""
+
+    status: str
+
+
+class ServerMetadata(BaseModel):
+    """The server, as the Open Inference Protocol describes it."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ModelMetadata(BaseModel):
+    """A model, as the Open Inference Protocol describes it."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+
+
+def health(request: Request) -> Health:
+    """The state that the application was wired with."""
+    found: Health = request.app.state.health
+    return found
+
+
+router = APIRouter(tags=["health"], route_class=StrictRoute)
+MODELS = (Status, ServerMetadata, ModelMetadata)
+
+
+PROBE: dict[str, Any] = operation(Status, description="yes", errors=(422, 503))
+
+
+@router.get("/livez", **PROBE)
+@router.get("/v2/health/live", **PROBE)
+async def live(request: Request) -> Response:
+    """Is the process worth keeping? Fails when a worker died or hangs: restart it then."""
+    if stuck := health(request).stuck():
+        return problem(503, "stuck", f"the worker of {', '.join(stuck)} does not answer")
+    return answer({"status": "live"})
+
+
+@router.get("/readyz", **PROBE)
+@router.get("/v2/health/ready", **PROBE)
+async def ready(request: Request) -> Response:
+    """Should requests be sent here? Not before it is warm, and not while it drains."""
+    if reason := health(request).unready():
+        return problem(503, "not-ready", reason)
+    return answer({"status": "ready"})
+
+
+@router.get(
+    "/metrics",
+    **operation({"text/plain": {"schema": {"type": "string"}}}, description="Prometheus' text format"),
+)
+async def metrics(request: Request) -> Response:
+    """Requests, queues, batch sizes and device time."""
+    return Response(health(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/v2", **operation(ServerMetadata, description="name and version"))
+async def server(request: Request) -> Response:
+    """Name and version of the server."""
+    return answer({"name": "latentserve", "version": health(request).version, "extensions": []})
+
+
+@router.get("/v2/models/{name}", **operation(ModelMetadata, description="the model", errors=(404, 422)))
+async def model(name: str, request: Request) -> Response:
+    """Inputs, outputs and version of one model."""
+    return answer(_model(health(request), name))
+
+
+@router.get("/v2/models/{name}/ready", **operation(Status, description="yes", errors=(404, 422, 503)))
+async def model_ready(name: str, request: Request) -> Response:
+    """Is this model ready?"""
+    _model(health(request), name)
+    return await ready(request)
+
+
+def _model(state: Health, name: str) -> Mapping[str, object]:
+    if name not in state.models:
+        raise HTTPException(404, f"there is no model {name!r}; there are {', '.join(state.models)}")
+    return state.models[name]

@@ -1,0 +1,28 @@
+"""What a request's body is declared to be."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from ..errors import UnsupportedMediaType
+
+
+def media_type(request: Request) -> str:
+    """The body's media type without its parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def is_json(kind: str) -> bool:
+    """Whether a media type is JSON: application/json, or another with the suffix +json (RFC 6839, 3.1)."""
+    return kind == "application/json" or kind.endswith("+json")
+
+
+def refuse_encoding(request: Request) -> None:
+    """Raise UnsupportedMediaType for a body that is compressed."""
+    codings = ", ".join(request.headers.getlist("content-encoding")).strip()
+    if codings.lower() not in {"", "identity"}:
+        raise UnsupportedMediaType(
+            f"the body came with Content-Encoding {codings[:80]!r}; compressed bodies are not read; send it as it is",
+            pointer="/Content-Encoding",
+            allowed=["identity"],
+        )

@@ -1,0 +1,254 @@
+"""How endpoints read requests, and how they say so in the OpenAPI document.
+
+An endpoint takes the bare `Request` and reads from it with the functions below, straight from text into its schema:
+FastAPI's own solving of parameters costs several times what a small inference does. `operation` describes to the
+document what the endpoint reads and answers, and `StrictRoute` refuses the query parameters that it does not name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, TypeVar
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+
+from ..errors import BodyTooLarge, DeadlineExceeded, InvalidInput, MalformedBody, UnsupportedMediaType
+from ..formats.arrays import to_json
+from .media import is_json, media_type, refuse_encoding
+from .number_text import WRITTEN, sloppy_numbers
+from .problems import responses
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+TIMEOUT_HEADER = "X-Timeout-Seconds"
+# Where the outermost layer leaves the time at which the request began.
+STARTED = "latentserve.started"
+MAX_TIMEOUT_SECONDS = 86400.0
+# What any request that goes to a worker may be answered, besides its result.
+COMPUTED = (422, 500, 503, 504)
+READ = (400, 413, 415)
+# Headers of answers: of every one, and of those that come too early.
+REQUEST_ID = {"X-Request-Id": "the request's name in the log: the caller's own, or one that was made"}
+RETRY = {"Retry-After": "seconds after which another try has better prospects; where there is such a time"}
+
+
+class Status(NamedTuple):
+    """An answer that is neither 200 nor a problem, for the document."""
+
+    status: int
+    meaning: str
+    sent: Mapping[str, str]
+    """Headers that it bears, with what they say."""
+
+
+class StrictRoute(APIRoute):
+    """An APIRoute that refuses query parameters which its document does not name, and those given twice."""
+
+    def get_route_handler(self) -> Handler:
+        """FastAPI's handler behind the check."""
+        handle = super().get_route_handler()
+        described = (self.openapi_extra or {}).get("parameters", [])
+        known = sorted(parameter["name"] for parameter in described if parameter["in"] == "query")
+
+        async def strict(request: Request) -> Response:
+            if request.scope["query_string"]:
+                _check_names([name for name, _ in request.query_params.multi_items()], known)
+            read_timeout(request)  # a bad one is refused before the body is read
+            return await handle(request)
+
+        return strict
+
+
+def operation(
+    content: dict[str, Any] | type[BaseModel],
+    *,
+    description: str,
+    query: type[BaseModel] | None = None,
+    body: dict[str, Any] | type[BaseModel] | None = None,
+    errors: Sequence[int] = (422,),
+    headers: Sequence[dict[str, Any]] = (),
+    sent: Mapping[str, str] | None = None,
+    statuses: Sequence[Status] = (),
+) -> dict[str, Any]:
+    """Keyword arguments for a router's decorator: the document's entry for one endpoint.
+
+    Args:
+        content: the answer's schema, or its media types where it is not JSON of one schema.
+        description: of the answer.
+        query: schema of the query parameters.
+        body: schema of the JSON body, or the media types of the body.
+        errors: statuses of the problems that it may answer.
+        headers: header parameters.
+        sent: headers of the answer, with what they say.
+        statuses: other statuses than 200 and problems.
+    """
+    parameters: list[dict[str, Any]] = [*headers]
+    if query is not None:
+        parameters += _query_parameters(query)
+    extra: dict[str, Any] = {"parameters": parameters}
+    if body is not None:
+        extra["requestBody"] = {"required": True, "content": body if isinstance(body, dict) else _json_of(body)}
+    answers: dict[int | str, dict[str, Any]] = {
+        200: {
+            "description": description,
+            "headers": _headers(sent or {}),
+            "content": content if isinstance(content, dict) else _json_of(content),
+        }
+    }
+    for status, meaning, named in statuses:
+        answers[status] = {"description": meaning, "headers": _headers(named)}
+    for code, refusal in responses(*errors).items():
+        answers[code] = refusal | {"headers": _headers(RETRY if code == 503 else {})}
+    return {"openapi_extra": extra, "responses": answers, "response_class": Response}
+
+
+def _headers(sent: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"description": says, "schema": {"type": "string"}} for name, says in {**sent, **REQUEST_ID}.items()}
+
+
+def _json_of(model: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
+
+
+def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = model.model_json_schema()
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "description": field.pop("description", ""),
+            "schema": field,
+        }
+        for name, field in schema["properties"].items()
+    ]
+
+
+def answer(content: object) -> Response:
+    """200, as JSON."""
+    return Response(to_json(content), media_type="application/json")
+
+
+def read_query(request: Request, model: type[ModelT]) -> ModelT:
+    """The query string as `model`. Raises RequestValidationError where it does not fit."""
+    return _validate(dict(request.query_params), model, None)
+
+
+def read_fields(fields: Mapping[str, Any], model: type[ModelT]) -> ModelT:
+    """Fields that were read from a form as `model`. Raises RequestValidationError where they do not fit."""
+    return _validate(fields, model, model)
+
+
+def _validate(fields: Mapping[str, Any], model: type[ModelT], body: type[BaseModel] | None) -> ModelT:
+    errors: list[Any] = sloppy_numbers(fields, model)
+    try:
+        found = model.model_validate(fields)
+    except ValidationError as error:
+        told = {sloppy["loc"] for sloppy in errors}
+        errors += [other for other in error.errors(include_url=False) if other["loc"] not in told]
+    if errors:
+        raise RequestValidationError(errors, body=body)
+    return found
+
+
+async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str] = ("application/json",)) -> ModelT:
+    """The body as `model`, from JSON text without Python objects in between.
+
+    `allowed` are the media types that the endpoint reads, for the error that names them.
+
+    Raises:
+        UnsupportedMediaType: the body is not declared to be JSON.
+        MalformedBody: it is not JSON.
+        RequestValidationError: it is JSON of another shape.
+        BodyTooLarge: it is over the operator's limit.
+        DeadlineExceeded: it is not there in time.
+    """
+    kind = media_type(request)
+    if not is_json(kind):
+        raise UnsupportedMediaType(
+            f"this endpoint reads JSON, and the body came as {kind or 'nothing declared'}; "
+            "send it with Content-Type: application/json",
+            allowed=list(allowed),
+        )
+    body = await read_body(request)
+    # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
+    most = request.app.state.max_elements
+    if len(body) > most and body.count(b",") > most:
+        raise BodyTooLarge("a body of so many elements is too large", allowed=f"at most {most} elements")
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        if errors[0]["type"] == "json_invalid":
+            raise MalformedBody(errors[0]["msg"]) from None
+        raise RequestValidationError(errors, body=model) from None
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, within the deadline that the caller set.
+
+    Raises:
+        UnsupportedMediaType: it is compressed.
+        DeadlineExceeded: it is not there in time.
+    """
+    refuse_encoding(request)
+    async with within_deadline(request):
+        return await request.body()
+
+
+@asynccontextmanager
+async def within_deadline(request: Request) -> AsyncIterator[None]:
+    """Raises DeadlineExceeded where what is done here takes longer than the caller allows."""
+    left = read_timeout(request)
+    try:
+        async with asyncio.timeout(left):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded("the body had not arrived when the time that the request allowed was over") from None
+
+
+def read_timeout(request: Request) -> float | None:
+    """Seconds that are left of what the caller allows in the header; None for as long as it takes.
+
+    Raises:
+        InvalidInput: the header is no number of seconds.
+        DeadlineExceeded: nothing is left.
+    """
+    text = request.headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return None
+    seconds = float(text) if WRITTEN["float"].fullmatch(text) else math.nan
+    if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+        raise InvalidInput(
+            f"{TIMEOUT_HEADER} is {text!r}",
+            pointer=f"/{TIMEOUT_HEADER}",
+            allowed=f"seconds, > 0 and <= {MAX_TIMEOUT_SECONDS:g}",
+        )
+    started: float = request.scope[STARTED]
+    left = seconds - (time.perf_counter() - started)
+    if left <= 0:
+        raise DeadlineExceeded(f"the {seconds:g} s that the request allowed are over")
+    return left
+
+
+def _check_names(given: list[str], known: list[str]) -> None:
+    errors = []
+    allowed: object
+    for name in dict.fromkeys(given):
+        if name not in known:
+            message, allowed = f"unknown parameter {name!r}", known or "no parameters"
+        elif given.count(name) > 1:
+            message, allowed = f"parameter {name!r} is given {given.count(name)} times", "one value"
+        else:
+            continue
+        errors.append({"type": "parameter", "loc": ("query", name), "msg": message, "ctx": {"allowed": allowed}})
+    if errors:
+        raise RequestValidationError(errors)

@@ -1,0 +1,28 @@
+"""Device and determinism settings, and the one error that devices share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from service.errors import InvalidInput
+from service.runtime import devices
+
+
+def test_the_allocators_own_errors_are_known_as_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as failure:
+        torch.empty(2**50)
+    assert devices.is_out_of_memory(failure.value)
+    assert devices.is_out_of_memory(MemoryError())
+    assert devices.is_out_of_memory(torch.OutOfMemoryError())
+    assert not devices.is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="cuda:99"):
+        devices.prepare("cuda:99")
+
+
+def test_one_intra_op_thread_keeps_results_independent_of_the_batch() -> None:
+    assert devices.prepare("cpu") == torch.device("cpu")
+    assert torch.get_num_threads() == 1
