@@ -1,7 +1,7 @@
-"""64 calls at once against the same 64 calls one after another, for every endpoint that computes.
+"""Compare 64 concurrent calls with the same 64 calls in sequence, for every endpoint that computes.
 
-`python -m benchmarks.serving` starts the service by itself on a free port and prints a table: medians over the
-rounds, which alternate between the two ways, and the mean batch size of the concurrent calls from /metrics.
+`python -m benchmarks.serving` starts the service on a free port and prints a table. Times are medians over rounds that
+alternate between the two modes. The mean batch size of the concurrent calls comes from /metrics.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def calls() -> dict[str, list[Call]]:
     mu, sigma, grad = dice.normal(size=(3, CALLS, 64))
     images = dice.integers(0, 256, (CALLS, 1, 32, 32))
     problems = [{"source": p.tolist(), "target": q.tolist(), "sigma": 0.1} for p, q in zip(cloud, moved, strict=True)]
-    # Single steps are for looking at; with many points their N x M numbers of JSON outweigh the computation.
+    # Single steps are teaching tools: with many points, N x M numbers of JSON outweigh the computation.
     steps = [{"source": p["source"][:20], "target": p["target"][:20], "sigma": 0.1} for p in problems]
     uniform = np.full((20, 20), 0.05).tolist()
     return {
@@ -79,13 +79,13 @@ def calls() -> dict[str, list[Call]]:
 
 @contextmanager
 def service() -> Iterator[str]:
-    """The service in a process of its own; yields its address."""
+    """Run the service in its own process; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"LATENTSERVE_DRAIN_SECONDS": "0"}
     command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
-    # The log goes to a file: a pipe that nobody reads would fill up and stop the service.
+    # The log goes to a file, because an unread pipe would fill up and block the service.
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
         try:
             for _ in range(600):
@@ -104,13 +104,13 @@ def service() -> Iterator[str]:
 
 
 class Connection:
-    """One kept-alive connection that sends bytes made beforehand: a heavier client would measure itself."""
+    """A keep-alive connection that sends prepared bytes, so that the client costs little itself."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     async def send(self, request: bytes) -> bytes:
-        """The body of the answer, which has to be a 200."""
+        """Send a request and return the body of the answer. Exits unless the status is 200."""
         self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
@@ -120,14 +120,14 @@ class Connection:
 
 
 def to_bytes(call: Call) -> bytes:
-    """The call as HTTP/1.1."""
+    """The call as an HTTP/1.1 request."""
     body = b"" if call.body is None else orjson.dumps(call.body)
     head = f"{call.method} {call.path} HTTP/1.1\r\nhost: latentserve\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def measure(connections: list[Connection], requests: list[bytes]) -> tuple[list[float], list[float], bool]:
-    """Seconds of each round one after another, and at once; and whether both gave the same bytes."""
+    """Seconds of each round in sequence and concurrently, and whether both modes gave the same bytes."""
     apart, together = [], []
     alike = True
     for _ in range(ROUNDS):
@@ -142,7 +142,7 @@ async def measure(connections: list[Connection], requests: list[bytes]) -> tuple
 
 
 async def batches(client: httpx2.AsyncClient) -> tuple[float, float, float]:
-    """Jobs, batches, and batches of more than one so far."""
+    """Total jobs, batches, and batches of more than one job so far."""
     text = (await client.get("/metrics")).text
     total = {
         name: sum(float(value) for value in re.findall(rf"^latentserve_batch_size_{name}{{.*?}} (\S+)$", text, re.M))
@@ -159,7 +159,7 @@ async def main() -> None:
         host, port = address.removeprefix("http://").split(":")
         connections = [Connection(*await asyncio.open_connection(host, int(port))) for _ in range(CALLS)]
         async with httpx2.AsyncClient(base_url=address) as client:
-            print(row.format("64 calls of", "apart ms", "together ms", "ratio", "mean batch", "batches > 1", "same"))
+            print(row.format("64 calls of", "serial ms", "together ms", "ratio", "mean batch", "batches > 1", "same"))
             different = []
             for name, unsent in calls().items():
                 requests = [to_bytes(call) for call in unsent]
@@ -168,7 +168,7 @@ async def main() -> None:
                 apart, together, alike = await measure(connections, requests)
                 different += [] if alike else [name]
                 jobs, count, several = np.subtract(await batches(client), before)
-                single = ROUNDS * CALLS  # the calls one after another
+                single = ROUNDS * CALLS  # jobs of the sequential calls
                 print(
                     row.format(
                         name,
@@ -182,7 +182,7 @@ async def main() -> None:
                     flush=True,
                 )
     if different:
-        raise SystemExit(f"other bytes in a batch than alone: {', '.join(different)}")
+        raise SystemExit(f"the bytes in a batch differ from the bytes alone: {', '.join(different)}")
 
 
 if __name__ == "__main__":

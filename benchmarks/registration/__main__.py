@@ -1,4 +1,4 @@
-"""`python -m benchmarks.registration`: all scenarios, all contenders, in one run, on one core; prints tables."""
+"""`python -m benchmarks.registration`: run all scenarios with all contenders on one core, and print tables."""
 
 from __future__ import annotations
 
@@ -29,15 +29,18 @@ SCENARIOS: dict[str, Callable[[Arena], list[Row]]] = {
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the scenarios that the command line selects."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.registration", description=__doc__)
-    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="may be repeated; all without it")
-    parser.add_argument("--contender", action="append", choices=CONTENDERS, help="may be repeated; all without it")
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="may be repeated; default: all")
+    parser.add_argument("--contender", action="append", choices=CONTENDERS, help="may be repeated; default: all")
     parser.add_argument("--quick", action="store_true", help="fewer problems, fewer points")
     parser.add_argument(
-        "--limit", type=float, default=60, help="seconds a contender may take for one call, and at one kind of problem"
+        "--limit",
+        type=float,
+        default=60,
+        help="maximum seconds per contender, for one call and for one kind of problem",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
     chosen = parser.parse_args()
     single_threaded()
     names = chosen.contender or list(CONTENDERS)
@@ -64,7 +67,7 @@ def main() -> None:
 
 
 def machine() -> str:
-    """The processor and what runs on it."""
+    """Processor, core count, and the versions of Python and numpy."""
     models = [
         line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
@@ -73,7 +76,7 @@ def machine() -> str:
 
 
 def installed(package: str) -> str:
-    """The package with its version; Latentserve itself runs from the working tree."""
+    """Package name and version. Latentserve itself runs from the working tree."""
     try:
         return f"{package} {version(package)}"
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Who registers: Latentserve and its peers, each behind the same call."""
+"""The contenders, Latentserve and its peers, behind one common call."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from benchmarks.registration.tasks import Answer, Solve, Task
 
 
 class Contender(NamedTuple):
-    """A way to register. `start` imports what it needs and returns the function that is timed."""
+    """A registration method. `start` imports the library and returns the function to be timed."""
 
-    package: str  # on the package index
-    settings: str  # as printed above the tables
+    package: str  # name of the distribution
+    settings: str  # printed above the tables
     start: Callable[[], Solve]
     nonrigid: bool = False
-    plane: bool = True  # whether it takes 2-D clouds
-    searches: bool = False  # whether it is there for poses that are far away, and for nothing else
-    dense: bool = False  # whether its memory or time forbids 50,000 points
-    warm_up: int = 300  # points of a problem registered before the clock runs
+    plane: bool = True  # accepts 2-D clouds
+    searches: bool = False  # global search: used only for large displacements
+    dense: bool = False  # memory or time rules out 50,000 points
+    warm_up: int = 300  # points of the problem that is registered before timing starts
 
 
 def _latentserve() -> Solve:

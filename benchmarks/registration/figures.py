@@ -1,4 +1,4 @@
-"""pycpd's fish and bunny: rigid pairs from any rotation, and the deformed fish."""
+"""The fish and the bunny of pycpd: rigid pairs with random rotations, and the deformed fish."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from benchmarks.registration.workers import Run
 
 
 def figures(arena: Arena) -> list[Row]:
-    """Success over 24 random rotations of the fish and the bunny; how near the deformed fish comes to its target."""
+    """Success rate over 24 random rotations of fish and bunny; residual distance of the deformed fish."""
     folder = Path(os.environ.get("LATENTSERVE_DATA", "data")) / "registration"
     if not folder.is_dir():
-        print(f"no fish and no bunny: LATENTSERVE_DATA names no folder with a folder registration ({folder})")
+        print(f"skipping fish and bunny: {folder} does not exist; set LATENTSERVE_DATA to its parent folder")
         return []
     fish, fins, bunny, hare = (
         np.loadtxt(folder / f"{name}.txt") for name in ("fish_source", "fish_target", "bunny_source", "bunny_target")
@@ -50,7 +50,7 @@ def figures(arena: Arena) -> list[Row]:
 
 
 def turned(source: Array, target: Array, seed: int) -> Pair:
-    """`source` turned by any rotation about its centroid, against the shuffled `target`, which it is congruent to."""
+    """`source`, rotated at random about its centroid, and the congruent `target` in random order."""
     dice = np.random.default_rng([seed, 5])
     turn, centre = rotation(source.shape[1], dice), source.mean(axis=0)
     moved = (source - centre) @ turn.T + centre

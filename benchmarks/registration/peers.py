@@ -1,6 +1,6 @@
-"""The peers behind one call each, with the settings that their documentation gives for problems like these.
+"""One function for each peer, with the settings that its documentation recommends for such problems.
 
-They have no types, hence `import_module`; it runs in `start`, in the contender's own process.
+The peers ship no type hints, so each is imported by `import_module`, in the contender's own process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.registration.tasks import Answer, Solve, SolveOne, Task
 
 
 def one_by_one(start: Callable[[], SolveOne]) -> Callable[[], Solve]:
-    """For those who know no batches."""
+    """Wrap a contender that has no batch interface."""
 
     def start_all() -> Solve:
         solve = start()
@@ -27,7 +27,7 @@ def one_by_one(start: Callable[[], SolveOne]) -> Callable[[], Solve]:
 
 @one_by_one
 def pycpd_cpd() -> SolveOne:
-    """As in its examples; this release has no way to hold the scale, so it is estimated."""
+    """CPD with the settings of its examples. This release cannot fix the scale, so it estimates the scale."""
     pycpd: Any = import_module("pycpd")
 
     def solve(task: Task) -> Answer:
@@ -42,7 +42,7 @@ def pycpd_cpd() -> SolveOne:
 
 @one_by_one
 def probreg_cpd() -> SolveOne:
-    """With the scale held its variance is wrong, and so are its rotations, by degrees: the scale is estimated."""
+    """CPD with an estimated scale: with a fixed scale its variance is wrong and its rotations are off by degrees."""
     cpd: Any = import_module("probreg.cpd")
 
     def solve(task: Task) -> Answer:
@@ -57,7 +57,7 @@ def probreg_cpd() -> SolveOne:
 
 @one_by_one
 def probreg_filterreg() -> SolveOne:
-    """As in its example: the variance is estimated."""
+    """FilterReg with an estimated variance, as in its example."""
     filterreg: Any = import_module("probreg.filterreg")
 
     def solve(task: Task) -> Answer:
@@ -70,7 +70,7 @@ def probreg_filterreg() -> SolveOne:
 
 
 def rustcpd_cpd(**options: object) -> Callable[[], Solve]:
-    """Normalised, as its guide recommends, and with the scale held."""
+    """CPD with normalised coordinates, as its guide recommends, and a fixed scale."""
 
     @one_by_one
     def start() -> SolveOne:
@@ -96,19 +96,19 @@ def _rustcpd_rigid(rustcpd: Any, task: Task, source: Array, **options: object) -
         parallel=False,
         **options,
     )
-    return np.asarray(found.rotation).T, np.asarray(found.translation)  # its rotation acts on rows
+    return np.asarray(found.rotation).T, np.asarray(found.translation)  # rustcpd's rotation acts on rows
 
 
 @one_by_one
 def rustcpd_search() -> SolveOne:
-    """Its global search, made for shape models, and then its rigid registration."""
+    """Global search, which rustcpd offers for shape models, followed by rigid registration."""
     rustcpd: Any = import_module("rustcpd")
 
     def solve(task: Task) -> Answer:
         begin = rustcpd.pose_initialize(
             task.source,
             task.target,
-            np.zeros((task.source.size, 1)),  # a shape model whose only mode does nothing: a rigid pose is left
+            np.zeros((task.source.size, 1)),  # a shape model with one zero mode, so that only the rigid pose remains
             [1.0],
             with_scale=False,
             outlier_weight=max(task.outliers, 0.05),
@@ -123,7 +123,7 @@ def rustcpd_search() -> SolveOne:
 
 
 def open3d_icp(iterations: int, change: float) -> Callable[[], Solve]:
-    """Point to point, by the legacy module: the tensor one takes many times as long on one thread."""
+    """Point-to-point ICP of the legacy module; the tensor module is many times slower on one thread."""
 
     @one_by_one
     def start() -> SolveOne:
@@ -148,15 +148,15 @@ def open3d_icp(iterations: int, change: float) -> Callable[[], Solve]:
 
 @one_by_one
 def open3d_search() -> SolveOne:
-    """The tutorial's global registration: features, RANSAC, ICP."""
+    """Global registration as in the tutorial: FPFH features, RANSAC, ICP."""
     open3d: Any = import_module("open3d")
-    open3d.utility.set_verbosity_level(open3d.utility.VerbosityLevel.Error)  # it warns of every sparse cloud
+    open3d.utility.set_verbosity_level(open3d.utility.VerbosityLevel.Error)  # no warnings on sparse clouds
     registration, geometry = open3d.pipelines.registration, open3d.geometry
     open3d.utility.random.seed(0)
 
     def solve(task: Task) -> Answer:
         clouds = [_open3d_cloud(open3d, task.source), _open3d_cloud(open3d, task.target)]
-        # The tutorial's radii are multiples of the voxel size; clouds as sparse as these are one point a voxel.
+        # The tutorial's radii are multiples of the voxel size. These clouds are sparse: one point per voxel.
         voxel = 2 * float(np.mean(clouds[1].compute_nearest_neighbor_distance()))
         features = []
         for points in clouds:
@@ -184,7 +184,7 @@ def open3d_search() -> SolveOne:
 
 
 def small_gicp_align(kind: str, **options: object) -> Callable[[], Solve]:
-    """All points, no voxels; building the tree counts, and so do GICP's covariances."""
+    """ICP or GICP on all points, without voxels. The time includes the tree and GICP's covariances."""
 
     @one_by_one
     def start() -> SolveOne:
@@ -221,7 +221,7 @@ def _open3d_cloud(open3d: Any, points: Array) -> Any:
 
 
 def _begin(task: Task) -> Array:
-    """Where an ICP starts, (4, 4): the identity, or with the centroids on one another."""
+    """Initial pose of an ICP (4, 4): the identity, or the translation that aligns the centroids."""
     begin = np.eye(4)
     if task.init == "auto":
         begin[:3, 3] = _in_space(task.target).mean(axis=0) - _in_space(task.source).mean(axis=0)
@@ -229,7 +229,7 @@ def _begin(task: Task) -> Array:
 
 
 def _in_space(points: Array) -> Array:
-    """Points of the plane with a third coordinate 0, for those who know 3-D alone."""
+    """2-D points with a third coordinate of 0, for contenders that take only 3-D points."""
     return points if points.shape[1] == 3 else np.pad(points, ((0, 0), (0, 1)))
 
 

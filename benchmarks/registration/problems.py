@@ -1,4 +1,4 @@
-"""Pairs of clouds with a known pose, from seeds: q = R p + T + noise, shuffled, with outliers or with parts cut off."""
+"""Seeded pairs of clouds with a known pose: q = R p + T + noise, shuffled, with outliers or partial overlap."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ NOISE = 0.01  # of the size, in each coordinate; the clouds have size 1
 
 
 class Pair(NamedTuple):
-    """A task with its answer: q_j = rotation @ p_i + translation + noise for every i that has a counterpart j."""
+    """A task with its true pose: q_j = rotation @ p_i + translation + noise for each i with a counterpart j."""
 
     task: Task
     rotation: Array  # (D, D)
     translation: Array  # (D,)
-    size: float = 1.0  # in the clouds' unit
+    size: float = 1.0  # half the diagonal of the bounding box, in the clouds' unit
 
 
 class PoseError(NamedTuple):
-    """How far an answer is from the truth."""
+    """Error of an estimated pose."""
 
     degrees: float  # geodesic angle between the rotations
-    percent: float  # displacement of the source's centroid, in % of the size
+    percent: float  # displacement of the source centroid, in % of the size
 
 
 def right(error: PoseError) -> bool:
-    """Whether an answer counts as a success: within 1° and 1 % of the size."""
+    """Whether the error counts as a success: at most 1° and 1 % of the size."""
     return error.degrees <= 1 and error.percent <= 1
 
 
 def pose_error(pair: Pair, found_rotation: Array, found_translation: Array) -> PoseError:
-    """The error of an answer; infinite where it has no finite numbers.
+    """The error of an estimated pose; infinite if the pose has non-finite numbers.
 
-    The angle comes from the chord ‖R - R'‖_F = 2√2 sin(θ/2), the same in 2-D and 3-D; unlike the arccos of the trace
-    it resolves small angles, and it does not forgive a matrix that is no rotation.
+    The angle comes from the chord ‖R - R'‖_F = 2√2 sin(θ/2), in 2-D and 3-D alike. Unlike the arccos of the trace, the
+    chord resolves small angles, and it penalises a matrix that is not a rotation.
     """
     if not (np.isfinite(found_rotation).all() and np.isfinite(found_translation).all()):
         return PoseError(np.inf, np.inf)
@@ -50,7 +50,7 @@ def pose_error(pair: Pair, found_rotation: Array, found_translation: Array) -> P
 
 
 def close(seed: int, count: int, shape: str = "cube") -> Pair:
-    """`count` points 10° and 5 % of the size off, with noise; to be registered from the identity."""
+    """`count` points with noise, displaced by 10° and 5 % of the size; the start is the identity."""
     dice = np.random.default_rng([seed, count])
     source = cloud(shape, count, dice)
     dimension = source.shape[1]
@@ -60,14 +60,14 @@ def close(seed: int, count: int, shape: str = "cube") -> Pair:
 
 
 def turned(seed: int) -> Pair:
-    """Any rotation, and a translation of up to two sizes."""
+    """A random rotation, and a translation of up to two sizes."""
     dice, source = _draw(seed)
     turn, shift = rotation(source.shape[1], dice), _shift(source.shape[1], dice)
     return Pair(Task(source, _seen(source, turn, shift, dice), init="auto"), turn, shift)
 
 
 def crowded(seed: int, both: bool = False) -> Pair:
-    """Any rotation, and half as many outliers as points, in the target or in each cloud, uniform in its box."""
+    """A random rotation, with N/2 outliers in the target or in both clouds, uniform in the bounding box."""
     pair = turned(seed)
     dice = np.random.default_rng([seed, 2])
     source, target = pair.task.source, pair.task.target
@@ -81,10 +81,10 @@ def crowded(seed: int, both: bool = False) -> Pair:
 
 
 def cut(seed: int, overlap: float) -> Pair:
-    """Up to 45°; either cloud has the fraction `overlap` of its points in the other one.
+    """A rotation of up to 45°; the clouds share the fraction `overlap` of their points.
 
-    The whole is cut by two parallel planes of random direction: the source lacks one end, the target the other. With
-    both keeping a fraction a of the whole, (2a - 1) / a = overlap.
+    Two parallel planes of random direction cut the whole: the source lacks one end, the target the other. If both keep
+    a fraction a of the whole, the overlap is (2a - 1) / a.
     """
     dice = np.random.default_rng([seed, 3])
     kept = 1 / (2 - overlap)
@@ -99,7 +99,7 @@ def cut(seed: int, overlap: float) -> Pair:
 
 
 def shifted(seed: int) -> Pair:
-    """A translation of a millionth to a million times the size, under a bijection."""
+    """A translation of 1e-6 to 1e6 sizes; every point has a counterpart."""
     dice, source = _draw(seed)
     dimension = source.shape[1]
     shift = 10 ** dice.uniform(-6, 6) * direction(dimension, dice)
@@ -108,7 +108,7 @@ def shifted(seed: int) -> Pair:
 
 
 def small(seed: int) -> Pair:
-    """100 points in 2-D, shifted by up to two sizes."""
+    """100 points in 2-D, translated by up to two sizes."""
     dice = np.random.default_rng([seed, 4])
     source = cloud("leaf", 100, dice)
     turn, shift = np.eye(2), _shift(2, dice)
@@ -121,7 +121,7 @@ def _draw(seed: int) -> tuple[Generator, Array]:
 
 
 def _kind(seed: int, dice: Generator) -> tuple[str, int]:
-    """The shapes in turn, and 200 to 600 points."""
+    """The shapes in rotation, and a random count of 200 to 600 points."""
     return list(SHAPES)[seed % len(SHAPES)], int(dice.integers(200, 601))
 
 

@@ -1,4 +1,4 @@
-"""What is measured: speed and its growth, success, batches, memory, a million points, and the fish and the bunny."""
+"""The scenarios: speed and its growth, success rate, batches, memory, a million points."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from benchmarks.registration.workers import Failure, Run, Worker
 
 
 class Row(NamedTuple):
-    """One contender at one kind of problem. Times are medians over the rounds; so are errors."""
+    """One contender on one kind of problem. Times and errors are medians over the rounds."""
 
     scenario: str
     problem: str
     contender: str
     points: int
-    calls: int = 0  # rounds, or problems tried
+    calls: int = 0  # number of rounds, or of problems
     seconds: float = math.nan  # wall clock
     processor_seconds: float = math.nan
     degrees: float = math.nan
-    percent: float = math.nan  # of the size
-    success: float = math.nan  # the fraction within 1° and 1 % of the size
+    percent: float = math.nan  # error in % of the size
+    success: float = math.nan  # fraction within 1° and 1 % of the size
     growth: float = math.nan  # MB
     peak: float = math.nan  # MB
     note: str = ""
 
 
 class Arena:
-    """The workers of the contenders chosen, and how much time is spent on each."""
+    """The workers of the selected contenders, with the time limit for each."""
 
     def __init__(self, names: Iterable[str], limit: float, quick: bool) -> None:
         self.workers = {name: Worker(name) for name in names}
@@ -40,17 +40,17 @@ class Arena:
         self.quick = quick
 
     def local(self) -> list[Worker]:
-        """Those for whom a pose that is near is a task."""
+        """Workers that solve problems with a small displacement, that is, all but the global searches."""
         return [worker for name, worker in self.workers.items() if not CONTENDERS[name].searches]
 
     def stop(self) -> None:
-        """End all processes."""
+        """End all worker processes."""
         for worker in self.workers.values():
             worker.stop()
 
 
 class Tally:
-    """What one contender has achieved so far at one kind of problem."""
+    """Running results of one contender on one kind of problem."""
 
     def __init__(self) -> None:
         self.runs: list[Run] = []
@@ -60,7 +60,7 @@ class Tally:
         self.note = ""
 
     def add(self, pairs: list[Pair], result: Run | Failure) -> None:
-        """Count a result of one call with `pairs`."""
+        """Add the result of one call with `pairs`."""
         self.spent += result.seconds
         if isinstance(result, Failure):
             self.failed += len(pairs)
@@ -73,7 +73,7 @@ class Tally:
                 self.errors.append(pose_error(pair, answer.rotation, answer.translation))
 
     def row(self, scenario: str, problem: str, contender: str, points: int) -> Row:
-        """The medians."""
+        """The medians of all results so far."""
         row = Row(scenario, problem, contender, points, calls=len(self.errors), note=self.note)
         if self.errors:
             row = row._replace(success=sum(map(right, self.errors)) / len(self.errors))
@@ -90,10 +90,10 @@ class Tally:
 
 
 def speed(arena: Arena, shape: str) -> list[Row]:
-    """10° off, 1 % noise, from the identity; rounds alternate between the contenders, each with a cloud of its own.
+    """Rigid problems with 10° of rotation and 1 % noise, from the identity. Each round has a new cloud.
 
-    A contender that has spent the limit at one size rests for the size's further rounds; one that would by its growth
-    so far need more than the limit for a single call does not try.
+    Contenders alternate within a round. A contender that has used up the time limit at one size skips that size's
+    remaining rounds. A contender skips a size if its growth so far predicts more than the limit for one call.
     """
     sizes = [200, 1000, 5000] if arena.quick else [200, 1000, 5000, 20_000, 100_000]
     rows: list[Row] = []
@@ -113,7 +113,7 @@ def speed(arena: Arena, shape: str) -> list[Row]:
 
 
 def expected(rows: list[Row], points: int) -> float:
-    """Seconds that a call with `points` points will take, by the growth between the last two sizes; at first none."""
+    """Predicted seconds of a call with `points` points, from the growth between the last two sizes; 0 at first."""
     known = [row for row in rows if math.isfinite(row.seconds)]
     if not known:
         return math.inf if rows else 0.0
@@ -123,7 +123,7 @@ def expected(rows: list[Row], points: int) -> float:
 
 
 def exponent(rows: list[Row]) -> float:
-    """The slope of log(processor time) over log(points), least squares; 2 for fewer than two sizes."""
+    """Least-squares slope of log(processor time) over log(points); 2 for fewer than two sizes."""
     if len(rows) < 2:
         return 2.0
     x, y = [math.log(row.points) for row in rows], [math.log(row.processor_seconds) for row in rows]
@@ -143,8 +143,8 @@ SUCCESS: dict[str, Callable[[int], Pair]] = {
 def success(arena: Arena) -> list[Row]:
     """200 random problems of each kind, of 200 to 600 points.
 
-    A third is in 2-D, for those who take it. A peer that has spent the limit at one kind rests for its further
-    problems: its rate is one of fewer.
+    A third of the problems is 2-D, for contenders that accept 2-D. A peer that has used up the time limit skips the
+    remaining problems of that kind, and its rate is over fewer problems.
     """
     rows: list[Row] = []
     for kind, draw in SUCCESS.items():
@@ -160,7 +160,7 @@ def success(arena: Arena) -> list[Row]:
 
 
 def batch(arena: Arena) -> list[Row]:
-    """256 translations of 100 points in 2-D in one call; the peers take them one by one, and as rigid ones."""
+    """256 translations of 100 points in 2-D in one call. The peers solve them one by one, as rigid problems."""
     pairs = [problems.small(seed) for seed in range(256)]
     tallies = {w.name: Tally() for w in arena.local()}
     for _ in range(3 if arena.quick else 7):
@@ -174,17 +174,17 @@ def batch(arena: Arena) -> list[Row]:
 
 
 def memory(arena: Arena) -> list[Row]:
-    """50,000 against 50,000 points, each contender in a fresh process."""
+    """50,000 against 50,000 points, each contender in a new process."""
     return once(arena, "memory", 5000 if arena.quick else 50_000, arena.limit)
 
 
 def million(arena: Arena) -> list[Row]:
-    """A million against a million points, each contender in a fresh process."""
+    """A million against a million points, each contender in a new process."""
     return once(arena, "million", 100_000 if arena.quick else 1_000_000, 3 * arena.limit)
 
 
 def once(arena: Arena, scenario: str, points: int, limit: float) -> list[Row]:
-    """One call each; the dense ones sit it out: FilterReg takes 10 GB for 50,000 points, and CPD's matrices 20."""
+    """One call per contender, without the dense ones: for 50,000 points FilterReg needs 10 GB, and CPD 20 GB."""
     rows = []
     pair = problems.close(0, points)
     for worker in arena.local():

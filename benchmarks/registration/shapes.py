@@ -1,7 +1,7 @@
-"""Random point clouds of different kinds: volumes, blobs, closed surfaces, branching curves, flat outlines.
+"""Random point clouds: volumes, blobs, closed surfaces, branching curves, 2-D outlines.
 
-Every cloud comes centred on its bounding box and scaled to size 1, the size being half the diagonal of that box; so
-"1 % noise" is a standard deviation of 0.01 of each coordinate.
+Each cloud is centred on its bounding box and scaled to size 1. The size is half the diagonal of the box, so 1 % noise
+has a standard deviation of 0.01 in each coordinate.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Array = NDArray[np.float64]
 
 
 def cube(count: int, dice: Generator) -> Array:
-    """(count, 3) points, uniform in a cube: the least structure that a cloud can have, and 24 near symmetries."""
+    """(count, 3) points, uniform in a cube: no structure inside, and 24 near symmetries."""
     return dice.uniform(size=(count, 3))
 
 
 def blobs(count: int, dice: Generator) -> Array:
-    """(count, 3) points of a mixture of six Gaussians with random centres and covariances."""
+    """(count, 3) points from a mixture of six Gaussians with random centres and covariances."""
     centres = dice.uniform(-1, 1, (6, 3))
     spreads = dice.normal(0, 0.25, (6, 3, 3))
     which = dice.integers(6, size=count)
@@ -30,9 +30,9 @@ def blobs(count: int, dice: Generator) -> Array:
 
 
 def surface(count: int, dice: Generator) -> Array:
-    """(count, 3) points on a closed bumpy surface: r(u) = 1 + Σ a_k P_l(u·v_k), axes v_k at random.
+    """(count, 3) points on a closed bumpy surface r(u) = 1 + Σ a_k P_l(u·v_k) with random axes v_k.
 
-    Legendre polynomials around random axes span the spherical harmonics of their degrees (the addition theorem).
+    By the addition theorem, Legendre polynomials about random axes span the spherical harmonics of their degrees.
     """
     axes, points = _directions(12, dice), _directions(count, dice)
     radius = np.ones(count)
@@ -42,7 +42,7 @@ def surface(count: int, dice: Generator) -> Array:
 
 
 def tree(count: int, dice: Generator) -> Array:
-    """(count, 3) points along a random tree of 20 straight branches, as many per length everywhere."""
+    """(count, 3) points along a random tree of 20 straight branches, with uniform density per length."""
     starts, ends = [np.zeros(3)], [direction(3, dice)]
     while len(starts) < 20:
         parent = dice.integers(len(starts))
@@ -61,7 +61,7 @@ def outline(count: int, dice: Generator) -> Array:
 
 
 def leaf(count: int, dice: Generator) -> Array:
-    """(count, 2) points uniform in the area that such a curve encloses."""
+    """(count, 2) points, uniform in the area inside such a curve."""
     return _star(count, dice) * np.sqrt(dice.uniform(size=(count, 1)))
 
 
@@ -84,7 +84,7 @@ SHAPES: dict[str, Callable[[int, Generator], Array]] = {
 
 
 def cloud(shape: str, count: int, dice: Generator) -> Array:
-    """(count, D) points of the kind `shape`, of size 1, in a random orientation where they are not a cube."""
+    """(count, D) points of the given shape, scaled to size 1. All shapes but the cube are rotated at random."""
     points = SHAPES[shape](count, dice)
     if shape != "cube":
         points = points @ rotation(points.shape[1], dice).T
@@ -93,7 +93,7 @@ def cloud(shape: str, count: int, dice: Generator) -> Array:
 
 
 def rotation(dimension: int, dice: Generator, degrees: float | None = None) -> Array:
-    """(D, D) rotation by `degrees` about a random axis; without an angle any, all equally likely. D is 2 or 3."""
+    """(D, D) rotation by `degrees` about a random axis, D = 2 or 3; without an angle, uniform over all rotations."""
     if dimension == 2:
         angle = dice.uniform(-np.pi, np.pi) if degrees is None else np.radians(degrees) * dice.choice([-1, 1])
         return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -108,7 +108,7 @@ def rotation(dimension: int, dice: Generator, degrees: float | None = None) -> A
 
 
 def direction(dimension: int, dice: Generator) -> Array:
-    """(D,) a random unit vector."""
+    """A random unit vector (D,)."""
     vector = dice.normal(size=dimension)
     return np.asarray(vector / np.linalg.norm(vector))
 

@@ -1,7 +1,7 @@
-"""The rows as text: one table a scenario, and what they say of Latentserve against its peers.
+"""Format the rows as text: one table per scenario, and the required figures of Latentserve.
 
-Speed is told in processor time: with one thread that is what the clock shows on an idle core, and other processes on
-the machine do not stretch it. Everything else is by the wall clock.
+Speed is processor time. With one thread it equals the wall-clock time of an idle core, and other processes do not
+inflate it. All other times are wall-clock times.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.registration.scenarios import Row, exponent
 
 
 def tables(rows: list[Row]) -> str:
-    """All tables, one after another."""
+    """All tables, separated by blank lines."""
     blocks = []
     for scenario in dict.fromkeys(row.scenario for row in rows):
         part = [row for row in rows if row.scenario == scenario]
@@ -32,7 +32,7 @@ def tables(rows: list[Row]) -> str:
 
 
 def claims(rows: list[Row]) -> str:
-    """What has to hold, with the figure and whether it does; nothing for what was not measured."""
+    """One line for each requirement that was measured: the figure, the bound, and whether the bound holds."""
     lines = [line for scenario in ("speed cube", "speed surface") for line in _speed_claims(rows, scenario)]
     for row in rows:
         if row.contender != OURS:
@@ -98,7 +98,7 @@ def _speed_claims(rows: list[Row], scenario: str) -> Iterable[str]:
 
 
 def _find(rows: list[Row], scenario: str, contender: str, points: int) -> Row | None:
-    """The row, where there is one with an answer."""
+    """The matching row with a finite time, or None."""
     for row in rows:
         if (row.scenario, row.contender, row.points) == (scenario, contender, points) and math.isfinite(row.seconds):
             return row

@@ -1,4 +1,4 @@
-"""What a contender is given, and what it gives back."""
+"""Input and output of a contender."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Init = Literal["identity", "auto"]
 class Task(NamedTuple):
     """Two clouds to register.
 
-    `outliers` is the fraction of the target without a counterpart, for the contenders that ask for one; `reach` is
-    the distance within which an ICP may look for correspondences, in the clouds' unit: a quarter of the size, what
-    10° and 5 % of it ask for; more helps none of them on the harder problems.
+    `outliers` is the fraction of target points without a counterpart, for contenders that take this parameter.
+    `reach` is the maximum correspondence distance of an ICP, in the clouds' unit. The default, a quarter of the size,
+    covers a rotation of 10° and a shift of 5 %; a larger one helps no contender on the harder problems.
     """
 
     source: Array  # (N, D)
@@ -28,12 +28,12 @@ class Task(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The pose found, acting on column vectors; for a non-rigid task the source where it came to lie."""
+    """The estimated pose, acting on column vectors; for a non-rigid task the registered source."""
 
     rotation: Array | None = None  # (D, D)
     translation: Array | None = None  # (D,)
     registered: Array | None = None  # (N, D)
-    converged: bool | None = None  # None where the contender does not say
+    converged: bool | None = None  # None if the contender does not report it
 
 
 SolveOne = Callable[[Task], Answer]

@@ -1,7 +1,7 @@
-"""One process a contender: imports, threads and memory of one never touch another's, and the clock runs inside.
+"""One process per contender, which isolates imports, threads and memory. The process itself takes the times.
 
-Every worker is pinned to the same single core, so that whatever threads a library starts, it has one to run on. Only
-one worker computes at a time.
+All workers are pinned to the same core, so that a library cannot gain from extra threads. Only one worker computes
+at a time.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from benchmarks.registration.tasks import Answer, Solve, Task
 
 THREADS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "RAYON", "NUMBA")
 MEGABYTE = 1e6
-START = 600.0  # seconds that importing, and compiling at the first call, may take
+START = 600.0  # maximum seconds for imports, and for compilation at the first call
 
 
 class Run(NamedTuple):
-    """What one call took. Of short ones several are timed, and the medians taken."""
+    """Cost of one call. A short call is repeated, and the medians are reported."""
 
     answers: list[Answer]
     seconds: float  # wall clock
-    processor_seconds: float  # of all threads of the process; on an idle core the same
-    growth: float  # MB by which the peak of the resident memory exceeds what it was before the call
-    peak: float  # MB, that peak itself
+    processor_seconds: float  # of all threads; equals the wall clock on an idle core
+    growth: float  # MB, peak resident memory minus resident memory before the call
+    peak: float  # MB, peak resident memory
 
 
 class Failure(NamedTuple):
-    """Why there is no answer."""
+    """The reason why a call gave no answer."""
 
     reason: str
-    seconds: float = 0.0  # waited for it
+    seconds: float = 0.0  # waited before giving up
 
 
 class Worker:
-    """A contender in a process of its own, started at its first task and again after a task that took too long."""
+    """A contender in its own process. It starts at the first task, and again after a task that timed out."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -53,15 +53,15 @@ class Worker:
         self._pipe: Connection | None = None
 
     def solve(self, tasks: Sequence[Task], limit: float, least: float = 0.0) -> Run | Failure:
-        """The run of one call with all `tasks`, or what went wrong. After `limit` seconds the process is killed.
+        """Time one call with all `tasks`. After `limit` seconds the process is killed and a Failure returned.
 
-        Calls are repeated until they sum up to `least` seconds, at most 50 times.
+        The call is repeated until the total reaches `least` seconds, at most 50 times.
         """
         pipe = self._start()
         if isinstance(pipe, Failure):
             return pipe
         pipe.send((tasks, least))
-        # First the word that it is warm, which may mean minutes of compiling, and then the result.
+        # The worker first reports that it is warm, possibly after minutes of compilation, then sends the result.
         for patience in (START, limit + least):
             if not pipe.poll(patience):
                 self.stop()
@@ -76,7 +76,7 @@ class Worker:
         return Failure("nothing but warming up")
 
     def stop(self) -> None:
-        """End the process, if there is one."""
+        """End the process if it runs."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -99,7 +99,7 @@ class Worker:
 
 
 def single_threaded() -> None:
-    """For this process and those it starts: one thread, where a library asks the environment."""
+    """Limit libraries to one thread by environment variables, in this process and its children."""
     os.environ.update({f"{library}_NUM_THREADS": "1" for library in THREADS})
 
 
@@ -115,7 +115,7 @@ def _serve(name: str, pipe: Connection) -> None:
     warm: set[tuple[object, ...]] = set()
     while True:
         tasks, least = pipe.recv()
-        # What compiles or loads on first use, per kind of problem, is no part of what a registration takes.
+        # Compilation and lazy loading, once per kind of problem, are excluded from the time.
         kind = (*tasks[0][2:], tasks[0].source.shape[1])
         try:
             if kind not in warm:
@@ -125,7 +125,7 @@ def _serve(name: str, pipe: Connection) -> None:
                     solve([tasks[0]._replace(source=near.source, target=near.target)])
             pipe.send("warm")
             pipe.send(_timed(solve, tasks, least))
-        except BaseException as error:  # a panic in Rust is no Exception, and has to reach the table too
+        except BaseException as error:  # a Rust panic is not an Exception, and must appear in the table
             pipe.send(Failure(f"{type(error).__name__}: {error}"[:200]))
 
 
@@ -143,7 +143,7 @@ def _timed(solve: Solve, tasks: Sequence[Task], least: float) -> Run:
 
 
 def _memory(reset: bool = False) -> tuple[float, float]:
-    """MB resident now, and at their peak since the last reset. `ru_maxrss` would carry the parent's over the fork."""
+    """Resident memory in MB: now, and its peak since the last reset. `ru_maxrss` would include the parent's peak."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
