@@ -21,6 +21,7 @@ from starlette.routing import Match, Route
 
 from .em import routes as em
 from .em import worker as em_worker
+from .em.engine import EmEngine
 from .errors import LatentserveError
 from .gan import checkpoint, companions
 from .gan import jobs as gan_jobs
@@ -88,7 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         },
     )
     app.state.health = Health(VERSION, _models(manifest.files), batchers, metrics)
-    app.state.em = em.EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort)
+    app.state.em = EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort)
     app.state.vae = vae.VaeEngine(batchers["vae"])
     app.state.max_elements = settings.max_elements
     app.state.gan = gan.GanEngine(

@@ -1,8 +1,10 @@
 """EM registration, from the wire to the kernels. Imports go downwards only:
 
 routes, schemas, uploads, representations   HTTP
+wire                                        a request's body to a problem, an outcome to an answer's body
+engine                                      admission and lanes
 worker, register                            jobs and batches of problems
-posing                                      a whole problem, from clouds to an answer
+solving                                     a whole problem, from clouds to an answer
 starting, motion                            where a pose starts from; how a cloud deforms
 climbing, batched                           EM on one problem; on many translations at once, also on a GPU
 kernel                                      the E-step over neighbours, the M-step, measures of clouds

@@ -15,8 +15,8 @@ from .batched.padding import Group, group_key, pack
 from .batched.recursion import Model, State, initial_state, iterate, settled
 from .batched.starts import start
 from .matching import DENSE_PAIRS
-from .posing.poses import register_pose
 from .problem import Outcome, Pose, Problem, StopReason, check
+from .solving.poses import register_pose
 
 
 def register(problem: Problem, device: torch.device | str = "cpu") -> Outcome:

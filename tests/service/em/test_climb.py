@@ -15,8 +15,8 @@ from service.em.climbing.frame import Transform as Transformed
 from service.em.climbing.frame import frame
 from service.em.climbing.mixture import Mixture, Model, Parameters
 from service.em.kernel.fitting import KINDS
-from service.em.posing.poses import register_pose
 from service.em.problem import Normalize, Pose, Prior, Problem, Transform, check
+from service.em.solving.poses import register_pose
 from tests.problems.clouds import box, direct, pose_of, posed
 from tests.service.em.test_poses import LINEAR, near
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.em.posing.poses import register_pose
 from service.em.problem import Outcome, Pose, Problem, Transform, check
 from service.em.register import register
+from service.em.solving.poses import register_pose
 from tests.problems import registration
 from tests.problems.clouds import log_terms, moved, pose_of, posed
 from tests.service.em.test_recursion import agrees

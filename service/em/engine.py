@@ -1,0 +1,53 @@
+"""The engine that EM's endpoints submit work to: it admits a job and picks the lane that it waits in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, overload
+
+from ..errors import InvalidInput
+from ..runtime.batching import Batcher
+from .problem import Outcome, Problem, check
+from .steps import CompleteLikelihood, Expected, Maximized
+from .worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Result, effort, registration
+
+
+class EmEngine(NamedTuple):
+    """Two lanes to the same worker: a large problem occupies a thread for long, and small ones overtake it.
+
+    `small_effort` is the greatest effort of a job in the small lane, and `max_effort` the greatest that is accepted;
+    both are in the units of `worker.effort`.
+    """
+
+    small: Batcher[Job, Result]
+    large: Batcher[Job, Result]
+    small_effort: float
+    max_effort: float
+
+    @overload
+    async def submit(self, job: RegisterJob, timeout: float | None) -> Outcome: ...
+    @overload
+    async def submit(self, job: ExpectJob, timeout: float | None) -> Expected: ...
+    @overload
+    async def submit(self, job: MaximizeJob, timeout: float | None) -> Maximized: ...
+    @overload
+    async def submit(self, job: LikelihoodJob, timeout: float | None) -> CompleteLikelihood: ...
+    async def submit(self, job: Job, timeout: float | None) -> Result:
+        """The job's result; see `Batcher.submit`."""
+        batcher = self.small if effort(job) <= self.small_effort else self.large
+        return await batcher.submit(job, timeout)
+
+    async def solve(self, problem: Problem, timeout: float | None) -> Outcome:
+        """Register one problem; `timeout` is in seconds, None for no limit.
+
+        Raises InvalidInput where `check` does and for a problem of more than `max_effort`, and whatever
+        `Batcher.submit` raises.
+        """
+        job = registration(check(problem))
+        if effort(job) > self.max_effort:
+            raise InvalidInput(
+                f"{len(problem.source)} x {len(problem.target)} pairs in {problem.max_iterations} iterations are more "
+                "than this server takes on",
+                pointer="/max_iterations",
+                allowed="fewer points, or fewer iterations",
+            )
+        return await self.submit(job, timeout)
