@@ -23,7 +23,7 @@ from .em import routes as em
 from .em import worker as em_worker
 from .em.engine import EmEngine
 from .errors import LatentserveError
-from .gan import checkpoint, companions
+from .gan import caching, checkpoint, companions
 from .gan import jobs as gan_jobs
 from .gan import routes as gan
 from .gan.worker import GanWorker
@@ -94,7 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.max_elements = settings.max_elements
     app.state.gan = gan.GanEngine(
         {name: batchers[name] for name in gan_jobs.LANES},
-        gan.build_tag(manifest.files, VERSION, devices.describe(device)),
+        caching.build_tag(manifest.files, VERSION, devices.describe(device)),
         manifest.files[checkpoint.GENERATOR_FILE],
         companion is not None,
     )

@@ -37,6 +37,10 @@ class NotAcceptable(LatentserveError):
     """None of the forms that the client accepts is one that the answer has."""
 
 
+class UnknownCheckpoint(LatentserveError):
+    """The request names a checkpoint other than the one being served."""
+
+
 class BodyTooLarge(LatentserveError):
     """The body, or the array inside it, is over the limit that the operator set."""
 
@@ -78,6 +82,7 @@ class StatusOf(NamedTuple):
 
 HTTP_STATUS: dict[type[LatentserveError], StatusOf] = {
     MalformedBody: StatusOf(HTTPStatus.BAD_REQUEST, "malformed-body"),
+    UnknownCheckpoint: StatusOf(HTTPStatus.NOT_FOUND, "unknown-checkpoint"),
     NotAcceptable: StatusOf(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable"),
     BodyTooLarge: StatusOf(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large"),
     UnsupportedMediaType: StatusOf(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),

@@ -1,14 +1,13 @@
-"""What the GAN's endpoints answer: pictures, arrays and animations, with the headers and texts that go with them."""
+"""Answers of the GAN's endpoints: their JSON schemas, and pictures, arrays and animations with their headers."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from anyio import to_thread
 from fastapi import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import InvalidInput
 from ..formats.arrays import to_json, to_npy
@@ -17,14 +16,16 @@ from ..version import VERSION
 from .choosing import Choice
 from .fields import AnimationFormat, Format
 from .jobs import Result
+from .networks import LATENT_DIM
 from .sampling import Float32
 from .schemas import Drawing, InterpolateQuery
 from .uploads import THREADS
 
-# Pictures of more pixels than this are drawn on a thread; below it the hand-over costs more than the drawing.
-DRAW_INLINE_PIXELS = 64 * 64
-# Headers hold so many numbers at most: servers and proxies bound their length. JSON has them all.
+# Larger pictures are encoded on a thread; below this size the hand-over costs more than the encoding.
+ENCODE_INLINE_PIXELS = 64 * 64
+# Images whose numbers a header lists: servers and proxies bound the length of headers. JSON lists all of them.
 MAX_HEADER_SCORES = 64
+# The largest side of a WebP picture, in pixels.
 WEBP_SIDE = 16383
 
 MEDIA_TYPES: dict[Format, str] = {
@@ -35,25 +36,66 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 ANIMATION_TYPES: dict[AnimationFormat, str] = {"gif": "image/gif", "webp": "image/webp", "apng": "image/apng"}
 
-
-# What the headers say, for the document.
-CACHING = {
-    "ETag": "names these bytes; strong. It is there where the request fixes them",
-    "Cache-Control": "for ever where the request fixes the bytes, no-store where it does not",
-}
-SEED = {"X-Seed": "the seed that was asked for, or drawn"}
+# Descriptions of the headers, for the OpenAPI document.
+SEED = {"X-Seed": "the seed of the request, or the random one that was used"}
 SCORES = {
-    "X-Probability": f"of being a real digit, for each image (the first {MAX_HEADER_SCORES}), with commas between; "
-    "where images are judged",
-    "X-Digit": "the likeliest digit of each; where the checkpoint has companions",
+    "X-Probability": f"probability of being a real digit, for the first {MAX_HEADER_SCORES} images, separated by "
+    "commas; only if images were judged",
+    "X-Digit": "the most likely digit of each; only if the checkpoint has companions",
     "X-Class-Probability": "the probability of that digit, for each",
 }
 CHOICES = {
-    "X-Attempts": f"latents looked at for each image (the first {MAX_HEADER_SCORES}), up to the one taken; where "
-    "latents are chosen",
-    "X-Accepted": "true or false for each: false where no latent passed, and the image is the best of those looked at",
-    "X-Accepted-Count": "how many of all images were accepted",
+    "X-Attempts": f"latents examined for each of the first {MAX_HEADER_SCORES} images, up to the chosen one; only if "
+    "latents were chosen",
+    "X-Accepted": "true or false for each; false if no latent passed, and the image is the best of those examined",
+    "X-Accepted-Count": "number of accepted images, of all",
 }
+
+CLASS_PROBABILITIES = "n x 10, the probability of each digit; null if the checkpoint has no companions"
+DIGIT = "the most likely digit of each image; null if the checkpoint has no companions"
+WARNINGS = "what may make the answer meaningless: images that are dark on light, with the cure"
+
+
+class Images(BaseModel):
+    """Generated images, their latents and their scores."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: int
+    seed: int | None = Field(description="null if the request gave latents")
+    images: list[Any] = Field(description="n x 32 x 32 levels, 0 is black; /gan/discriminate accepts them")
+    latents: list[list[float]] = Field(description=f"n x {LATENT_DIM}; /gan/generate draws the same images from them")
+    probability: list[float] = Field(description="the discriminator's probability that each image is a real digit")
+    class_probabilities: list[list[float]] | None = Field(description=CLASS_PROBABILITIES)
+    digit: list[int] | None = Field(description=DIGIT)
+    accepted: list[bool] = Field(
+        description="whether the latent passed; false: none did, and this is the best of those examined"
+    )
+    attempts: list[int] = Field(description="latents examined for each image, up to the chosen one")
+
+
+class Judgement(BaseModel):
+    """Scores of uploaded images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probability: list[float] = Field(description="the discriminator's probability that each image is a real digit")
+    class_probabilities: list[list[float]] | None = Field(description=CLASS_PROBABILITIES)
+    digit: list[int] | None = Field(description=DIGIT)
+    warnings: list[str] = Field(description=WARNINGS)
+
+
+class Inversions(BaseModel):
+    """The latents whose images are nearest to the uploaded ones."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    latents: list[list[float]] = Field(description=f"n x {LATENT_DIM}; /gan/generate accepts them")
+    reconstructions: list[Any] = Field(description="n x 32 x 32 levels: the images of these latents")
+    residual: list[float] = Field(description="root mean square of the difference, in grey levels")
+    iterations: list[int] = Field(description="optimization steps, summed over all starts")
+    converged: list[bool] = Field(description="whether the last step changed the objective by less than the tolerance")
+    warnings: list[str] = Field(description=WARNINGS)
 
 
 class Source(NamedTuple):
@@ -64,19 +106,23 @@ class Source(NamedTuple):
 
 
 def check_picture(drawing: Drawing) -> None:
-    """Raise InvalidInput for a picture that its format cannot hold."""
+    """Check that the format can hold a picture of this size.
+
+    Raises:
+        InvalidInput: a side of the picture is longer than WebP allows.
+    """
     side = 32 * drawing.scale * max(shape_of_grid(drawing.number, drawing.in_a_row))
     if drawing.format == "webp" and side > WEBP_SIDE:
         raise InvalidInput(
-            f"a side of {side} pixels is more than the {WEBP_SIDE} that WebP can hold; "
-            "take png, a smaller scale, or another number of columns",
+            f"the picture has a side of {side} pixels, and WebP allows at most {WEBP_SIDE}; "
+            "use png, a smaller scale, or another number of columns",
             pointer="/format",
             allowed=["png"],
         )
 
 
 async def images(result: Result, drawing: Drawing, source: Source, headers: dict[str, str]) -> Response:
-    """The images of `result` as `drawing` asks for them; scores, where there are any, go into the headers."""
+    """The images of `result` in the format of `drawing`; scores and choices, if any, are added to the headers."""
     if drawing.format == "json":
         return Response(_json(result, source), headers=headers, media_type=MEDIA_TYPES["json"])
     if result.probability is not None:
@@ -85,38 +131,26 @@ async def images(result: Result, drawing: Drawing, source: Source, headers: dict
     if drawing.format == "npy":
         content = to_npy(result.images)
     else:
-        text = _texts(drawing, source, headers) if drawing.scores else None
-        small = result.images.size * drawing.scale**2 <= DRAW_INLINE_PIXELS
+        text = _text_chunks(drawing, source, headers) if drawing.scores else None
+        small = result.images.size * drawing.scale**2 <= ENCODE_INLINE_PIXELS
         content = (
-            _draw(result.images, drawing, text)
+            _encode(result.images, drawing, text)
             if small
-            else await to_thread.run_sync(_draw, result.images, drawing, text, limiter=THREADS)
+            else await to_thread.run_sync(_encode, result.images, drawing, text, limiter=THREADS)
         )
     return Response(content, headers=headers, media_type=MEDIA_TYPES[drawing.format])
 
 
 async def animation(result: Result, query: InterpolateQuery, headers: dict[str, str]) -> Response:
-    """The images of `result` as the frames of one animation; how its key images were chosen goes into the headers."""
+    """The images of `result` as one animation; how its key images were chosen is added to the headers."""
     content = await to_thread.run_sync(animate, result.images, query.format, query.fps, query.scale, limiter=THREADS)
     return Response(content, headers=headers | _choice_headers(result), media_type=ANIMATION_TYPES[query.format])
 
 
 def classes(result: Result) -> dict[str, object]:
-    """The fields of JSON that say which digits `result` shows."""
+    """The JSON fields that name the digits of `result`."""
     by_class = result.class_probabilities
     return {"class_probabilities": by_class, "digit": None if by_class is None else by_class.argmax(1)}
-
-
-def etag(build: str, query: BaseModel) -> str:
-    """The strong ETag of an answer, by what its bytes are computed from, so that a 304 costs no computation."""
-    digest = hashlib.blake2b(f"{build} {query.model_dump_json()}".encode(), digest_size=16)
-    return f'"{digest.hexdigest()}"'
-
-
-def matches(if_none_match: Sequence[str], etag: str) -> bool:
-    """RFC 9110, 13.1.2: weak comparison, and * for whatever there is; several lines are one list (5.3)."""
-    names = [name.strip().removeprefix("W/") for line in if_none_match for name in line.split(",")]
-    return etag in names or names == ["*"]
 
 
 def _json(result: Result, source: Source) -> bytes:
@@ -154,8 +188,8 @@ def _choice_headers(result: Result) -> dict[str, str]:
     }
 
 
-def _texts(drawing: Drawing, source: Source, headers: dict[str, str]) -> dict[str, str]:
-    """What a PNG says of itself: what gives it again, and what the headers say. Latents given are not repeated."""
+def _text_chunks(drawing: Drawing, source: Source, headers: dict[str, str]) -> dict[str, str]:
+    """The text chunks of a PNG: the parameters that reproduce it, and the scores. Given latents are not stored."""
     texts = {"Software": f"Latentserve {VERSION}", "checkpoint": source.checkpoint}
     if source.seed is not None:
         asked: dict[str, object] = {"seed": source.seed, "sampler": drawing.sampler, "digits": drawing.digits}
@@ -171,5 +205,5 @@ def _list(values: Iterable[object]) -> str:
     return ",".join(str(value) for _, value in zip(range(MAX_HEADER_SCORES), values, strict=False))
 
 
-def _draw(images: UINT8, drawing: Drawing, text: dict[str, str] | None) -> bytes:
+def _encode(images: UINT8, drawing: Drawing, text: dict[str, str] | None) -> bytes:
     return encode(grid(images, drawing.in_a_row, drawing.scale), drawing.format, text)

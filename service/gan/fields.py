@@ -1,4 +1,4 @@
-"""Types of the fields that the GAN's endpoints read: their bounds, and how they are written as text."""
+"""Field types of the GAN's requests: their bounds, and how a query string spells them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from ..formats.arrays import Rank
 MAX_SEED = 2**63 - 1
 MAX_DIGITS = 64
 MAX_KEYS = 16
+# The fewest leading digits of a sha256 that name a checkpoint.
+CHECKPOINT_DIGITS = 12
 
 Latents = Annotated[NDArray[np.float64], Rank((2,), ge=-1000, le=1000)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -25,22 +27,22 @@ Truncation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 def _read_flag(value: object, info: ValidationInfo) -> object:
-    """A boolean of JSON, or the word for it in a query string."""
+    """A JSON boolean, or true or false in a query string."""
     if isinstance(value, bool):
         return value
     words = {"true": True, "false": False}
-    # Clients write the words as their language does.
+    # Clients spell booleans as their language does: Python sends True.
     if info.mode != "json" and isinstance(value, str) and value.lower() in words:
         return words[value.lower()]
     allowed = list(words.values()) if info.mode == "json" else list(words)
-    raise PydanticCustomError("flag", "neither true nor false", {"allowed": allowed})
+    raise PydanticCustomError("flag", "must be true or false", {"allowed": allowed})
 
 
 def _check_text(value: object) -> object:
     if isinstance(value, str):
         return value
     raise PydanticCustomError(
-        "digits_text", "digits are a string, which keeps the zeros in front", {"allowed": 'a string, as "2026"'}
+        "digits_text", "digits must be a string, so that leading zeros are kept", {"allowed": 'a string, as "2026"'}
     )
 
 
@@ -48,23 +50,25 @@ def _read_digits(value: str) -> str:
     if 1 <= len(value) <= MAX_DIGITS and all(character in "0123456789" for character in value):
         return value
     allowed = f"1 to {MAX_DIGITS} characters of 0 to 9"
-    raise PydanticCustomError("digits", "not a number written out in digits", {"allowed": allowed})
+    raise PydanticCustomError("digits", "must contain decimal digits only", {"allowed": allowed})
 
 
 def _read_seeds(value: object) -> list[int]:
     words = value.split(",") if isinstance(value, str) else []
     seeds = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 19]
     if not (2 <= len(words) <= MAX_KEYS and len(seeds) == len(words) and max(seeds) <= MAX_SEED):
-        allowed = f"2 to {MAX_KEYS} seeds, 0 to {MAX_SEED}, with commas between them"
-        raise PydanticCustomError("seeds", "not a list of seeds", {"allowed": allowed})
+        allowed = f"2 to {MAX_KEYS} seeds, 0 to {MAX_SEED}, separated by commas"
+        raise PydanticCustomError("seeds", "must be a list of seeds", {"allowed": allowed})
     if any(one == other for one, other in pairwise(seeds)):
         raise PydanticCustomError(
-            "equal_seeds", "two neighbours are the same, with no way between them", {"allowed": "seeds that change"}
+            "equal_seeds", "consecutive seeds must differ", {"allowed": "seeds that differ from their neighbours"}
         )
     return seeds
 
 
 Flag = Annotated[bool, BeforeValidator(_read_flag, json_schema_input_type=bool)]
+# Any string passes here: one that names no checkpoint being served is a 404, not a 422.
+CheckpointName = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^[0-9a-f]{{{CHECKPOINT_DIGITS},64}}$"})]
 DigitString = Annotated[
     str,
     BeforeValidator(_check_text, json_schema_input_type=str),

@@ -1,19 +1,14 @@
-"""The GAN's endpoints: validate, await, encode."""
+"""The GAN's endpoints: read the request, submit a job, encode the result."""
 
 from __future__ import annotations
 
 import secrets
 import threading
-import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import PIL
-import scipy
-import torch
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
 
 from ..errors import InvalidInput
 from ..runtime.batching import Batcher
@@ -28,7 +23,9 @@ from ..web.routing import (
     read_query,
     read_timeout,
 )
-from . import answers, uploads
+from . import answers, caching, uploads
+from .answers import Images, Inversions, Judgement
+from .caching import CACHING, CHECKPOINT, NO_STORE
 from .fields import MAX_SEED
 from .jobs import (
     DiscriminateJob,
@@ -40,28 +37,29 @@ from .jobs import (
     Result,
     lane,
 )
-from .schemas import Drawing, GenerateQuery, GenerateRequest, Images, InterpolateQuery
-from .uploads import BINARY, DiscriminateRequest, Inversions, InvertRequest, Judgement, Options
+from .polarity import polarity_warnings
+from .schemas import Drawing, GenerateQuery, GenerateRequest, InterpolateQuery
+from .uploads import BINARY, DiscriminateRequest, InvertRequest, Options
 
 
 class GanEngine(NamedTuple):
-    """What the endpoints need: the ways to the worker, and what answers depend on besides the request."""
+    """What the endpoints need: the batchers, and what answers depend on besides the request."""
 
     lanes: Mapping[Lane, Batcher[Job, Result]]
     build: str
+    """See `caching.build_tag`."""
     checkpoint: str
     """sha256 of the generator."""
     has_companions: bool
 
     async def submit(self, job: Job, timeout: float | None) -> Result:
-        """The result of `job`, by the lane that it belongs to."""
+        """The result of `job`, from the batcher of its lane; see `Batcher.submit` for `timeout` and errors."""
         return await self.lanes[lane(job)].submit(job, timeout)
 
-
-def build_tag(digests: Mapping[str, str], version: str, processor: str) -> str:
-    """Everything but the request that a picture's bytes, and its scores, depend on; `digests` are the checkpoint's."""
-    libraries = torch.__version__, np.__version__, scipy.__version__, PIL.__version__, zlib.ZLIB_RUNTIME_VERSION
-    return " ".join([*(digests[name] for name in sorted(digests)), version, *libraries, processor])
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of every answer."""
+        return {"X-Checkpoint": self.checkpoint}
 
 
 def engine(request: Request) -> GanEngine:
@@ -81,36 +79,35 @@ PICTURES: dict[str, Any] = {
 }
 ANIMATIONS: dict[str, Any] = dict.fromkeys(answers.ANIMATION_TYPES.values(), BINARY)
 IF_NONE_MATCH = {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}}
-IMMUTABLE = "public, max-age=31536000, immutable"
 
 
-def unchanged(sent: Mapping[str, str]) -> Status:
-    """The document's 304, with the headers that it bears."""
-    return Status(304, "what If-None-Match names is still what this request gives", sent)
+def not_modified(sent: Mapping[str, str]) -> Status:
+    """The OpenAPI entry of a 304 with the headers `sent`."""
+    return Status(304, "the answer still has the ETag that If-None-Match names", sent)
 
 
 @router.get(
     "/generate",
     **operation(
         PICTURES,
-        description="one picture, a grid of them, or the images themselves",
+        description="one picture, a grid of pictures, or the levels of each image",
         query=GenerateQuery,
-        errors=COMPUTED,
+        errors=(404, *COMPUTED),
         headers=[IF_NONE_MATCH],
-        sent=answers.CACHING | answers.SEED | answers.SCORES | answers.CHOICES,
-        statuses=[unchanged(answers.CACHING | answers.SEED)],
+        sent=CHECKPOINT | CACHING | answers.SEED | answers.SCORES | answers.CHOICES,
+        statuses=[not_modified(CHECKPOINT | CACHING | answers.SEED)],
     ),
 )
 async def generate(request: Request) -> Response:
-    """Draw digits. With a seed the answer never changes and may be cached for ever; without, one is drawn."""
+    """Draw digits from a seed. Without a seed, a random one is used and returned in X-Seed."""
     query, timeout, gan = read_query(request, GenerateQuery), read_timeout(request), engine(request)
-    _check(query, gan)
-    seed = draw_seed() if query.seed is None else query.seed
-    headers = {"X-Seed": str(seed)} | ({"Cache-Control": "no-store"} if query.seed is None else _immutable(query, gan))
-    etag = headers.get("ETag")
-    if etag is not None and answers.matches(request.headers.getlist("if-none-match"), etag):
+    _check_drawing(query, gan)
+    seed = random_seed() if query.seed is None else query.seed
+    caches = {"Cache-Control": NO_STORE} if query.seed is None else caching.headers(query, gan.build)
+    headers = gan.headers | {"X-Seed": str(seed)} | caches
+    if _is_fresh(request, headers):
         return Response(status_code=304, headers=headers)
-    job = _job(query, seed, score=query.scores or query.format == "json")
+    job = _generate_job(query, seed, score=query.scores or query.format == "json")
     return await answers.images(await gan.submit(job, timeout), query, answers.Source(seed, gan.checkpoint), headers)
 
 
@@ -118,23 +115,23 @@ async def generate(request: Request) -> Response:
     "/generate",
     **operation(
         PICTURES,
-        description="the images, with their scores in the JSON or in headers",
+        description="the images, with their scores in JSON or in headers",
         body=GenerateRequest,
-        errors=(*READ, *COMPUTED),
-        sent={"Cache-Control": "no-store"} | answers.SEED | answers.SCORES | answers.CHOICES,
+        errors=(404, *READ, *COMPUTED),
+        sent=CHECKPOINT | {"Cache-Control": NO_STORE} | answers.SEED | answers.SCORES | answers.CHOICES,
     ),
 )
 async def generate_from(request: Request) -> Response:
-    """Draw digits from latents of your own, or from a seed, and judge them."""
+    """Draw digits from given latents or from a seed, and judge them."""
     body, timeout, gan = await read_json(request, GenerateRequest), read_timeout(request), engine(request)
-    _check(body, gan)
+    _check_drawing(body, gan)
     seed = body.seed
     if body.latents is not None:
         job = GenerateJob(body.number, latents=body.latents.astype(np.float32), score=True)
     else:
-        seed = draw_seed() if seed is None else seed
-        job = _job(body, seed, score=True)
-    headers = {"Cache-Control": "no-store"} | ({} if seed is None else {"X-Seed": str(seed)})
+        seed = random_seed() if seed is None else seed
+        job = _generate_job(body, seed, score=True)
+    headers = gan.headers | {"Cache-Control": NO_STORE} | ({} if seed is None else {"X-Seed": str(seed)})
     return await answers.images(await gan.submit(job, timeout), body, answers.Source(seed, gan.checkpoint), headers)
 
 
@@ -142,21 +139,22 @@ async def generate_from(request: Request) -> Response:
     "/interpolate",
     **operation(
         ANIMATIONS,
-        description="an animation that never ends",
+        description="an animation that repeats endlessly",
         query=InterpolateQuery,
-        errors=COMPUTED,
+        errors=(404, *COMPUTED),
         headers=[IF_NONE_MATCH],
-        sent=answers.CACHING | answers.CHOICES,
-        statuses=[unchanged(answers.CACHING)],
+        sent=CHECKPOINT | CACHING | answers.CHOICES,
+        statuses=[not_modified(CHECKPOINT | CACHING)],
     ),
 )
 async def interpolate(request: Request) -> Response:
-    """Go from digit to digit, through the latents between those of several seeds. The answer never changes."""
+    """Animate the way from digit to digit, through the latents between those of several seeds."""
     query, timeout, gan = read_query(request, InterpolateQuery), read_timeout(request), engine(request)
+    caching.check_checkpoint(query.checkpoint, gan.checkpoint)
     if query.digit is not None:
         _require_companions(gan, "digit")
-    headers = _immutable(query, gan)
-    if answers.matches(request.headers.getlist("if-none-match"), headers["ETag"]):
+    headers = gan.headers | caching.headers(query, gan.build)
+    if _is_fresh(request, headers):
         return Response(status_code=304, headers=headers)
     job = InterpolateJob(tuple(query.seeds), query.frames, query.loop, query.truncation, query.digit, threading.Event())
     return await answers.animation(await gan.submit(job, timeout), query, headers)
@@ -166,53 +164,56 @@ async def interpolate(request: Request) -> Response:
     "/invert",
     **operation(
         Inversions,
-        description="one latent for each image, with the image that it gives",
+        description="one latent for each image, and the image that the generator draws from it",
         body=uploads.media_types(InvertRequest, **Options.model_json_schema()["properties"]),
         errors=(*READ, *COMPUTED),
+        sent=CHECKPOINT,
     ),
 )
 async def invert(request: Request) -> Response:
-    """Find the latents whose images are nearest to these. PNG uploads or arrays of levels."""
+    """Find the latents whose images are nearest to the uploaded pictures or arrays of levels."""
     images, options = await uploads.read_inversion(request)
     gan, results = engine(request), []
-    for image in images:  # one after the other, so that requests take turns
+    for image in images:  # one job per image, so that concurrent requests take turns
         job = InvertJob(image[None], options.prior_weight, threading.Event())
         results.append(await gan.submit(job, read_timeout(request)))
     found = [inversion for result in results for inversion in result.inversions or ()]
-    return answer(
-        {
-            "latents": [inversion.latent.numpy() for inversion in found],
-            "reconstructions": np.concatenate([result.images for result in results]),
-            "residual": [inversion.residual for inversion in found],
-            "iterations": [inversion.iterations for inversion in found],
-            "converged": [inversion.converged for inversion in found],
-        }
-    )
+    content = {
+        "latents": [inversion.latent.numpy() for inversion in found],
+        "reconstructions": np.concatenate([result.images for result in results]),
+        "residual": [inversion.residual for inversion in found],
+        "iterations": [inversion.iterations for inversion in found],
+        "converged": [inversion.converged for inversion in found],
+        "warnings": polarity_warnings(images),
+    }
+    return _with_checkpoint(answer(content), gan)
 
 
 @router.post(
     "/discriminate",
     **operation(
         Judgement,
-        description="one probability for each image, and which digit it shows",
+        description="for each image, the probability of being a real digit, and which digit it shows",
         body=uploads.media_types(DiscriminateRequest),
         errors=(*READ, *COMPUTED),
+        sent=CHECKPOINT,
     ),
 )
 async def discriminate(request: Request) -> Response:
-    """How real do these images look to the discriminator? PNG uploads or arrays of levels."""
-    images, timeout = await uploads.read_images(request), read_timeout(request)
-    result = await engine(request).submit(DiscriminateJob(images), timeout)
-    return answer({"probability": result.probability, **answers.classes(result)})
+    """Judge how real the uploaded pictures or arrays of levels look to the discriminator."""
+    images, timeout, gan = await uploads.read_images(request), read_timeout(request), engine(request)
+    result = await gan.submit(DiscriminateJob(images), timeout)
+    content = {"probability": result.probability, **answers.classes(result), "warnings": polarity_warnings(images)}
+    return _with_checkpoint(answer(content), gan)
 
 
-def draw_seed() -> int:
-    """A seed that nobody knows beforehand."""
-    # JavaScript reads integers exactly up to 2**53; a seed that was drawn for a browser has to survive it.
+def random_seed() -> int:
+    """An unpredictable seed."""
+    # At most 2**53: larger integers lose digits in JavaScript, and the seed has to survive a browser.
     return secrets.randbelow(min(MAX_SEED, 2**53))
 
 
-def _job(drawing: Drawing, seed: int, *, score: bool) -> GenerateJob:
+def _generate_job(drawing: Drawing, seed: int, *, score: bool) -> GenerateJob:
     return GenerateJob(
         drawing.number,
         seed,
@@ -224,25 +225,32 @@ def _job(drawing: Drawing, seed: int, *, score: bool) -> GenerateJob:
     )
 
 
-def _check(drawing: Drawing, gan: GanEngine) -> None:
+def _check_drawing(drawing: Drawing, gan: GanEngine) -> None:
+    caching.check_checkpoint(drawing.checkpoint, gan.checkpoint)
     answers.check_picture(drawing)
-    if not gan.has_companions:
-        for name in ("digit", "digits"):
-            if getattr(drawing, name) is not None:
-                _require_companions(gan, name)
-        if drawing.sampler == "rejection":
-            _require_companions(gan, "sampler", ["plain"])
+    for name in ("digit", "digits"):
+        if getattr(drawing, name) is not None:
+            _require_companions(gan, name)
+    if drawing.sampler == "rejection":
+        _require_companions(gan, "sampler", ["plain"])
 
 
 def _require_companions(gan: GanEngine, name: str, allowed: object = "leave it out") -> None:
     if not gan.has_companions:
         raise InvalidInput(
-            f"this checkpoint has no companions, and {name} needs them; "
-            "the operator makes them with python -m training companions",
+            f"{name} needs companions, and this checkpoint has none; "
+            "the operator can make them with python -m training companions",
             pointer=f"/{name}",
             allowed=allowed,
         )
 
 
-def _immutable(query: BaseModel, gan: GanEngine) -> dict[str, str]:
-    return {"Cache-Control": IMMUTABLE, "ETag": answers.etag(gan.build, query)}
+def _is_fresh(request: Request, headers: Mapping[str, str]) -> bool:
+    """Whether the client already has the answer with these headers."""
+    etag = headers.get("ETag")
+    return etag is not None and caching.is_fresh(request.headers.getlist("if-none-match"), etag)
+
+
+def _with_checkpoint(response: Response, gan: GanEngine) -> Response:
+    response.headers.update(gan.headers)
+    return response

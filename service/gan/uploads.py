@@ -1,4 +1,4 @@
-"""Images that come in: their schemas, and how they are read from JSON, from a picture, or from a form of pictures."""
+"""Uploaded images: their schemas, and how they are read from JSON, from one picture, or from a form of pictures."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from ..formats.images import UINT8, decode
 from ..web.forms import read_parts
 from ..web.media import is_json, media_type
 from ..web.routing import read_body, read_fields, read_json
-from .networks import LATENT_DIM
 from .schemas import MAX_COUNT
 
-# As many threads as there are cores to run them: more would only pile up pictures in memory.
+# One thread per core: with more, decoded pictures would only accumulate in memory.
 THREADS = CapacityLimiter(os.cpu_count() or 1)
 MAX_UPLOAD_PIXELS = 64 * 64
-SIZES_TEXT = ["32 x 32", "28 x 28"]
 MAX_INVERSIONS = 16
 SIZES = {(28, 28), (32, 32)}
-# What the service itself answers and does not take.
+SIZES_TEXT = ["32 x 32", "28 x 28"]
+# Media types that the service returns but does not read.
 ANIMATED = {"image/gif", "image/apng"}
 
 GreyImages = Annotated[NDArray[np.uint8], Rank((2, 3), integer=True, ge=0, le=255)]
@@ -36,11 +35,11 @@ BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
 
 class DiscriminateRequest(BaseModel):
-    """Images to be judged, as levels 0 (black) to 255 (white)."""
+    """Images to judge: light digits on black, as levels 0 (black) to 255 (white)."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    images: GreyImages = Field(description="n x 32 x 32 or n x 28 x 28, or one image without the n")
+    images: GreyImages = Field(description="n x 32 x 32 or n x 28 x 28; or one image, without the n")
 
     @model_validator(mode="after")
     def _images_have_a_known_size(self) -> Self:
@@ -49,7 +48,7 @@ class DiscriminateRequest(BaseModel):
 
 
 class Options(BaseModel):
-    """How images are inverted."""
+    """Options of an inversion."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -58,17 +57,17 @@ class Options(BaseModel):
         ge=0,
         le=1e6,
         allow_inf_nan=False,
-        description="w of ‖x - G(z)‖² + w‖z‖², x in grey levels: the variance of the noise that x is taken to have",
+        description="w in ‖x - G(z)‖² + w‖z‖², in squared grey levels: the variance of the noise assumed in x",
     )
 
 
 class InvertRequest(Options):
-    """Images whose latents are sought, as levels 0 (black) to 255 (white)."""
+    """Images to invert: light digits on black, as levels 0 (black) to 255 (white)."""
 
     model_config = ConfigDict(strict=True)
 
     images: GreyImages = Field(
-        description=f"n x 32 x 32 or n x 28 x 28, n at most {MAX_INVERSIONS}, or one image without the n"
+        description=f"n x 32 x 32 or n x 28 x 28, n at most {MAX_INVERSIONS}; or one image, without the n"
     )
 
     @model_validator(mode="after")
@@ -77,39 +76,21 @@ class InvertRequest(Options):
         return self
 
 
-class Judgement(BaseModel):
-    """The discriminator's answer."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    probability: list[float] = Field(description="of being a real digit, one for each image")
-    class_probabilities: list[list[float]] | None = Field(
-        description="n x 10, of being each digit; null where the checkpoint has no companions"
-    )
-    digit: list[int] | None = Field(description="the likeliest digit of each image")
-
-
-class Inversions(BaseModel):
-    """The nearest latents, and how near they are."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    latents: list[list[float]] = Field(description=f"n x {LATENT_DIM}; POST them to /gan/generate")
-    reconstructions: list[Any] = Field(description="n x 32 x 32 levels: what the generator draws from them")
-    residual: list[float] = Field(description="root mean square of the difference, in grey levels")
-    iterations: list[int] = Field(description="steps taken, all starts together")
-    converged: list[bool] = Field(description="whether the last steps changed nothing that matters")
-
-
 class Upload(NamedTuple):
-    """What a form holds."""
+    """Contents of a form."""
 
     images: UINT8
+    """(n, H, W)"""
     fields: dict[str, str]
 
 
 def media_types(model: type[BaseModel], **fields: dict[str, Any]) -> dict[str, Any]:
-    """The body of an endpoint that takes images, for the document; `fields` are those of the form beside `images`."""
+    """The request body of an endpoint that takes images, for the OpenAPI document.
+
+    Args:
+        model: schema of the JSON body.
+        fields: schemas of the form's fields besides `images`.
+    """
     images = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
     form = {
         "type": "object",
@@ -126,7 +107,13 @@ def media_types(model: type[BaseModel], **fields: dict[str, Any]) -> dict[str, A
 
 
 async def read_images(request: Request) -> UINT8:
-    """Images (n, 28, 28) or (n, 32, 32) to be judged."""
+    """The images to judge, (n, 28, 28) or (n, 32, 32).
+
+    Raises:
+        InvalidInput: a picture cannot be read, has another size, or the form has an unknown field.
+        UnsupportedMediaType: the body is neither JSON nor a picture nor a form.
+        RequestValidationError: the JSON does not match the schema.
+    """
     if is_json(media_type(request)):
         images = (await read_json(request, DiscriminateRequest)).images
         return images if images.ndim == 3 else images[None]
@@ -134,7 +121,7 @@ async def read_images(request: Request) -> UINT8:
 
 
 async def read_inversion(request: Request) -> tuple[UINT8, Options]:
-    """Images to be inverted, and how."""
+    """The images to invert, (n, 28, 28) or (n, 32, 32), and the options. Raises what `read_images` raises."""
     if is_json(media_type(request)):
         body = await read_json(request, InvertRequest)
         return body.images if body.images.ndim == 3 else body.images[None], body
@@ -143,11 +130,15 @@ async def read_inversion(request: Request) -> tuple[UINT8, Options]:
 
 
 def check_size(images: NDArray[np.uint8], most: int = MAX_COUNT) -> None:
-    """Raise for images that are neither 28 x 28 nor 32 x 32, or too many."""
+    """Check the shape of `images`, (H, W) or (n, H, W).
+
+    Raises:
+        PydanticCustomError: H x W is neither 28 x 28 nor 32 x 32, or n is larger than `most`.
+    """
     if images.shape[-2:] not in SIZES:
         raise PydanticCustomError(
             "image_size",
-            "images are {height} x {width}; the networks take 32 x 32, or MNIST's 28 x 28",
+            "images are {height} x {width}; the networks need 32 x 32, or 28 x 28 as in MNIST",
             {
                 "height": images.shape[-2],
                 "width": images.shape[-1],
@@ -171,9 +162,10 @@ async def _read_pictures(request: Request, most: int, fields: tuple[str, ...]) -
     elif kind in {"image/png", "image/webp"}:
         files = [await read_body(request)]
     else:
-        cure = "; send each frame as a picture of its own" if kind in ANIMATED else ""
+        cure = "; send each frame as a separate picture" if kind in ANIMATED else ""
+        declared = f"the media type {kind} is not supported" if kind else "the request declares no media type"
         raise UnsupportedMediaType(
-            f"images came as {kind or 'nothing declared'}{cure}",
+            declared + cure,
             allowed=["application/json", "image/png", "image/webp", "multipart/form-data"],
         )
     return Upload(await to_thread.run_sync(_decode, files, limiter=THREADS), texts)
@@ -189,7 +181,7 @@ def _decode(files: list[bytes]) -> UINT8:
             raise InvalidInput(error.message(), pointer=f"/images/{index}", allowed=context.get("allowed")) from None
     if len({picture.shape for picture in pictures}) > 1:
         raise InvalidInput(
-            "the pictures differ in size; send one size at a time",
+            "the pictures have different sizes; send pictures of one size per request",
             pointer="/images",
             allowed=["all 32 x 32", "all 28 x 28"],
         )
@@ -199,15 +191,15 @@ def _decode(files: list[bytes]) -> UINT8:
 async def _read_form(request: Request, most: int, fields: tuple[str, ...]) -> tuple[list[bytes], dict[str, str]]:
     parts = await read_parts(request, MAX_COUNT)
     known = ["images", *fields]
-    if strange := [part.name for part in parts if part.name not in known]:
-        raise InvalidInput(f"unknown field {strange[0]!r}", pointer=f"/{strange[0]}", allowed=known)
+    if unknown := [part.name for part in parts if part.name not in known]:
+        raise InvalidInput(f"unknown field {unknown[0]!r}", pointer=f"/{unknown[0]}", allowed=known)
     pictures = [part for part in parts if part.name == "images"]
     if any(part.filename is None for part in pictures):
         raise InvalidInput(
-            "images holds a text; send every picture as a file, with a filename", pointer="/images", allowed="files"
+            "images contains text; send each picture as a file, with a filename", pointer="/images", allowed="files"
         )
     if not pictures:
-        raise InvalidInput("the form holds no pictures", pointer="/images", allowed="one or more files")
+        raise InvalidInput("the form contains no pictures", pointer="/images", allowed="one or more files")
     if len(pictures) > most:
         raise InvalidInput(
             f"{len(pictures)} images are too many for one request", pointer="/images", allowed=f"at most {most}"
@@ -219,6 +211,6 @@ async def _read_form(request: Request, most: int, fields: tuple[str, ...]) -> tu
         if part.filename is not None:
             raise InvalidInput(f"field {part.name!r} is a file", pointer=f"/{part.name}", allowed="text")
         if part.name in texts:
-            raise InvalidInput(f"field {part.name!r} is given twice", pointer=f"/{part.name}", allowed="one")
+            raise InvalidInput(f"field {part.name!r} is given twice", pointer=f"/{part.name}", allowed="one value")
         texts[part.name] = part.content.decode(errors="replace")
     return [part.content for part in pictures], texts

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from ..errors import BodyTooLarge, LatentserveError, Overloaded, status_of
+from ..errors import BodyTooLarge, LatentserveError, Overloaded, UnknownCheckpoint, status_of
 from ..formats.arrays import UNION_TAG, to_json
 
 MEDIA_TYPE = "application/problem+json"
@@ -84,6 +84,8 @@ def from_domain(error: LatentserveError) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, BodyTooLarge):
         headers["Connection"] = "close"  # else the server would go on to read what was refused
+    if isinstance(error, UnknownCheckpoint):
+        headers["Cache-Control"] = "no-store"  # caches may keep a 404, and another replica may serve the checkpoint
     return _respond(object_of_domain(error), headers)
 
 

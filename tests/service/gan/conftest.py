@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from starlette.testclient import TestClient
 from torch import nn
 
@@ -93,3 +98,24 @@ def rich(furnished: Path) -> Iterator[TestClient]:
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client)
         yield client
+
+
+@pytest.fixture
+def hopeless(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """`rich`, whose latents pass for no digit: every choice of one looks at 2,048."""
+    worker = rich.app.state.gan.lanes["gan"]._worker  # type: ignore[attr-defined]
+    monkeypatch.setattr(worker, "_companions", worker._companions._replace(thresholds=(2.0,) * 10))
+    return rich
+
+
+def levels(content: bytes) -> Any:
+    """The pixels of an encoded picture."""
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def wait_until_idle(client: TestClient, lane: str, seconds: float = 20) -> None:
+    """Wait until the batcher of `lane` runs no job."""
+    deadline = time.monotonic() + seconds
+    while client.app.state.gan.lanes[lane].running_seconds > 0:  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,77 @@
+"""HTTP caching of generated pictures: the checkpoint that a URL names, `ETag` and `Cache-Control`.
+
+A seeded request fixes its answer only together with what is served: the checkpoint, the version, the libraries and the
+processor. The ETag covers all of these, so a cache that revalidates always holds the right bytes. A cache may skip
+revalidation only where the URL alone fixes the picture. It does where `checkpoint=` names the generator and nothing
+else of the checkpoint takes part: a plain draw from a seed. The companions choose latents and the discriminator judges;
+both can be retrained while the generator stays, so answers that need them are always revalidated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import PIL
+import scipy
+import torch
+
+from ..errors import UnknownCheckpoint
+from .fields import CHECKPOINT_DIGITS
+from .schemas import GenerateQuery, InterpolateQuery
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+REVALIDATE = "no-cache"
+NO_STORE = "no-store"
+
+# Descriptions of the headers, for the OpenAPI document.
+CHECKPOINT = {"X-Checkpoint": "sha256 of the generator that is served; the parameter checkpoint accepts it"}
+CACHING = {
+    "ETag": "strong; changes with the request, the checkpoint, the version, the libraries and the processor. Absent "
+    "without a seed",
+    "Cache-Control": "no-store without a seed; immutable for a year if checkpoint names the generator and the answer "
+    "depends on nothing else of the checkpoint (no digit, digits, rejection, scores or json); otherwise no-cache: "
+    "revalidate with If-None-Match",
+}
+
+
+def build_tag(digests: Mapping[str, str], version: str, processor: str) -> str:
+    """Everything except the request that determines the bytes of an answer; `digests` are the checkpoint's sha256."""
+    libraries = torch.__version__, np.__version__, scipy.__version__, PIL.__version__, zlib.ZLIB_RUNTIME_VERSION
+    return " ".join([*(digests[name] for name in sorted(digests)), version, *libraries, processor])
+
+
+def check_checkpoint(named: str | None, served: str) -> None:
+    """Check that `named`, the request's `checkpoint` if it has one, is the generator whose sha256 is `served`.
+
+    Raises:
+        UnknownCheckpoint: `named` is neither the sha256 nor a prefix of at least 12 hexadecimal digits.
+    """
+    if named is not None and (len(named) < CHECKPOINT_DIGITS or not served.startswith(named)):
+        raise UnknownCheckpoint(
+            f"checkpoint {named[:64]!r} is not being served; the generator being served is {served}: name it by its "
+            f"sha256 or at least its first {CHECKPOINT_DIGITS} digits, or leave out checkpoint",
+            pointer="/checkpoint",
+            allowed=[served, served[:CHECKPOINT_DIGITS]],
+        )
+
+
+def headers(query: GenerateQuery | InterpolateQuery, build: str) -> dict[str, str]:
+    """`ETag` and `Cache-Control` of the answer to a seeded query; call `check_checkpoint` first."""
+    fixed = query.checkpoint is not None and query.needs_generator_only
+    return {"Cache-Control": IMMUTABLE if fixed else REVALIDATE, "ETag": etag(build, query)}
+
+
+def etag(build: str, query: GenerateQuery | InterpolateQuery) -> str:
+    """The strong ETag of an answer: a digest of what determines its bytes, so a 304 costs no computation."""
+    # `checkpoint` is a condition, not an input: the build tag already has the digests of the networks.
+    asked = query.model_dump_json(exclude={"checkpoint"})
+    return f'"{hashlib.blake2b(f"{build} {asked}".encode(), digest_size=16).hexdigest()}"'
+
+
+def is_fresh(if_none_match: Sequence[str], etag: str) -> bool:
+    """Whether the lines of `If-None-Match` match `etag`, by weak comparison or by `*` (RFC 9110, 13.1.2 and 5.3)."""
+    names = [name.strip().removeprefix("W/") for line in if_none_match for name in line.split(",")]
+    return etag in names or names == ["*"]

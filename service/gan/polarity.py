@@ -1,0 +1,42 @@
+"""The polarity of uploaded digits: the networks were trained on light digits on black, as MNIST has them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats.images import UINT8
+
+# An image is dark on light if its margin lies in the brightest quarter of its range. No MNIST image does, and every
+# inverted one does (tests/service/gan/test_polarity.py); the margin of pure noise lies near the middle.
+BRIGHT_FRACTION = 0.75
+# In grey levels; an image with a smaller range shows no strokes.
+MIN_RANGE = 32
+# Images that a warning lists by index.
+MAX_LISTED = 10
+
+
+def is_dark_on_light(images: UINT8) -> NDArray[np.bool_]:
+    """Whether each of `images` (n, H, W), in grey levels 0 to 255, shows dark strokes on a light ground: (n,).
+
+    The level of the ground is the median of the outermost ring of pixels.
+    """
+    ring = np.ones(images.shape[1:], np.bool_)
+    ring[1:-1, 1:-1] = False
+    ground = np.median(images[:, ring], axis=1)
+    darkest = images.min(axis=(1, 2)).astype(np.float64)
+    span = images.max(axis=(1, 2)) - darkest
+    dark: NDArray[np.bool_] = (span >= MIN_RANGE) & (ground - darkest > BRIGHT_FRACTION * span)
+    return dark
+
+
+def polarity_warnings(images: UINT8) -> list[str]:
+    """One warning if any of `images` (n, H, W) is dark on light, with their indices and the cure; else none."""
+    found = np.flatnonzero(is_dark_on_light(images)).tolist()
+    if not found:
+        return []
+    listed = ", ".join(map(str, found[:MAX_LISTED])) + (", ..." if len(found) > MAX_LISTED else "")
+    return [
+        f"{len(found)} of {len(images)} images are dark on light (index {listed}), and the networks were trained on "
+        "light digits on black; invert: 255 - level"
+    ]

@@ -1,0 +1,86 @@
+"""Lanes: slow jobs delay no fast ones, and abandoned jobs end."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+from service.errors import WorkerFailed
+from service.gan.inversion import Inversion, Inverter
+from service.gan.jobs import Job
+from service.gan.networks import LATENT_DIM
+from tests.service.gan.conftest import wait_until_idle
+from tests.service.test_app import assert_problem
+
+
+def test_an_inversion_that_nobody_waits_for_ends(rich: TestClient) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 28, 28)).tolist()
+    late = rich.post("/gan/invert", json={"images": noise}, headers={"X-Timeout-Seconds": "0.5"})
+    assert_problem(late, 504)
+    wait_until_idle(rich, "gan-inversions")  # all of it would take a minute
+
+
+@pytest.mark.parametrize("query", ["digit=1", "digit=1&sampler=rejection"])
+def test_a_choice_that_nobody_waits_for_ends(hopeless: TestClient, query: str) -> None:
+    late = hopeless.get(f"/gan/generate?count=1024&{query}", headers={"X-Timeout-Seconds": "0.3"})
+    assert_problem(late, 504)
+    wait_until_idle(hopeless, "gan-large")  # all of it would take half a minute
+
+
+def test_inversions_take_turns_image_by_image(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: object) -> Inversion:
+        time.sleep(0.1)
+        return Inversion(torch.zeros(LATENT_DIM), 0.0, 1, True)
+
+    monkeypatch.setattr(Inverter, "invert", slow)
+    ends: list[str] = []
+
+    def send(name: str, images: int) -> None:
+        rich.post("/gan/invert", json={"images": np.zeros((images, 28, 28), int).tolist()}).raise_for_status()
+        ends.append(name)
+
+    many, one = (threading.Thread(target=send, args=args) for args in (("many", 16), ("one", 1)))
+    many.start()
+    while not rich.app.state.gan.lanes["gan-inversions"].running_seconds:  # type: ignore[attr-defined]
+        time.sleep(0.001)
+    one.start()
+    for thread in (many, one):
+        thread.join(120)
+    assert ends == ["one", "many"]
+
+
+def test_plain_pictures_and_choices_and_animations_and_inversions_do_not_wait_for_one_another(
+    rich: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def stand_still(jobs: list[Job]) -> list[Exception]:
+        release.wait(60)
+        return [WorkerFailed("it stood still") for _ in jobs]
+
+    lanes = rich.app.state.gan.lanes  # type: ignore[attr-defined]
+    for name in ("gan-large", "gan-inversions"):
+        monkeypatch.setattr(lanes[name], "_worker", stand_still)
+    image = np.zeros((28, 28), int).tolist()
+    stuck = [
+        threading.Thread(target=rich.get, args=("/gan/generate?count=64&digit=1",)),
+        threading.Thread(target=rich.post, args=("/gan/invert",), kwargs={"json": {"images": image}}),
+    ]
+    try:
+        for thread in stuck:
+            thread.start()
+        for path in ("generate?seed=1", "generate?seed=1&digit=3", "interpolate?seeds=1,2", "generate?count=1024"):
+            assert rich.get(f"/gan/{path}", headers={"X-Timeout-Seconds": "20"}).status_code == 200
+        monkeypatch.setattr(lanes["gan-choices"], "_worker", stand_still)
+        stuck.append(threading.Thread(target=rich.get, args=("/gan/generate?seed=1&digit=3",)))
+        stuck[-1].start()
+        assert rich.get("/gan/generate?seed=2", headers={"X-Timeout-Seconds": "20"}).status_code == 200
+    finally:
+        release.set()
+        for thread in stuck:
+            thread.join(60)
