@@ -78,16 +78,18 @@ def train_gan(options: argparse.Namespace) -> None:
     """Start a run, or continue one, and train it to its end. Under torchrun every process comes here."""
     # Here and below, torch is imported only by commands that run, so that --help and mistakes answer at once.
     _check_beginning(options)
-    from training import data, distributed, loop, runs
+    from training import data, loop
+    from training.learning import distributed
+    from training.runs.run import check_data, open_run
 
-    own = None if options.resume is None else runs.open_run(options.resume).config.device
+    own = None if options.resume is None else open_run(options.resume).config.device
     with distributed.joined(own or options.device or "auto") as group:
         # The first process prepares the folder, and the data where they have to be downloaded; the others read it.
         folder = _prepare(options, group.size) if group.leads else _folder(options)
         group.wait()
-        run = runs.open_run(folder)
+        run = open_run(folder)
         digits = data.load(options.data or run.data, download=False)
-        runs.check_data(run, digits.sha256)
+        check_data(run, digits.sha256)
         loop.train(run, data.resize(digits.images), group)
         if group.leads:
             print(f"done: {run.folder}; next: python -m training publish {run.folder}")
@@ -95,21 +97,23 @@ def train_gan(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace, processes: int) -> Path:
     """The folder of the run that `options` name, made where it is a new one, for so many processes."""
-    from training import data, probe, runs
+    from training import data
+    from training.runs import probe
+    from training.runs.run import create_run, open_run
 
     given = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
     folder = _folder(options)
     if options.resume is not None:
-        run = runs.open_run(folder)
+        run = open_run(folder)
         _check_same(run.config.to_json(), given)
         data.load(options.data or run.data, download=not options.no_download)
         return folder
     config = dataclasses.replace(RECIPES[given.pop("recipe", "default")], **given)
     source = options.data or Path("data")
     digits = data.load(source, download=not options.no_download)
-    start = None if options.start is None else runs.open_run(options.start)
+    start = None if options.start is None else open_run(options.start)
     config = probe.resolve(config, data.resize(digits.images), processes)
-    runs.create(folder, config, source, digits.sha256, start=start, classifier=options.classifier or CLASSIFIER)
+    create_run(folder, config, source, digits.sha256, start=start, classifier=options.classifier or CLASSIFIER)
     return folder
 
 
@@ -123,9 +127,10 @@ def _folder(options: argparse.Namespace) -> Path:
 
 def publish_run(options: argparse.Namespace) -> None:
     """Publish a run's networks."""
-    from training import publish, runs
+    from training.runs import publish
+    from training.runs.run import open_run
 
-    publish.publish(runs.open_run(options.run), options.to)
+    publish.publish(open_run(options.run), options.to)
     print(f"published: {options.to}; next: python -m training companions --checkpoint {options.to}")
 
 
@@ -141,7 +146,7 @@ def train_evaluators(options: argparse.Namespace) -> None:
 def evaluate_checkpoint(options: argparse.Namespace) -> None:
     """Measure a checkpoint, print the tables, and write them or compare them with those of its card."""
     from training.evaluation import publication
-    from training.evaluation.settings import EvaluationSettings
+    from training.evaluation.evaluation import EvaluationSettings
     from training.evaluation.tables import tables
 
     _set_threads(options.threads)

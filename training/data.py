@@ -80,6 +80,16 @@ def resize(images: Tensor) -> Tensor:
     return resized.mul_(2).sub_(1)
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as 8-bit grey: round((x + 1) · 127.5), of the same shape."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """8-bit images back in [-1, 1]: x/127.5 - 1, float32, of the same shape."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
 def shuffle(count: int, seed: int, epoch: int) -> Tensor:
     """The order (count,) int64 of one epoch: a permutation that depends on `seed` and `epoch` alone."""
     # The generator uses 32 bits of its seed. An odd multiplier keeps the seeds of one epoch apart.

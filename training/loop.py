@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from service.errors import LatentserveError
-from training import data, journal, state
-from training.distributed import ALONE, Group
-from training.journal import SilentJournal
-from training.plan import plan
-from training.runs import Run, exclusive
-from training.steps import TrainState, advance, learning_rate_at
+from training import data
+from training.learning.distributed import ALONE, Group
+from training.learning.steps import advance, learning_rate_at
+from training.learning.train_state import TrainState
+from training.runs import journal, state
+from training.runs.journal import SilentJournal
+from training.runs.plan import plan
+from training.runs.run import Run, exclusive
 
 # Each time that processes ask one another they wait for the device, and for the slowest of them.
 ASKED_EVERY = 20

@@ -12,10 +12,12 @@ from torch import Tensor
 from service.gan import checkpoint
 from service.gan.checkpoint import write_atomic
 from service.gan.networks import Generator
-from training import data, journal, loop, probe, runs, state
+from training import data, loop
 from training.config import GanConfig
-from training.steps import published_generator
-from training.validation import Quality, Validator
+from training.evaluation.validation import Quality, Validator
+from training.learning.ema import published_generator
+from training.runs import journal, probe, state
+from training.runs.run import Run, RunError, check_data, create_run, open_run
 
 LEFT_TO_THE_MACHINE = (("precision", "auto"), ("device", "auto"), ("threads", 0))
 
@@ -52,25 +54,25 @@ def prepare(source: Path, folder: Path) -> Bench:
     return Bench(digits, data.resize(digits.images), source, folder, validator)
 
 
-def train(bench: Bench, name: str, config: GanConfig) -> runs.Run:
+def train(bench: Bench, name: str, config: GanConfig) -> Run:
     """The run `name`, trained to its end. Raises RunError when there is one with other settings or data already."""
     folder = bench.folder / name
     if not folder.exists():
-        runs.create(folder, probe.resolve(config, bench.images), bench.source, bench.digits.sha256)
-    run = runs.open_run(folder)
+        create_run(folder, probe.resolve(config, bench.images), bench.source, bench.digits.sha256)
+    run = open_run(folder)
     _check_same(run, config)
-    runs.check_data(run, bench.digits.sha256)
+    check_data(run, bench.digits.sha256)
     loop.train(run, bench.images)
     return run
 
 
-def _check_same(run: runs.Run, config: GanConfig) -> None:
+def _check_same(run: Run, config: GanConfig) -> None:
     own, wanted = run.config.to_json(), config.to_json()
     # What was left to the machine is settled in the run.
     differing = [name for name in own if wanted[name] != own[name] and (name, wanted[name]) not in LEFT_TO_THE_MACHINE]
     if differing:
         settings = ", ".join(f"{name} {own[name]}, not {wanted[name]}" for name in differing)
-        raise runs.RunError(f"{run.folder} was trained with {settings}; remove it, or take another folder with --runs")
+        raise RunError(f"{run.folder} was trained with {settings}; remove it, or take another folder with --runs")
 
 
 def measure(bench: Bench, name: str, config: GanConfig) -> Entry:
@@ -84,7 +86,7 @@ def measure(bench: Bench, name: str, config: GanConfig) -> Entry:
     return Entry(name, run.config, quality, float(info["seconds"]))
 
 
-def by_epoch(bench: Bench, run: runs.Run) -> dict[int, tuple[Quality, Generator]]:
+def by_epoch(bench: Bench, run: Run) -> dict[int, tuple[Quality, Generator]]:
     """What each generator that `run` kept is worth, by its epoch."""
     found = {}
     for path in sorted(run.generators.glob("epoch_*.safetensors")):

@@ -17,7 +17,8 @@ from torchvision.transforms import v2
 
 from service.gan.networks import LATENT_DIM, Discriminator, Generator
 from training.config import RECIPES, GanConfig
-from training.steps import advance, init_state
+from training.learning.steps import advance
+from training.learning.train_state import init_state
 
 BATCH_SIZE = 64
 

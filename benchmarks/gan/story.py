@@ -14,11 +14,10 @@ from benchmarks.gan import runner
 from benchmarks.gan.runner import Bench
 from service.gan.checkpoint import write_atomic
 from service.gan.networks import Generator
-from training import runs
 from training.config import RECIPES
-from training.figures import grid
-from training.samples import fixed_latents, sample
-from training.validation import Quality
+from training.evaluation.validation import Quality
+from training.runs.figures import fixed_latents, grid, sample
+from training.runs.run import open_run
 
 SIDE = 4
 SHOWN = 7
@@ -36,7 +35,7 @@ def tell(bench: Bench, epochs: int, settings: dict[str, Any], published: Sequenc
         config = dataclasses.replace(RECIPES[name], epochs=epochs, **settings)
         parts[name] = runner.by_epoch(bench, runner.train(bench, f"story {name}", config))
     for folder in published:
-        run = runs.open_run(folder)
+        run = open_run(folder)
         own = folder.resolve().name
         name = own if own not in parts else str(folder)
         parts[name] = runner.by_epoch(bench, run)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from training import data, loop, runs
+from training import data, loop
 from training.config import RECIPES, GanConfig
-from training.runs import Run
+from training.runs.run import Run, create_run
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, small_data: Path, small_c
     def make(**settings: object) -> Run:
         config = dataclasses.replace(small_config, **settings)  # type: ignore[arg-type]
         folder = tmp_path_factory.mktemp("runs") / "run"
-        return runs.create(folder, config, small_data, data.load(small_data, download=False).sha256)
+        return create_run(folder, config, small_data, data.load(small_data, download=False).sha256)
 
     return make
 

@@ -19,10 +19,12 @@ from torch import Tensor
 
 from service.errors import CheckpointError
 from service.gan import checkpoint
-from training import figures, loop, state, steps
-from training.journal import NonFiniteLoss, RunJournal
+from training import loop
+from training.learning import steps
 from training.loop import Stopped
-from training.runs import Run, RunError, exclusive, open_run
+from training.runs import figures, state
+from training.runs.journal import NonFiniteLoss, RunJournal
+from training.runs.run import Run, RunError, exclusive, open_run
 
 MakeRun = Callable[..., Run]
 

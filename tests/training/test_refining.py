@@ -15,12 +15,14 @@ from service.errors import CheckpointError
 from service.gan import checkpoint
 from service.gan.classifier import Classifier
 from service.gan.networks import FEATURES
-from training import data, loop, runs, state
+from training import data, loop
 from training.config import GanConfig
-from training.feature_critic import FeatureCritic
-from training.publish import publish
-from training.runs import Run, RunError
-from training.steps import METRICS, advance, init_state
+from training.learning.feature_critic import FeatureCritic
+from training.learning.steps import advance
+from training.learning.train_state import METRICS, init_state
+from training.runs import state
+from training.runs.publish import publish
+from training.runs.run import Run, RunError, create_run, open_run
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +44,7 @@ MakeRefined = Callable[[Path], Run]
 @pytest.fixture(scope="module")
 def refine(whole: Run, config: GanConfig, classifier: Path) -> MakeRefined:
     def make(folder: Path) -> Run:
-        return runs.create(
-            folder / "refined", config, whole.data, whole.data_sha256, start=whole, classifier=classifier
-        )
+        return create_run(folder / "refined", config, whole.data, whole.data_sha256, start=whole, classifier=classifier)
 
     return make
 
@@ -123,7 +123,7 @@ def test_a_refining_run_that_crashed_ends_as_one_that_did_not(
     # What it started from is in its state by now.
     other.start.unlink()
     other.classifier.unlink()
-    loop.train(runs.open_run(other.folder), images)
+    loop.train(open_run(other.folder), images)
     (first, _), (second, _) = checkpoint.read(one.state), checkpoint.read(other.state)
     assert first.keys() == second.keys()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
@@ -133,10 +133,10 @@ def test_the_manifest_tells_of_every_run_that_a_run_goes_back_to(
     whole: Run, images: Tensor, refine: MakeRefined, tmp_path: Path, config: GanConfig, classifier: Path
 ) -> None:
     run = refine(tmp_path)
-    assert runs.open_run(run.folder) == run
+    assert open_run(run.folder) == run
     loop.train(run, images)
     longer = dataclasses.replace(config, seed=1)
-    last = runs.create(tmp_path / "last", longer, run.data, run.data_sha256, start=run, classifier=classifier)
+    last = create_run(tmp_path / "last", longer, run.data, run.data_sha256, start=run, classifier=classifier)
     loop.train(last, images)
     recipe = publish(last, tmp_path / "checkpoints").recipe
     _, first = state.load(whole.state, whole.config)
@@ -148,13 +148,13 @@ def test_the_manifest_tells_of_every_run_that_a_run_goes_back_to(
 
 
 def test_a_start_that_is_damaged_is_refused_and_leaves_nothing_behind(whole: Run, tmp_path: Path) -> None:
-    damaged = runs.open_run(Path(shutil.copytree(whole.folder, tmp_path / "damaged")))
+    damaged = open_run(Path(shutil.copytree(whole.folder, tmp_path / "damaged")))
     damaged.state.write_bytes(whole.state.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="damaged one"):
-        runs.create(tmp_path / "run", whole.config, whole.data, whole.data_sha256, start=damaged)
+        create_run(tmp_path / "run", whole.config, whole.data, whole.data_sha256, start=damaged)
     checkpoint.save(damaged.state, {"weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="not the state of a training run"):
-        runs.create(tmp_path / "run", whole.config, whole.data, whole.data_sha256, start=damaged)
+        create_run(tmp_path / "run", whole.config, whole.data, whole.data_sha256, start=damaged)
     assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
 
 
@@ -162,9 +162,9 @@ def test_a_refining_run_without_a_classifier_or_a_start_is_refused(
     make_run: Callable[..., Run], whole: Run, config: GanConfig, classifier: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RunError, match="needs a classifier"):
-        runs.create(tmp_path / "a", config, whole.data, whole.data_sha256, classifier=tmp_path / "none")
+        create_run(tmp_path / "a", config, whole.data, whole.data_sha256, classifier=tmp_path / "none")
     with pytest.raises(RunError, match="no state to start from"):
-        runs.create(tmp_path / "b", config, whole.data, whole.data_sha256, start=make_run(), classifier=classifier)
+        create_run(tmp_path / "b", config, whole.data, whole.data_sha256, start=make_run(), classifier=classifier)
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
 
@@ -174,7 +174,7 @@ def test_a_start_with_other_networks_is_refused(
 ) -> None:
     other = dataclasses.replace(small_config, generator_norm="none")
     digest = data.load(small_data, download=False).sha256
-    run = runs.create(tmp_path / "other", other, whole.data, digest, start=whole)
+    run = create_run(tmp_path / "other", other, whole.data, digest, start=whole)
     with pytest.raises(CheckpointError, match="other networks"):
         state.begin(run, images)
 
@@ -185,5 +185,5 @@ def test_a_start_that_has_seen_what_is_held_out_is_refused(
     careful = dataclasses.replace(config, held_out=1)
     for digest, settings in ((whole.data_sha256, careful), ("other", config)):
         with pytest.raises(RunError, match="start from a run that has not seen them"):
-            runs.create(tmp_path / "c", settings, whole.data, digest, start=whole, classifier=classifier)
+            create_run(tmp_path / "c", settings, whole.data, digest, start=whole, classifier=classifier)
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from torch.nn.functional import kl_div, log_softmax, softmax
 from service.gan.classifier import DIGITS, Classifier, LatentClassifier
 from service.gan.networks import LATENT_DIM, Generator
 from training import data
-from training.figures import from_uint8, to_uint8
+from training.data import from_uint8, to_uint8
 
 BATCH_SIZE = 256
 LEARNING_RATE = 4e-3

@@ -19,9 +19,9 @@ from training import data
 from training.companions import classifier as classifiers
 from training.companions import latents, rejection
 from training.companions.rejection import Rejection
-from training.figures import from_uint8, to_uint8
-from training.publish import CARD_FILE, EVALUATION
-from training.validation import Validator
+from training.data import from_uint8, to_uint8
+from training.evaluation.validation import Validator
+from training.runs.publish import CARD_FILE, EVALUATION
 
 # What is measured here is called so among the manifest's metrics.
 MEASURED = "companions"

@@ -24,9 +24,9 @@ from service.gan.classifier import DIGITS, Classifier
 from service.gan.critic import Critic
 from service.gan.networks import LATENT_DIM, Generator
 from training import data
+from training.data import from_uint8, to_uint8
 from training.evaluation.frechet import frechet_distance
-from training.feature_critic import LEAST_SCALE
-from training.figures import from_uint8, to_uint8
+from training.learning.feature_critic import LEAST_SCALE
 
 BATCH_SIZE = 512
 LEARNING_RATE = 1e-3

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from service.gan.checkpoint import Manifest
 from service.gan.companions import CLASSIFIER_FILE
 from service.gan.networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
-from training.evaluation import density_coverage, precision_recall
+from training.evaluation import fidelity
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.tables import Table, tables
 
@@ -155,8 +155,8 @@ def write(manifest: Manifest, evaluation: Evaluation) -> str:
         measurements="\n\n".join(
             f"### {table.title}\n\n{table.to_markdown()}" for table in tables(evaluation).values()
         ),
-        near=precision_recall.NEIGHBOURS,
-        wide=density_coverage.NEIGHBOURS,
+        near=fidelity.PRECISION_NEIGHBOURS,
+        wide=fidelity.DENSITY_NEIGHBOURS,
         command=_command(manifest),
         torch=manifest.torch,
         created=manifest.created,

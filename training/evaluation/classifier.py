@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from training import figures
+from training import data
 
 CLASSES = 10
 BATCH_ROWS = 250
@@ -53,7 +53,7 @@ def read(classifier: Classifier, images: Tensor) -> Reading:
     """What `classifier` sees in images (N, 1, 32, 32) uint8."""
     features, probabilities = [], []
     for batch in torch.split(images, BATCH_ROWS):
-        seen = classifier.features(figures.from_uint8(batch).to(memory_format=torch.channels_last))
+        seen = classifier.features(data.from_uint8(batch).to(memory_format=torch.channels_last))
         features.append(seen)
         probabilities.append(classifier.linear(seen).double().softmax(1))
     return Reading(torch.cat(features), torch.cat(probabilities))

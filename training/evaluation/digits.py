@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from training.evaluation.classifier import Reading
-from training.evaluation.density_coverage import NEIGHBOURS
+from training.evaluation.fidelity import DENSITY_NEIGHBOURS
 from training.evaluation.neighbours import balls, nearest
 
 
@@ -25,12 +25,12 @@ class DigitAgreement(NamedTuple):
 def check_digit(digit: int, drawn: Reading, plain: Reading, test_features: Tensor) -> DigitAgreement:
     """Judge images drawn for `digit` beside unconditional samples, by the features (M, F) of that digit's test images.
 
-    Coverage is that of density_coverage.py within the class, at an equal number of images on both sides.
+    Coverage is that of fidelity.py within the class, at an equal number of images on both sides.
     """
     of_digit = plain.features[plain.classes == digit]
     count = min(len(of_digit), len(drawn.features))
     centre = test_features.mean(0)
-    real = balls(test_features - centre, min(NEIGHBOURS, len(test_features) - 1))
+    real = balls(test_features - centre, min(DENSITY_NEIGHBOURS, len(test_features) - 1))
 
     def coverage(features: Tensor) -> float:
         return float((nearest(real.centres, features[:count] - centre) <= real.squared_radii).double().mean())

@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
+
+from scipy.stats import t
 
 from service.errors import CheckpointError
 from training.evaluation.digits import DigitAgreement
-from training.evaluation.intervals import Estimate
+from training.evaluation.fitting import FitSettings
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How much is measured. On a smaller data set there are fewer samples, as many as there are test images."""
+
+    samples: int = 10_000
+    """In each set that is measured."""
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """Of the sets of samples, at least two; the draws of training images take the same."""
+    student: FitSettings = field(default_factory=lambda: FitSettings(epochs=8))
+    """How the classifiers learn that see samples alone, or as many real images."""
+    digit_seeds: int = 1000
+    """Seeds that draw one image each of a digit asked for."""
+    failures: int = 50
+    """Samples pictured because they are the hardest to tell."""
+
+
+class Estimate(NamedTuple):
+    """`mean` ± `error`, a confidence interval."""
+
+    mean: float
+    error: float
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of n independent values, n at least 2, with its 95 % interval: t · s / √n (Student, 1908)."""
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    return Estimate(fmean(values), quantile * stdev(values) / math.sqrt(len(values)))
 
 
 class Judge(NamedTuple):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from service.errors import CheckpointError
 from service.gan import checkpoint
-from training import data, figures
+from training import data
 from training.evaluation.architectures import ARCHITECTURES
 from training.evaluation.classifier import Classifier, fold, read
 from training.evaluation.fitting import FitSettings, fit
@@ -73,7 +73,7 @@ def train(
     settings = settings or EvaluatorSettings()
     seed = settings.seed + list(ARCHITECTURES).index(name)
     classifier = _build(name, seed)
-    images, test_images = (figures.to_uint8(data.resize(part.images)) for part in (train_split, test_split))
+    images, test_images = (data.to_uint8(data.resize(part.images)) for part in (train_split, test_split))
     learned, held_out = split(len(images))
     fit(classifier, images[learned], train_split.labels[learned], settings.fit, seed)
     fold(classifier)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
-from training import data, figures
+from training import data
 from training.evaluation.classifier import Classifier
 
 
@@ -52,7 +52,7 @@ def fit(classifier: Classifier, images: Tensor, labels: Tensor, settings: FitSet
         order = data.shuffle(len(images), seed, epoch)
         for batch in range(batches):
             chosen = order[batch * settings.batch_size : (batch + 1) * settings.batch_size]
-            inputs = distort(figures.from_uint8(images[chosen]), settings, randomness)
+            inputs = distort(data.from_uint8(images[chosen]), settings, randomness)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.bfloat16):
                 loss = cross_entropy(classifier(inputs), labels[chosen])
             optimizer.zero_grad()

@@ -7,12 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.evaluation import density_coverage, precision_recall
-from training.evaluation.class_divergence import class_divergence
+from training.evaluation import fidelity
+from training.evaluation.class_scores import class_divergence, mnist_score
 from training.evaluation.classifier import CLASSES, Reading
 from training.evaluation.frechet import frechet_distance, frechet_limit
 from training.evaluation.kernel_distance import kernel_distance
-from training.evaluation.mnist_score import mnist_score
 from training.evaluation.neighbours import Balls, balls
 
 
@@ -61,8 +60,8 @@ def refer(test_features: Tensor, train_labels: Tensor) -> Reference:
     return Reference(
         test_features,
         centre,
-        balls(centred, precision_recall.NEIGHBOURS),
-        balls(centred, density_coverage.NEIGHBOURS),
+        balls(centred, fidelity.PRECISION_NEIGHBOURS),
+        balls(centred, fidelity.DENSITY_NEIGHBOURS),
         torch.bincount(train_labels, minlength=CLASSES),
     )
 
@@ -70,13 +69,13 @@ def refer(test_features: Tensor, train_labels: Tensor) -> Reference:
 def measure(samples: Reading, reference: Reference) -> dict[str, float]:
     """METRICS of what the reference's evaluator reads in N samples, N equal to the number of test images."""
     centred = samples.features - reference.centre
-    shares = precision_recall.precision_recall(reference.near, balls(centred, precision_recall.NEIGHBOURS))
+    shares = fidelity.precision_recall(reference.near, balls(centred, fidelity.PRECISION_NEIGHBOURS))
     return {
         "frechet": frechet_distance(samples.features, reference.features),
         "frechet_limit": frechet_limit(samples.features, reference.features),
         "kernel_distance": kernel_distance(samples.features, reference.features),
         **shares._asdict(),
-        **density_coverage.density_coverage(reference.wide, centred)._asdict(),
+        **fidelity.density_coverage(reference.wide, centred)._asdict(),
         "mnist_score": mnist_score(samples.probabilities),
         "class_kl": class_divergence(torch.bincount(samples.classes, minlength=CLASSES), reference.class_counts),
     }

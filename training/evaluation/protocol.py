@@ -10,18 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training import data, figures
+from training import data
 from training.evaluation import controls, digits
 from training.evaluation.classification import classification_accuracy
 from training.evaluation.classifier import CLASSES, Reading, read
-from training.evaluation.evaluation import DigitRow, Evaluation, Judge, Row
+from training.evaluation.evaluation import DigitRow, Estimate, Evaluation, EvaluationSettings, Judge, Row, estimate
 from training.evaluation.evaluators import Evaluator, split
-from training.evaluation.intervals import Estimate, estimate
 from training.evaluation.memorisation import Memorisation, memorisation
 from training.evaluation.metrics import Reference, measure, refer
 from training.evaluation.neighbours import nearest
 from training.evaluation.samplers import PLAIN, Draw
-from training.evaluation.settings import EvaluationSettings
 
 PIXELS = "pixels"
 TEST_SEED = 0
@@ -53,7 +51,7 @@ class Opinion(NamedTuple):
 
 def to_images(train: data.Digits, test: data.Digits) -> Images:
     """The data as they are compared: samples are 8-bit, so real images are too."""
-    train_images, test_images = (figures.to_uint8(data.resize(part.images)) for part in (train, test))
+    train_images, test_images = (data.to_uint8(data.resize(part.images)) for part in (train, test))
     return Images(train_images, train.labels, test_images, test.labels)
 
 

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from service.errors import LatentserveError
 from service.gan import checkpoint, companions
-from training import data, figures
+from training import data
 from training.evaluation import card, evaluators
-from training.evaluation.evaluation import Evaluation
+from training.evaluation.evaluation import Evaluation, EvaluationSettings
 from training.evaluation.protocol import evaluate, to_images
 from training.evaluation.samplers import digit_samplers, samplers
-from training.evaluation.settings import EvaluationSettings
 from training.evaluation.tables import differences, tables
-from training.publish import CARD_FILE, EVALUATION
+from training.runs import figures
+from training.runs.publish import CARD_FILE, EVALUATION
 
 FAILURES_FILE = "samples/failures.png"
 COLUMNS = 10

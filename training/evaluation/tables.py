@@ -8,8 +8,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from training.evaluation.controls import CONTROLS, COPIED, SOUND
-from training.evaluation.evaluation import Evaluation, Row
-from training.evaluation.intervals import Estimate
+from training.evaluation.evaluation import Estimate, Evaluation, Row
 from training.evaluation.metrics import METRICS
 from training.evaluation.samplers import PLAIN
 

@@ -16,8 +16,8 @@ from benchmarks.gan.runner import Bench, Entry
 from service.gan import checkpoint
 from training import data
 from training.config import RECIPES, GanConfig
-from training.runs import RunError
-from training.validation import Quality, Validator
+from training.evaluation.validation import Quality, Validator
+from training.runs.run import RunError
 
 SETTINGS: dict[str, Any] = {
     "precision": "float32",

@@ -12,10 +12,10 @@ from service.gan.networks import Discriminator, Generator
 from training import data
 from training.config import RECIPES
 from training.evaluation import evaluators
+from training.evaluation.evaluation import EvaluationSettings
 from training.evaluation.evaluators import Evaluator, EvaluatorSettings
 from training.evaluation.fitting import FitSettings
 from training.evaluation.protocol import Images, to_images
-from training.evaluation.settings import EvaluationSettings
 
 SMALL_FIT = FitSettings(epochs=4, batch_size=16, rotation=5, shift=1)
 

@@ -16,8 +16,7 @@ from training.__main__ import parse
 from training.config import RECIPES, GanConfig
 from training.evaluation import card
 from training.evaluation.controls import CONTROLS, SOUND
-from training.evaluation.evaluation import Evaluation, Judge, Row
-from training.evaluation.intervals import Estimate
+from training.evaluation.evaluation import Estimate, Evaluation, Judge, Row
 from training.evaluation.metrics import METRICS
 from training.evaluation.samplers import PLAIN
 

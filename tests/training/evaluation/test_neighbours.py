@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from training.evaluation import neighbours
-from training.evaluation.density_coverage import density_coverage
+from training.evaluation.fidelity import density_coverage, precision_recall
 from training.evaluation.neighbours import balls, count_around, lie_inside, nearest
-from training.evaluation.precision_recall import precision_recall
 
 
 def points(count: int, seed: int, dimension: int = 4) -> Tensor:

@@ -17,16 +17,14 @@ from training.__main__ import main
 from training.data import DataError
 from training.evaluation import protocol, publication
 from training.evaluation.controls import CONTROLS, SOUND, ControlError
-from training.evaluation.evaluation import Evaluation
+from training.evaluation.evaluation import Estimate, Evaluation, EvaluationSettings
 from training.evaluation.evaluators import Evaluator
-from training.evaluation.intervals import Estimate
 from training.evaluation.metrics import METRICS
 from training.evaluation.protocol import Images
 from training.evaluation.publication import NotReproduced
 from training.evaluation.samplers import PLAIN
-from training.evaluation.settings import EvaluationSettings
 from training.evaluation.tables import MILLISECONDS, Table, differences, tables
-from training.publish import CARD_FILE
+from training.runs.publish import CARD_FILE
 
 
 @pytest.fixture(scope="module")

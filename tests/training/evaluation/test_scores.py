@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.evaluation.class_divergence import class_divergence
-from training.evaluation.intervals import estimate
-from training.evaluation.mnist_score import mnist_score
+from training.evaluation.class_scores import class_divergence, mnist_score
+from training.evaluation.evaluation import estimate
 
 
 def test_the_score_of_sure_and_equally_frequent_classes_is_their_number() -> None:
