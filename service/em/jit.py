@@ -53,6 +53,15 @@ def merged(function: FunctionT) -> FunctionT:
     return cast(FunctionT, decorated)
 
 
+def ordered(function: FunctionT) -> FunctionT:
+    """`function` as machine code within its compiled caller, with its sums in the order in which they are written.
+
+    For arithmetic in which that order keeps rounding errors small. Fused multiply-add stays allowed.
+    """
+    decorated = numba.njit(forceinline=True, nogil=True, fastmath=_FAST - {"reassoc"}, error_model="numpy")(function)
+    return cast(FunctionT, decorated)
+
+
 def inlined(function: FunctionT) -> FunctionT:
     """`function` copied into whatever compiled loop calls it, so that the loop vectorises."""
     decorated = numba.njit(inline="always", fastmath=_FAST, error_model="numpy")(function)

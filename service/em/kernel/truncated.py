@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import compiled, inlined, merged
+from ..jit import compiled, merged, ordered
 from .cells import ONE_CELL, Cells, cell_of
 
 Float64 = NDArray[np.float64]
@@ -25,8 +25,15 @@ NOBODY = -1
 # The cost of a usual point's nearest target: where it is more, the neighbours are looked for a second time.
 USUAL_LEAST = 4.0
 _LOG2_E = 1.4426950408889634
-# log 2 as a sum of two, the first of which has few digits, so that its small multiples are exact.
+# Cody-Waite: log 2 as a sum of two. The first has 33 significant bits, so its products with integers below 2^20 are
+# exact, with and without fused multiply-add.
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+# exp(r) ≈ 1 + r + r² Σ_k c_k r^(k-2) on |r| <= log(2) / 2 with a relative error of 1.6e-17: the sum interpolates
+# (exp(r) - 1 - r) / r² at the ten Chebyshev nodes.
+_C2, _C3, _C4 = 0.5000000000000001, 0.16666666666666669, 0.041666666666624164
+_C5, _C6, _C7 = 0.008333333333330065, 0.0013888888917196719, 0.00019841269863040545
+_C8, _C9 = 2.4801521322368692e-05, 2.7557268480310024e-06
+_C10, _C11 = 2.7620075879983367e-07, 2.5100375832561234e-08
 
 
 class Rows(NamedTuple):
@@ -47,30 +54,20 @@ def rows(rank: int, count: int) -> Rows:
     return Rows(mass, np.empty((rank, count)), spent, evidence, np.empty(count, np.int64), peak)
 
 
-@inlined
+@ordered
 def exp_of(x: float) -> float:
-    """exp(x) for x <= 0, at least e^-700: arithmetic only, so that loops vectorise.
+    """exp(max(x, -700)) for x <= 0, with a relative error below 3e-16.
 
-    Its relative error grows with the exponent: below 1e-15 down to x = -10, 4e-15 to -60, 4e-14 to -700. It
-    is 2^k times the Taylor polynomial of the rest, |rest| <= log(2) / 2.
+    Arithmetic only, so that loops vectorise: 2^k exp(r) with |r| <= log(2) / 2. The even and the odd powers of r are
+    summed apart, in two chains that run side by side.
     """
     x = max(x, -700.0)
     k = np.floor(x * _LOG2_E + 0.5)
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    p = 1 / 6227020800
-    p = p * r + 1 / 479001600
-    p = p * r + 1 / 39916800
-    p = p * r + 1 / 3628800
-    p = p * r + 1 / 362880
-    p = p * r + 1 / 40320
-    p = p * r + 1 / 5040
-    p = p * r + 1 / 720
-    p = p * r + 1 / 120
-    p = p * r + 1 / 24
-    p = p * r + 1 / 6
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
+    square = r * r
+    even = (((_C10 * square + _C8) * square + _C6) * square + _C4) * square + _C2
+    odd = (((_C11 * square + _C9) * square + _C7) * square + _C5) * square + _C3
+    p = (odd * r + even) * square + r + 1.0
     return p * np.int64((np.int64(k) + 1023) << 52).view(np.float64)  # type: ignore[no-any-return]
 
 
