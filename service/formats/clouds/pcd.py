@@ -59,6 +59,8 @@ def read_pcd(file: CloudFile) -> Float64:
     axes = file.axes(header.names, "the PCD file")
     file.check_shape(header.points, len(axes))
     for axis in axes:
+        if header.counts[axis] == 0:
+            raise file.malformed(f"the PCD field {header.names[axis]} has COUNT 0, which leaves no coordinate")
         if header.counts[axis] != 1 or (header.types[axis], header.sizes[axis]) not in TYPES:
             given = f"{header.counts[axis]} of type {header.types[axis]} and size {header.sizes[axis]}"
             raise file.invalid(f"the PCD field {header.names[axis]} is {given}", "one of type F, I or U")
@@ -96,7 +98,7 @@ def _header(file: CloudFile) -> Header:
     names = found.get("FIELDS", [])
     sizes, counts = _numbers(file, found, "SIZE"), _numbers(file, found, "COUNT") or [1] * len(names)
     types = found.get("TYPE", [])
-    if not names or not len(names) == len(sizes) == len(types) == len(counts) or not all(sizes) or not all(counts):
+    if not names or not len(names) == len(sizes) == len(types) == len(counts) or not all(sizes):
         raise file.malformed("the PCD header needs FIELDS, and a SIZE, a TYPE and a COUNT for each of them")
     points, width, height = (_numbers(file, found, keyword) for keyword in ("POINTS", "WIDTH", "HEIGHT"))
     count = (points or [prod(width + height)])[0]

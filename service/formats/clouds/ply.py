@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -13,8 +14,8 @@ from ..arrays import Float64
 from . import table
 from .cloud_file import AXES, CloudFile
 
-MAGIC = re.compile(rb"ply[ \t]*\r?\n")
-END = re.compile(rb"\nend_header[ \t]*\r?\n")
+MAGIC = re.compile(rb"ply[ \t]*(\r\n|\n|\r)")
+END = rb"[\r\n]end_header[ \t]*"
 MAX_HEADER = 2**16
 COUNT = re.compile(r"\d{1,18}")
 # Elements before the vertices are walked over row by row where they hold lists.
@@ -59,7 +60,9 @@ def read_ply(file: CloudFile) -> Float64:
         InvalidInput: there are no vertices with coordinates, or they are not finite.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
-    end = END.search(file.data, 0, MAX_HEADER)
+    magic = MAGIC.match(file.data)
+    # The header's own line end ends it too: after a lone \r, a \n would be the first byte of the vertices.
+    end = re.compile(END + magic[1]).search(file.data, 0, MAX_HEADER) if magic else None
     if end is None:
         raise file.malformed(f"the PLY header has no end_header in its first {MAX_HEADER} bytes")
     order, elements = _header(file, file.data[: end.start()].decode("latin-1"))
@@ -74,6 +77,8 @@ def read_ply(file: CloudFile) -> Float64:
     file.check_shape(vertex.rows, len(axes))
     if order:
         return _binary(file, end.end(), order, before, vertex, axes)
+    if magic and magic[1] == b"\r":
+        file = replace(file, data=file.data.replace(b"\r", b"\n"))
     return _ascii(file, end.end(), before, vertex, axes)
 
 

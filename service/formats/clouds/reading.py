@@ -39,6 +39,7 @@ def read_cloud(data: bytes, filename: str = "", pointer: str = "", max_elements:
         InvalidInput: it can be read and is no cloud: no points, no coordinates, coordinates that are not finite.
         BodyTooLarge: it holds more than `max_elements` numbers.
     """
+    data = data.removeprefix(table.BOM)
     file = CloudFile(data, filename, pointer, max_elements)
     if not data:
         raise file.invalid("the file is empty", READ)

@@ -10,12 +10,15 @@ import numpy as np
 import orjson
 
 from ..arrays import Float64
+from . import coordinates
 from .cloud_file import AXES, CloudFile
 
 BOM = b"\xef\xbb\xbf"
 COMMENTS = ("#", "//")
 # NumPy splits a line before it counts its fields, at 24 bytes a field.
 MAX_LINE = 2**20
+# Names are taken apart one by one, at some microseconds each.
+MAX_NAMES = 2**16
 
 
 def lines(file: CloudFile, start: int = 0) -> Iterator[tuple[int, str]]:
@@ -35,7 +38,7 @@ def lines(file: CloudFile, start: int = 0) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def parse(rows: Iterable[str], delimiter: str | None = None) -> Float64:
+def parse(rows: Iterable[str], delimiter: str | None = None, use: list[int] | None = None) -> Float64:
     """Rows of text, none of them blank, as a table of numbers; `delimiter` None is any whitespace.
 
     Raises:
@@ -45,18 +48,18 @@ def parse(rows: Iterable[str], delimiter: str | None = None) -> Float64:
     first = next(iterator, None)
     if first is None:
         raise ValueError("there are no rows")
-    return np.loadtxt(chain([first], iterator), np.float64, comments=None, delimiter=delimiter, ndmin=2)
+    return np.loadtxt(chain([first], iterator), np.float64, comments=None, delimiter=delimiter, usecols=use, ndmin=2)
 
 
 def read_table(file: CloudFile) -> Float64:
     """A row for each point, separated by whitespace, commas or semicolons, with at most one line of names before.
 
-    Names among which there is x choose the columns x, y and z; without them every column is a coordinate. What
+    Names choose the columns that are coordinates; without names every column is a coordinate. What
     follows # or // is a comment.
 
     Raises:
         MalformedBody: something is not a number, or rows differ in length.
-        InvalidInput: there are no points, or they are not finite.
+        InvalidInput: there are no points, they are not finite, or no name is recognised as a coordinate.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
     if b"\0" in file.data:
@@ -82,17 +85,56 @@ def read_table(file: CloudFile) -> Float64:
         second = after
     delimiter = _delimiter(second[1])
     columns = len(_split(second[1], delimiter))
+    trailing = delimiter is not None and columns > 1 and second[1].endswith(delimiter)
+    if trailing:  # a separator at the end of each line makes an empty column
+        columns -= 1
+        if len(names) == columns + 1 and not names[-1]:
+            names.pop()
     if names and len(names) != columns:
         raise file.malformed(f"line {first[0]} names {len(names)} columns and line {second[0]} has {columns}")
+    use = _coordinates(file, names, first[0]) if names else None
     try:
         # One row more than may be shows that there are too many; the rest is not worth reading.
-        most = islice((row for _, row in rows), file.max_elements // columns)
-        table = parse(chain([second[1]], most), delimiter)
+        most = islice((row for _, row in rows), file.max_elements // len(use or range(columns)))
+        given: Iterator[str] = chain([second[1]], most)
+        if trailing:
+            given = (row.removesuffix(delimiter or "") for row in given)
+        if use:
+            given = _checked(given, columns, delimiter)
+        table = parse(given, delimiter, use)
     except ValueError:
-        raise _complaint(file, columns, delimiter, skip=len(names) > 0) from None
-    if "x" in [name.lower() for name in names]:
-        table = table[:, file.axes(names, f"line {first[0]}")]
+        raise _complaint(file, columns, delimiter, skip=len(names) > 0, trailing=trailing, use=use) from None
     return file.points(table)
+
+
+def _coordinates(file: CloudFile, names: list[str], line: int) -> list[int]:
+    """The positions of the columns that are coordinates, by their names."""
+    listed = ", ".join(_shown(name) for name in names[:20])
+    if len(names) > MAX_NAMES:
+        raise file.invalid(f"line {line} names {len(names)} columns", f"at most {MAX_NAMES} named columns")
+    try:
+        return coordinates.recognise([_decoded(name) for name in names]).positions
+    except coordinates.Unrecognised as error:
+        cure = "" if error.final else "; name the coordinates x, y, z, or remove the names and all other columns"
+        raise file.invalid(
+            f"line {line} has names that are no coordinates: {error}the columns are {listed}{cure}",
+            "x; x and y; or x, y and z",
+        ) from None
+
+
+def _decoded(name: str) -> str:
+    try:
+        return name.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return name
+
+
+def _checked(rows: Iterable[str], columns: int, delimiter: str | None) -> Iterator[str]:
+    """The rows. Raises ValueError for one of another length, which NumPy lets pass where columns are chosen."""
+    for row in rows:
+        if (row.count(delimiter) + 1 if delimiter else len(row.split())) != columns:
+            raise ValueError("the rows differ in length")
+        yield row
 
 
 def _rows(file: CloudFile) -> Iterator[tuple[int, str]]:
@@ -122,14 +164,17 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _complaint(file: CloudFile, columns: int, delimiter: str | None, *, skip: bool) -> Exception:
+def _complaint(
+    file: CloudFile, columns: int, delimiter: str | None, *, skip: bool, trailing: bool, use: list[int] | None
+) -> Exception:
     """The error of the first row that is not like the others; NumPy names rows where people count lines."""
     rows = _rows(file)
     if skip:
         next(rows)
     for number, row in rows:
-        fields = _split(row, delimiter)
-        wrong = next((field for field in fields if not _is_number(field) or "_" in field), None)
+        fields = _split(row.removesuffix(delimiter or "") if trailing else row, delimiter)
+        read = fields if use is None or len(fields) != columns else [fields[place] for place in use]
+        wrong = next((field for field in read if not _is_number(field) or "_" in field), None)
         if wrong is not None:
             return file.malformed(f"line {number}: {_shown(wrong)} is not a number{_cure(wrong, fields, delimiter)}")
         if len(fields) != columns:

@@ -167,3 +167,10 @@ def test_damaged_compressed_clouds_are_refused_or_read() -> None:
                 assert read_cloud(bytes(damaged)).shape == POINTS.shape
             except LatentserveError:
                 continue
+
+
+@pytest.mark.parametrize("data", ["ascii", "binary"])
+def test_fields_that_hold_no_values_take_no_room(data: str) -> None:
+    header = f"VERSION 0.7\nFIELDS x _ y\nSIZE 4 1 4\nTYPE F U F\nCOUNT 1 0 1\nWIDTH 2\nHEIGHT 1\nDATA {data}\n"
+    body = b"1 2\n3 4\n" if data == "ascii" else struct.pack("<4f", 1, 2, 3, 4)
+    assert read_cloud(header.encode() + body).tolist() == [[1, 2], [3, 4]]

@@ -124,3 +124,17 @@ def test_ascii_rows_of_another_width_or_other_words_are_malformed() -> None:
         assert old in data
         with pytest.raises(MalformedBody):
             read_cloud(data.replace(old, new))
+
+
+@pytest.mark.parametrize("order", ["", "<", ">"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_headers_with_lone_carriage_returns_and_byte_order_marks_are_read(order: str, mark: bytes) -> None:
+    # The first byte of the vertices is a line feed, which a lone carriage return does not take along.
+    points = np.array([[2570.0, 1.0], [2570.0, 2.0]])
+    data = ply(points, order=order, kind="short")
+    end = data.index(b"end_header\n") + 11
+    header, body = data[:end].replace(b"\n", b"\r"), data[end:]
+    whole = header + (body if order else body.replace(b"\n", b"\r"))
+    if not order:
+        whole = whole.replace(b"property short", b"property float")
+    assert np.array_equal(read_cloud(mark + whole), points)

@@ -96,3 +96,33 @@ def test_digits_are_read_exactly() -> None:
     values = np.random.default_rng(0).normal(size=(100, 3)) * 10.0 ** np.arange(-150, 150).reshape(100, 3)
     text = "\n".join(" ".join(map(repr, row)) for row in values.tolist())
     assert np.array_equal(read_cloud(text.encode()), values)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "TRACK_ID,POSITION_X,POSITION_Y,FRAME", '"id","x [nm]","y [nm]","sigma [nm]"', "id,X (um),Y (um),mean",
+        "id,x_um,y_um,z0", "Easting,Northing", "id,Centroid X µm,Centroid Y µm,Area", "id,axis-1,axis-0,label",
+        "id,centroid-1,centroid-0,area", "row_id,col,row,value", " ,X,Y,Width", "Unnamed: 0,x,y,frame",
+        "ImageNumber,Location_Center_X,Location_Center_Y,Count", '"scalars","Points:0","Points:1","Normals:0"',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_only_columns_that_are_named_as_coordinates_are_read(header: str, encoding: str) -> None:
+    rows = ("1,2", "3,4") if header == "Easting,Northing" else ("7,1,2,0.5", "label,3,4,")
+    text = "\n".join([header, *rows]) + "\n"
+    assert read_cloud(text.encode(encoding)).tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("header", ["id,frame", "lon,lat", "nx,ny", "x1,y1,x2,y2", "x [nm],y [um]", "x,x"])
+def test_names_that_are_no_lengths_of_a_position_are_refused_and_listed(header: str) -> None:
+    rows = ",".join("1" for _ in header.split(","))
+    with pytest.raises(InvalidInput, match=header.split(",")[0].replace("[", r"\[")):
+        read_cloud(f"{header}\n{rows}\n".encode())
+
+
+def test_a_separator_at_the_end_of_each_line_is_no_column() -> None:
+    assert read_cloud(b"1,2,\n3,4,\n").tolist() == [[1, 2], [3, 4]]
+    assert read_cloud(b"x,y,\n1,2,\n3,4,\n").tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(MalformedBody, match="line 2 has 3 values"):
+        read_cloud(b"1,2,\n3,4,5\n")
