@@ -139,8 +139,7 @@ def _batchers(
             observer=metrics.engine(name),
         )
 
-    # On CUDA sums round differently in batches of different sizes, so that an answer would depend on its batch-mates.
-    registrar = em_worker.EmWorker(torch.device("cpu"))
+    registrar = em_worker.EmWorker()
     em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.cancel
     gan_rules = gan_jobs.cost, gan_jobs.key, gan_jobs.cancel
     # A batch of inversions is one image.

@@ -6,7 +6,7 @@ engine                                      admission and lanes
 worker, register                            jobs and batches of problems
 solving                                     a whole problem, from clouds to an answer
 starting, motion                            where a pose starts from; how a cloud deforms
-climbing, batched                           EM on one problem; on many translations at once, also on a GPU
+climbing, batched                           EM on one problem; on many translations at once
 kernel                                      the E-step over neighbours, the M-step, measures of clouds
 jit                                         compilation
 

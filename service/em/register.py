@@ -19,12 +19,12 @@ from .problem import Outcome, Pose, Problem, StopReason, check
 from .solving.poses import register_pose
 
 
-def register(problem: Problem, device: torch.device | str = "cpu") -> Outcome:
+def register(problem: Problem) -> Outcome:
     """Register one problem. Raises InvalidInput where `check` does."""
-    return register_batch([problem], device)[0]
+    return register_batch([problem])[0]
 
 
-def register_batch(problems: Sequence[Problem], device: torch.device | str = "cpu") -> list[Outcome]:
+def register_batch(problems: Sequence[Problem]) -> list[Outcome]:
     """Register all problems, those of one `group_key` together; each outcome is, to the bit, the one it has alone.
 
     Raises InvalidInput where `check` does, for the first problem that is not computable.
@@ -38,7 +38,7 @@ def register_batch(problems: Sequence[Problem], device: torch.device | str = "cp
         else:
             outcomes[i] = register_pose(problem)
     for members in groups.values():
-        outcomes.update(zip(members, _register_group([checked[i] for i in members], device), strict=True))
+        outcomes.update(zip(members, _register_group([checked[i] for i in members]), strict=True))
     return [outcomes[i] for i in range(len(checked))]
 
 
@@ -46,7 +46,7 @@ def is_dense(problem: Problem) -> bool:
     """Whether the problem is one for the batched engine: a translation without extras, of a moderate size.
 
     It holds no N x M numbers either, but touches all pairs at each iteration, together with the other problems of its
-    batch and on the device. All others go one by one by `poses`, on the processor.
+    batch. All others are computed one by one by `poses`.
     """
     return (
         problem.transform == "translation"
@@ -70,7 +70,7 @@ class _Live(NamedTuple):
 
     def select(self, kept: list[int]) -> _Live:
         """The items at positions `kept`, bits unchanged."""
-        index = torch.tensor(kept, dtype=torch.int64, device=self.tolerance.device)
+        index = torch.tensor(kept, dtype=torch.int64)
         ids = [self.ids[k] for k in kept]
         return _Live(ids, self.group.select(index), self.state.select(index), self.tolerance[index])
 
@@ -82,12 +82,12 @@ class _Live(NamedTuple):
         )
 
 
-def _register_group(problems: list[Problem], device: torch.device | str) -> list[Outcome]:
+def _register_group(problems: list[Problem]) -> list[Outcome]:
     """Problems of one `group_key`. Those that stop leave the batch, so that it shrinks to the slowest."""
-    group, space = pack(problems, device), workspace(device)
+    group, space = pack(problems), workspace()
     model = Model(free=problems[0].resolved_prior == "free", estimated=problems[0].sigma is None)
     begin = start(group, problems, space)
-    tolerance = torch.tensor([p.tolerance for p in problems], dtype=torch.float64, device=device)
+    tolerance = torch.tensor([p.tolerance for p in problems], dtype=torch.float64)
     state = initial_state(begin.translation, begin.sigma, group.rows)
     live = _Live(list(range(len(problems))), group, state, tolerance)
     stopped: list[_Live] = []
@@ -98,7 +98,7 @@ def _register_group(problems: list[Problem], device: torch.device | str) -> list
         reasons: list[StopReason | None] = ["cancelled" if problems[i].cancelled() else None for i in live.ids]
         if not any(reasons):
             iteration += 1
-            before, live = live.state, live._replace(state=iterate(live.group, live.state, model, space))
+            before, live = live.state, live._replace(state=iterate(live.group, live.state, model))
             for k, i in enumerate(live.ids):
                 if i in histories:
                     histories[i].append(Instant(live.state.evidence[k], live.state.sigma[k], live.state.translation[k]))
@@ -115,22 +115,22 @@ def _register_group(problems: list[Problem], device: torch.device | str) -> list
     kept = [k for k, i in enumerate(order) if ends[i].reason != "cancelled"]
     for k in set(range(len(order))) - set(kept):
         i = order[k]
-        translation = group.select(torch.tensor([i], device=device)).to_original(state.translation[k : k + 1])
-        outcomes[i] = unfinished(problems[i], ends[i], translation[0].cpu(), state.sigma[k].item())
+        translation = group.select(torch.tensor([i])).to_original(state.translation[k : k + 1])
+        outcomes[i] = unfinished(problems[i], ends[i], translation[0], state.sigma[k].item())
     if kept:
         ids = [order[k] for k in kept]
         finished = answers(
             [problems[i] for i in ids],
             [ends[i] for i in ids],
             [histories.get(i, []) for i in ids],
-            group.select(torch.tensor(ids, device=device)),
-            state.select(torch.tensor(kept, device=device)),
+            group.select(torch.tensor(ids)),
+            state.select(torch.tensor(kept)),
             model,
             space,
         )
         outcomes.update(zip(ids, finished, strict=True))
     rivals = sorted(i for i in begin.rival if ends[i].reason != "cancelled")
     if rivals:
-        others = _register_group([problems[i]._replace(init=begin.rival[i]) for i in rivals], device)
+        others = _register_group([problems[i]._replace(init=begin.rival[i]) for i in rivals])
         outcomes.update((i, clearer(outcomes[i], other)) for i, other in zip(rivals, others, strict=True))
     return [outcomes[i] for i in range(len(problems))]

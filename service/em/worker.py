@@ -121,27 +121,25 @@ def cancel(job: Job) -> None:
 
 
 class EmWorker:
-    """Registers, and computes single steps, on one device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    """Registers, and computes single steps, on the processor."""
 
     @torch.inference_mode()
     def __call__(self, jobs: Sequence[Job]) -> Sequence[Result]:
         """One batch of jobs with equal keys."""
         registrations = [job.problem for job in jobs if isinstance(job, RegisterJob)]
         if registrations:
-            return register_batch(registrations, self._device)
-        arguments = [self._stack(column) for column in zip(*jobs, strict=True)]
+            return register_batch(registrations)
+        arguments = [_stack(column) for column in zip(*jobs, strict=True)]
         result = STEPS[type(jobs[0])](*arguments)  # type: ignore[index]  # what is no registration is a step
         return [type(result)(*(part[index] for part in result)) for index in range(len(jobs))]
 
-    def _stack(self, column: Sequence[Any]) -> Tensor | Parameters | None:
-        if column[0] is None:
-            return None
-        if isinstance(column[0], Parameters):
-            return Parameters(*(torch.stack(field).to(self._device) for field in zip(*column, strict=True)))
-        return torch.stack(list(column)).to(self._device)
+
+def _stack(column: Sequence[Any]) -> Tensor | Parameters | None:
+    if column[0] is None:
+        return None
+    if isinstance(column[0], Parameters):
+        return Parameters(*(torch.stack(field) for field in zip(*column, strict=True)))
+    return torch.stack(list(column))
 
 
 def registration(problem: Problem) -> RegisterJob:
@@ -167,6 +165,6 @@ WARM_UP: list[RegisterJob] = [
 
 def warm_up() -> None:
     """Run every kind of registration once on the processor, which compiles what they need."""
-    worker = EmWorker(torch.device("cpu"))
+    worker = EmWorker()
     for job in WARM_UP:
         worker([job])

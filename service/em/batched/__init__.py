@@ -1,1 +1,1 @@
-"""The engine for many translations at once, on the processor or on a GPU."""
+"""The engine for many translations at once."""

@@ -69,12 +69,12 @@ def answers(
     Three passes at most: the next E-step's evidence for the log-likelihood, its column sums for the covariance, and
     the nearest targets under the last E-step's distances.
     """
-    average, post, following = expect(group, state, model, space)
+    average, post, following = expect(group, state, model)
     likelihood = log_likelihood(group, model, state.evidence, following, state.sigma)
     found: list[Tensor | None] = [None] * len(problems)
     if group.dimension <= MAX_DIMENSION:
         moved = translate(group.source, average.mean)
-        information = translation_information(group, moved, post, average.weight, state.sigma, space)
+        information = translation_information(group, moved, post, average.weight, state.sigma)
         counts = [len(problem.source) for problem in problems]
         # At its floor σ is not what the residuals say.
         told = (state.sigma > group.floor * (1 + 1e-9)).tolist()
@@ -82,14 +82,14 @@ def answers(
     moved = translate(group.source, state.average.mean)
     index, _ = nearest(moved, group.target, group.cost, space)
     translation = group.to_original(state.translation)
-    on_host = [f.cpu() for f in (translation, index, 1 / state.weight)]
+    probabilities = 1 / state.weight
     numbers = zip(state.sigma.tolist(), likelihood.tolist(), strict=True)
     outcomes = []
     for k, (problem, end, (sigma, value)) in enumerate(zip(problems, ends, numbers, strict=True)):
         n, m = len(problem.source), len(problem.target)
-        match, probability, responsibilities = on_host[1][k, :n], on_host[2][k, :n], None
+        match, probability, responsibilities = index[k, :n], probabilities[k, :n], None
         if problem.responsibilities or problem.matching == "one_to_one":
-            logs = log_weights(moved[k, :, :n], group.target[k, :-1, :m], state.average.weight[k]).cpu()
+            logs = log_weights(moved[k, :, :n], group.target[k, :-1, :m], state.average.weight[k])
             responsibilities = torch.softmax(logs, -1)
             if problem.matching == "one_to_one":
                 match = one_to_one(logs)
@@ -97,11 +97,11 @@ def answers(
                 probability = torch.where(match == UNMATCHED, 0.0, chosen)
         trace = None
         if problem.trace:
-            item = group.select(torch.tensor([k], device=state.sigma.device))
+            item = group.select(torch.tensor([k]))
             trace = _trace(histories[k], following[k], item, model)
         outcomes.append(
             Outcome(
-                translation=on_host[0][k],
+                translation=translation[k],
                 sigma=sigma,
                 log_likelihood=value,
                 matching=match,
@@ -112,7 +112,7 @@ def answers(
                 stop_reason=end.reason,
                 start=end.start,
                 responsibilities=responsibilities if problem.responsibilities else None,
-                registered=problem.source + on_host[0][k] if problem.registered else None,
+                registered=problem.source + translation[k] if problem.registered else None,
                 trace=trace,
             )
         )
@@ -123,7 +123,7 @@ def _trace(history: Sequence[Instant], following: Tensor, item: Group, model: Mo
     evidences, sigmas, translations = (torch.stack(fields) for fields in zip(*history, strict=True))
     later = torch.cat([evidences[1:], following[None]])
     return Trace(
-        log_likelihood=log_likelihood(item, model, evidences, later, sigmas).cpu(),
-        sigma=sigmas.cpu(),
-        translation=item.to_original(translations).cpu(),
+        log_likelihood=log_likelihood(item, model, evidences, later, sigmas),
+        sigma=sigmas,
+        translation=item.to_original(translations),
     )

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from ..kernel.definite import inverse, spread_of_estimate
-from . import host
-from .distances import Workspace
+from . import loops
 from .padding import Group
 from .posterior import Posterior, arrays, column_mass
 
@@ -15,9 +14,7 @@ from .posterior import Posterior, arrays, column_mass
 MAX_DIMENSION = 256
 
 
-def translation_information(
-    group: Group, moved: Tensor, post: Posterior, precision: Tensor, sigma: Tensor, space: Workspace
-) -> Tensor:
+def translation_information(group: Group, moved: Tensor, post: Posterior, precision: Tensor, sigma: Tensor) -> Tensor:
     """σ² times the observed information, (B, D, D): Σ_i [I - Cov_{r_i}(q) / σ²].
 
     The information is minus the Hessian in T of the observed-data log-likelihood Σ_i log Σ_j Π_ij N(q_j; p_i + T, σ²)
@@ -26,24 +23,20 @@ def translation_information(
     `post` is `posterior(moved, ..., precision)`.
     """
     D = group.dimension
-    mass = column_mass(moved, group.target, group.cost, precision, post.log_evidence, group.rows, space)
+    mass = column_mass(moved, group.target, group.cost, precision, post.log_evidence, group.rows)
     between, within = _scatter(group.target[:, :D], mass), _scatter(post.matched, group.rows)
     spread = (between - within) / sigma.square()[:, None, None]
-    identity = torch.eye(D, dtype=torch.float64, device=sigma.device)
+    identity = torch.eye(D, dtype=torch.float64)
     information = group.source_count[:, None, None] * identity - spread
     return (information + information.mT) / 2
 
 
 def _scatter(points: Tensor, weights: Tensor) -> Tensor:
     """Σ_i w_i x_i x_iᵀ (B, D, D) of points (B, D, N) with weights (B, N)."""
-    if points.device.type == "cpu":
-        B, D, _ = points.shape
-        out = torch.empty(B, D, D, dtype=torch.float64)
-        host.scatter(*arrays(points, weights, out))
-        return out
-    # A row of ones keeps these products at two columns or more, which batch invariance needs.
-    padded = torch.cat([points, torch.ones_like(weights)[:, None]], 1)
-    return torch.bmm(padded * weights[:, None], padded.mT)[:, :-1, :-1]
+    B, D, _ = points.shape
+    out = torch.empty(B, D, D, dtype=torch.float64)
+    loops.scatter(*arrays(points, weights, out))
+    return out
 
 
 def covariances(
@@ -56,7 +49,7 @@ def covariances(
     """
     D = scaled_information.shape[-1]
     out: list[Tensor | None] = []
-    items = zip(scaled_information.cpu().numpy(), sigma.tolist(), source_counts, estimated, strict=True)
+    items = zip(scaled_information.numpy(), sigma.tolist(), source_counts, estimated, strict=True)
     for matrix, value, count, from_residuals in items:
         found = inverse(matrix)
         growth = spread_of_estimate(count * D, D) if from_residuals else 1.0

@@ -31,9 +31,9 @@ class Workspace(NamedTuple):
         return self.first[:size].view(shape), self.second[:size].view(shape)
 
 
-def workspace(device: torch.device | str) -> Workspace:
-    """Fresh buffers on `device`."""
-    return Workspace(*torch.empty(2, TILE, dtype=torch.float64, device=device).unbind(0))
+def workspace() -> Workspace:
+    """Fresh buffers."""
+    return Workspace(*torch.empty(2, TILE, dtype=torch.float64).unbind(0))
 
 
 class Tile(NamedTuple):

@@ -75,11 +75,11 @@ class Group(NamedTuple):
         return self.shift[:, 0] + (self.shift[:, 1] + translation)
 
 
-def pack(problems: Sequence[Problem], device: torch.device | str) -> Group:
-    """The problems, all checked and of one `group_key`, as one Group on `device`."""
+def pack(problems: Sequence[Problem]) -> Group:
+    """The problems, all checked and of one `group_key`, as one Group."""
     sizes = torch.tensor([(len(p.source), len(p.target)) for p in problems], dtype=torch.int64)
-    source, target = _stack([p.source for p in problems]).to(device), _stack([p.target for p in problems]).to(device)
-    n, m = sizes.to(device).unbind(1)
+    source, target = _stack([p.source for p in problems]), _stack([p.target for p in problems])
+    n, m = sizes.unbind(1)
     rows, columns = _valid(n, source.shape[-1]), _valid(m, target.shape[-1])
     magnitude = torch.maximum(source.abs().amax((1, 2)), target.abs().amax((1, 2)))
     source, source_median = _centred(source, rows)
@@ -114,7 +114,7 @@ def _stack(clouds: Sequence[Tensor]) -> Tensor:
 
 
 def _valid(count: Tensor, size: int) -> Tensor:
-    return (torch.arange(size, device=count.device) < count[:, None]).to(torch.float64)
+    return (torch.arange(size) < count[:, None]).to(torch.float64)
 
 
 def _centred(points: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .distances import Workspace
 from .padding import Group
 from .posterior import Posterior, posterior
 from .transforms import Average, fit_sigma, fit_translation, include, single, translate
@@ -69,19 +68,19 @@ def initial_state(translation: Tensor, sigma: Tensor, rows: Tensor) -> State:
     return State(translation, sigma, Average(none, translation, none), none, torch.ones_like(rows))
 
 
-def expect(group: Group, state: State, model: Model, space: Workspace) -> tuple[Average, Posterior, Tensor]:
+def expect(group: Group, state: State, model: Model) -> tuple[Average, Posterior, Tensor]:
     """The E-step at `state`: what it weighs distances by, the sums over its responsibilities, and S (B,)."""
     weight = 0.5 / state.sigma.square()
     average = include(state.average, state.translation, weight) if model.free else single(state.translation, weight)
     moved = translate(group.source, average.mean)
-    post = posterior(moved, group.target, group.cost, average.weight, space, residual=model.estimated)
+    post = posterior(moved, group.target, group.cost, average.weight)
     evidence = (post.log_evidence * group.rows).sum(-1) - group.source_count * average.drift
     return average, post, evidence
 
 
-def iterate(group: Group, state: State, model: Model, space: Workspace) -> State:
+def iterate(group: Group, state: State, model: Model) -> State:
     """One E-step followed by its M-step."""
-    average, post, evidence = expect(group, state, model, space)
+    average, post, evidence = expect(group, state, model)
     translation = fit_translation(group.source, post.matched, group.rows)
     sigma = state.sigma
     if model.estimated:

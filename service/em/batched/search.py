@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .distances import Workspace, squared_distances
+from .distances import squared_distances
 from .padding import PADDING_COST, Group
 from .posterior import Posterior, posterior
 from .transforms import fit_sigma, fit_translation, translate
@@ -62,21 +62,21 @@ class Candidate(NamedTuple):
     width: Tensor
 
 
-def search(group: Group, given: Tensor, space: Workspace) -> Found:
+def search(group: Group, given: Tensor) -> Found:
     """The best of all candidates for each problem. `given` (B,) is σ where it is known and 0 where not."""
     equal = group.source_count == group.target_count
     group = _thinned(group)
     items = max(1, PAIRS // (group.rows.shape[1] * group.cost.shape[2]))
-    chunks = [torch.arange(i, min(i + items, len(given)), device=given.device) for i in range(0, len(given), items)]
-    found = [_search(group.select(chunk), given[chunk], equal[chunk], space) for chunk in chunks]
+    chunks = [torch.arange(i, min(i + items, len(given))) for i in range(0, len(given), items)]
+    found = [_search(group.select(chunk), given[chunk], equal[chunk]) for chunk in chunks]
     translations, sigmas, names, rivals = zip(*found, strict=True)
     return Found(torch.cat(translations), torch.cat(sigmas), list(chain(*names)), list(chain(*rivals)))
 
 
-def _search(group: Group, given: Tensor, equal: Tensor, space: Workspace) -> Found:
+def _search(group: Group, given: Tensor, equal: Tensor) -> Found:
     """The same for problems already thinned, of which `equal` (B,) had N = M."""
     B = len(given)
-    every = torch.arange(B, device=given.device)
+    every = torch.arange(B)
     centroid = group.centroid
     spread = ((group.source_variance + group.target_variance) / group.dimension).sqrt()
     spacing = torch.minimum(_spacing(group), spread)
@@ -94,17 +94,16 @@ def _search(group: Group, given: Tensor, equal: Tensor, space: Workspace) -> Fou
         torch.cat([candidate.translation for candidate in candidates]),
         torch.cat([candidate.width for candidate in candidates]),
         narrow,
-        space,
     )
-    score = _score(copies, translation, narrow, space)
+    score = _score(copies, translation, narrow)
     winner = _first_largest(score.sum(-1).view(-1, B))
     at = winner * B + every
-    gain = score[at] - _score(group, centroid, last, space)
+    gain = score[at] - _score(group, centroid, last)
     doubtful = gain.sum(-1) < SIGNIFICANT * gain.square().sum(-1).sqrt()
     stay = equal & doubtful
     names = [candidates[k].name for k in winner.tolist()]
     rival = _rivals(translation, score.sum(-1), at, last)
-    translation, sigma = _polish(group, translation[at], last, torch.maximum(given, group.floor), space)
+    translation, sigma = _polish(group, translation[at], last, torch.maximum(given, group.floor))
     return Found(
         torch.where(stay[:, None], centroid, translation),
         torch.where(stay, spread, sigma),
@@ -134,9 +133,7 @@ def _first_largest(scores: Tensor) -> Tensor:
     return winner
 
 
-def _robust(
-    group: Group, translation: Tensor, width: Tensor, space: Workspace, *, residual: bool = False
-) -> tuple[Posterior, Tensor]:
+def _robust(group: Group, translation: Tensor, width: Tensor) -> tuple[Posterior, Tensor]:
     """An E-step of width (B,), and the odds (B, N) that each source point has a partner at all.
 
     The outlier bin takes over where no target is within D + 4 √(2D), four standard deviations of a chi-square above
@@ -144,26 +141,26 @@ def _robust(
     """
     D = group.dimension
     moved = translate(group.source, translation)
-    post = posterior(moved, group.target, group.cost, 0.5 / width.square(), space, residual=residual)
+    post = posterior(moved, group.target, group.cost, 0.5 / width.square())
     return post, torch.exp((post.log_evidence + (D + 4 * math.sqrt(2 * D)) / 2).clamp(-700, 700))
 
 
-def _anneal(group: Group, translation: Tensor, first: Tensor, last: Tensor, space: Workspace) -> Tensor:
+def _anneal(group: Group, translation: Tensor, first: Tensor, last: Tensor) -> Tensor:
     """t (B, D) after one robust EM step at each of LEVELS widths from `first` to `last` (B,)."""
     falls = [ratio ** (1 / (LEVELS - 2)) for ratio in (last / first).tolist()]
-    fall = torch.tensor(falls, dtype=torch.float64, device=last.device)
+    fall = torch.tensor(falls, dtype=torch.float64)
     width = first
     for level in range(LEVELS):
-        post, odds = _robust(group, translation, width, space)
+        post, odds = _robust(group, translation, width)
         translation = fit_translation(group.source, post.matched, _inliers(group, odds))
         width = torch.maximum(width * fall, last) if level < LEVELS - 3 else last
     return translation
 
 
-def _polish(group: Group, translation: Tensor, width: Tensor, least: Tensor, space: Workspace) -> tuple[Tensor, Tensor]:
+def _polish(group: Group, translation: Tensor, width: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
     """t (B, D) after robust EM steps that estimate the width, at least `least` (B,); and all points' σ (B,) there."""
     for _ in range(POLISH):
-        post, odds = _robust(group, translation, width, space, residual=True)
+        post, odds = _robust(group, translation, width)
         weights, before = _inliers(group, odds), translation
         translation = fit_translation(group.source, post.matched, weights)
         sigma = fit_sigma(post.residual, group.rows, translation - before, group.floor)
@@ -177,9 +174,9 @@ def _inliers(group: Group, odds: Tensor) -> Tensor:
     return torch.where((inlier.sum(-1) > 1e-9)[:, None], inlier, group.rows)
 
 
-def _score(group: Group, translation: Tensor, width: Tensor, space: Workspace) -> Tensor:
+def _score(group: Group, translation: Tensor, width: Tensor) -> Tensor:
     """Each source point's log-likelihood (B, N), up to a constant."""
-    _, odds = _robust(group, translation, width, space)
+    _, odds = _robust(group, translation, width)
     return torch.log1p(odds) * group.rows
 
 
@@ -196,14 +193,14 @@ def _strided(points: Tensor, count: Tensor, limit: int) -> tuple[Tensor, Tensor,
     size = min(points.shape[2], limit)
     kept = count.clamp(max=size)
     index = _stride(count, kept, size).clamp(max=points.shape[2] - 1)
-    real = (torch.arange(size, device=count.device) < kept[:, None]).to(torch.float64)
+    real = (torch.arange(size) < kept[:, None]).to(torch.float64)
     taken = points.gather(2, index[:, None].expand(-1, points.shape[1], -1))
     return taken * real[:, None], real, kept
 
 
 def _stride(count: Tensor, kept: Tensor, size: int) -> Tensor:
     """The indices floor(k · count / kept) (B, size)."""
-    position = torch.arange(size, dtype=torch.float64, device=count.device)
+    position = torch.arange(size, dtype=torch.float64)
     return (position * (count / kept)[:, None]).floor().to(torch.int64)
 
 
@@ -212,7 +209,7 @@ def _spacing(group: Group) -> Tensor:
     D, M = group.dimension, group.target.shape[2]
     sample, real, kept = _strided(group.target, group.target_count, NEIGHBOURS)
     own = _stride(group.target_count, kept, sample.shape[2]).clamp(max=M - 1)
-    out = torch.empty(len(own), sample.shape[2], M, dtype=torch.float64, device=real.device)
+    out = torch.empty(len(own), sample.shape[2], M, dtype=torch.float64)
     squared_distances(sample[:, :D, :, None], group.target[:, :, None], group.cost, out, torch.empty_like(out))
     nearest = out.scatter_(2, own[..., None], torch.inf).amin(-1)
     ordered = torch.where(real > 0, nearest, torch.inf).sort(-1).values

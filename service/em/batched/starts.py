@@ -36,13 +36,13 @@ def start(group: Group, problems: Sequence[Problem], space: Workspace) -> Start:
     σ² = mean_ij ‖p_i + T - q_j‖² / D; for "auto" it starts from the width at which the winning start was found.
     """
     init = problems[0].init
-    given = torch.tensor([p.sigma or 0.0 for p in problems], dtype=torch.float64, device=group.source.device)
+    given = torch.tensor([p.sigma or 0.0 for p in problems], dtype=torch.float64)
     if isinstance(init, str) and init == "auto":
         found = _auto(group, given, space)
         return found._replace(sigma=torch.where(given > 0, given, torch.maximum(found.sigma, group.floor)))
     if not isinstance(init, str):
         offsets = torch.stack([p.init for p in problems if isinstance(p.init, Tensor)])
-        translation, name = group.to_centred(offsets.to(group.source.device)), "given"
+        translation, name = group.to_centred(offsets), "given"
     elif init == "identity":
         translation, name = group.to_centred(torch.zeros_like(group.shift[:, 0])), init
     else:
@@ -68,11 +68,11 @@ def _auto(group: Group, given: Tensor, space: Workspace) -> Start:
     rival: dict[int, Tensor] = {}
     rest = torch.nonzero(~bijective)[:, 0]
     if len(rest):
-        found = search(group.select(rest), given[rest], space)
+        found = search(group.select(rest), given[rest])
         translation[rest], sigma[rest] = found.translation, found.sigma
         for i, winner in zip(rest.tolist(), found.name, strict=True):
             name[i] = winner
         for i, other in zip(rest.tolist(), found.rival, strict=True):
             if other is not None:
-                rival[i] = group.select(rest.new_tensor([i])).to_original(other[None])[0].cpu()
+                rival[i] = group.select(rest.new_tensor([i])).to_original(other[None])[0]
     return Start(translation, sigma, name, rival)

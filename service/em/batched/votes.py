@@ -35,7 +35,7 @@ def votes(group: Group, least: Tensor) -> tuple[list[Tensor], Tensor]:
     width = torch.maximum(((high - low) / (side - 1)).amax(-1), least)
     modes = []
     for offset in (0.0, 0.5):
-        code = torch.zeros(len(x), x.shape[2], y.shape[2], dtype=torch.float64, device=x.device)
+        code = torch.zeros(len(x), x.shape[2], y.shape[2], dtype=torch.float64)
         for a in range(axes):
             cell = y[:, a, None, :] - x[:, a, :, None]
             cell.sub_(low[:, a, None, None]).div_(width[:, None, None]).add_(offset).floor_().clamp_(0, side - 1)
@@ -47,10 +47,10 @@ def votes(group: Group, least: Tensor) -> tuple[list[Tensor], Tensor]:
 def _fullest(code: Tensor, cells: int, source: Tensor, target: Tensor) -> list[Tensor]:
     """Mean differences (B, D) over the MODES fullest cells, given each pair's cell (B, N, M), NaN for no vote."""
     real = (~code.isnan()).to(torch.int64).flatten(1)
-    counts = torch.zeros(len(code), cells, dtype=torch.int64, device=code.device)
+    counts = torch.zeros(len(code), cells, dtype=torch.int64)
     counts.scatter_add_(1, code.nan_to_num(nan=0.0).to(torch.int64).flatten(1), real)
     # No two keys are equal, so that which cells come first does not depend on the algorithm: the lower of equal ones.
-    keys = counts * cells + torch.arange(cells, device=code.device).flip(0)
+    keys = counts * cells + torch.arange(cells).flip(0)
     modes = []
     for top in keys.topk(min(MODES, cells), -1).indices.unbind(1):
         members = (code == top[:, None, None]).to(torch.float64)

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..batched.distances import workspace
 from ..batched.padding import pack
 from ..batched.search import search
 from ..climbing.frame import Frame, Transform
@@ -246,8 +245,8 @@ def _voted(points: Frame, pyramid: Pyramid, sigma: float) -> list[Float64]:
         torch.from_numpy(np.ascontiguousarray(pyramid.source(THINNED)[:D].T)),
         torch.from_numpy(np.ascontiguousarray(pyramid.target(THINNED)[:D].T)),
     )
-    group = pack([some], "cpu")
-    found = search(group, torch.tensor([sigma], dtype=torch.float64), workspace("cpu"))
+    group = pack([some])
+    found = search(group, torch.tensor([sigma], dtype=torch.float64))
     out: list[Float64] = []
     for shift in [found.translation, *(rival[None] for rival in found.rival if rival is not None)]:
         transform = np.eye(D, D + 1)

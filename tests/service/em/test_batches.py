@@ -108,7 +108,7 @@ def test_a_single_step_does_not_depend_on_the_batch(dimension: int) -> None:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
-    worker = EmWorker(torch.device("cpu"))
+    worker = EmWorker()
     for n, m in ((1, 1), (3, 7), (37, 51)):
         jobs: list[tuple[Job, ...]] = []
         for _ in range(33):

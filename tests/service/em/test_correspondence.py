@@ -198,7 +198,7 @@ def test_a_pose_that_nobody_waits_for_stops() -> None:
     for kind in ("rigid", "affine", "nonrigid"):
         job = registration(Problem(instance.source, instance.target, transform=kind))
         cancel(job)
-        (outcome,) = EmWorker(torch.device("cpu"))([job])
+        (outcome,) = EmWorker()([job])
         assert isinstance(outcome, Outcome)
         assert (outcome.stop_reason, outcome.converged) == ("cancelled", False)
         assert outcome.registered is None

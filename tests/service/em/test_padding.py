@@ -42,11 +42,13 @@ def test_the_key_tells_apart_what_cannot_share_tensors() -> None:
 def test_centred_coordinates_and_the_callers_are_one_shift_apart(n: int, m: int, a: float, b: float) -> None:
     generator = torch.Generator().manual_seed(n)
     p, q = cloud(n, 3, generator) + a, cloud(m, 3, generator) + b
-    group = pack([Problem(p, q)], "cpu")
+    group = pack([Problem(p, q)])
     zero = torch.zeros(1, 3, dtype=torch.float64)
     magnitude = abs(a) + abs(b) + 2
     # p + T - q by the centred coordinates at T = 0, against the difference itself.
     moved = group.source + group.to_centred(zero)[..., None]
     difference = moved[0, :, :n].mT[:, None] - group.target[0, :3, :m].mT
-    torch.testing.assert_close(difference, p[:, None] - q, rtol=0, atol=4e-16 * magnitude)
+    # Three roundings on one side and one on the other, each at most ε/2 of the magnitude.
+    rounding = 4 * torch.finfo(torch.float64).eps / 2
+    torch.testing.assert_close(difference, p[:, None] - q, rtol=0, atol=rounding * magnitude)
     torch.testing.assert_close(group.to_original(group.to_centred(zero)), zero, rtol=0, atol=1e-25 * magnitude)

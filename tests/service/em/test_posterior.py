@@ -1,4 +1,4 @@
-"""The passes over all pairs, tile by tile, against the same sums with all N x M numbers at once."""
+"""The passes over all pairs against the same sums with all N x M numbers at once."""
 
 from __future__ import annotations
 
@@ -23,28 +23,27 @@ def packed(n: int, m: int, dimension: int) -> tuple[Group, Tensor, Tensor]:
     """Two problems of one size as a group, and the group's clouds without padding (B, N, D), (B, M, D)."""
     generator = torch.Generator().manual_seed(n)
     problems = [Problem(cloud(n, dimension, generator), cloud(m, dimension, generator)) for _ in range(2)]
-    group = pack(problems, "cpu")
+    group = pack(problems)
     return group, group.source[..., :n].mT, group.target[:, :dimension, :m].mT
 
 
 @pytest.mark.parametrize(("n", "m", "dimension"), SIZES)
 @pytest.mark.parametrize("precision", [0.3, 50.0, 1e9])
-def test_tiles_sum_to_what_all_pairs_give(n: int, m: int, dimension: int, precision: float) -> None:
+def test_the_sums_equal_those_over_the_full_matrix(n: int, m: int, dimension: int, precision: float) -> None:
     group, x, y = packed(n, m, dimension)
     weight = torch.tensor([precision, precision / 2], dtype=torch.float64)
     squares = (x[:, :, None] - y[:, None]).square().sum(-1)
     logits = -weight[:, None, None] * squares
     r = torch.softmax(logits, -1)
-    space = workspace("cpu")
-    post = posterior(group.source, group.target, group.cost, weight, space, residual=True)
+    post = posterior(group.source, group.target, group.cost, weight)
     close = torch.testing.assert_close
     close(post.matched[..., :n].mT, r @ y, rtol=0, atol=1e-12)
     close(post.log_evidence[:, :n], torch.logsumexp(logits, -1), rtol=1e-13, atol=1e-13)
     close(1 / post.weight[:, :n], r.amax(-1), rtol=1e-11, atol=0)
     close(post.residual[:, :n], (r * squares).sum(-1), rtol=1e-11, atol=1e-14)
-    mass = column_mass(group.source, group.target, group.cost, weight, post.log_evidence, group.rows, space)
+    mass = column_mass(group.source, group.target, group.cost, weight, post.log_evidence, group.rows)
     close(mass[:, :m], r.sum(1), rtol=1e-9, atol=1e-12)
-    index, distance = nearest(group.source, group.target, group.cost, space)
+    index, distance = nearest(group.source, group.target, group.cost, workspace())
     assert torch.equal(index[:, :n], squares.argmin(-1))
     close(distance[:, :n], squares.amin(-1), rtol=1e-13, atol=0)
     logs = log_weights(group.source[0, :, :n], group.target[0, :dimension, :m], weight[0])
@@ -53,23 +52,22 @@ def test_tiles_sum_to_what_all_pairs_give(n: int, m: int, dimension: int, precis
 
 def test_of_equally_near_targets_the_first_is_taken() -> None:
     points = torch.zeros(3, 2, dtype=torch.float64)
-    group = pack([Problem(points, torch.zeros(2 * COLUMNS, 2, dtype=torch.float64))], "cpu")
-    index, _ = nearest(group.source, group.target, group.cost, workspace("cpu"))
+    group = pack([Problem(points, torch.zeros(2 * COLUMNS, 2, dtype=torch.float64))])
+    index, _ = nearest(group.source, group.target, group.cost, workspace())
     assert index[0, :3].tolist() == [0, 0, 0]
 
 
 MEMORY = """
 import resource, torch
-from service.em.batched.distances import workspace
 from service.em.batched.padding import pack
 from service.em.problem import Problem
 from service.em.batched.recursion import Model, initial_state, iterate
 torch.set_num_threads(1)
 points = torch.rand(20_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 def run(count):
-    group = pack([Problem(points[:count], points[:count] + 1)], "cpu")
+    group = pack([Problem(points[:count], points[:count] + 1)])
     state = initial_state(torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64), group.rows)
-    assert iterate(group, state, Model(free=True, estimated=True), workspace("cpu")).sigma < 1
+    assert iterate(group, state, Model(free=True, estimated=True)).sigma < 1
 run(100)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 run(20_000)

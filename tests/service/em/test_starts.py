@@ -17,8 +17,8 @@ from tests.problems.registration import Instance, bijection, cropped, overlappin
 
 def started(problem: Problem) -> tuple[torch.Tensor, Start]:
     """T (D,) in the caller's coordinates where the iteration starts, and the start itself."""
-    group = pack([check(problem)], "cpu")
-    found = start(group, [check(problem)], workspace("cpu"))
+    group = pack([check(problem)])
+    found = start(group, [check(problem)], workspace())
     return group.to_original(found.translation)[0], found
 
 

@@ -1,7 +1,7 @@
-"""The batched engine's loops on the processor: item by item, so that no item's rounding depends on its batch.
+"""The compiled loops of the batched engine. They work item by item, so no item's rounding depends on its batch.
 
-A matrix product of a batch picks its kernel, and with it the order of its sums, by the shape of the whole batch and by
-the maker of the processor. These loops know one item at a time.
+A batched matrix product picks its kernel, and with it the order of its sums, by the shape of the whole batch and by
+the processor's vendor. These loops see one item at a time.
 """
 
 from __future__ import annotations
@@ -28,9 +28,17 @@ def posterior(
     weight: Float64,
     residual: Float64,
 ) -> None:
-    """`posterior.posterior` for items on the processor.
+    """The loop of `posterior.posterior`, which has the formulas.
 
-    `sums` (B, D, N) is filled with m, and the others (B, N) likewise; `cost` is (B, 1, M).
+    Args:
+        source: (B, D, N), moved.
+        target: (B, D + 1, M), homogeneous.
+        cost: (B, 1, M)
+        precision: (B,)
+        sums: (B, D, N), overwritten with m.
+        log_evidence: (B, N), overwritten, and so are
+        weight: (B, N) and
+        residual: (B, N).
     """
     items, dimension, n = source.shape
     m = target.shape[2]
@@ -74,7 +82,7 @@ def column_mass(
     rows: Float64,
     mass: Float64,
 ) -> None:
-    """`posterior.column_mass` for items on the processor, into `mass` (B, M)."""
+    """The loop of `posterior.column_mass`; overwrites `mass` (B, M). The other shapes are those of `posterior`."""
     items, dimension, n = source.shape
     m = target.shape[2]
     squares = np.empty(m)
@@ -96,7 +104,7 @@ def column_mass(
 
 @compiled
 def scatter(points: Float64, weights: Float64, out: Float64) -> None:
-    """Σ_i w_i x_i x_iᵀ (B, D, D) of points (B, D, N) with weights (B, N)."""
+    """Write Σ_i w_i x_i x_iᵀ into `out` (B, D, D), for points (B, D, N) and weights (B, N)."""
     items, dimension, n = points.shape
     for b in range(items):
         for d in range(dimension):
