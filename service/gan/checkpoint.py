@@ -45,6 +45,8 @@ class Manifest(NamedTuple):
     """Date of publication, UTC, as YYYY-MM-DD."""
     torch: str
     """Version of torch that trained the model."""
+    version: str | None = None
+    """Version of Latentserve that published the folder; None where an earlier version did not record it."""
 
 
 KINDS: dict[str, type] = {
@@ -150,11 +152,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise CheckpointError(f"{path}: not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(fields).__name__}")
+    fields = Manifest._field_defaults | fields
     if missing := [name for name in Manifest._fields if name not in fields]:
         raise CheckpointError(f"{path}: missing keys {missing}")
     for name, kind in KINDS.items():
         if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
             raise CheckpointError(f"{path}: {name} is {fields[name]!r}, expected {kind.__name__}")
+    if not isinstance(fields["version"], str | None):
+        raise CheckpointError(f"{path}: version is {fields['version']!r}, expected str or null")
     if fields["format_version"] != FORMAT_VERSION:
         raise CheckpointError(f"{path}: format_version is {fields['format_version']}, expected {FORMAT_VERSION}")
     return Manifest(**{name: fields[name] for name in Manifest._fields})

@@ -83,7 +83,8 @@ def _classifier(path: Path | None, images: Tensor, labels: Tensor) -> Classifier
     if path is not None and path.exists():
         classifier = fold(network())
         checkpoint.load_module(path, classifier)
-        return classifier
+        # The memory layout of a classifier that was just fitted, so that its numbers are the same.
+        return classifier.to(memory_format=torch.channels_last)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         classifier = network()

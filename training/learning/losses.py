@@ -57,7 +57,7 @@ class Objective(NamedTuple):
     generator: Callable[[Tensor, Tensor], Tensor]
     discriminator: Callable[[Tensor, Tensor], Tensor]
     pairs: bool = False
-    """Whether the generator's loss depends on the real images."""
+    """Whether both losses compare the logits of pairs: they depend on the real images, and on no common offset."""
 
 
 OBJECTIVES = {

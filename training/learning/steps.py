@@ -92,6 +92,7 @@ def _discriminator_step(
     loss = OBJECTIVES[config.loss].discriminator(real_logits, fake_logits) + penalty
     state.discriminator_optimizer.zero_grad()
     torch.autograd.backward(loss)
+    _drop_offset(state.discriminator.linear, config)
     group.average_gradients(state.discriminator)
     state.discriminator_optimizer.step()
     with torch.no_grad():
@@ -123,6 +124,7 @@ def _critic_step(state: TrainState, real: Tensor, fake: Tensor, config: GanConfi
     loss = OBJECTIVES[config.loss].discriminator(real_logits, fake_logits) + penalty
     state.critic_optimizer.zero_grad()
     torch.autograd.backward(loss)
+    _drop_offset(state.critic.layers[-1], config)
     group.average_gradients(state.critic)
     state.critic_optimizer.step()
     return loss.detach()
@@ -153,6 +155,15 @@ def _generator_step(
     state.generator_optimizer.step()
     state.discriminator.requires_grad_(True)
     return loss.detach()
+
+
+def _drop_offset(last: nn.Module, config: GanConfig) -> None:
+    """Remove the gradient of the bias of the `last` layer where the loss does not depend on that bias.
+
+    Its terms cancel, and what remains is rounding error, which Adam would scale up to a full step.
+    """
+    if OBJECTIVES[config.loss].pairs:
+        last.get_parameter("bias").grad = None
 
 
 def _moved(images: Tensor, shifts: Tensor, config: GanConfig) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from service.gan import checkpoint, companions
 from service.gan.checkpoint import DISCRIMINATOR_FILE, GENERATOR_FILE, MANIFEST_FILE, Manifest
+from service.version import VERSION
 from training import data
 from training.runs import figures, state
 from training.runs.plan import plan
@@ -54,6 +55,7 @@ def publish(run: Run, target: Path) -> Manifest:
         metrics={"training_seconds": info["seconds"]},
         created=datetime.now(UTC).date().isoformat(),
         torch=info["torch"],
+        version=VERSION,
     )
     checkpoint.write_manifest(temporary, manifest)
     _draw(run, current, temporary / SAMPLES)

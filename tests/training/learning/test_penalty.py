@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from service.gan.networks import Discriminator
-from training.learning.penalty import discriminator_penalty, gradient_penalty
+from training.learning import penalty
+from training.learning.penalty import Piece, discriminator_penalty, gradient_penalty
+
+# Far more than float64 rounds a logit by, and far less than the closest pair of random activations differ by.
+MARGIN = 1e-12
 
 
 def network(seed: int) -> Discriminator:
@@ -23,19 +27,32 @@ def images(count: int, seed: int) -> Tensor:
     return torch.rand(count, 1, 32, 32, generator=generator, dtype=torch.float64) * 2 - 1
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
-@pytest.mark.parametrize("black", [0, 12, 16])
-@pytest.mark.parametrize("last", [torch.contiguous_format, torch.channels_last])
-def test_it_is_half_gamma_times_the_mean_squared_norm_and_has_its_gradient(
-    count: int, black: int, last: torch.memory_format
-) -> None:
-    discriminator = network(count).to(memory_format=last)
-    some = images(count, 1)
-    # Where a digit is not, all pixels are the same, and every maximum is one of many.
-    some[:, :, :black] = some[:, :, 32 - black :] = -1
-    some.requires_grad_()
-    expected = gradient_penalty(discriminator.logits(some), some, gamma=3.0)
-    found = discriminator_penalty(discriminator, some, gamma=3.0)
+def margin(discriminator: Discriminator, signal: Tensor) -> float:
+    """The least change of an activation that would change a choice of pooling, or the slope of a chosen element."""
+    least = []
+    for layer in discriminator.layers:
+        if isinstance(layer, nn.MaxPool2d):
+            size = layer.kernel_size
+            assert isinstance(size, int)
+            windows = signal.unfold(2, size, size).unfold(3, size, size).flatten(4)
+            best = windows.topk(2, dim=-1).values
+            least += [(best[..., 0] - best[..., 1]).min(), best[..., 0].abs().min()]
+        signal = layer(signal)
+    return float(torch.stack(least).min())
+
+
+def on_piece(discriminator: Discriminator, signal: Tensor, pieces: list[Piece]) -> Tensor:
+    """The logits (B,) of `signal` where every choice of pooling and every slope is given."""
+    convolutions = [layer for layer in discriminator.layers if isinstance(layer, nn.Conv2d)]
+    for convolution, piece in zip(convolutions, pieces, strict=True):
+        chosen = convolution(signal).flatten(2).gather(2, piece.places.flatten(2))
+        signal = chosen.view_as(piece.slopes) * piece.slopes
+    logits: Tensor = discriminator.linear(signal.flatten(1)).squeeze(1)
+    return logits
+
+
+def assert_same(found: Tensor, expected: Tensor, discriminator: Discriminator) -> None:
+    """The penalties are the same number, and have the same gradients in the weights."""
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
     weights = list(discriminator.parameters())
     of_expected = torch.autograd.grad(expected, weights, materialize_grads=True)
@@ -43,6 +60,49 @@ def test_it_is_half_gamma_times_the_mean_squared_norm_and_has_its_gradient(
     assert sum(bool(gradient.any()) for gradient in of_found) == 5, "the weights, and no bias"
     for one, other in zip(of_found, of_expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("dark", [0, 12, 16])
+@pytest.mark.parametrize("last", [torch.contiguous_format, torch.channels_last])
+def test_it_is_half_gamma_times_the_mean_squared_norm_and_has_its_gradient(
+    count: int, dark: int, last: torch.memory_format
+) -> None:
+    discriminator = network(count).to(memory_format=last)
+    some = images(count, 1)
+    # A background that is nearly constant, as around a digit, but has no two equal maxima.
+    for background in (some[:, :, :dark], some[:, :, 32 - dark :]):
+        background.mul_(1e-3).sub_(0.999)
+    with torch.no_grad():
+        assert margin(discriminator, some) > MARGIN
+    some.requires_grad_()
+    expected = gradient_penalty(discriminator.logits(some), some, gamma=3.0)
+    assert_same(discriminator_penalty(discriminator, some, gamma=3.0), expected, discriminator)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("black", [12, 16])
+@pytest.mark.parametrize("last", [torch.contiguous_format, torch.channels_last])
+def test_on_a_constant_background_it_is_the_penalty_of_the_choices_that_it_made(
+    count: int, black: int, last: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discriminator = network(count).to(memory_format=last)
+    some = images(count, 1)
+    # Every maximum of the background is one of several equal ones, and each choice gives another penalty.
+    some[:, :, :black] = some[:, :, 32 - black :] = -1
+    choose, made = penalty._choose, []
+
+    def spy(*arguments: object) -> tuple[Tensor, list[Piece]]:
+        made.append(choose(*arguments))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(penalty, "_choose", spy)
+    found = discriminator_penalty(discriminator, some, gamma=3.0)
+    ((_, pieces),) = made
+    some.requires_grad_()
+    logits = on_piece(discriminator, some, pieces)
+    torch.testing.assert_close(logits, discriminator.logits(some), rtol=1e-12, atol=1e-12)
+    assert_same(found, gradient_penalty(logits, some, gamma=3.0), discriminator)
 
 
 def test_nothing_flows_into_the_images() -> None:
@@ -53,9 +113,7 @@ def test_nothing_flows_into_the_images() -> None:
 
 def test_under_bfloat16_it_is_as_near_to_the_truth_as_its_definition_is() -> None:
     discriminator = network(3).float()
-    some = images(8, 4).float()
-    some[:, :, :10] = -1
-    some.requires_grad_()
+    some = images(8, 4).float().requires_grad_()
     weights = [layer.weight for layer in discriminator.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
     truth = torch.autograd.grad(discriminator_penalty(discriminator, some, gamma=1.0), weights)
     with torch.autocast("cpu", dtype=torch.bfloat16):

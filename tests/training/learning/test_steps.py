@@ -119,6 +119,18 @@ def test_the_discriminator_loss_is_the_penalty_less_v(small_config: GanConfig, i
     assert totals["discriminator_loss"] == pytest.approx(totals["penalty"] - totals["v"], rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativistic"])
+def test_the_last_bias_of_the_discriminator_moves_only_where_the_loss_depends_on_it(
+    small_config: GanConfig, images: Tensor, loss: str
+) -> None:
+    config = dataclasses.replace(small_config, loss=loss)
+    state = init_state(config)
+    before = state.discriminator.linear.bias.detach().clone()
+    for _ in range(3):
+        advance(state, images[:16], config, 1e-3)
+    assert torch.equal(state.discriminator.linear.bias, before) == (loss == "relativistic")
+
+
 def test_without_averaging_the_average_is_the_generator_bit_for_bit(small_config: GanConfig, images: Tensor) -> None:
     config = dataclasses.replace(small_config, ema_decay=0.0)
     state = init_state(config)

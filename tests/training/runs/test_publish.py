@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from service.gan import checkpoint
 from service.gan.companions import CLASSIFIER_FILE
 from training.runs import state
 from training.runs.run import open_run
+from service.version import VERSION
 from training.__main__ import main
 from training.runs.publish import publish
 from training.runs.run import Run, RunError
@@ -37,6 +39,20 @@ def test_the_published_networks_are_the_averaged_generator_and_the_discriminator
     assert manifest.recipe == whole.config.to_json()
     assert (manifest.steps, manifest.epochs, manifest.seed) == (20, 2, whole.config.seed)
     assert manifest.data_sha256 == whole.data_sha256
+    assert manifest.version == VERSION
+
+
+def test_a_manifest_of_an_earlier_version_is_read_without_a_version(published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published, tmp_path / "checkpoints"))
+    path = folder / checkpoint.MANIFEST_FILE
+    fields = json.loads(path.read_text())
+    del fields["version"]
+    path.write_text(json.dumps(fields))
+    _, _, manifest = checkpoint.load(folder)
+    assert manifest == checkpoint.read_manifest(published)._replace(version=None)
+    path.write_text(json.dumps(fields | {"version": 1}))
+    with pytest.raises(CheckpointError, match="version is 1, expected str or null"):
+        checkpoint.load(folder)
 
 
 def test_pictures_are_published_beside_the_networks_and_nothing_is_said_of_their_quality(published: Path) -> None:
