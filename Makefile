@@ -4,13 +4,16 @@ PORT ?= 8000
 PYTHON ?= python3
 # The small CPU build of PyTorch: TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
-# What to train and where it reads MNIST; TESTS and PYTEST_ARGS narrow down a test run.
+# The recipe to train, and the folder of MNIST. TESTS and PYTEST_ARGS narrow down a test run.
 RECIPE ?= default
 DATA ?= data
 # The published folder that is measured.
 CHECKPOINTS ?= checkpoints
 TESTS ?= tests
 PYTEST_ARGS ?=
+# Test processes at a time; 0 runs the tests in pytest's own process, as a debugger needs.
+WORKERS ?= 2
+PORTABLE_ARGS ?=
 # For bench-registration, as `--quick` or `--scenario speed`.
 BENCH_ARGS ?=
 
@@ -18,16 +21,24 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train evaluate venv bench bench-registration test-compose clean
+.PHONY: help serve test test-portable compile check train evaluate venv bench bench-registration test-compose clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: .venv/serving ## run the service on 127.0.0.1:$(PORT)
 	@exec $(BIN)/python -m service serve --port $(PORT)
 
-test: .venv/complete ## run all tests but those of the container image
-	$(BIN)/python -m pytest -m "not compose" $(PYTEST_ARGS) $(TESTS)
+test: .venv/complete ## run all tests except those of the container image
+	@$(MAKE) --no-print-directory compile
+	$(BIN)/python -m pytest -m "not compose" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS) $(TESTS)
+
+test-portable: .venv/complete ## numeric tests with fewer processor instructions; PORTABLE_ARGS=--quick for half
+	$(BIN)/python -m tests.portable --workers $(WORKERS) $(PORTABLE_ARGS)
+
+# Numba's cache is filled once, before two workers would compile the same loops at the same time.
+compile: .venv/complete
+	@$(BIN)/python -c 'from service.em.worker import warm_up; warm_up()'
 
 check: .venv/complete ## style, types and import contracts
 	$(BIN)/ruff check

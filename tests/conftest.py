@@ -1,4 +1,4 @@
-"""What all tests share: real data where it is there, and an account of what was skipped."""
+"""Shared by all tests: the real data, if present, and an account of the skipped tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from tests.problems.mnist import write_small_mnist
 
-# What a test may be skipped for; anything else that skips is a failure of the suite.
+# The markers that allow a test to be skipped. Any other skipped test fails the suite.
 MAY_SKIP = ("gpu", "real_data")
 
 skipped: Counter[str] = Counter()
@@ -26,7 +26,7 @@ def data_folder() -> Path | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # As in the service: the results, and the timings, of one intra-op thread.
+    # One intra-op thread, as in the service: its results and its timings.
     torch.set_num_threads(1)
 
 
@@ -41,12 +41,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    # Under pytest-xdist this runs in a worker; the report carries the markers to the process that counts.
+    setattr(report, "may_skip", [name for name in MAY_SKIP if item.get_closest_marker(name)])  # noqa: B010
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and not hasattr(report, "wasxfail"):
-        reasons = [name for name in MAY_SKIP if item.get_closest_marker(name)]
+        reasons: list[str] = getattr(report, "may_skip", [])
         skipped.update(reasons)
         if not reasons:
-            skipped_without_reason.append(item.nodeid)
-    return report
+            skipped_without_reason.append(report.nodeid)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -58,12 +63,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name in MAY_SKIP:
         terminalreporter.write_line(f"skipped {skipped[name]} tests marked {name}")
     for test in skipped_without_reason:
-        terminalreporter.write_line(f"skipped, which only {' and '.join(MAY_SKIP)} tests may: {test}", red=True)
+        terminalreporter.write_line(f"skipped without one of the markers {', '.join(MAY_SKIP)}: {test}", red=True)
 
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """160 training images and 96 test images in MNIST's format. Not to be written to."""
+    """160 training images and 96 test images in MNIST's format. Read-only."""
     return write_small_mnist(tmp_path_factory.mktemp("data"))
 
 
