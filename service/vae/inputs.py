@@ -1,6 +1,8 @@
-"""What the slice's mathematics takes as input, and what is said of an input that is wrong."""
+"""Input arrays of the VAE's mathematics: their type, and the checks that name the element at fault."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ _FLOAT64 = np.dtype(np.float64)
 
 
 def as_array(value: Real) -> Array:
-    """A float64 ndarray on the CPU, without a copy where it is one already."""
+    """`value` of any shape as a float64 ndarray on the CPU, without a copy if it is one already."""
     if isinstance(value, np.ndarray) and value.dtype is _FLOAT64:
         return value
     if isinstance(value, torch.Tensor):
@@ -24,29 +26,54 @@ def as_array(value: Real) -> Array:
 
 
 def all_finite(*arrays: Array) -> bool:
+    """Whether no element of any of `arrays` is NaN or infinite."""
     return all(bool(np.isfinite(array).all()) for array in arrays)
 
 
+def refusal(field: str, index: Sequence[int], value: object, why: str, allowed: str) -> InvalidInput:
+    """The error for one element of a request.
+
+    Args:
+        field: the request's field, with slashes between nested names.
+        index: of the element in the field; empty for a scalar.
+        value: the element.
+        why: the cause, as the end of the sentence that starts with the element and its value.
+        allowed: what would be accepted.
+    """
+    pointer = "/".join(["", field, *map(str, index)])
+    name = field.replace("/", ".") + (str(list(index)) if index else "")
+    return InvalidInput(f"{name} = {value!s}: {why}", pointer=pointer, allowed=allowed)
+
+
 def require(holds: NDArray[np.bool_], field: str, values: Array, allowed: str, why: str = "") -> None:
-    """InvalidInput at the first element of `values` for which `holds` is false, with its JSON pointer and value."""
+    """Check a condition on every element of `values`; `holds` has the same shape.
+
+    Raises:
+        InvalidInput: `holds` is false somewhere; the error names the first such element.
+    """
     bad = np.flatnonzero(~holds)
     if bad.size:
         index = [int(i) for i in np.unravel_index(bad[0], holds.shape)]
-        pointer = "/".join(["", field, *map(str, index)])
-        name = field.replace("/", ".") + (str(index) if index else "")
-        reason = why or f"it must be {allowed}"
-        raise InvalidInput(f"{name} = {values[tuple(index)]!s}: {reason}", pointer=pointer, allowed=allowed)
+        raise refusal(field, index, values[tuple(index)], why or f"it must be {allowed}", allowed)
 
 
 def require_shape(field: str, array: Array, shape: tuple[int, ...], like: str) -> None:
-    """InvalidInput unless `array` has `shape`, which the field `like` calls for."""
+    """Check that `array` has `shape`, which follows from the shape of the field `like`.
+
+    Raises:
+        InvalidInput: it has another shape.
+    """
     if array.shape != shape:
-        detail = f"{field} has shape {list(array.shape)}; the shape of {like} calls for {list(shape)}"
+        detail = f"{field} has shape {list(array.shape)}; to fit {like}, it must have shape {list(shape)}"
         raise InvalidInput(detail, pointer=f"/{field}", allowed=list(shape))
 
 
 def require_vectors(field: str, array: Array) -> None:
-    """InvalidInput unless `array` is (D,) or (B, D) and not empty."""
+    """Check that `array` has shape (D,) or (B, D), with D ≥ 1 and B ≥ 1.
+
+    Raises:
+        InvalidInput: it has another shape, or is empty.
+    """
     if array.ndim not in (1, 2) or array.size == 0:
-        detail = f"{field} has shape {list(array.shape)}; one vector (D,) or several (B, D) are needed, D and B ≥ 1"
+        detail = f"{field} has shape {list(array.shape)}; it must be one vector (D,) or several (B, D), with D, B ≥ 1"
         raise InvalidInput(detail, pointer=f"/{field}", allowed="shape (D,) or (B, D), not empty")

@@ -1,7 +1,7 @@
-"""The reparameterized Gaussian latent z = μ + σ∘v, its gradients, and the noise v; for many requests at once.
+"""The reparameterized Gaussian latent z = μ + σ∘v and its gradients, for many requests at once.
 
-Analytic formulas, no autograd; `docs/mathematics.md` derives them. A job's result is the same to the bit alone
-and in any batch: see `ragged` for how unequal jobs share one tensor computation.
+Gradients are analytic, without autograd; `docs/mathematics.md` derives them. A job has the same result to the bit alone
+and in any batch (see `ragged`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import InvalidInput
-from .divergences import excess, softplus_and_sigmoid
+from .elementary import excess, softplus_and_sigmoid
 from .inputs import (
     Array,
     Real,
@@ -25,6 +26,7 @@ from .inputs import (
     require_shape,
     require_vectors,
 )
+from .overflow import LARGER, SMALLER, Factor, Product, accuse, log_abs
 from .ragged import (
     Device,
     Layout,
@@ -39,7 +41,7 @@ from .ragged import (
 Parametrization = Literal["sigma", "log_variance", "softplus", "scale_tril"]
 PARAMETRIZATIONS: tuple[Parametrization, ...] = get_args(Parametrization)
 
-# (parametrization, is a KL wanted, D where jobs are stacked by D)
+# (parametrization, whether the KL is requested, D if jobs are stacked by D, else 0)
 _Key: TypeAlias = tuple[Parametrization, bool, int]
 
 # Below this ρ, σ = softplus(ρ) and its slope are both e^ρ to the last bit of a double.
@@ -49,8 +51,8 @@ _SOFTPLUS_IS_EXP = -40.0
 class ReparameterizationJob(NamedTuple):
     """One request: mu, noise v and grad_z = ∂L/∂z of one shape, (D,) or (B, D), and `scale` in a parametrization.
 
-    `scale` is σ > 0, log σ² or ρ with σ = log(1 + e^ρ), of the same shape; or scale_tril, the lower triangular L with
-    positive diagonal of z = μ + L v, (D, D) or (B, D, D). `kl_weight` β ≥ 0 asks for the KL to N(0, I).
+    `scale` is σ > 0, log σ², or ρ with σ = log(1 + e^ρ), of the same shape; or scale_tril, the lower triangular L with
+    positive diagonal in z = μ + L v, (D, D) or (B, D, D). A `kl_weight` β ≥ 0 adds the KL to N(0, I).
     """
 
     mu: Real
@@ -62,7 +64,7 @@ class ReparameterizationJob(NamedTuple):
 
 
 class Reparameterization(NamedTuple):
-    """z and the pathwise gradients of L, each of the shape of what it belongs to; the KL part where it was asked for.
+    """z, and the pathwise gradients of L, each shaped like its argument; the KL part is None unless it was requested.
 
     `kl` is KL(q‖N(0, I)) in nats, unweighted, () or (B,). `kl_grad_mu` and `kl_grad_scale` are β times its gradients,
     so that `grad_mu + kl_grad_mu` and `grad_scale + kl_grad_scale` are the gradients of L + β Σ_b KL_b.
@@ -76,35 +78,23 @@ class Reparameterization(NamedTuple):
     kl_grad_scale: Array | None = None
 
 
-def draw_noise(seed: int, shape: int | tuple[int, ...]) -> Array:
-    """Standard normal float64 noise of `shape`, (D,) or (B, D), from a Philox generator of its own, keyed by `seed`.
-
-    The stream is read in row-major order, so what comes first does not depend on how much follows: row b of a (B, D)
-    draw is the same for every B > b, and (D,) is row 0. 0 ≤ seed < 2**64, or InvalidInput.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
-        allowed = "an integer, 0 ≤ seed < 2**64"
-        raise InvalidInput(f"seed = {seed!r}: it must be {allowed}", pointer="/seed", allowed=allowed)
-    return np.random.Generator(np.random.Philox(key=seed)).standard_normal(shape)
-
-
 def reparameterize(job: ReparameterizationJob, *, device: Device = "cpu") -> Reparameterization:
-    """z and the gradients of one job. Raises InvalidInput as `reparameterize_batch` answers it."""
+    """z and the gradients of one job. Raises the InvalidInput that `reparameterize_batch` returns."""
     return only(reparameterize_batch([job], device=device))
 
 
 def reparameterize_batch(
     jobs: Sequence[ReparameterizationJob], *, device: Device = "cpu"
 ) -> list[Reparameterization | InvalidInput]:
-    """z = μ + σ∘v of each job with ∂L/∂μ = g and, for g = ∂L/∂z, the gradient in the scale as it was given.
+    """z = μ + σ∘v of each job with, for g = ∂L/∂z, ∂L/∂μ = g and the gradient in the scale as parametrized.
 
     sigma: g∘v. log_variance: ½ g∘v∘σ. softplus: g∘v∘sigmoid(ρ). scale_tril: tril(g vᵀ). With `kl_weight` also
     KL = ½ Σ (σ² + μ² - 1 - log σ²), or ½ (tr LLᵀ + μᵀμ - D - 2 Σ log L_ii), with β times its own gradients.
 
-    Jobs may differ in B, D and parametrization. A job's outcome is the same to the bit alone and in any batch; its
-    arrays are views of the batch's. It is InvalidInput for shapes that do not fit, values that are not finite, σ ≤ 0,
-    an L that is not lower triangular with a positive diagonal, and results that overflow; pointers are the fields'
-    names (the scale's is its parametrization) with the index of the element.
+    Jobs may differ in B, D and parametrization. The arrays of an outcome are views of the batch's arrays. The outcome
+    of a job is InvalidInput if shapes do not match, a value is not finite, σ ≤ 0, L is not lower triangular with a
+    positive diagonal, or a result overflows float64. Pointers are the names of the fields (that of the scale is its
+    parametrization), with the index of the element.
     """
     return run_batch(jobs, _prepare, _compute, _diagnose, device)
 
@@ -279,7 +269,7 @@ def _tril_kl(
         return np.concatenate(on, axis=None) + 0.5 * off, (flat[0], grad_factor)
 
 
-# What is wrong with a job
+# Diagnosis of a bad job
 
 
 def _diagnose(job: ReparameterizationJob, result: Reparameterization) -> None:
@@ -289,26 +279,59 @@ def _diagnose(job: ReparameterizationJob, result: Reparameterization) -> None:
         require(np.isfinite(array), name, array, "a finite number")
     if field == "sigma":
         require(scale > 0, field, scale, "> 0")
-    finite = np.isfinite(result.z)
-    gradient = np.isfinite(result.grad_scale)
+    if field == "scale_tril":
+        width = mu.shape[-1]
+        require(np.tri(width, dtype=np.bool_) | (scale == 0), field, scale, "0", "L must be lower triangular")
+        require(~np.eye(width, dtype=np.bool_) | (scale > 0), field, scale, "> 0", "L's diagonal must be > 0")
     with np.errstate(all="ignore"):
-        if field == "scale_tril":
-            width = mu.shape[-1]
-            require(np.tri(width, dtype=np.bool_) | (scale == 0), field, scale, "0", "L must be lower triangular")
-            require(~np.eye(width, dtype=np.bool_) | (scale > 0), field, scale, "> 0", "L's diagonal must be > 0")
-            # In a row i of L whose z_i is not finite, the entry with the largest product is to blame.
-            products: Array = np.abs(scale * noise[..., None, :])
-            largest: Array = products.max(-1, keepdims=True)
-            finite = (products < largest) | finite[..., None]
-            gradient = np.asarray(gradient.all(-1))
-        smaller = "values whose results fit float64"
-        require(finite, field, scale, smaller, "z overflows float64")
-        require(gradient, "grad_z", grad_z, smaller, f"the gradient in {field} overflows float64")
-        if result.kl is None or result.kl_grad_mu is None or result.kl_grad_scale is None:
-            return
-        why = "the KL to N(0, I), or kl_weight times its gradient, overflows float64"
-        squares = np.isfinite(scale * scale) if field == "scale_tril" else np.True_
-        require(np.isfinite(result.kl_grad_scale) & squares, field, scale, smaller, why)
-        require(np.isfinite(mu * mu) & np.isfinite(result.kl_grad_mu), "mu", mu, smaller, why)
-        # What is left: a sum over elements that are finite one by one.
-        require(np.broadcast_to(np.isfinite(result.kl)[..., None], mu.shape), "mu", mu, smaller, why)
+        _diagnose_overflow(job, result)
+
+
+def _diagnose_overflow(job: ReparameterizationJob, result: Reparameterization) -> None:
+    """Blame the largest factor of the largest term of what overflows, if anything does; see `overflow.accuse`."""
+    (mu,), (scale,), (noise,), (grad_z,) = _columns([job])[0]
+    field = job.parametrization
+    # With a full L, elements are (..., i, j): L_ij v_j is a term of z_i, and g_i v_j is the gradient in L_ij.
+    full = field == "scale_tril"
+    elements = range(scale.ndim)
+    row, column = (elements[:-1], [*elements[:-2], elements[-1]]) if full else (elements, elements)
+    mus, noises, grads = (mu[..., None], noise[..., None, :], grad_z[..., None]) if full else (mu, noise, grad_z)
+    log_sigma, log_slope, log_kl_slope = _logs(scale, field)
+    of_mu = Factor("mu", mus, log_abs(mus), axes=row)
+    of_noise = Factor("noise", noises, log_abs(noises), axes=column)
+    of_grad = Factor("grad_z", grads, log_abs(grads), axes=row)
+    of_sigma = Factor(field, scale, log_sigma)
+
+    def suspects(values: Array) -> NDArray[np.bool_]:
+        bad = ~np.isfinite(values)
+        return np.broadcast_to(bad if bad.ndim == scale.ndim else bad[..., None], scale.shape)
+
+    accuse(suspects(result.z), [[of_sigma, of_noise], [of_mu]], "z overflows float64")
+    gradient: list[Product] = [[of_grad, of_noise, Factor(field, scale, log_slope)]]
+    accuse(suspects(result.grad_scale), gradient, f"the gradient in {field} overflows float64")
+    if result.kl is None or result.kl_grad_mu is None or result.kl_grad_scale is None:
+        return
+    weight = np.asarray(float(job.kl_weight or 0))
+    # With a weight of 0 it is the KL itself that overflows.
+    of_weight = Factor("kl_weight", weight, log_abs(weight) if weight > 0 else weight, axes=())
+    small = np.where(log_sigma < 0, log_kl_slope, -np.inf), np.where(log_sigma < 0, -np.inf, log_kl_slope)
+    slopes = [Factor(field, scale, log, cure) for log, cure in zip(small, (LARGER, SMALLER), strict=True)]
+    why = "kl_weight times the gradient of the KL to N(0, I) overflows float64"
+    accuse(suspects(result.kl_grad_scale), [[slope, of_weight] for slope in slopes], why)
+    accuse(suspects(result.kl_grad_mu), [[of_mu, of_weight]], why)
+    kl = result.kl[..., None] if full else result.kl
+    squares: list[Product] = [[of_sigma._replace(log=2 * log_sigma)], [of_mu._replace(log=2 * of_mu.log)]]
+    # Zeros of L have no logarithm, and only its diagonal enters the KL by its logarithm.
+    logarithm: Product = [Factor(field, scale, log_abs(np.where(np.isfinite(log_sigma), log_sigma, 0)))]
+    accuse(suspects(kl), [*squares, logarithm], "the KL to N(0, I) overflows float64")
+
+
+def _logs(scale: Array, parametrization: Parametrization) -> tuple[Array, Array, Array]:
+    """Logarithms of σ, of |dσ/dθ| and of |dKL/dθ|, elementwise for the scale θ; those of L are of its entries."""
+    if parametrization == "log_variance":
+        return 0.5 * scale, np.log(0.5) + 0.5 * scale, np.where(scale > 40, scale, log_abs(np.expm1(scale)))
+    log = log_abs(scale)
+    if parametrization == "softplus":
+        log = np.where(scale < _SOFTPLUS_IS_EXP, scale, log_abs(np.logaddexp(scale, 0)))
+    # dKL/dσ = σ - 1/σ; dσ/dρ is at most 1, and σ ≥ e^ρ where it is smaller.
+    return log, np.zeros_like(scale), np.abs(log)

@@ -21,9 +21,10 @@ from ..web.routing import (
     read_query,
     read_timeout,
 )
-from .divergences import GaussianDivergence, GaussianPair, LabelledPoint, LogisticDivergence, to_standard_normal
 from .encoder import encoder_size
+from .gaussian_kl import GaussianDivergence, GaussianPair, to_standard_normal
 from .inputs import all_finite
+from .logistic import LabelledPoint, LogisticDivergence
 from .schemas import (
     Divergence,
     EncoderSizeAnswer,

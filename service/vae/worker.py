@@ -9,20 +9,14 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
-from .divergences import (
-    GaussianDivergence,
-    GaussianPair,
-    LabelledPoint,
-    LogisticDivergence,
-    gaussian_kl_batch,
-    logistic_divergence_batch,
-)
+from .gaussian_kl import GaussianDivergence, GaussianPair, gaussian_kl_batch
 from .inputs import Array
+from .logistic import LabelledPoint, LogisticDivergence, logistic_divergence_batch
+from .noise import draw_noise
 from .reparameterization import (
     Parametrization,
     Reparameterization,
     ReparameterizationJob,
-    draw_noise,
     reparameterize_batch,
 )
 

@@ -1,0 +1,125 @@
+"""-log Q(y|x) of a label under a logistic model with its gradients, for many requests at once.
+
+A job has the same result to the bit alone and in any batch (see `ragged`). `docs/mathematics.md` derives the formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import starmap
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..errors import InvalidInput
+from .elementary import softplus_and_sigmoid
+from .inputs import (
+    Array,
+    Real,
+    all_finite,
+    as_array,
+    require,
+    require_shape,
+    require_vectors,
+)
+from .overflow import Factor, accuse, log_abs
+from .ragged import (
+    Device,
+    lay_out,
+    only,
+    pack,
+    run_batch,
+    spread_rows,
+    sum_rows,
+    unpack,
+)
+
+
+class LabelledPoint(NamedTuple):
+    """A label y in {0, 1} of a point x under weights w, in the model Q(y=0|x) = sigmoid(wᵀx).
+
+    Shapes: x (D,) or (B, D); w (D,), shared by all rows, or like x; y () or (B,).
+    """
+
+    x: Real
+    w: Real
+    y: Real
+
+
+class LogisticDivergence(NamedTuple):
+    """-log Q(y|x) in nats and wᵀx, () or (B,), and the gradients of the sum over rows, shaped like w and x."""
+
+    divergence: Array
+    logit: Array
+    grad_w: Array
+    grad_x: Array
+
+
+def logistic_divergence(point: LabelledPoint, *, device: Device = "cpu") -> LogisticDivergence:
+    """The divergence of one job. Raises the InvalidInput that `logistic_divergence_batch` returns."""
+    return only(logistic_divergence_batch([point], device=device))
+
+
+def logistic_divergence_batch(
+    points: Sequence[LabelledPoint], *, device: Device = "cpu"
+) -> list[LogisticDivergence | InvalidInput]:
+    """softplus((2y-1) wᵀx) of each row in nats, with gradients (y - 1 + sigmoid(wᵀx))·x in w and (...)·w in x.
+
+    Jobs may differ in B and D. The outcome of a job is InvalidInput if shapes do not match, a value is not finite, y is
+    neither 0 nor 1, or wᵀx or a gradient overflows float64. Pointers are /x, /w and /y, with the index of the element.
+    """
+    return run_batch(points, _prepare, _compute, _diagnose, device)
+
+
+def _prepare(point: LabelledPoint) -> tuple[None, LabelledPoint]:
+    x, w, y = map(as_array, point)
+    require_vectors("x", x)
+    if w.shape != x.shape:
+        require_shape("w", w, x.shape[-1:], "x")
+    require_shape("y", y, x.shape[:-1], "x")
+    return None, LabelledPoint(x, w, y)
+
+
+def _compute(key: None, points: list[LabelledPoint], device: torch.device) -> tuple[list[LogisticDivergence], bool]:
+    xs, ws, ys = ([as_array(array) for array in column] for column in zip(*points, strict=True))
+    shapes = [x.shape for x in xs]
+    layout, rows = lay_out([x.size for x in xs]), lay_out([y.size for y in ys])
+    wide = [w if w.shape == shape else np.broadcast_to(w, shape) for w, shape in zip(ws, shapes, strict=True)]
+    packed = pack([xs, wide], layout)
+    x, w = packed.to(device)
+    packed_rows = pack([sum_rows((x * w).cpu().numpy(), layout, shapes), ys], rows)
+    t, y = packed_rows.to(device)
+    sign = 2 * y - 1
+    divergence, sigmoid = softplus_and_sigmoid(sign * t)
+    # y - 1 + sigmoid(t) = (2y-1)·sigmoid((2y-1)t), which stays accurate where the left side cancels.
+    residual = unpack((sign * sigmoid).cpu().numpy(), rows, [y.shape for y in ys])
+    slope = torch.from_numpy(spread_rows(residual, layout, shapes)).to(device)
+    grads_w = unpack((slope * x).cpu().numpy(), layout, shapes)
+    grads_x = unpack((slope * w).cpu().numpy(), layout, shapes)
+    with np.errstate(all="ignore"):
+        # Rows are added one after the other, in an order that depends on the job alone.
+        grads_w = [
+            grad if w.shape == grad.shape else np.add.reduce(grad, axis=0) for w, grad in zip(ws, grads_w, strict=True)
+        ]
+    divergences = unpack(divergence.cpu().numpy(), rows, [y.shape for y in ys])
+    logits = unpack(packed_rows[0].numpy(), rows, [y.shape for y in ys])
+    labels = packed_rows[1]
+    sound = all_finite(packed.numpy(), packed_rows.numpy(), np.concatenate(grads_w, axis=None)) and bool(
+        ((labels == 0) | (labels == 1)).all()
+    )
+    return list(starmap(LogisticDivergence, zip(divergences, logits, grads_w, grads_x, strict=True))), sound
+
+
+def _diagnose(point: LabelledPoint, result: LogisticDivergence) -> None:
+    x, w, y = map(as_array, point)
+    for field, array in (("x", x), ("w", w)):
+        require(np.isfinite(array), field, array, "a finite number")
+    require((y == 0) | (y == 1), "y", y, "0 or 1")
+    with np.errstate(all="ignore"):
+        product = [Factor("x", x, log_abs(x)), Factor("w", w, log_abs(w), axes=range(x.ndim - w.ndim, x.ndim))]
+    overflows = np.broadcast_to(~np.isfinite(result.logit)[..., None], x.shape)
+    accuse(overflows, [product], "wᵀx overflows float64")
+    # |sigmoid| ≤ 1, so a gradient overflows only where the rows of x are summed.
+    columns = np.broadcast_to(~np.isfinite(result.grad_w), x.shape)
+    accuse(columns, [product[:1]], "the gradient in w overflows float64")
