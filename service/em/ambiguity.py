@@ -27,7 +27,7 @@ def warning(runner_up: RunnerUp | None) -> tuple[str, ...]:
     )
 
 
-def clearer(one: Outcome, other: Outcome) -> Outcome:
+def likelier(one: Outcome, other: Outcome) -> Outcome:
     """The likelier of two translations, with the other as its runner-up; `one` alone where they are the same."""
     if math.isnan(one.log_likelihood) or math.isnan(other.log_likelihood):
         return one  # cancelled

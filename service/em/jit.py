@@ -16,7 +16,7 @@ import numba
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-def _kept() -> Path:
+def _cache_directory() -> Path:
     """Where the code is kept that these very files are compiled to.
 
     Left to itself, Numba looks whether a function's own file has changed, and not whether a file has that it takes
@@ -31,7 +31,7 @@ def _kept() -> Path:
     return Path(os.environ.get("NUMBA_CACHE_DIR") or package / "__pycache__" / "compiled") / digest.hexdigest()[:16]
 
 
-setattr(numba.config, "CACHE_DIR", str(_kept()))  # noqa: B010, which type checkers do not know of
+setattr(numba.config, "CACHE_DIR", str(_cache_directory()))  # noqa: B010, which type checkers do not know of
 
 # Sums may be reordered, once, at compile time, so that they vectorise; infinities and NaN keep their meaning. The
 # result is the same at every call on one kind of processor.
@@ -44,7 +44,7 @@ def compiled(function: FunctionT) -> FunctionT:
     return cast(FunctionT, decorated)
 
 
-def merged(function: FunctionT) -> FunctionT:
+def always_inline(function: FunctionT) -> FunctionT:
     """`function` as machine code within whatever compiled loop calls it.
 
     A call that stays one counts the references of all arrays that it is given, which takes longer than a small loop.

@@ -49,13 +49,13 @@ def one_to_one_sparse(
     """
     n = len(starts) - 1
     counts = np.diff(starts)
-    # Every point has a column of its own that stands for nobody, so that there always is a full matching.
+    # Every point has a column of its own that stands for "unmatched", so that there always is a full matching.
     rows = np.concatenate([np.repeat(np.arange(n), counts), np.arange(n)])
-    everyone = np.concatenate([columns, m + np.arange(n)])
+    columns_and_bins = np.concatenate([columns, m + np.arange(n)])
     weights = np.concatenate([costs, out])
     # The solver takes zeros for missing edges. A constant for each row changes no matching.
     weights = weights - weights.min() + 1.0
-    graph = csr_array((weights, (rows, everyone)), shape=(n, m + n))
+    graph = csr_array((weights, (rows, columns_and_bins)), shape=(n, m + n))
     matched_rows, matched = min_weight_full_bipartite_matching(graph)
     match = np.empty(n, np.int64)
     match[matched_rows] = matched

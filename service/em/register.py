@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .ambiguity import clearer
+from .ambiguity import likelier
 from .batched.answers import End, Instant, answers, unfinished
 from .batched.distances import workspace
 from .batched.padding import Group, group_key, pack
@@ -132,5 +132,5 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
     rivals = sorted(i for i in begin.rival if ends[i].reason != "cancelled")
     if rivals:
         others = _register_group([problems[i]._replace(init=begin.rival[i]) for i in rivals])
-        outcomes.update((i, clearer(outcomes[i], other)) for i, other in zip(rivals, others, strict=True))
+        outcomes.update((i, likelier(outcomes[i], other)) for i, other in zip(rivals, others, strict=True))
     return [outcomes[i] for i in range(len(problems))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..kernel.definite import inverse, spread_of_estimate
+from ..kernel.definite import inverse, small_sample_inflation
 from . import loops
 from .padding import Group
 from .posterior import Posterior, arrays, column_mass
@@ -52,6 +52,6 @@ def covariances(
     items = zip(scaled_information.numpy(), sigma.tolist(), source_counts, estimated, strict=True)
     for matrix, value, count, from_residuals in items:
         found = inverse(matrix)
-        growth = spread_of_estimate(count * D, D) if from_residuals else 1.0
+        growth = small_sample_inflation(count * D, D) if from_residuals else 1.0
         out.append(None if found is None or growth is None else torch.from_numpy(found * (value**2 * growth)))
     return out

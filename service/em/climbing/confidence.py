@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled
-from ..kernel.definite import inverse, spread_of_estimate
+from ..kernel.definite import inverse, small_sample_inflation
 from ..kernel.fitting import KINDS, RIGID, SIMILARITY
 from ..problem import Problem
 from .frame import Frame
@@ -68,7 +68,7 @@ def of_information(
     if numbers > MAX_PARAMETERS:
         return Confidence(value, None, None, asked=False)
     covariance = inverse(information)
-    growth = 1.0 if matched is None else spread_of_estimate(matched * D, numbers)
+    growth = 1.0 if matched is None else small_sample_inflation(matched * D, numbers)
     if covariance is None or growth is None:
         return Confidence(value, None, None, asked=True)
     covariance = covariance[:numbers, :numbers] * growth

@@ -30,7 +30,7 @@ class Correspondence(NamedTuple):
 
     match: Int64  # (N,) the target, or UNMATCHED
     probability: Float64  # (N,) r_i,match(i), 0 where there is none
-    nobody: Float64  # (N,) that the point has no partner
+    unmatched_probability: Float64  # (N,) that the point has no partner
     responsibilities: Float64 | None  # (N, M)
 
     def in_caller_order(self, points: Frame) -> Correspondence:
@@ -45,7 +45,7 @@ class Correspondence(NamedTuple):
         return Correspondence(
             points.in_caller_order(match),
             points.in_caller_order(self.probability),
-            points.in_caller_order(self.nobody),
+            points.in_caller_order(self.unmatched_probability),
             R,
         )
 
@@ -76,7 +76,7 @@ def correspondence(problem: Problem, view: View) -> Correspondence:
     and without a bin as many points are matched as there can be.
     """
     n, m = view.moved.shape[1], len(view.grid.order)
-    nobody = np.clip(1 - view.mass, 0.0, 1.0)
+    unmatched_probability = np.clip(1 - view.mass, 0.0, 1.0)
     match, probability = view.best.copy(), np.minimum(view.peak, 1.0)
     responsibilities = None
     if problem.responsibilities or (view.dense is not None and problem.matching == "one_to_one"):
@@ -84,9 +84,11 @@ def correspondence(problem: Problem, view: View) -> Correspondence:
     if problem.matching == "one_to_one":
         match, probability = _one_to_one(view, responsibilities, n, m)
     elif view.bin_weight > 0:
-        match[nobody > 0.5] = UNMATCHED
+        match[unmatched_probability > 0.5] = UNMATCHED
     probability = np.where(match == UNMATCHED, 0.0, probability)
-    return Correspondence(match, probability, nobody, responsibilities if problem.responsibilities else None)
+    return Correspondence(
+        match, probability, unmatched_probability, responsibilities if problem.responsibilities else None
+    )
 
 
 def refined(points: Frame, kind: int, transform: Float64, match: Int64) -> Float64:
@@ -137,7 +139,7 @@ def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) ->
         starts, columns, costs = _pairs(view)
         none = np.full(n, cost_of_none(view.bin_weight))
         if view.bin_weight == 0:
-            # Far from every target the nearest still comes before nobody.
+            # Far from every target the nearest still is better than no partner.
             none = np.maximum.reduceat(np.append(costs, 0.0), starts[:-1]) + none
         match = one_to_one_sparse(starts, columns, costs, none, m)
     return match, _probability(view, match)

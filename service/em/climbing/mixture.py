@@ -26,12 +26,12 @@ from ..kernel.fitting import (
     Sums,
     fit,
     move,
-    spent_after,
+    residual_after,
     sums_of_columns,
     sums_of_rows,
 )
 from ..kernel.outliers import bin_weight
-from ..kernel.truncated import Rows, expect, rows
+from ..kernel.truncated import EStep, empty_e_step, expect
 from .correspondence import View
 from .frame import Frame
 from .information import fill, generators, information, information_of_columns, measure, moments
@@ -83,12 +83,12 @@ class Step(NamedTuple):
 
     after: Parameters
     log_likelihood: float  # observed-data, before the M-step
-    found: Rows  # of the source's points, or of the target's for columns; the next step writes over it
+    found: EStep  # of the source's points, or of the target's for columns; the next step writes over it
     sums: Sums
 
 
 @compiled
-def volume(points: Float64, dimension: int) -> float:
+def outlier_volume(points: Float64, dimension: int) -> float:
     """The volume (length^D) that outliers spread over: of the cloud's box, no side under a tenth of its longest.
 
     A flat cloud has a box without volume, but outliers have room around it.
@@ -132,7 +132,7 @@ class Mixture:
         elif some is not None:
             self._source = np.ascontiguousarray(self._source[:, some])
         self._moved = np.zeros_like(self._source)
-        self._found = rows(len(self._source), (self._target if self._swapped else self._source).shape[1])
+        self._found = empty_e_step(len(self._source), (self._target if self._swapped else self._source).shape[1])
         self._grid: Cells | None = None
         self._wanted = 0.0  # the side that the grid was made for
         self._log_u = NONE  # -log of the rows' factors of sinkhorn, from one step to the next
@@ -161,8 +161,8 @@ class Mixture:
         weights, evidence = self._posterior(parameters, precision)
         found = self._found
         found.mass[:] = weights.sum(1)
-        found.drawn[:] = self._target @ weights.T
-        found.spent[:] = (weights * self._squares()).sum(1)
+        found.weighted_target[:] = self._target @ weights.T
+        found.residual[:] = (weights * self._squares()).sum(1)
         found.best[:] = weights.argmax(1)
         found.peak[:] = weights.max(1)
         found.evidence[:] = evidence
@@ -238,7 +238,7 @@ class Mixture:
         back = cells(self._moved, self._side(parameters.sigma))
         front = self._target_grid(parameters.sigma)
         bins = self.bin_weight(parameters, 1 / m), self.bin_weight(parameters, 1 / n)
-        other = rows(len(self._source), m)
+        other = empty_e_step(len(self._source), m)
         u = self._log_u if len(self._log_u) else np.zeros(n)
         # Offsets are -log of the factors, shifted so that the least is 0; the bins are shifted along.
         shift = float(u.min())
@@ -278,7 +278,7 @@ class Mixture:
         count = len(self._found.mass)
         sigma = before.sigma
         if model.estimate_sigma and total > 0:
-            sigma = math.sqrt(spent_after(sums, before.transform, transform) / (total * D))
+            sigma = math.sqrt(residual_after(sums, before.transform, transform) / (total * D))
         outliers = before.outliers
         if model.estimate_outliers:
             outliers = min(max(1 - total / count, LEAST_OUTLIERS), model.most_outliers)
@@ -338,7 +338,7 @@ class Mixture:
         offset = found.evidence - shift
         largest = float(at.weights.max()) if len(at.weights) else 1 / n
         own = np.log(np.maximum(at.weights / largest, 1e-300)) if len(at.weights) else np.zeros(n)
-        seen = rows(len(self._source), n)
+        seen = empty_e_step(len(self._source), n)
         front = np.ascontiguousarray(offset[order])
         expect(self._moved, grid, front, grid.points, precision, 0.0, cutoff, seen, NONE)
         mass = np.exp(np.minimum(seen.evidence - shift + own, 0.0))
@@ -396,7 +396,7 @@ class Mixture:
         matrix = information(self.model.kind, sample, found, at.sigma) * (count / sample.shape[1])
         if every == 1:
             return matrix, float(found.evidence.sum())
-        seen = rows(len(self._source), count)
+        seen = empty_e_step(len(self._source), count)
         expect(self._moved, grid, offset, grid.points, precision, bin_weight, cutoff, seen, NONE)
         return matrix, float(seen.evidence.sum())
 
@@ -411,7 +411,7 @@ class Mixture:
         matrix, evidence = information_of_columns(sample, grid, offset, at.sigma, bin_weight, cutoff, basis, curved)
         if every == 1:
             return matrix, evidence
-        seen = rows(len(self._target), count)
+        seen = empty_e_step(len(self._target), count)
         expect(self._target, grid, offset, grid.points, 0.5 / at.sigma**2, bin_weight, cutoff, seen, NONE)
         return matrix * (count / sample.shape[1]), float(seen.evidence.sum())
 

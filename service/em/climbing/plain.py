@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..jit import compiled
 from ..kernel.cells import corners, sorted_cells
-from ..kernel.fitting import Sums, fit, mean_square_step, move, spent_after, sums_of_rows
+from ..kernel.fitting import Sums, fit, mean_square_step, move, residual_after, sums_of_rows
 from ..kernel.outliers import bin_weight
-from ..kernel.truncated import Rows, expect
+from ..kernel.truncated import EStep, expect
 
 Float64 = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def ascend(
     outliers: float,
     rules: Rules,
     moved: Float64,
-    found: Rows,
+    found: EStep,
     transforms: Float64,
     numbers: Float64,
 ) -> Ascent:
@@ -83,7 +83,7 @@ def ascend(
         transform = fit(rules.kind, transform, sums)
         square = mean_square_step(sums.within, at[0], transform)
         if rules.estimate_sigma and total > 0:
-            sigma = max(math.sqrt(spent_after(sums, at[0], transform) / (total * dimension)), rules.floor)
+            sigma = max(math.sqrt(residual_after(sums, at[0], transform) / (total * dimension)), rules.floor)
         if rules.estimate_outliers:
             outliers = min(max(1 - total / source.shape[1], rules.least_outliers), rules.most_outliers)
         bound = rules.tolerance * sigma

@@ -58,7 +58,7 @@ def _inverse(information: Float64) -> tuple[Float64, bool]:
     return out, True
 
 
-def spread_of_estimate(numbers: float, parameters: int) -> float | None:
+def small_sample_inflation(numbers: float, parameters: int) -> float | None:
     """By how much the covariance grows where σ was estimated from the same `numbers` as `parameters` others.
 
     σ² is Σ r²/numbers, too small on average by what the fit took out of the residuals, and is uncertain itself. With

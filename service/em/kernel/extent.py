@@ -22,8 +22,8 @@ def box(points: Float64) -> tuple[Float64, Float64]:
     n = ordered.shape[1]
     tail = max(int(TAIL * n), int(n >= ENOUGH))
     low, high = ordered[:, tail], ordered[:, n - 1 - tail]
-    room = float((high - low).max())
-    return np.maximum(low - room, points.min(1)), np.minimum(high + room, points.max(1))
+    margin = float((high - low).max())
+    return np.maximum(low - margin, points.min(1)), np.minimum(high + margin, points.max(1))
 
 
 def centre(points: Float64) -> Float64:

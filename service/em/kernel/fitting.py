@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled
-from .truncated import Rows
+from .truncated import EStep
 
 Float64 = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ class Sums(NamedTuple):
 
     within: Float64  # (D + 1, D + 1) Σ r p̃ p̃ᵀ
     across: Float64  # (D + 1, D) Σ r p̃ qᵀ
-    spent: float  # Σ r ‖x_i - y_j‖² at the transform of the E-step
+    residual: float  # Σ r ‖x_i - y_j‖² at the transform of the E-step
     evidence: float  # Σ log z
 
 
@@ -61,7 +61,7 @@ def move(transform: Float64, points: Float64, out: Float64) -> None:
 
 
 @compiled
-def sums_of_rows(source: Float64, dimension: int, found: Rows) -> Sums:
+def sums_of_rows(source: Float64, dimension: int, found: EStep) -> Sums:
     """The moments where each source point was matched with targets: `found` belongs to `source` (P, N)."""
     n = source.shape[1]  # `found` may have room for more
     within = np.zeros((dimension + 1, dimension + 1))
@@ -79,18 +79,18 @@ def sums_of_rows(source: Float64, dimension: int, found: Rows) -> Sums:
         for e in range(dimension):
             total = 0.0
             for i in range(n):
-                total += source[d, i] * found.drawn[e, i]
+                total += source[d, i] * found.weighted_target[e, i]
             across[d, e] = total
-        across[dimension, d] = found.drawn[d, :n].sum()
+        across[dimension, d] = found.weighted_target[d, :n].sum()
     within[dimension, dimension] = found.mass[:n].sum()
-    return Sums(within, across, found.spent[:n].sum(), found.evidence[:n].sum())
+    return Sums(within, across, found.residual[:n].sum(), found.evidence[:n].sum())
 
 
 @compiled
-def sums_of_columns(source: Float64, target: Float64, dimension: int, found: Rows, columns: Float64) -> Sums:
+def sums_of_columns(source: Float64, target: Float64, dimension: int, found: EStep, columns: Float64) -> Sums:
     """The moments where each target point was matched with sources.
 
-    `found` belongs to `target` (P, M), and its `drawn` are sums of the sources as they were before the transform;
+    `found` belongs to `target` (P, M). Its `weighted_target` holds sums of source points before the transform.
     `columns` (N,) are Σ_j r_ij of `source` (P, N).
     """
     m = target.shape[1]  # `found` may have room for more
@@ -99,12 +99,12 @@ def sums_of_columns(source: Float64, target: Float64, dimension: int, found: Row
     for d in range(dimension):
         for e in range(d + 1):
             within[d, e] = within[e, d] = (columns * source[d] * source[e]).sum()
-        within[d, dimension] = within[dimension, d] = found.drawn[d, :m].sum()
+        within[d, dimension] = within[dimension, d] = found.weighted_target[d, :m].sum()
         for e in range(dimension):
-            across[d, e] = (found.drawn[d, :m] * target[e]).sum()
+            across[d, e] = (found.weighted_target[d, :m] * target[e]).sum()
         across[dimension, d] = (found.mass[:m] * target[d]).sum()
     within[dimension, dimension] = found.mass[:m].sum()
-    return Sums(within, across, found.spent[:m].sum(), found.evidence[:m].sum())
+    return Sums(within, across, found.residual[:m].sum(), found.evidence[:m].sum())
 
 
 @compiled
@@ -223,11 +223,11 @@ def _rotation_in_space(cross: Float64) -> Float64:
 
 
 @compiled
-def spent_after(sums: Sums, before: Float64, after: Float64) -> float:
-    """Σ r_ij ‖A p_i + t - q_j‖² at `after`, from what was `spent` at `before` and a difference that cancels little."""
+def residual_after(sums: Sums, before: Float64, after: Float64) -> float:
+    """Σ r_ij ‖A p_i + t - q_j‖² at `after`: the residual at `before`, plus a difference with little cancellation."""
     dimension = before.shape[0]
     step = after - before
-    total = sums.spent
+    total = sums.residual
     for d in range(dimension):
         for a in range(dimension + 1):
             reach = -sums.across[a, d]
@@ -237,7 +237,7 @@ def spent_after(sums: Sums, before: Float64, after: Float64) -> float:
     return max(total, 0.0)
 
 
-def apart(points: Float64, one: Float64, other: Float64) -> float:
+def rms_distance(points: Float64, one: Float64, other: Float64) -> float:
     """How far two transforms (D, D + 1) take `points` (P, n) apart, root mean square."""
     D = len(one)
     step = one - other

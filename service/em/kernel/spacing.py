@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..jit import compiled
 from .cells import AXES, Cells, cells
-from .rough import FEW_TARGETS
+from .single_precision import FEW_TARGETS
 from .truncated import least_of, neighbours, squares_from
 
 Float64 = NDArray[np.float64]

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import compiled, merged, ordered
+from ..jit import always_inline, compiled, ordered
 from .cells import ONE_CELL, Cells, cell_of
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-NOBODY = -1
+UNMATCHED = -1
 # The cost of a usual point's nearest target: where it is more, the neighbours are looked for a second time.
 USUAL_LEAST = 4.0
 _LOG2_E = 1.4426950408889634
@@ -36,22 +36,22 @@ _C8, _C9 = 2.4801521322368692e-05, 2.7557268480310024e-06
 _C10, _C11 = 2.7620075879983367e-07, 2.5100375832561234e-08
 
 
-class Rows(NamedTuple):
+class EStep(NamedTuple):
     """What an E-step says of each of N points."""
 
     mass: Float64  # (N,) Σ_j r_ij; the rest is the outlier bin's
-    drawn: Float64  # (P, N) Σ_j r_ij y_j
-    spent: Float64  # (N,) Σ_j r_ij ‖x_i - y_j‖²
+    weighted_target: Float64  # (P, N) Σ_j r_ij y_j
+    residual: Float64  # (N,) Σ_j r_ij ‖x_i - y_j‖²
     evidence: Float64  # (N,) log z_i
-    best: Int64  # (N,) argmax_j r_ij, the first among equals; NOBODY where none is in reach
+    best: Int64  # (N,) argmax_j r_ij, the first among equals; UNMATCHED where none is in reach
     peak: Float64  # (N,) max_j r_ij
 
 
-def rows(rank: int, count: int) -> Rows:
+def empty_e_step(rank: int, count: int) -> EStep:
     """Room for the E-step of `count` points in P = `rank` coordinates."""
     one = (np.empty(count) for _ in range(4))
-    mass, spent, evidence, peak = one
-    return Rows(mass, np.empty((rank, count)), spent, evidence, np.empty(count, np.int64), peak)
+    mass, residual, evidence, peak = one
+    return EStep(mass, np.empty((rank, count)), residual, evidence, np.empty(count, np.int64), peak)
 
 
 @ordered
@@ -71,7 +71,7 @@ def exp_of(x: float) -> float:
     return p * np.int64((np.int64(k) + 1023) << 52).view(np.float64)  # type: ignore[no-any-return]
 
 
-@merged
+@always_inline
 def least_of(values: Float64, count: int) -> float:
     """The least of the first `count` values, none of them negative: they are in the order of their bits as integers,
     and the least integer is found many at a time.
@@ -83,7 +83,7 @@ def least_of(values: Float64, count: int) -> float:
     return np.int64(least).view(np.float64)
 
 
-@merged
+@always_inline
 def squares_from(x: Float64, i: int, y: Float64, out: Float64) -> None:
     """The squared distances `out` (M,) from x_i to all of `y` (P, M), P >= 3."""
     a, b, c = x[0, i], x[1, i], x[2, i]
@@ -96,7 +96,7 @@ def squares_from(x: Float64, i: int, y: Float64, out: Float64) -> None:
             out[j] += other * other
 
 
-@merged
+@always_inline
 def neighbours(
     x: Float64, i: int, grid: Cells, reach: float, index: NDArray[np.int32], distance: Float64
 ) -> tuple[int, bool]:
@@ -146,8 +146,8 @@ def neighbours(
     return found, seen == y.shape[1]
 
 
-@merged
-def everyone(x: Float64, i: int, grid: Cells, index: NDArray[np.int32], distance: Float64) -> int:
+@always_inline
+def all_targets(x: Float64, i: int, grid: Cells, index: NDArray[np.int32], distance: Float64) -> int:
     """All targets, as `neighbours` has them."""
     count = grid.points.shape[1]
     squares_from(x, i, grid.points, distance)
@@ -156,7 +156,7 @@ def everyone(x: Float64, i: int, grid: Cells, index: NDArray[np.int32], distance
     return int(count)
 
 
-@merged
+@always_inline
 def weigh(
     x: Float64,
     i: int,
@@ -180,7 +180,7 @@ def weigh(
     reach = min((cutoff + USUAL_LEAST) / precision, farthest)
     while True:
         if single:
-            found, all_seen = everyone(x, i, grid, index, distance), True
+            found, all_seen = all_targets(x, i, grid, index, distance), True
         else:
             found, all_seen = neighbours(x, i, grid, max(reach, 0.0), index, distance)
         least = np.inf
@@ -220,7 +220,7 @@ def _expect_dense(
     payload: Float64,
     precision: float,
     bin_weight: float,
-    out: Rows,
+    out: EStep,
     columns: Float64,
     distance: Float64,
     weight: Float64,
@@ -240,29 +240,33 @@ def _expect_dense(
         while weight[best] > least:
             best += 1
         base = min(least, -math.log(bin_weight)) if bin_weight > 0 else least
-        total, spent = 0.0, 0.0
+        total, residual = 0.0, 0.0
         first, second, third = 0.0, 0.0, 0.0
         for j in range(size):
             r = exp_of(base - weight[j])
             weight[j] = r
             total += r
-            spent += r * distance[j]
+            residual += r * distance[j]
             first += r * payload[0, j]
             second += r * payload[1, j]
             third += r * payload[2, j]
         mass = total
         if bin_weight > 0:
             total += math.exp(base + math.log(bin_weight))
-        out.drawn[0, i], out.drawn[1, i], out.drawn[2, i] = first / total, second / total, third / total
+        out.weighted_target[0, i], out.weighted_target[1, i], out.weighted_target[2, i] = (
+            first / total,
+            second / total,
+            third / total,
+        )
         for d in range(3, payload.shape[0]):
-            drawn = 0.0
+            weighted_target = 0.0
             for j in range(size):
-                drawn += weight[j] * payload[d, j]
-            out.drawn[d, i] = drawn / total
+                weighted_target += weight[j] * payload[d, j]
+            out.weighted_target[d, i] = weighted_target / total
         if len(columns) > 0:
             for j in range(size):
                 columns[j] += weight[j] / total
-        out.mass[i], out.spent[i], out.peak[i] = mass / total, spent / total, exp_of(base - least) / total
+        out.mass[i], out.residual[i], out.peak[i] = mass / total, residual / total, exp_of(base - least) / total
         out.evidence[i], out.best[i] = math.log(total) - base, best
 
 
@@ -275,12 +279,13 @@ def expect(
     precision: float,
     bin_weight: float,
     cutoff: float,
-    out: Rows,
+    out: EStep,
     columns: Float64,
 ) -> None:
     """The E-step of `x` (P, N) against the targets in `grid`, into `out`.
 
-    `payload` (P, M), P >= 3, in the grid's order, is what `out.drawn` sums: the grid's points, or where they came from.
+    `payload` (P, M), P >= 3, in the grid's order, is what `out.weighted_target` sums: the grid's points, or those
+    points before they were moved.
     Σ_i r_ij is added to `columns` (M,), in the grid's order; empty for none.
     """
     count, size = x.shape[1], grid.points.shape[1]
@@ -291,23 +296,23 @@ def expect(
         return
     for i in range(count):
         found, evidence, peak = weigh(x, i, grid, offset, precision, bin_weight, cutoff, index, distance, weight)
-        mass, spent, largest = 0.0, 0.0, 0.0
+        mass, residual, largest = 0.0, 0.0, 0.0
         for k in range(found):
             mass += weight[k]
-            spent += weight[k] * distance[k]
+            residual += weight[k] * distance[k]
             largest = max(largest, weight[k])
         for d in range(payload.shape[0]):
-            drawn = 0.0
+            weighted_target = 0.0
             for k in range(found):
-                drawn += weight[k] * payload[d, index[k]]
-            out.drawn[d, i] = drawn
-        best = NOBODY
+                weighted_target += weight[k] * payload[d, index[k]]
+            out.weighted_target[d, i] = weighted_target
+        best = UNMATCHED
         for k in range(found):
             if weight[k] == largest:
                 j = grid.order[index[k]]
-                if best == NOBODY or j < best:
+                if best == UNMATCHED or j < best:
                     best = j
         if len(columns) > 0:
             for k in range(found):
                 columns[index[k]] += weight[k]
-        out.mass[i], out.spent[i], out.evidence[i], out.best[i], out.peak[i] = mass, spent, evidence, best, peak
+        out.mass[i], out.residual[i], out.evidence[i], out.best[i], out.peak[i] = mass, residual, evidence, best, peak

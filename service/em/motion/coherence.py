@@ -42,8 +42,8 @@ def features(points: Float64, width: float, among: int | None = None) -> Float64
     among = count if among is None else among
     # The factorisation ends by itself; room is made as it goes on, since most often K is small.
     most = min(MOST_COLUMNS, among)
-    room = min(32, most)
-    out = np.empty((room, count))
+    capacity = min(32, most)
+    out = np.empty((capacity, count))
     left = np.ones(count)
     done = 0
     while True:

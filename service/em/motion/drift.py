@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from ..climbing.mixture import LEAST_OUTLIERS, MOST_OUTLIERS, NONE
 from ..jit import compiled
 from ..kernel.cells import Cells, cells
-from ..kernel.truncated import NOBODY, Rows, rows, weigh
+from ..kernel.truncated import UNMATCHED, EStep, empty_e_step, weigh
 from .coherence import determined, motion, normal_equations, solved
 
 Float64 = NDArray[np.float64]
@@ -66,13 +66,13 @@ class State(NamedTuple):
     outliers: float  # w
 
 
-class Drawn(NamedTuple):
+class DriftEStep(NamedTuple):
     """What an E-step says: which source point each target point was drawn from."""
 
-    found: Rows  # of the target's points: `best` is the source point it was most probably drawn from
+    of_targets: EStep  # of the target's points: `best` is the source point it was most probably drawn from
     mass: Float64  # (N,) m_i = Σ_j r_ij
-    sums: Float64  # (P, N) s_i = Σ_j r_ij q_j
-    best: Int64  # (N,) argmax_j r_ij, the first among equals; NOBODY where none is in reach
+    weighted_target: Float64  # (P, N) s_i = Σ_j r_ij q_j
+    best: Int64  # (N,) argmax_j r_ij, the first among equals; UNMATCHED where none is in reach
     peak: Float64  # (N,) max_j r_ij
 
 
@@ -81,7 +81,7 @@ class Drift(NamedTuple):
 
     state: State
     coefficients: Float64  # (K, P) u
-    drawn: Drawn  # the E-step at that state
+    e_step: DriftEStep  # the E-step at that state
     log_likelihood: float  # Σ_j log p(q_j) there
     penalty: float  # λ/2 tr(uᵀu) there
     evidence: float  # see `climb`
@@ -112,16 +112,16 @@ def climb(
     L - D/2 log det(I + Φᵀ diag(m) Φ / λσ²). Unlike L it may be compared between priors (MacKay 1992).
     """
     state, iteration, converged, stopped = start, 0, False, False
-    drawn, spent, likelihood = _expect(scene, state)
+    e_step, residual, likelihood = _expect(scene, state)
     history: list[tuple[float, float]] = []
     while True:
         iteration += 1
-        moved, coefficients, factor, ridge = _move(scene, prior, drawn, state.sigma)
-        after = _noise(scene, state, drawn, spent, moved, estimate_sigma, estimate_outliers)
+        moved, coefficients, factor, ridge = _move(scene, prior, e_step, state.sigma)
+        after = _noise(scene, state, e_step, residual, moved, estimate_sigma, estimate_outliers)
         step = math.sqrt(float(((moved - state.moved) ** 2).sum(0).mean()))
         converged = max(step, abs(after.sigma - state.sigma)) < tolerance * after.sigma
         state = after
-        drawn, spent, likelihood = _expect(scene, state)
+        e_step, residual, likelihood = _expect(scene, state)
         penalty = 0.5 * prior.stiffness * float((coefficients**2).sum())
         history.append((likelihood - penalty, state.sigma))
         stopped = not accept(likelihood, state.sigma)
@@ -131,41 +131,41 @@ def climb(
     evidence = likelihood - penalty - 0.5 * scene.dimension * log_det
     free *= scene.dimension
     return Drift(
-        state, coefficients, drawn, likelihood, penalty, evidence, free, iteration, converged, stopped, history
+        state, coefficients, e_step, likelihood, penalty, evidence, free, iteration, converged, stopped, history
     )
 
 
-def _expect(scene: Scene, state: State) -> tuple[Drawn, float, float]:
+def _expect(scene: Scene, state: State) -> tuple[DriftEStep, float, float]:
     """The E-step, Σ_ij r_ij ‖x_i - q_j‖², and the log-likelihood."""
     P, n = scene.source.shape
     m, D, w, cutoff = scene.target.shape[1], scene.dimension, state.outliers, scene.cutoff
     gauss = D * (0.5 * math.log(2 * math.pi) + math.log(state.sigma))
     bin_weight = n * w / (1 - w) * math.exp(min(gauss - math.log(scene.volume), 700.0))
     grid = cells(np.ascontiguousarray(state.moved), state.sigma * math.sqrt(2 * cutoff))
-    drawn = Drawn(rows(P, m), np.zeros(n), np.zeros((P, n)), np.full(n, NOBODY), np.zeros(n))
-    _gather(scene.target, grid, 0.5 / state.sigma**2, bin_weight, cutoff, *drawn)
-    likelihood = float(drawn.found.evidence.sum()) + m * (math.log((1 - w) / n) - gauss)
-    return drawn, float(drawn.found.spent.sum()), likelihood
+    e_step = DriftEStep(empty_e_step(P, m), np.zeros(n), np.zeros((P, n)), np.full(n, UNMATCHED), np.zeros(n))
+    _gather(scene.target, grid, 0.5 / state.sigma**2, bin_weight, cutoff, *e_step)
+    likelihood = float(e_step.of_targets.evidence.sum()) + m * (math.log((1 - w) / n) - gauss)
+    return e_step, float(e_step.of_targets.residual.sum()), likelihood
 
 
-def _move(scene: Scene, prior: Prior, drawn: Drawn, sigma: float) -> tuple[Float64, Float64, Float64, float]:
+def _move(scene: Scene, prior: Prior, e_step: DriftEStep, sigma: float) -> tuple[Float64, Float64, Float64, float]:
     """The moved points, u (K, P), the Cholesky factor of the equations for u (K, K), and λσ²."""
     phi, ridge = prior.features, prior.stiffness * sigma**2
-    matrix, right = normal_equations(phi, drawn.mass, drawn.sums - drawn.mass * scene.source, ridge)
+    matrix, right = normal_equations(phi, e_step.mass, e_step.weighted_target - e_step.mass * scene.source, ridge)
     coefficients = solved(matrix, right, ridge)
     return motion(phi, coefficients, scene.source), coefficients, matrix, ridge
 
 
 def _noise(
-    scene: Scene, before: State, drawn: Drawn, spent: float, moved: Float64, sigma: bool, outliers: bool
+    scene: Scene, before: State, e_step: DriftEStep, residual: float, moved: Float64, sigma: bool, outliers: bool
 ) -> State:
     """`moved` with the σ and w that suit it, if they are to be estimated."""
-    total = float(drawn.mass.sum())
+    total = float(e_step.mass.sum())
     out = before._replace(moved=moved)
     if sigma and total > 0:
-        # What the step changed is added to what was spent before it: a difference in which little cancels.
-        gained = (moved - before.moved) * (drawn.mass * (moved + before.moved) - 2 * drawn.sums)
-        square = max(spent + float(gained.sum()), 0.0) / (total * scene.dimension)
+        # What the step changed is added to the residual before it: a difference in which little cancels.
+        gained = (moved - before.moved) * (e_step.mass * (moved + before.moved) - 2 * e_step.weighted_target)
+        square = max(residual + float(gained.sum()), 0.0) / (total * scene.dimension)
         out = out._replace(sigma=max(math.sqrt(square), scene.floor))
     if outliers:
         share = 1 - total / scene.target.shape[1]
@@ -180,7 +180,7 @@ def _gather(
     precision: float,
     bin_weight: float,
     cutoff: float,
-    found: Rows,
+    found: EStep,
     mass: Float64,
     sums: Float64,
     best: Int64,
@@ -192,20 +192,20 @@ def _gather(
     distance, weight = np.empty(size), np.empty(size)
     for j in range(target.shape[1]):
         count, evidence, largest = weigh(target, j, grid, NONE, precision, bin_weight, cutoff, index, distance, weight)
-        total, spent = 0.0, 0.0
-        likeliest = NOBODY
-        found.drawn[:, j] = 0.0
+        total, residual = 0.0, 0.0
+        likeliest = UNMATCHED
+        found.weighted_target[:, j] = 0.0
         for k in range(count):
             i, r = grid.order[index[k]], weight[k]
             total += r
-            spent += r * distance[k]
+            residual += r * distance[k]
             mass[i] += r
             for d in range(rank):
                 sums[d, i] += r * target[d, j]
-                found.drawn[d, j] += r * grid.points[d, index[k]]
+                found.weighted_target[d, j] += r * grid.points[d, index[k]]
             if r > peak[i]:
                 peak[i], best[i] = r, j
-            if r == largest and (likeliest == NOBODY or i < likeliest):
+            if r == largest and (likeliest == UNMATCHED or i < likeliest):
                 likeliest = i
-        found.mass[j], found.spent[j], found.evidence[j] = total, spent, evidence
+        found.mass[j], found.residual[j], found.evidence[j] = total, residual, evidence
         found.best[j], found.peak[j] = likeliest, largest

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from ...errors import InvalidInput
 from ..climbing.frame import SIGMA_FLOOR, Frame
-from ..climbing.mixture import Parameters, cutoff_for, volume
+from ..climbing.mixture import Parameters, cutoff_for, outlier_volume
 from ..kernel.fitting import move
 from .coherence import features
-from .drift import Accept, Drawn, Prior, Scene, climb
+from .drift import Accept, DriftEStep, Prior, Scene, climb
 from .motions import Search, span
 
 Float64 = NDArray[np.float64]
@@ -35,7 +35,7 @@ class Deformation(NamedTuple):
     converged: bool
     log_likelihood: float  # observed-data, of the target's points, at `moved`, σ and w
     penalty: float  # λ/2 tr(uᵀu) = λ/2 tr(WᵀGW)
-    drawn: Drawn  # the E-step there: what a matching is made of
+    e_step: DriftEStep  # the E-step there: what a matching is made of
     history: list[tuple[float, float]]  # of the last climb: log-likelihood less penalty, which never decreases, and σ
 
 
@@ -79,7 +79,7 @@ def deform(
             )
     placed = np.zeros_like(points.source)
     move(start.transform, points.source, placed)
-    size = volume(points.target, points.dimension)
+    size = outlier_volume(points.target, points.dimension)
     cutoff = cutoff_for(placed.shape[1], points.target.shape[1])
     scene = Scene(placed, points.target, points.dimension, size, 0.0, cutoff)
     if floor is None:
@@ -125,6 +125,6 @@ def deform(
         last.converged,
         last.log_likelihood,
         last.penalty,
-        last.drawn,
+        last.e_step,
         last.history,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..climbing.confidence import Confidence, to_caller
 from ..climbing.correspondence import View, correspondence
 from ..climbing.frame import Frame
-from ..climbing.mixture import Parameters, cutoff_for, volume
+from ..climbing.mixture import Parameters, cutoff_for, outlier_volume
 from ..climbing.record import Record
 from ..kernel.cells import cells
 from ..kernel.outliers import bin_weight
@@ -82,18 +82,18 @@ def _view(points: Frame, found: Deformation) -> View:
     n, m = points.source.shape[1], points.target.shape[1]
     sigma, cutoff = found.parameters.sigma, cutoff_for(n, m)
     grid = cells(points.target, sigma * (2 * cutoff) ** 0.5)
-    evidence = found.drawn.found.evidence
+    evidence = found.e_step.of_targets.evidence
     shift = float(evidence.min())
-    room = math.log(volume(points.target, points.dimension))
+    log_volume = math.log(outlier_volume(points.target, points.dimension))
     return View(
         np.ascontiguousarray(found.moved),
         grid,
         evidence - shift,
         0.5 / sigma**2,
         np.full(n, -shift),
-        found.drawn.best,
-        found.drawn.peak,
-        np.minimum(found.drawn.mass, 1.0),
-        bin_weight(found.parameters.outliers, sigma, points.dimension, room, 1 / n),
+        found.e_step.best,
+        found.e_step.peak,
+        np.minimum(found.e_step.mass, 1.0),
+        bin_weight(found.parameters.outliers, sigma, points.dimension, log_volume, 1 / n),
         cutoff,
     )

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ..climbing.frame import Frame
 from ..climbing.mixture import EXACT, NONE, Parameters, log_root
 from ..kernel.cells import Cells, cells
-from ..kernel.fitting import Sums, fit, mean_square_step, move, spent_after, sums_of_rows
-from ..kernel.truncated import Rows, expect, rows
+from ..kernel.fitting import Sums, fit, mean_square_step, move, residual_after, sums_of_rows
+from ..kernel.truncated import EStep, empty_e_step, expect
 
 Float64 = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ class Literal(NamedTuple):
     """Where the recursion ended."""
 
     parameters: Parameters
-    found: Rows  # of the last E-step
+    found: EStep  # of the last E-step
     moved: Float64  # (P, N) the source under the mean map, which R belongs to
     weight: float  # Σ_s w_s
     after: Float64  # (P, N) and
@@ -83,8 +83,8 @@ def recur(
         transform = fit(kind, here.transform, sums)
         sigma = here.sigma
         if estimate_sigma:
-            spent = spent_after(sums, average.mean, transform)
-            sigma = max(math.sqrt(spent / (float(sums.within[D, D]) * D)), floor)
+            residual = residual_after(sums, average.mean, transform)
+            sigma = max(math.sqrt(residual / (float(sums.within[D, D]) * D)), floor)
         step = math.sqrt(mean_square_step(sums.within, here.transform, transform))
         still = step < tolerance * sigma and abs(sigma - here.sigma) < tolerance * sigma
         going = accept(here, value)
@@ -105,7 +105,7 @@ class _Look:
     def __init__(self, points: Frame) -> None:
         self._points = points
         self.moved = np.zeros_like(points.source)
-        self._found = rows(len(points.source), points.source.shape[1])
+        self._found = empty_e_step(len(points.source), points.source.shape[1])
         homogeneous = np.vstack([points.source[: points.dimension], np.ones(points.source.shape[1])])
         self._gram = homogeneous @ homogeneous.T
         self._grid: Cells | None = None
@@ -121,8 +121,8 @@ class _Look:
         sums = sums_of_rows(source, self._points.dimension, self._found)
         return sums, float(sums.evidence) - float((average.scatter * self._gram).sum())
 
-    def kept(self) -> tuple[Rows, Float64]:
+    def kept(self) -> tuple[EStep, Float64]:
         """The last E-step's rows and moved points, which the next one leaves alone."""
-        mass, drawn, spent, evidence, best, peak = self._found
-        rows_ = Rows(mass.copy(), drawn.copy(), spent.copy(), evidence.copy(), best.copy(), peak.copy())
+        mass, weighted_target, residual, evidence, best, peak = self._found
+        rows_ = EStep(mass.copy(), weighted_target.copy(), residual.copy(), evidence.copy(), best.copy(), peak.copy())
         return rows_, self.moved.copy()

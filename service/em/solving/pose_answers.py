@@ -61,7 +61,7 @@ def outcome(
         move(parameters.transform, points.source, moved)
         registered = torch.from_numpy(points.moved_to_caller(moved[: points.dimension]))
     path = [*record.path, parameters.transform] if problem.path else []
-    match, probability, nobody, responsibilities = pairs.in_caller_order(points)
+    match, probability, unmatched_probability, responsibilities = pairs.in_caller_order(points)
     return Outcome(
         translation=pose.translation,
         sigma=_sigma(problem, points, parameters),
@@ -79,7 +79,7 @@ def outcome(
         linear=None if problem.transform == "translation" else pose.linear,
         rotation_covariance=_tensor(sure.rotation),
         outlier_weight=parameters.outliers,
-        outlier_probability=torch.from_numpy(nobody) if parameters.outliers > 0 else None,
+        outlier_probability=torch.from_numpy(unmatched_probability) if parameters.outliers > 0 else None,
         runner_up=runner_up,
         warnings=_warnings(problem, runner_up, sure) + warnings,
         path=tuple(pose_of(points, transform) for transform in path),
@@ -87,7 +87,7 @@ def outcome(
 
 
 def unfinished(problem: Problem) -> Outcome:
-    """The outcome of a problem that was cancelled: nobody will read it."""
+    """The outcome of a cancelled problem, which no caller reads."""
     n, dimension = problem.source.shape
     return Outcome(
         translation=torch.zeros(dimension, dtype=torch.float64),

@@ -25,10 +25,10 @@ from ..climbing.mixture import (
     Model,
     Parameters,
     cutoff_for,
-    volume,
+    outlier_volume,
 )
 from ..climbing.record import Cancelled, Record
-from ..kernel.fitting import KINDS, apart
+from ..kernel.fitting import KINDS, rms_distance
 from ..kernel.spacing import spacing_between
 from ..problem import Outcome, Problem, RunnerUp
 from ..starting.pose_starts import POOR, SHARP, PoseStart, given, pose_start
@@ -94,11 +94,11 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
     D = points.dimension
     rigid = problem.transform in {"translation", "rigid"}
     grown = 1.0 if rigid else abs(float(np.linalg.det(start.transform[:, :D])))
-    room = max(volume(points.target, D), volume(points.source, D) * grown)
+    volume = max(outlier_volume(points.target, D), outlier_volume(points.source, D) * grown)
     runner_up = None
     if start.runner_up is not None and not len(model.log_prior):
-        parameters, runner_up = _ranked(points, model, room, parameters, start.runner_up)
-    climbed, mixture = _climb(problem, points, model, room, parameters, record)
+        parameters, runner_up = _ranked(points, model, volume, parameters, start.runner_up)
+    climbed, mixture = _climb(problem, points, model, volume, parameters, record)
     pairs = correspondence(problem, mixture.view())
     parameters = climbed.parameters
     warnings = _doubts(problem, points, start)
@@ -168,14 +168,14 @@ def _parameters(problem: Problem, points: Frame, start: PoseStart) -> Parameters
 
 
 def _climb(
-    problem: Problem, points: Frame, model: Model, room: float, parameters: Parameters, record: Record
+    problem: Problem, points: Frame, model: Model, volume: float, parameters: Parameters, record: Record
 ) -> tuple[Climb, Mixture]:
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
     anderson = Anderson(model)
     # Both of sinkhorn's sums need all points.
     for count in _levels(n) if model.normalize != "sinkhorn" else ():
         parameters = climb(
-            Mixture(points, model, room, _some(n, count)),
+            Mixture(points, model, volume, _some(n, count)),
             parameters,
             tolerance=max(problem.tolerance, LEVEL_ACCURACY / math.sqrt(count)),
             max_iterations=LEVEL_ITERATIONS,
@@ -187,7 +187,7 @@ def _climb(
             # They would take many steps to fade away; if they are real, all points will tell.
             parameters = parameters._replace(outliers=LEAST_OUTLIERS)
         record.on_the_way([parameters.transform])
-    mixture = Mixture(points, model, room)
+    mixture = Mixture(points, model, volume)
 
     climbed = climb(
         mixture,
@@ -217,7 +217,7 @@ def _some(n: int, count: int) -> NDArray[np.int64]:
 
 
 def _ranked(
-    points: Frame, model: Model, room: float, start: Parameters, other: Float64
+    points: Frame, model: Model, volume: float, start: Parameters, other: Float64
 ) -> tuple[Parameters, RunnerUp | None]:
     """Which of two poses to climb from, and how far the other stays behind, after both have climbed on the same points.
 
@@ -230,7 +230,7 @@ def _ranked(
     starts = start, start._replace(transform=other)
     ends = [
         climb(
-            Mixture(points, model, room, None if whole else _some(n, count)),
+            Mixture(points, model, volume, None if whole else _some(n, count)),
             begin,
             tolerance=1e-2,
             max_iterations=LEVEL_ITERATIONS,
@@ -239,7 +239,7 @@ def _ranked(
         )
         for begin in starts
     ]
-    between = apart(points.source, *(end.parameters.transform for end in ends))
+    between = rms_distance(points.source, *(end.parameters.transform for end in ends))
     if between < min(end.parameters.sigma for end in ends) + points.floor:
         return start, None  # both climbed to one place
     values = [end.last.log_likelihood for end in ends]

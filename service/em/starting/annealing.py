@@ -26,11 +26,11 @@ from ..kernel.fitting import (
     fit,
     mean_square_step,
     move,
-    spent_after,
+    residual_after,
     sums_of_rows,
 )
 from ..kernel.spacing import spacing_between
-from ..kernel.truncated import Rows, expect, rows
+from ..kernel.truncated import EStep, empty_e_step, expect
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -146,7 +146,7 @@ class Pyramid:
             return own
         if self._wide is None:
             self._wide = cells(self.target(SOURCE_POINTS), self._smooth * math.sqrt(2 * SMOOTH_CUTOFF))
-        found = rows(len(moved), count)
+        found = empty_e_step(len(moved), count)
         tiny = math.exp(-SMOOTH_CUTOFF)
         expect(moved, self._wide, NONE, self._wide.points, 0.5 / self._smooth**2, tiny, SMOOTH_CUTOFF, found, NONE)
         kernel = (2 * math.pi * self._smooth**2) ** (-self.dimension / 2) / self._wide.points.shape[1]
@@ -166,7 +166,7 @@ def anneal(
     """
     source = pyramid.source(source_points)
     moved = np.zeros_like(source)
-    found = rows(len(source), source.shape[1])
+    found = empty_e_step(len(source), source.shape[1])
     D = pyramid.dimension
     bin_weight = robust_bin(D)
     width = max(first, last)
@@ -184,7 +184,7 @@ def anneal(
             if total <= min(D + 1, 0.5 * len(found.mass)):
                 return best
             after = _fit(kind, transform, sums, scaled=width <= FINE * pyramid.grain)
-            estimate = math.sqrt(spent_after(sums, transform, after) / (total * D))
+            estimate = math.sqrt(residual_after(sums, transform, after) / (total * D))
             step = mean_square_step(sums.within, transform, after)
             path.append(after)
             if step < (STILL * width) ** 2 or visit + 1 == VISITS:
@@ -222,7 +222,7 @@ def _fit(kind: int, transform: Float64, sums: Sums, *, scaled: bool) -> Float64:
     return out
 
 
-def _score(found: Rows, width: float, targets: int, chance: Float64, dimension: int) -> float:
+def _score(found: EStep, width: float, targets: int, chance: Float64, dimension: int) -> float:
     """How much better the targets explain the source than chance does, for each point.
 
     max_w mean_i log((1 - w) g_i / f_i + w), g_i = (1/M) Σ_j N(x_i; y_j, σ²), with the smooth density f of `chance`:

@@ -20,14 +20,14 @@ from ..kernel.fitting import (
     Sums,
     fit,
     move,
+    residual_after,
     rotation,
-    spent_after,
     sums_of_columns,
     sums_of_rows,
 )
-from ..kernel.rough import FEW_TARGETS
-from ..kernel.rough import expect as expect_roughly
-from ..kernel.truncated import Rows, expect
+from ..kernel.single_precision import FEW_TARGETS
+from ..kernel.single_precision import expect as expect_in_single_precision
+from ..kernel.truncated import EStep, expect
 
 Float64 = NDArray[np.float64]
 
@@ -63,7 +63,7 @@ def descend(
     spacing: float,
     coarse_spacing: float,
     bin_weight: float,
-    found: Rows,
+    found: EStep,
     path: Float64,
 ) -> tuple[float, float, int]:
     """Robust EM from `transform` (D, D + 1), the width falling from `first` to the noise, or to `last`.
@@ -85,7 +85,7 @@ def descend(
     swapped = kind >= SIMILARITY
     data, others = (target, source) if swapped else (source, coarse)
     few = np.ascontiguousarray(data[:, : max(FEW, FEW * target.shape[1] // 1000)])
-    everyone, data = data, few
+    all_data, data = data, few
     moved = np.zeros_like(source if swapped else data)
     width = max(first, last)
     side = 0.0
@@ -106,7 +106,7 @@ def descend(
             if swapped:
                 grid = sorted_cells(moved, *corners(moved), wanted)
             if quick or (rough and len(grid.starts) == ONE_CELL):
-                expect_roughly(moved, single, 0.5 / width**2, bin_weight, found)
+                expect_in_single_precision(moved, single, 0.5 / width**2, bin_weight, found)
                 sums = sums_of_rows(data, dimension, found)
             else:
                 sums = _robust(source, moved, data, grid, dimension, swapped, 0.5 / width**2, bin_weight, found)
@@ -115,9 +115,9 @@ def descend(
             if total <= dimension + 1 or steps == MOST_STEPS:
                 return width, inliers, steps
             after = fit(kind, transform, sums)
-            spent = spent_after(sums, transform, after)
-            estimate = math.sqrt(spent / (total * dimension))
-            moved_by = (sums.spent - spent) / total  # a lower bound of the mean square step
+            residual = residual_after(sums, transform, after)
+            estimate = math.sqrt(residual / (total * dimension))
+            moved_by = (sums.residual - residual) / total  # a lower bound of the mean square step
             before, transform = _extrapolated(kind, transform, after, before)
             path[steps] = transform
             steps += 1
@@ -126,8 +126,8 @@ def descend(
         if not swapped and others.shape[1] < target.shape[1] and width < COARSE * coarse_spacing:
             others, side = target, 0.0
             single = others.astype(np.float32)
-        if width < ENOUGH * spacing and data.shape[1] < everyone.shape[1]:
-            data = everyone
+        if width < ENOUGH * spacing and data.shape[1] < all_data.shape[1]:
+            data = all_data
             if not swapped:
                 moved = np.zeros_like(data)
             continue
@@ -172,7 +172,7 @@ def _robust(
     swapped: bool,
     precision: float,
     bin_weight: float,
-    found: Rows,
+    found: EStep,
 ) -> Sums:
     """The moments of one E-step: of the moved source against the targets, or of the targets against it."""
     none = np.empty(0)

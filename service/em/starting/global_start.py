@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from ..climbing.frame import Frame
 from ..jit import compiled
 from ..kernel.extent import centre, spread
-from ..kernel.fitting import RIGID, SIMILARITY, apart, fit, move, sums_of_rows
-from ..kernel.rough import expect
-from ..kernel.truncated import Rows, rows
+from ..kernel.fitting import RIGID, SIMILARITY, fit, move, rms_distance, sums_of_rows
+from ..kernel.single_precision import expect
+from ..kernel.truncated import EStep, empty_e_step
 from .annealing import Annealed, Pyramid, anneal, robust_bin
 from .hypotheses import hypotheses
 
@@ -105,7 +105,7 @@ def _choose(
     sample = _sample(points)
     kept: list[Annealing] = []
     for one in sorted(found, key=_score, reverse=True):
-        alike = (apart(sample, one.end.transform, other.end.transform) < same for other in kept)
+        alike = (rms_distance(sample, one.end.transform, other.end.transform) < same for other in kept)
         if len(kept) < FINAL and not any(alike):
             kept.append(one)
     final: list[Annealing] = []
@@ -116,7 +116,9 @@ def _choose(
     final.sort(key=_score, reverse=True)
     name, best = final[0]
     others = [
-        end for _, end in final[1:] if end.score > -math.inf and apart(sample, end.transform, best.transform) > same
+        end
+        for _, end in final[1:]
+        if end.score > -math.inf and rms_distance(sample, end.transform, best.transform) > same
     ]
     gap, runner_up = (best.score - others[0].score, others[0].transform) if others else (None, None)
     return Start(best.transform, best.sigma, name, best.path, gap, runner_up, best.inliers)
@@ -173,7 +175,7 @@ def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: floa
     source = pyramid.source(JUDGES) * scale
     ends, scores = np.empty_like(starts), np.empty(len(starts))
     target = pyramid.target(JUDGED).astype(np.float32)
-    found = rows(len(source), source.shape[1])
+    found = empty_e_step(len(source), source.shape[1])
     _judge(starts, source, target, D, width, robust_bin(D), found, ends, scores)
     ends[:, :, :D] *= scale
     sample = _sample(points)
@@ -181,7 +183,7 @@ def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: floa
     for k in np.argsort(-scores, kind="stable"):
         if len(kept) == SPREAD_KEPT:
             break
-        if all(apart(sample, ends[k], other) > 0.5 * width for other in kept):
+        if all(rms_distance(sample, ends[k], other) > 0.5 * width for other in kept):
             kept.append(ends[k])
     return kept
 
@@ -194,7 +196,7 @@ def _judge(
     dimension: int,
     width: float,
     bin_weight: float,
-    found: Rows,
+    found: EStep,
     ends: Float64,
     scores: Float64,
 ) -> None:

@@ -69,10 +69,10 @@ class Hypothesis(NamedTuple):
 class Hypotheses:
     """The best poses found so far, no two alike."""
 
-    def __init__(self, sample: Float64, apart: float) -> None:
+    def __init__(self, sample: Float64, least_distance: float) -> None:
         D, n = sample.shape
         self.found: list[Hypothesis] = []
-        self._apart = apart
+        self._least_distance = least_distance
         # A root of the moments Σ p̃ p̃ᵀ / n: transforms times it are as far apart as they take the points, root mean
         # square.
         whole = np.vstack([sample, np.ones(n)])
@@ -87,7 +87,7 @@ class Hypotheses:
             place = (one.transform @ self._root).ravel()
             off = ((self._places - place) ** 2).sum(1)
             alike = int(off.argmin()) if len(off) else -1
-            if alike >= 0 and off[alike] < self._apart**2:
+            if alike >= 0 and off[alike] < self._least_distance**2:
                 other = self.found[alike]
                 support = other.support + (alike not in led)
                 led.add(alike)

@@ -22,7 +22,7 @@ from ..jit import compiled, inlined
 from ..kernel.background import density
 from ..kernel.cells import cells
 from ..kernel.extent import box
-from ..kernel.truncated import expect, rows
+from ..kernel.truncated import empty_e_step, expect
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -38,7 +38,7 @@ MOST_VOXELS = 400_000
 REACH = 2.5
 # Terms of the narrow density below e^-8 of a whole kernel are left out.
 NARROW_CUTOFF = 8.0
-NOBODY = -1
+NO_TARGET = -1
 
 
 class Landscape(NamedTuple):
@@ -47,7 +47,7 @@ class Landscape(NamedTuple):
     points: Float64  # (M, 3) the targets, one after the other
     gain: Float64  # (W, M) log((1 - w) g_j / f_j) for each width of the ladder
     precision: Float64  # (W,) 1 / 2s²
-    nearest: Int32  # (X, Y, Z) the target next to each voxel's middle, or NOBODY
+    nearest: Int32  # (X, Y, Z) the target next to each voxel's middle, or NO_TARGET
     low: Float64  # (3,) the map's corner
     side: float  # of a voxel
 
@@ -65,7 +65,7 @@ def landscape(target: Float64, others: Float64, spacing: float, smooth: float, d
     count = target.shape[1]
     background = np.log(density(target, others, smooth, dimension))
     gain, precision = np.empty((len(WIDTHS), count)), np.empty(len(WIDTHS))
-    found = rows(len(target), count)
+    found = empty_e_step(len(target), count)
     none = np.empty(0)
     for k, factor in enumerate(WIDTHS):
         width = factor * spacing
@@ -81,7 +81,7 @@ def landscape(target: Float64, others: Float64, spacing: float, smooth: float, d
     side = max(VOXEL * spacing, float((high - low).max()) * 1e-3, 1e-300)
     while math.prod(shape := [max(1, math.ceil(extent / side)) for extent in high - low]) > MOST_VOXELS:
         side *= 1.1
-    nearest = np.full(shape, NOBODY, np.int32)
+    nearest = np.full(shape, NO_TARGET, np.int32)
     rowwise = np.ascontiguousarray(target.T)
     _mark(nearest, np.full(shape, np.inf), low, side, rowwise, reach)
     return Landscape(rowwise, gain, precision, nearest, low, side)
@@ -120,11 +120,11 @@ def log_ratio(near: float) -> float:
 
 @compiled
 def next_to(place: Landscape, x: float, y: float, z: float) -> int:
-    """The target next to a place, or NOBODY; exact but for the width of a voxel."""
+    """The target next to a place, or NO_TARGET; exact but for the width of a voxel."""
     a = np.floor((x - place.low[0]) / place.side)
     b = np.floor((y - place.low[1]) / place.side)
     c = np.floor((z - place.low[2]) / place.side)
     shape = place.nearest.shape
     if a >= 0 and b >= 0 and c >= 0 and a < shape[0] and b < shape[1] and c < shape[2]:
         return int(place.nearest[int(a), int(b), int(c)])
-    return NOBODY
+    return NO_TARGET

@@ -15,9 +15,9 @@ from torch import Tensor
 from ..batched.padding import pack
 from ..batched.search import search
 from ..climbing.frame import Frame, Transform
-from ..kernel.fitting import AFFINE, KINDS, RIGID, SIMILARITY, TRANSLATION, apart
+from ..kernel.fitting import AFFINE, KINDS, RIGID, SIMILARITY, TRANSLATION, rms_distance
 from ..kernel.spacing import spacing_between
-from ..kernel.truncated import rows
+from ..kernel.truncated import empty_e_step
 from ..problem import Pose, Problem
 from .annealing import SOURCE_POINTS, Annealed, Pyramid, anneal, robust_bin
 from .descent import MOST_STEPS, descend
@@ -161,7 +161,7 @@ def _quick(
     coarse_spacing = spacing if coarse.shape[1] == target.shape[1] else spacing_between(coarse, D)
     few = coarse_spacing if coarse.shape[1] <= FEW else spacing_between(np.ascontiguousarray(coarse[:, :FEW]), D)
     path = np.empty((MOST_STEPS, D, D + 1))
-    found = rows(len(source), max(source.shape[1], target.shape[1]))
+    found = empty_e_step(len(source), max(source.shape[1], target.shape[1]))
     width, inliers, steps = descend(
         source,
         target,
@@ -226,7 +226,7 @@ def _translation(problem: Problem, points: Frame, pyramid: Pyramid, last: float)
     found.sort(key=lambda one: -one[1].score)
     best = _best(found)
     for _, other in found[1:]:
-        shift = apart(points.source, other.transform, best.transform)
+        shift = rms_distance(points.source, other.transform, best.transform)
         if shift > ELSEWHERE * max(other.sigma, best.sigma):
             close = other.score > found[0][1].score - RIVAL_SCORE
             return best._replace(runner_up=other.transform) if close else best

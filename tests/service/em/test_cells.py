@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.em.kernel.cells import CELLS_PER_POINT, cell_of, cells
-from service.em.kernel.truncated import everyone, neighbours
+from service.em.kernel.truncated import all_targets, neighbours
 
 
 @given(
@@ -67,7 +67,7 @@ def test_neighbours_are_all_points_within_reach(
         assert set(inside.tolist()) <= own <= set(about.tolist())
         assert distance[:found] == pytest.approx(squares[i, grid.order[index[:found]]], rel=1e-12)
         assert not everywhere or found == (squares[i] <= radius**2).sum()
-        assert everyone(x, i, grid, index, distance) == count
+        assert all_targets(x, i, grid, index, distance) == count
         assert distance == pytest.approx(squares[i, grid.order], rel=1e-12)
 
 

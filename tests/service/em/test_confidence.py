@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from service.em.kernel.definite import inverse, spread_of_estimate
+from service.em.kernel.definite import inverse, small_sample_inflation
 from service.em.problem import Normalize, Outcome, Pose, Problem, Transform
 from service.em.register import register
 from tests.problems.clouds import box, direct, pose_of, posed
@@ -156,11 +156,11 @@ def test_an_estimated_sigma_widens_by_the_t_distribution() -> None:
     numbers, parameters = 12, 3
     design = rng.normal(size=(numbers, parameters))
     gram = np.linalg.inv(design.T @ design)
-    growth = spread_of_estimate(numbers, parameters)
+    growth = small_sample_inflation(numbers, parameters)
     assert growth is not None
     # Σ r²/numbers is the estimate; scaled by `growth` its mean is the variance's times ν/(ν - 2).
     residuals = rng.normal(size=(20_000, numbers)) @ (np.eye(numbers) - design @ gram @ design.T)
     mean = (residuals**2).sum(1).mean() / numbers * growth
     left = numbers - parameters
     assert mean == pytest.approx(left / (left - 2), rel=0.02)
-    assert spread_of_estimate(5, 3) is None
+    assert small_sample_inflation(5, 3) is None

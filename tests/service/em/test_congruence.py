@@ -19,7 +19,7 @@ from service.em.starting.growing import grow
 from service.em.starting.hypotheses import Hypotheses, Hypothesis, hypotheses
 from service.em.starting.landscape import (
     MISS,
-    NOBODY,
+    NO_TARGET,
     WIDTHS,
     Landscape,
     landscape,
@@ -111,7 +111,7 @@ def test_growing_takes_a_pose_that_is_off_to_what_the_points_tell(overlap: float
 
 
 def test_a_pose_that_many_triangles_lead_to_is_kept_once_and_its_support_counted() -> None:
-    found = Hypotheses(np.random.default_rng(0).normal(size=(3, 50)), apart=0.1)
+    found = Hypotheses(np.random.default_rng(0).normal(size=(3, 50)), least_distance=0.1)
     pose, other = np.eye(3, 4), np.eye(3, 4, 0) + np.ones((3, 4))
     for k in range(3):
         near = pose + 1e-3 * k
@@ -123,7 +123,7 @@ def test_a_pose_that_many_triangles_lead_to_is_kept_once_and_its_support_counted
 
 
 def test_two_poses_that_score_the_same_are_not_clear() -> None:
-    found = Hypotheses(np.random.default_rng(0).normal(size=(3, 50)), apart=0.1)
+    found = Hypotheses(np.random.default_rng(0).normal(size=(3, 50)), least_distance=0.1)
     for _ in range(5):
         found.add([Hypothesis(np.full((3, 4), x), 0.1, 0.5, 1) for x in (0.0, 1.0)])
     assert not found.clear()
@@ -143,12 +143,12 @@ def test_the_map_knows_the_target_next_to_a_place() -> None:
     for x in np.random.default_rng(9).uniform(-0.6, 0.6, (200, 3)):
         away = np.linalg.norm(target - x, axis=1)
         j = next_to(place, *x)
-        if j == NOBODY:
+        if j == NO_TARGET:
             assert away.min() > SPACING
             continue
         # The map is exact at the middle of a voxel.
         assert away[j] <= away.min() + math.sqrt(3) * place.side
-    assert next_to(place, 5.0, 0.0, 0.0) == NOBODY
+    assert next_to(place, 5.0, 0.0, 0.0) == NO_TARGET
 
 
 def test_a_point_on_a_lonely_target_speaks_for_the_pose_and_one_in_a_crowd_does_not() -> None:

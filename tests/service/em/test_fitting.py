@@ -14,12 +14,12 @@ from service.em.kernel.fitting import (
     fit,
     mean_square_step,
     move,
+    residual_after,
     rotation,
-    spent_after,
     sums_of_columns,
     sums_of_rows,
 )
-from service.em.kernel.truncated import Rows
+from service.em.kernel.truncated import EStep
 from tests.problems.clouds import linear
 
 Float64 = NDArray[np.float64]
@@ -37,10 +37,10 @@ def sums(p: Float64, q: Float64, R: Float64, transform: Float64) -> Sums:
     """The moments, written down."""
     D = len(p)
     h = np.vstack([p, np.ones(p.shape[1])])
-    return Sums(h @ np.diag(R.sum(1)) @ h.T, np.ascontiguousarray(h @ R @ q.T), spent(p, q, R, transform, D), 0.0)
+    return Sums(h @ np.diag(R.sum(1)) @ h.T, np.ascontiguousarray(h @ R @ q.T), residual(p, q, R, transform, D), 0.0)
 
 
-def spent(p: Float64, q: Float64, R: Float64, transform: Float64, D: int) -> float:
+def residual(p: Float64, q: Float64, R: Float64, transform: Float64, D: int) -> float:
     """Σ r_ij ‖A p_i + t - q_j‖²."""
     x = transform[:, :D] @ p + transform[:, D:]
     return float((R * ((x[:, :, None] - q[:, None, :]) ** 2).sum(0)).sum())
@@ -72,7 +72,7 @@ def test_no_transform_of_its_kind_is_better(kind: str, dimension: int) -> None:
         rng = np.random.default_rng(seed)
         start = np.eye(dimension, dimension + 1)
         found = fit(KINDS[kind], start, sums(p, q, R, start))
-        least = spent(p, q, R, found, dimension)
+        least = residual(p, q, R, found, dimension)
         for size in (1e-4, 1e-2, 1.0):
             for _ in range(4):
                 other = found.copy()
@@ -85,7 +85,7 @@ def test_no_transform_of_its_kind_is_better(kind: str, dimension: int) -> None:
                     other[:, :dimension] *= np.exp(size * rng.normal())
                 if kind == "affine":
                     other[:, :dimension] += B
-                assert spent(p, q, R, other, dimension) >= least * (1 - 1e-9)
+                assert residual(p, q, R, other, dimension) >= least * (1 - 1e-9)
 
 
 @pytest.mark.parametrize("kind", ["rigid", "similarity"])
@@ -152,7 +152,7 @@ def test_what_is_spent_afterwards_is_the_direct_sum(kind: str) -> None:
         before = np.random.default_rng(seed).normal(size=(3, 4))
         moments = sums(p, q, R, before)
         after = fit(KINDS[kind], before, moments)
-        assert spent_after(moments, before, after) == pytest.approx(spent(p, q, R, after, 3), rel=1e-12)
+        assert residual_after(moments, before, after) == pytest.approx(residual(p, q, R, after, 3), rel=1e-12)
         x, y = (transform[:, :3] @ p + transform[:, 3:] for transform in (before, after))
         expected = float((R.sum(1) * ((x - y) ** 2).sum(0)).sum()) / R.sum()
         assert mean_square_step(moments.within, before, after) == pytest.approx(expected, rel=1e-12)
@@ -165,7 +165,7 @@ def test_a_residual_far_below_the_distances_keeps_its_digits() -> None:
     before = np.eye(3, 4)
     moments = sums(p, q, np.eye(50), before)
     after = fit(KINDS["rigid"], before, moments)
-    assert spent_after(moments, before, after) == pytest.approx(spent(p, q, np.eye(50), after, 3), rel=1e-5)
+    assert residual_after(moments, before, after) == pytest.approx(residual(p, q, np.eye(50), after, 3), rel=1e-5)
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 5])
@@ -176,15 +176,25 @@ def test_sums_of_rows_and_of_columns_are_the_moments_of_the_pairs(dimension: int
     expected = sums(p, q, R, start)
     none = np.zeros(50, np.int64)
 
-    def room(values: Float64) -> Float64:
+    def padded(values: Float64) -> Float64:
         # An E-step may have room for more points than there are.
         return np.ascontiguousarray(np.concatenate([values, np.full((*values.shape[:-1], 20), np.nan)], -1))
 
-    by_row = Rows(
-        room(R.sum(1)), room(pad(q @ R.T)), room((R * squares).sum(1)), room(np.arange(20.0)), none, room(np.zeros(20))
+    by_row = EStep(
+        padded(R.sum(1)),
+        padded(pad(q @ R.T)),
+        padded((R * squares).sum(1)),
+        padded(np.arange(20.0)),
+        none,
+        padded(np.zeros(20)),
     )
-    by_column = Rows(
-        room(R.sum(0)), room(pad(p @ R)), room((R * squares).sum(0)), room(np.arange(30.0)), none, room(np.zeros(30))
+    by_column = EStep(
+        padded(R.sum(0)),
+        padded(pad(p @ R)),
+        padded((R * squares).sum(0)),
+        padded(np.arange(30.0)),
+        none,
+        padded(np.zeros(30)),
     )
     for found, evidence in (
         (sums_of_rows(pad(p), dimension, by_row), 190.0),
@@ -192,7 +202,7 @@ def test_sums_of_rows_and_of_columns_are_the_moments_of_the_pairs(dimension: int
     ):
         assert found.within == pytest.approx(expected.within)
         assert found.across == pytest.approx(expected.across)
-        assert found.spent == pytest.approx(expected.spent)
+        assert found.residual == pytest.approx(expected.residual)
         assert found.evidence == evidence
 
 

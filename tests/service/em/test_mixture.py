@@ -21,7 +21,7 @@ from service.em.climbing.mixture import (
     Normalize,
     Parameters,
     cutoff_for,
-    volume,
+    outlier_volume,
 )
 from service.em.kernel.fitting import KINDS
 from tests.problems.clouds import box, log_likelihood, log_terms, posed
@@ -97,7 +97,7 @@ def test_a_step_is_that_of_the_mixture_written_down(
     expected = direct_sums(points.source[:D], points.target[:D], R, at.transform)
     assert step.sums.within == pytest.approx(expected.within, rel=1e-10, abs=1e-10)
     assert step.sums.across == pytest.approx(expected.across, rel=1e-10, abs=1e-10)
-    assert step.sums.spent == pytest.approx(expected.spent, rel=1e-10)
+    assert step.sums.residual == pytest.approx(expected.residual, rel=1e-10)
     after = step.after
     x = after.transform[:, :D] @ points.source[:D] + after.transform[:, D:]
     squares = ((x[:, :, None] - points.target[:D][:, None, :]) ** 2).sum(0)
@@ -149,10 +149,10 @@ def test_sinkhorn_balances_rows_and_columns_with_their_bins(outliers: float) -> 
 
 def test_the_volume_is_the_clouds_box_and_never_flat() -> None:
     cloud = posed(50).source
-    assert volume(np.ascontiguousarray(cloud.numpy().T), 3) == pytest.approx(box(cloud))
+    assert outlier_volume(np.ascontiguousarray(cloud.numpy().T), 3) == pytest.approx(box(cloud))
     flat = cloud.numpy().T * np.array([[1.0], [2.0], [0.0]])
     sides = flat.max(1) - flat.min(1)
-    assert volume(np.ascontiguousarray(flat), 3) == pytest.approx(sides[0] * sides[1] * sides[1] / 10)
+    assert outlier_volume(np.ascontiguousarray(flat), 3) == pytest.approx(sides[0] * sides[1] * sides[1] / 10)
 
 
 def test_small_problems_are_cut_off_below_what_a_float_can_hold() -> None:

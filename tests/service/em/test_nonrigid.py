@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.em.climbing.frame import Frame, Transform, frame
-from service.em.climbing.mixture import EXACT, Parameters, volume
-from service.em.kernel.truncated import NOBODY
+from service.em.climbing.mixture import EXACT, Parameters, outlier_volume
+from service.em.kernel.truncated import UNMATCHED
 from service.em.motion.coherence import LEFT_OUT, determined, features, motion, normal_equations, solved
 from service.em.motion.drift import Prior, Scene, State, climb
 from service.em.motion.nonrigid import Deformation, deform
@@ -44,7 +44,9 @@ def error(points: Frame, found: Deformation, partner: Float64) -> float:
 
 def scene(source: Float64, target: Float64) -> Scene:
     points = frame(source, target, one_unit=True)
-    return Scene(points.source, points.target, points.dimension, volume(points.target, points.dimension), 1e-6, EXACT)
+    return Scene(
+        points.source, points.target, points.dimension, outlier_volume(points.target, points.dimension), 1e-6, EXACT
+    )
 
 
 def dense_likelihood(source: Float64, target: Float64, sigma: float, outliers: float, size: float) -> float:
@@ -122,7 +124,7 @@ def test_the_likelihood_is_that_of_the_moved_points(outliers: float | None) -> N
     source = cloud(70, 2)
     target = np.vstack([bent(source) + 0.02 * cloud(70, 2, 3), cloud(10, 2, 4)])
     points, found = run(source, target, outlier_weight=outliers)
-    size = volume(points.target, 2)
+    size = outlier_volume(points.target, 2)
     sigma, weight = found.parameters.sigma, found.parameters.outliers
     assert outliers is None or weight == outliers
     expected = dense_likelihood(found.moved[:2].T, points.target[:2].T, sigma, weight, size)
@@ -136,15 +138,15 @@ def test_the_last_expectation_belongs_to_the_moved_points() -> None:
     x, q, sigma = found.moved.T, points.target.T, found.parameters.sigma
     gauss = np.exp(-((x[:, None] - q) ** 2).sum(-1) / (2 * sigma**2)) / (2 * math.pi * sigma**2) ** 1.5
     mixed = 0.9 * gauss / 50
-    r = mixed / (mixed.sum(0) + 0.1 / volume(points.target, 3))
-    drawn = found.drawn
-    np.testing.assert_allclose(drawn.mass, r.sum(1), atol=1e-9)
-    np.testing.assert_allclose(drawn.found.mass, r.sum(0), atol=1e-9)
-    np.testing.assert_allclose(drawn.sums, (r @ q).T, atol=1e-8)
-    matched = drawn.best != NOBODY
-    np.testing.assert_array_equal(drawn.best[matched], r.argmax(1)[matched])
-    np.testing.assert_allclose(drawn.peak, r.max(1), atol=1e-9)
-    np.testing.assert_array_equal(drawn.found.best, r.argmax(0))
+    r = mixed / (mixed.sum(0) + 0.1 / outlier_volume(points.target, 3))
+    e_step = found.e_step
+    np.testing.assert_allclose(e_step.mass, r.sum(1), atol=1e-9)
+    np.testing.assert_allclose(e_step.of_targets.mass, r.sum(0), atol=1e-9)
+    np.testing.assert_allclose(e_step.weighted_target, (r @ q).T, atol=1e-8)
+    matched = e_step.best != UNMATCHED
+    np.testing.assert_array_equal(e_step.best[matched], r.argmax(1)[matched])
+    np.testing.assert_allclose(e_step.peak, r.max(1), atol=1e-9)
+    np.testing.assert_array_equal(e_step.of_targets.best, r.argmax(0))
 
 
 # What is recovered
@@ -157,7 +159,7 @@ def test_a_smooth_motion_is_recovered(dimension: int) -> None:
     points, found = run(source, partner)
     assert error(points, found, partner) < 0.02
     assert 0.005 < found.parameters.sigma * points.target_unit < 0.015
-    assert (found.drawn.best == np.arange(120)).mean() > 0.9
+    assert (found.e_step.best == np.arange(120)).mean() > 0.9
 
 
 def test_outliers_and_missing_parts_are_left_alone() -> None:
@@ -280,4 +282,4 @@ def test_the_fish_is_registered_point_by_point(real_data: Path) -> None:
     points, found = run(source, target)
     # pycpd 2.0.0: 0.039 at its defaults, 0.0004 at the best of sixty settings tried.
     assert error(points, found, target) < 0.0004
-    np.testing.assert_array_equal(found.drawn.best, np.arange(len(source)))
+    np.testing.assert_array_equal(found.e_step.best, np.arange(len(source)))

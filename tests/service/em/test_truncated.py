@@ -15,7 +15,7 @@ from scipy.special import logsumexp, softmax
 
 from service.em.jit import compiled
 from service.em.kernel.cells import Cells, cells
-from service.em.kernel.truncated import NOBODY, Rows, exp_of, expect, rows, weigh
+from service.em.kernel.truncated import UNMATCHED, EStep, empty_e_step, exp_of, expect, weigh
 
 Float64 = NDArray[np.float64]
 NONE = np.empty(0)
@@ -47,10 +47,10 @@ def padded(points: Float64) -> Float64:
 
 def compute(
     x: Float64, y: Float64, offset: Float64, precision: float, bin_weight: float, side: float, cutoff: float = 40.0
-) -> tuple[Rows, Float64, Cells]:
+) -> tuple[EStep, Float64, Cells]:
     """`expect`, with the column sums in the targets' own order."""
     grid = cells(padded(y), side)
-    out = rows(max(len(x), 3), x.shape[1])
+    out = empty_e_step(max(len(x), 3), x.shape[1])
     columns = np.zeros(y.shape[1])
     sorted_offset = np.ascontiguousarray(offset[grid.order]) if len(offset) else NONE
     expect(padded(x), grid, sorted_offset, grid.points, precision, bin_weight, cutoff, out, columns)
@@ -66,18 +66,18 @@ def clouds(n: int, m: int, dimension: int, seed: int) -> tuple[Float64, Float64,
     return rng.normal(size=(dimension, n)), rng.normal(size=(dimension, m)), offset - offset.min()
 
 
-def agrees(found: Rows, columns: Float64, expected: Direct, y: Float64, within: float) -> None:
+def agrees(found: EStep, columns: Float64, expected: Direct, y: Float64, within: float) -> None:
     R, squares, costs, evidence = expected
     n = len(R)
     far = float(np.abs(y).max())
     assert found.mass == pytest.approx(R.sum(1), abs=within)
-    assert found.drawn[: len(y)] == pytest.approx(y @ R.T, abs=within * far)
-    assert found.drawn[len(y) :] == pytest.approx(0)
-    assert found.spent == pytest.approx((R * squares).sum(1), abs=within * float(squares.max()))
+    assert found.weighted_target[: len(y)] == pytest.approx(y @ R.T, abs=within * far)
+    assert found.weighted_target[len(y) :] == pytest.approx(0)
+    assert found.residual == pytest.approx((R * squares).sum(1), abs=within * float(squares.max()))
     assert found.evidence == pytest.approx(evidence, rel=1e-13, abs=within)
     assert found.peak == pytest.approx(R.max(1), abs=within)
     assert columns == pytest.approx(R.sum(0), abs=within * n)
-    chosen = found.best != NOBODY
+    chosen = found.best != UNMATCHED
     assert (found.best[chosen] == costs.argmin(1)[chosen]).all()
     assert (R.max(1)[~chosen] < 1e-15).all()
 
@@ -133,7 +133,7 @@ def test_what_the_cutoff_omits_is_no_more_than_it_promises(bin_weight: float, cu
     assert (np.abs(found.mass - expected.R.sum(1)) <= promised + 1e-13).all()
     assert (np.abs(np.expm1(found.evidence - expected.evidence)) <= promised + 1e-13).all()
     assert np.abs(columns - expected.R.sum(0)).max() <= 200 * promised + 1e-13
-    known = found.best != NOBODY
+    known = found.best != UNMATCHED
     assert (found.best[known] == expected.costs.argmin(1)[known]).all()
 
 
@@ -158,7 +158,7 @@ def test_points_far_away_in_either_cloud_cost_the_others_nothing(bin_weight: flo
     if side < 1:
         assert len(grid.starts) > 1000
         assert np.diff(grid.starts).max() < 1000
-    for name in ("mass", "spent", "evidence", "peak", "drawn", "best"):
+    for name in ("mass", "residual", "evidence", "peak", "weighted_target", "best"):
         assert getattr(more, name)[..., :50] == pytest.approx(getattr(plain, name), abs=1e-12), name
     # The stray point has a partner only where there is nobody else to be.
     assert more.mass[-1] == pytest.approx(1.0 if bin_weight == 0 else 0.0)

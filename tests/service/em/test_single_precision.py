@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from service.em.kernel.cells import cells
-from service.em.kernel.rough import exp_of, expect
+from service.em.kernel.single_precision import exp_of, expect
+from service.em.kernel.truncated import empty_e_step
 from service.em.kernel.truncated import expect as expect_exactly
-from service.em.kernel.truncated import rows
 
 Float64 = NDArray[np.float64]
 
@@ -27,8 +27,8 @@ def test_it_says_what_the_exact_step_says(width: float, flat: int) -> None:
     x, y = dice.normal(size=(3, 70)), dice.normal(size=(3, 131))
     x[3 - flat :] = y[3 - flat :] = 0
     none = np.empty(0)
-    found, exact = rows(3, 70), rows(3, 70)
+    found, exact = empty_e_step(3, 70), empty_e_step(3, 70)
     expect(x, y.astype(np.float32), 0.5 / width**2, 0.02, found)
     expect_exactly(x, cells(y, np.inf), none, y, 0.5 / width**2, 0.02, 40.0, exact, none)
-    for name in ("mass", "drawn", "spent", "evidence"):
+    for name in ("mass", "weighted_target", "residual", "evidence"):
         assert getattr(found, name) == pytest.approx(getattr(exact, name), rel=1e-4, abs=1e-5), name

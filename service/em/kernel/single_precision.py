@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled, inlined
-from .truncated import Rows
+from .truncated import EStep
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -42,7 +42,7 @@ def exp_of(x: np.float32) -> np.float32:
 
 
 @compiled
-def expect(x: Float64, y: Float32, precision: float, bin_weight: float, out: Rows) -> None:
+def expect(x: Float64, y: Float32, precision: float, bin_weight: float, out: EStep) -> None:
     """`truncated.expect` of `x` (3, N) against `y` (3, M), of which `out` gets all but best and peak.
 
     `bin_weight` must not be 0: nothing is scaled to the largest term.
@@ -50,20 +50,20 @@ def expect(x: Float64, y: Float32, precision: float, bin_weight: float, out: Row
     factor, bin_ = -np.float32(precision), np.float32(bin_weight)
     for i in range(x.shape[1]):
         a, b, c = np.float32(x[0, i]), np.float32(x[1, i]), np.float32(x[2, i])
-        total, spent = np.float32(0), np.float32(0)
+        total, residual = np.float32(0), np.float32(0)
         first, second, third = np.float32(0), np.float32(0), np.float32(0)
         for j in range(y.shape[1]):
             u, v, w = y[0, j] - a, y[1, j] - b, y[2, j] - c
             square = u * u + v * v + w * w
             weight = exp_of(factor * square)
             total += weight
-            spent += weight * square
+            residual += weight * square
             first += weight * u
             second += weight * v
             third += weight * w
         everything = total + bin_
         mass = total / everything
-        out.mass[i], out.spent[i], out.evidence[i] = mass, spent / everything, math.log(everything)
-        out.drawn[0, i] = mass * x[0, i] + first / everything
-        out.drawn[1, i] = mass * x[1, i] + second / everything
-        out.drawn[2, i] = mass * x[2, i] + third / everything
+        out.mass[i], out.residual[i], out.evidence[i] = mass, residual / everything, math.log(everything)
+        out.weighted_target[0, i] = mass * x[0, i] + first / everything
+        out.weighted_target[1, i] = mass * x[1, i] + second / everything
+        out.weighted_target[2, i] = mass * x[2, i] + third / everything
