@@ -13,10 +13,9 @@ import sys
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
 
-from .app import create_app
+from .app import Application, create_app
 from .em.worker import warm_up
 from .errors import LatentserveError
 from .settings import Settings
@@ -67,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 class _Server(uvicorn.Server):
     """Uvicorn's server, with a drain: for a while after SIGTERM it serves on and says that it is not ready."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: Application, drain_seconds: float) -> None:
         super().__init__(config)
         self._app = app
         self._drain_seconds = drain_seconds
@@ -86,7 +85,7 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._stop, sig)
 
     def _stop(self, sig: int) -> None:
-        health = self._app.state.health
+        health = self._app.parts.health
         if self.should_exit:
             self.force_exit = True
         elif health.draining or sig == signal.SIGINT:  # a second signal means now, and Ctrl-C has nobody to warn
@@ -97,7 +96,7 @@ class _Server(uvicorn.Server):
         health.draining = True
 
 
-def _serve(app: FastAPI, settings: Settings) -> None:
+def _serve(app: Application, settings: Settings) -> None:
     config = uvicorn.Config(
         app,
         host=settings.host,

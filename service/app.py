@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 import torch
@@ -33,10 +33,11 @@ from .settings import Settings
 from .vae import routes as vae
 from .vae import worker as vae_worker
 from .version import VERSION
-from .web import health
+from .web import health as probes
 from .web.edge import Edge
 from .web.health import Health
 from .web.observability import Metrics
+from .web.parts import BodyLimits
 from .web.problems import ProblemDetails, from_domain, from_validation, problem
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
@@ -57,7 +58,52 @@ its `HEAD`.
 CLOSE_SECONDS = 1.0
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+SLICES = (em, vae, gan, probes)
+
+
+class Parts(NamedTuple):
+    """What the routes work with. A route finds its part by type, see `web.parts.part`."""
+
+    health: Health
+    limits: BodyLimits
+    em: EmEngine
+    vae: vae.VaeEngine
+    gan: gan.GanEngine
+
+
+class Application(FastAPI):
+    """FastAPI with typed parts in place of its `state`, and with schemas that no route declares to FastAPI."""
+
+    def __init__(self, parts: Parts, **options: Any) -> None:
+        super().__init__(**options)
+        self.parts = parts
+
+    def all_routes(self) -> list[Route]:
+        """The application's own routes and those of the included routers, which FastAPI keeps apart."""
+        routes = [*self.routes, *(route for part in SLICES for route in part.router.routes)]
+        return [route for route in routes if isinstance(route, Route)]
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, with the schemas that the operations name by reference. Built once."""
+        if self.openapi_schema is None:
+            document = get_openapi(
+                title=self.title,
+                version=self.version,
+                summary=self.summary,
+                description=self.description,
+                routes=self.routes,
+                license_info=self.license_info,
+            )
+            models = [ProblemDetails, *(model for part in SLICES for model in part.MODELS)]
+            _, extra = models_json_schema(
+                [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+            )
+            document.setdefault("components", {}).setdefault("schemas", {}).update(extra["$defs"])
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def create_app(settings: Settings | None = None) -> Application:
     """Build the application: read the checkpoint, place the engines on the device, mount the routes.
 
     Raises:
@@ -73,7 +119,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     artist = GanWorker(generator, discriminator, device, companion)
     batchers = _batchers(settings, device, artist, metrics)
 
-    app = FastAPI(
+    parts = Parts(
+        health=Health(VERSION, _models(manifest.files), batchers, metrics),
+        limits=BodyLimits(settings.max_body_bytes, settings.max_inflight_bytes, settings.max_elements),
+        em=EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort),
+        vae=vae.VaeEngine(batchers["vae"]),
+        gan=gan.GanEngine(
+            {name: batchers[name] for name in gan_jobs.LANES},
+            caching.build_tag(manifest.files, VERSION, devices.describe(device)),
+            manifest.files[checkpoint.GENERATOR_FILE],
+            companion is not None,
+        ),
+    )
+    app = Application(
+        parts,
         title="Latentserve",
         summary="EM registration, VAE reparameterization and GAN digits, batched.",
         description=DESCRIPTION,
@@ -81,37 +140,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         license_info={"name": "MIT", "identifier": "MIT"},
         # A redirect to the path without its slash would be built from the Host header, and lose the body of a POST.
         redirect_slashes=False,
-        lifespan=_lifespan(batchers),
+        lifespan=_lifespan(parts.health),
         exception_handlers={
             LatentserveError: _domain_error,
             RequestValidationError: _validation_error,
             HTTPException: _http_error,
         },
     )
-    app.state.health = Health(VERSION, _models(manifest.files), batchers, metrics)
-    app.state.em = EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort)
-    app.state.vae = vae.VaeEngine(batchers["vae"])
-    app.state.max_elements = settings.max_elements
-    app.state.gan = gan.GanEngine(
-        {name: batchers[name] for name in gan_jobs.LANES},
-        caching.build_tag(manifest.files, VERSION, devices.describe(device)),
-        manifest.files[checkpoint.GENERATOR_FILE],
-        companion is not None,
-    )
-    slices = (em, vae, gan, health)
-    for part in slices:
+    for part in SLICES:
         app.include_router(part.router)
-    # Included routers are no routes of the application itself.
-    everywhere = [*app.routes, *(route for part in slices for route in part.router.routes)]
-    app.state.routes = [route for route in everywhere if isinstance(route, Route)]
-    models = [ProblemDetails, *(model for part in slices for model in part.MODELS)]
-    app.openapi = lambda: _openapi(app, models)  # type: ignore[method-assign]
-    app.add_middleware(
-        Edge,
-        metrics=metrics,
-        max_body_bytes=settings.max_body_bytes,
-        max_inflight_bytes=settings.max_inflight_bytes,
-    )
+    app.add_middleware(Edge, metrics=metrics, limits=parts.limits)
     return app
 
 
@@ -153,19 +191,21 @@ def _batchers(
     }
 
 
-def _lifespan(batchers: Mapping[str, Batcher[Any, Any]]) -> Callable[[FastAPI], Any]:
+def _lifespan(health: Health) -> Callable[[FastAPI], Any]:
+    batchers = health.batchers.values()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for batcher in batchers.values():
+        for batcher in batchers:
             batcher.start()
-        warming = asyncio.create_task(_warm_up(app.state.health, batchers))
+        warming = asyncio.create_task(_warm_up(health))
         warming.add_done_callback(_report)
         try:
             yield
         finally:
-            app.state.health.draining = True
+            health.draining = True
             warming.cancel()
-            await asyncio.gather(*(batcher.close(CLOSE_SECONDS) for batcher in batchers.values()))
+            await asyncio.gather(*(batcher.close(CLOSE_SECONDS) for batcher in batchers))
 
     return lifespan
 
@@ -175,17 +215,17 @@ def _report(warming: asyncio.Task[None]) -> None:
         log.critical("warm-up failed; the service will not become ready", exc_info=warming.exception())
 
 
-async def _warm_up(state: Health, batchers: Mapping[str, Batcher[Any, Any]]) -> None:
+async def _warm_up(health: Health) -> None:
     """Run the engines once the way that requests will, so that no caller pays for kernel selection."""
     jobs: dict[str, Sequence[Any]] = {
         "em": em_worker.WARM_UP,
         "vae": vae_worker.WARM_UP,
         "gan": gan_jobs.WARM_UP,
     }
-    for name, batcher in batchers.items():
+    for name, batcher in health.batchers.items():
         for job in jobs.get(name, ()):
             await batcher.submit(job)
-    state.warm = True
+    health.warm = True
     log.info("ready")
 
 
@@ -238,10 +278,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
         detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
     elif error.status_code == 405:
         # The framework names the methods of the first route only; a path may have one route for each method.
-        routes: list[Route] = request.app.state.routes
         methods = {
             method
-            for route in routes
+            for route in request.app.all_routes()
             if route.matches(request.scope)[0] != Match.NONE
             for method in route.methods or ()
         }
@@ -256,21 +295,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     raise error
-
-
-def _openapi(app: FastAPI, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title,
-            version=app.version,
-            summary=app.summary,
-            description=app.description,
-            routes=app.routes,
-            license_info=app.license_info,
-        )
-        _, extra = models_json_schema(
-            [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
-        )
-        document.setdefault("components", {}).setdefault("schemas", {}).update(extra["$defs"])
-        app.openapi_schema = document
-    return app.openapi_schema

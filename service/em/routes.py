@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from ..errors import InvalidInput, LatentserveError
 from ..web.media import media_type
 from ..web.observability import log
+from ..web.parts import BodyLimits, part
 from ..web.problems import object_of_domain, object_of_validation, problem_object
 from ..web.routing import (
     COMPUTED,
@@ -45,8 +46,7 @@ from .worker import ExpectJob, LikelihoodJob, MaximizeJob
 
 def engine(request: Request) -> EmEngine:
     """The engine that the application was wired with."""
-    found: EmEngine = request.app.state.em
-    return found
+    return part(request, EmEngine)
 
 
 router = APIRouter(prefix="/em", tags=["em"], route_class=StrictRoute)
@@ -97,7 +97,7 @@ async def register(request: Request) -> Response:
 async def _read_registration(request: Request) -> RegisterRequest:
     if media_type(request) != FORM:
         return await read_json(request, RegisterRequest, ("application/json", FORM))
-    limit = request.app.state.max_elements
+    limit = part(request, BodyLimits).elements
     return read_fields(await uploads.read_form(request, max_elements=limit), RegisterRequest)
 
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from ..errors import InvalidInput
 from ..runtime.batching import Batcher
+from ..web.parts import part
 from ..web.routing import (
     COMPUTED,
     READ,
@@ -64,8 +65,7 @@ class GanEngine(NamedTuple):
 
 def engine(request: Request) -> GanEngine:
     """The engine that the application was wired with."""
-    found: GanEngine = request.app.state.gan
-    return found
+    return part(request, GanEngine)
 
 
 router = APIRouter(prefix="/gan", tags=["gan"], route_class=StrictRoute)

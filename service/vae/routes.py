@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from ..errors import InvalidInput
 from ..formats.arrays import Float64
 from ..runtime.batching import Batcher
+from ..web.parts import part
 from ..web.routing import (
     COMPUTED,
     READ,
@@ -58,8 +59,7 @@ class VaeEngine(NamedTuple):
 
 def engine(request: Request) -> VaeEngine:
     """The engine that the application was wired with."""
-    found: VaeEngine = request.app.state.vae
-    return found
+    return part(request, VaeEngine)
 
 
 router = APIRouter(prefix="/vae", tags=["vae"], route_class=StrictRoute)

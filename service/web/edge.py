@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import BodyTooLarge, Overloaded, ShuttingDown
 from .observability import Metrics, log
+from .parts import BodyLimits
 from .problems import from_domain, problem
 from .routing import STARTED
 
@@ -30,11 +31,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Edge:
     """Request ids, HEAD, body limits, cancellation of abandoned requests, metrics, access log, and the last resort."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int, max_inflight_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, limits: BodyLimits) -> None:
         self.app = app
         self.metrics = metrics
-        self.max_body_bytes = max_body_bytes
-        self.max_inflight_bytes = max_inflight_bytes
+        self.limits = limits
         self.inflight_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,10 +113,10 @@ class _Exchange:
     async def receive(self) -> Message:
         edge = self.edge
         # Refused before the body is read where its length is declared, and while it streams in where it is not.
-        if max(self.declared_bytes, self.body_bytes) > edge.max_body_bytes:
+        if max(self.declared_bytes, self.body_bytes) > edge.limits.body_bytes:
             raise BodyTooLarge(
                 f"a body of {max(self.declared_bytes, self.body_bytes)} bytes is too large",
-                allowed=f"at most {edge.max_body_bytes} bytes",
+                allowed=f"at most {edge.limits.body_bytes} bytes",
             )
         message = await self._receive()
         if message["type"] == "http.request":
@@ -125,9 +125,9 @@ class _Exchange:
             edge.inflight_bytes += size
             if not message.get("more_body", False):
                 self.body_complete.set()
-            if self.body_bytes > edge.max_body_bytes:
+            if self.body_bytes > edge.limits.body_bytes:
                 return await self.receive()
-            if edge.inflight_bytes > edge.max_inflight_bytes and edge.inflight_bytes > self.body_bytes:
+            if edge.inflight_bytes > edge.limits.inflight_bytes and edge.inflight_bytes > self.body_bytes:
                 raise Overloaded("too many large bodies are held at once; try again later", retry_after=1)
         return message
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from ..runtime.batching import Batcher
 from .observability import Metrics
+from .parts import part
 from .problems import problem
 from .routing import StrictRoute, answer, operation
 
@@ -65,8 +66,7 @@ class ModelMetadata(BaseModel):
 
 def health(request: Request) -> Health:
     """The state that the application was wired with."""
-    found: Health = request.app.state.health
-    return found
+    return part(request, Health)
 
 
 router = APIRouter(tags=["health"], route_class=StrictRoute)

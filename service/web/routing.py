@@ -23,6 +23,7 @@ from ..errors import BodyTooLarge, DeadlineExceeded, InvalidInput, MalformedBody
 from ..formats.arrays import to_json
 from .media import is_json, media_type, refuse_encoding
 from .number_text import WRITTEN, sloppy_numbers
+from .parts import BodyLimits, part
 from .problems import responses
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -180,7 +181,7 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
         )
     body = await read_body(request)
     # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
-    most = request.app.state.max_elements
+    most = part(request, BodyLimits).elements
     if len(body) > most and body.count(b",") > most:
         raise BodyTooLarge("a body of so many elements is too large", allowed=f"at most {most} elements")
     try:

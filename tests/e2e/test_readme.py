@@ -152,7 +152,11 @@ def test_make_serve_serves(checkout: Path) -> None:
 def test_make_test_tests(checkout: Path) -> None:
     """All of it is what runs just now; here a part of it, to see that the command works."""
     ended = subprocess.run(
-        make("test", "TESTS=tests/service/formats/test_images.py"), cwd=checkout, capture_output=True, text=True, check=False
+        make("test", "TESTS=tests/service/formats/test_images.py"),
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "skipped 0 tests marked gpu" in ended.stdout

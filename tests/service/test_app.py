@@ -182,9 +182,9 @@ def test_readyz_is_false_until_warm_and_while_draining(checkpoints: Path) -> Non
     app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
     client = TestClient(app)  # without its lifespan: never warm
     assert "warming" in assert_problem(client.get("/readyz"), 503)["detail"]
-    app.state.health.warm = True
+    app.parts.health.warm = True
     assert client.get("/readyz").status_code == 200
-    app.state.health.draining = True
+    app.parts.health.draining = True
     assert "draining" in assert_problem(client.get("/readyz"), 503)["detail"]
 
 
@@ -248,7 +248,7 @@ def test_the_timeout_header_is_checked_and_kept(client: TestClient) -> None:
 def test_a_deadline_that_passes_is_a_504_and_a_full_queue_a_503(running: Running) -> None:
     with running(queue_items=1) as client:
         release, entered = threading.Event(), threading.Event()
-        batcher = client.app.state.gan.lanes["gan"]  # type: ignore[attr-defined]
+        batcher = client.app.parts.gan.lanes["gan"]  # type: ignore[attr-defined]
         worker = batcher._worker
 
         def slow(jobs: list[Any]) -> Any:
@@ -346,7 +346,7 @@ def test_a_client_that_leaves_in_the_midst_of_its_body_is_a_499_and_no_error(che
     app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
     half = {"type": "http.request", "body": b'{"q":', "more_body": True}
     assert conversation(app, [half, {"type": "http.disconnect"}], []) == []
-    assert 'route="/vae/kl",status="499"} 1.0' in app.state.health.metrics.text().decode()
+    assert 'route="/vae/kl",status="499"} 1.0' in app.parts.health.metrics.text().decode()
 
 
 def test_the_deadline_runs_from_the_first_byte(checkpoints: Path) -> None:
@@ -354,7 +354,7 @@ def test_the_deadline_runs_from_the_first_byte(checkpoints: Path) -> None:
     whole = {"type": "http.request", "body": b'{"q": {"mu": [0], "sigma": [1]}}', "more_body": False}
     sent = conversation(app, [whole], [(b"x-timeout-seconds", b"1e-9")])
     assert sent[0]["status"] == 504
-    assert app.state.health.batchers["vae"].predicted_wait() == 0  # it never came to the queue
+    assert app.parts.health.batchers["vae"].predicted_wait() == 0  # it never came to the queue
 
 
 def test_a_body_that_does_not_come_is_a_504_when_the_deadline_is_over(checkpoints: Path) -> None:

@@ -103,7 +103,7 @@ def rich(furnished: Path) -> Iterator[TestClient]:
 @pytest.fixture
 def hopeless(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     """`rich`, whose latents pass for no digit: every choice of one looks at 2,048."""
-    worker = rich.app.state.gan.lanes["gan"]._worker  # type: ignore[attr-defined]
+    worker = rich.app.parts.gan.lanes["gan"]._worker  # type: ignore[attr-defined]
     monkeypatch.setattr(worker, "_companions", worker._companions._replace(thresholds=(2.0,) * 10))
     return rich
 
@@ -116,6 +116,6 @@ def levels(content: bytes) -> Any:
 def wait_until_idle(client: TestClient, lane: str, seconds: float = 20) -> None:
     """Wait until the batcher of `lane` runs no job."""
     deadline = time.monotonic() + seconds
-    while client.app.state.gan.lanes[lane].running_seconds > 0:  # type: ignore[attr-defined]
+    while client.app.parts.gan.lanes[lane].running_seconds > 0:  # type: ignore[attr-defined]
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -46,7 +46,7 @@ def test_inversions_take_turns_image_by_image(rich: TestClient, monkeypatch: pyt
 
     many, one = (threading.Thread(target=send, args=args) for args in (("many", 16), ("one", 1)))
     many.start()
-    while not rich.app.state.gan.lanes["gan-inversions"].running_seconds:  # type: ignore[attr-defined]
+    while not rich.app.parts.gan.lanes["gan-inversions"].running_seconds:  # type: ignore[attr-defined]
         time.sleep(0.001)
     one.start()
     for thread in (many, one):
@@ -63,7 +63,7 @@ def test_plain_pictures_and_choices_and_animations_and_inversions_do_not_wait_fo
         release.wait(60)
         return [WorkerFailed("it stood still") for _ in jobs]
 
-    lanes = rich.app.state.gan.lanes  # type: ignore[attr-defined]
+    lanes = rich.app.parts.gan.lanes  # type: ignore[attr-defined]
     for name in ("gan-large", "gan-inversions"):
         monkeypatch.setattr(lanes[name], "_worker", stand_still)
     image = np.zeros((28, 28), int).tolist()
