@@ -1,11 +1,48 @@
-"""The documents say what the code does."""
+"""The documents match the code: settings, links, headings, paths and names."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
+
+import pytest
 
 from service.settings import Settings
 from tests.e2e.conftest import ROOT
+
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+# The names of earlier versions are history, and what makes its own files is not in the repository.
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+CURRENT_PAGE = pytest.mark.parametrize("page", CURRENT, ids=lambda page: str(page.relative_to(ROOT)))
+DECISIONS = ROOT / "docs" / "decisions"
+
+
+def tracked() -> set[str]:
+    """The repository's files, and those that are new and not ignored."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    files = listed.stdout.split() if listed.returncode == 0 else [str(f.relative_to(ROOT)) for f in ROOT.rglob("*.*")]
+    return {name for name in files if (ROOT / name).exists()}
+
+
+FILES = tracked()
+FOLDERS = {str(parent) for name in FILES for parent in Path(name).parents}
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def quoted(page: Path) -> list[str]:
+    """What stands in backticks, code blocks apart."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE))
 
 
 def test_operations_lists_every_setting_with_its_default() -> None:
@@ -16,7 +53,47 @@ def test_operations_lists_every_setting_with_its_default() -> None:
         assert f"| `LATENTSERVE_{name.upper()}` | {default} | {field.description} |" in text
 
 
-def test_every_relative_link_leads_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+@PAGE
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for target, _, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(#?)([^)\s]*)\)", page.read_text()):
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked), f"{target}#{anchor}"
+
+
+@CURRENT_PAGE
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    for name in quoted(page):
+        if re.fullmatch(r"(service|training|tests|benchmarks|docs|deploy|checkpoints)/[\w./-]*", name):
+            assert name in FILES or name.rstrip("/") in FOLDERS, name
+
+
+@CURRENT_PAGE
+def test_every_python_file_that_a_page_names_exists(page: Path) -> None:
+    for name in quoted(page):
+        if re.fullmatch(r"[\w/]+\.py", name):
+            assert any(f"/{file}".endswith(f"/{name}") for file in FILES), name
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_code_name_that_a_page_of_the_docs_uses_occurs_in_the_code(page: Path) -> None:
+    sources = [ROOT / name for name in FILES if name.endswith((".py", ".toml", ".yml", "Makefile", "Dockerfile"))]
+    words = {word for source in sources for word in re.findall(r"\w+", source.read_text())}
+    for name in quoted(page):
+        if re.fullmatch(r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*(\(\))?", name):
+            assert set(re.findall(r"\w+", name)) <= words, name
+
+
+def test_decisions_are_numbered_without_gaps_and_listed() -> None:
+    records = sorted(DECISIONS.glob("[0-9]*.md"))
+    numbers = [int(record.name[:4]) for record in records]
+    assert len(numbers) >= 10
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    index = (DECISIONS / "README.md").read_text()
+    for record in records:
+        text = record.read_text()
+        assert text.startswith(f"# {int(record.name[:4])}. ")
+        assert re.findall(r"^## .*", text, re.MULTILINE) == ["## Context", "## Decision", "## Consequences"]
+        assert re.search(r"^Status: (accepted|superseded by \d+)$", text, re.MULTILINE)
+        assert f"({record.name})" in index
