@@ -80,6 +80,7 @@ def test_every_python_file_that_a_page_names_exists(page: Path) -> None:
 def test_every_code_name_that_a_page_of_the_docs_uses_occurs_in_the_code(page: Path) -> None:
     sources = [ROOT / name for name in FILES if name.endswith((".py", ".toml", ".yml", "Makefile", "Dockerfile"))]
     words = {word for source in sources for word in re.findall(r"\w+", source.read_text())}
+    words |= {f"LATENTSERVE_{name.upper()}" for name in Settings.model_fields}
     for name in quoted(page):
         if re.fullmatch(r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*(\(\))?", name):
             assert set(re.findall(r"\w+", name)) <= words, name
