@@ -15,13 +15,13 @@ from tqdm import tqdm
 from service.errors import LatentserveError
 from service.gan import checkpoint
 from service.gan.checkpoint import write_atomic
-from training.runs import figures, state
-from training.runs.plan import Plan
-from training.runs.run import Run
-from training.runs.figures import fixed_latents, sample
 from training.learning.ema import published_generator
 from training.learning.steps import learning_rate_at
 from training.learning.train_state import METRICS, TrainState
+from training.runs import figures, state
+from training.runs.figures import fixed_latents, sample
+from training.runs.plan import Plan
+from training.runs.run import Run
 
 GRID_SIDE = 8
 # The generators of the first epochs, in which most happens, are all kept, then one in so many.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from training.config import ConfigError, GanConfig
-from training.runs.plan import plan
 from training.learning.steps import advance
 from training.learning.train_state import init_state
+from training.runs.plan import plan
 
 ROUNDS, STEPS = 4, 4
 

@@ -10,12 +10,12 @@ from service.gan import checkpoint, companions
 from service.gan.checkpoint import DISCRIMINATOR_FILE, GENERATOR_FILE, MANIFEST_FILE, Manifest
 from service.version import VERSION
 from training import data
-from training.runs import figures, state
-from training.runs.plan import plan
-from training.runs.run import Run, RunError
-from training.runs.figures import fixed_latents, sample
 from training.learning.ema import published_generator
 from training.learning.train_state import TrainState
+from training.runs import figures, state
+from training.runs.figures import fixed_latents, sample
+from training.runs.plan import plan
+from training.runs.run import Run, RunError
 
 CARD_FILE = "MODEL_CARD.md"
 # What the evaluation of a folder is called among its manifest's metrics.

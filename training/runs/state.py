@@ -14,8 +14,8 @@ from service.errors import CheckpointError
 from service.gan import checkpoint
 from service.gan.classifier import Classifier
 from training.config import GanConfig
-from training.runs.run import Run
 from training.learning.train_state import TrainState, init_state
+from training.runs.run import Run
 
 NETWORKS = ("generator", "averaged", "discriminator")
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")

@@ -14,13 +14,12 @@ import torch
 from service.errors import CheckpointError
 from service.gan import checkpoint
 from service.gan.companions import CLASSIFIER_FILE
-from training.runs import state
-from training.runs.run import open_run
 from service.version import VERSION
 from training.__main__ import main
-from training.runs.publish import publish
-from training.runs.run import Run, RunError
 from training.learning.ema import published_generator
+from training.runs import state
+from training.runs.publish import publish
+from training.runs.run import Run, RunError, open_run
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""A run: its folder, its plan, its journal, and what it publishes."""
