@@ -1,6 +1,7 @@
 """-log Q(y|x) of a label under a logistic model with its gradients, for many requests at once.
 
-A job has the same result to the bit alone and in any batch (see `ragged`). `docs/mathematics/reparameterization.md` derives the formulas.
+A job has the same result to the bit alone and in any batch (see `ragged`).
+`docs/mathematics/reparameterization.md` derives the formulas.
 """
 
 from __future__ import annotations

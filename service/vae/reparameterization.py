@@ -1,6 +1,7 @@
 """The reparameterized Gaussian latent z = μ + σ∘v and its gradients, for many requests at once.
 
-Gradients are analytic, without autograd; `docs/mathematics/reparameterization.md` derives them. A job has the same result to the bit alone
+Gradients are analytic, without autograd; `docs/mathematics/reparameterization.md` derives them.
+A job has the same result to the bit alone
 and in any batch (see `ragged`).
 """
 
