@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import math
+import os
 import signal
 import socket
 import sys
@@ -18,13 +19,13 @@ from pydantic import ValidationError
 from .app import Application, create_app
 from .em.worker import warm_up
 from .errors import LatentserveError
-from .settings import Settings
+from .settings import Settings, nearest_variable, service_links, variable
 from .web.observability import configure_logging, log
 from .web.protocol import Protocol
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return the exit status: 0, or 2 with one line on stderr that says what is wrong."""
+    """Run one command. Returns the exit status: 0, or 2 with one line on stderr for each mistake."""
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve until SIGTERM; settings come from LATENTSERVE_* and these flags")
@@ -42,16 +43,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = Settings(**given)
         configure_logging(settings)
+        if links := service_links(os.environ):
+            log.info("ignored Kubernetes' service links", variables=links)
         app = create_app(settings)
     except LatentserveError as error:
         print(f"latentserve does not start: {error.detail}", file=sys.stderr)
         return 2
     except ValidationError as error:
         for mistake in error.errors():
-            name = "LATENTSERVE_" + "_".join(map(str, mistake["loc"])).upper()
-            print(
-                f"latentserve does not start: {name}: {mistake['msg']} (given: {mistake['input']!r})", file=sys.stderr
-            )
+            name = variable("_".join(map(str, mistake["loc"])))
+            if mistake["type"] == "extra_forbidden":
+                reason = f"unknown setting; the nearest known one is {nearest_variable(name)}"
+            else:
+                reason = f"{mistake['msg']} (given: {mistake['input']!r})"
+            print(f"latentserve does not start: {name}: {reason}", file=sys.stderr)
         return 2
 
     if options.command == "openapi":

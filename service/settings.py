@@ -1,50 +1,118 @@
-"""Settings: everything an operator can turn, read once from LATENTSERVE_* variables and passed down frozen."""
+"""Settings of the service, read once from LATENTSERVE_* variables and then frozen."""
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 MIB = 1024 * 1024
+PREFIX = "LATENTSERVE_"
+# The tests read their data folder from this variable.
+NOT_SETTINGS = frozenset({"LATENTSERVE_DATA"})
+
+# Kubernetes sets these variables in every pod of a namespace that has a service whose name begins with `latentserve`.
+_LINK = re.compile(
+    r"LATENTSERVE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)"
+)
+_LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://.+")
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """All LATENTSERVE_* variables, the unknown ones included, so that `extra="forbid"` refuses those."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {
+            name.upper().removeprefix(PREFIX).lower(): value
+            for name, value in os.environ.items()
+            if name.upper().startswith(PREFIX) and name not in NOT_SETTINGS and not is_service_link(name, value)
+        }
 
 
 class Settings(BaseSettings):
-    """What the service runs with. `LATENTSERVE_PORT=9000` sets `port`, and so on for every field."""
+    """The settings. `LATENTSERVE_PORT=9000` sets `port`, and so on for every field."""
 
-    model_config = SettingsConfigDict(env_prefix="LATENTSERVE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     checkpoints: Path = Field(
-        Path(__file__).resolve().parent.parent / "checkpoints", description="folder that training published into"
+        Path(__file__).resolve().parent.parent / "checkpoints", description="folder of the published model"
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA where there is one")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:0; auto prefers CUDA"
+    )
 
-    max_body_bytes: PositiveInt = Field(128 * MIB, description="largest request body")
-    max_elements: PositiveInt = Field(2**23, description="elements of one JSON body, counted by its commas")
-    max_inflight_bytes: PositiveInt = Field(512 * MIB, description="request bodies held at once, all together")
-    max_effort: PositiveFloat = Field(2e12, description="pairs x D x iterations of one registration, an hour or two")
+    max_body_bytes: PositiveInt = Field(128 * MIB, description="maximum bytes of one request body")
+    max_elements: PositiveInt = Field(2**23, description="maximum elements of one JSON body, counted by its commas")
+    max_inflight_bytes: PositiveInt = Field(512 * MIB, description="maximum bytes of all request bodies held at once")
+    max_effort: PositiveFloat = Field(
+        2e12, description="maximum pairs x D x iterations of one registration, an hour or two of work"
+    )
 
-    queue_items: PositiveInt = Field(4096, description="jobs that may wait for one engine")
-    queue_batches: PositiveInt = Field(1024, description="and how many full batches of work they may add up to")
-    batch_items: PositiveInt = Field(256, description="jobs in one batch")
-    batch_pairs: PositiveInt = Field(2**18, description="pairs (N x M) in one EM batch")
+    queue_items: PositiveInt = Field(4096, description="maximum jobs that wait for one engine")
+    queue_batches: PositiveInt = Field(1024, description="maximum queued work of one engine, in full batches")
+    batch_items: PositiveInt = Field(256, description="maximum jobs in one batch")
+    batch_pairs: PositiveInt = Field(2**18, description="maximum pairs (N x M) in one EM batch")
     small_effort: PositiveFloat = Field(
-        2e8, description="an EM problem of more pairs x D x iterations goes by the lane for large ones"
+        2e8, description="pairs x D x iterations above which a registration uses the lane for large ones"
     )
-    batch_elements: PositiveInt = Field(2**20, description="array elements in one VAE batch")
-    batch_images: PositiveInt = Field(64, description="images in one GAN batch")
+    batch_elements: PositiveInt = Field(2**20, description="maximum array elements in one VAE batch")
+    batch_images: PositiveInt = Field(64, description="maximum images in one GAN batch")
 
     drain_seconds: NonNegativeFloat = Field(
         2.0,
         le=86400,
-        description="after SIGTERM: seconds of serving on with /readyz 503, so balancers look away",
+        description="seconds after SIGTERM in which the service still serves, with /readyz at 503",
     )
-    shutdown_seconds: PositiveFloat = Field(20.0, le=86400, description="after that: seconds for running requests")
-    stall_seconds: PositiveFloat = Field(900.0, description="a batch that runs longer fails /livez")
+    shutdown_seconds: PositiveFloat = Field(
+        20.0, le=86400, description="seconds after the drain for running requests to finish"
+    )
+    stall_seconds: PositiveFloat = Field(900.0, description="seconds of one batch after which /livez fails")
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning, error")
-    log_format: Literal["json", "console"] = Field("json", description="json, or console for reading by eye")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    log_format: Literal["json", "console"] = Field("json", description="json, or console for people")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment."""
+        return init_settings, _Environment(settings_cls)
+
+
+def variable(setting: str) -> str:
+    """The environment variable of a setting: `LATENTSERVE_PORT` for `port`."""
+    return PREFIX + setting.upper()
+
+
+def nearest_variable(name: str) -> str:
+    """The environment variable of a setting whose name is most similar to `name`."""
+    return difflib.get_close_matches(name, map(variable, Settings.model_fields), n=1, cutoff=0)[0]
+
+
+def is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes set this variable to point to a service, as in `LATENTSERVE_PORT=tcp://10.0.0.7:8000`."""
+    if not name.startswith(PREFIX):
+        return False
+    return bool(_LINK.fullmatch(name) or (name.endswith("_PORT") and _LINK_ADDRESS.fullmatch(value)))
+
+
+def service_links(environment: Mapping[str, str]) -> list[str]:
+    """Names of the variables that are Kubernetes' service links, sorted. They are not settings."""
+    return sorted(name for name, value in environment.items() if is_service_link(name, value))

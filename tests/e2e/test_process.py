@@ -70,6 +70,13 @@ def test_a_senseless_setting_is_one_line_that_names_it() -> None:
     assert len(ended.stderr.splitlines()) == 1
 
 
+def test_service_links_of_kubernetes_are_logged_and_the_service_would_start() -> None:
+    ended = run("check", LATENTSERVE_PORT="tcp://10.0.0.7:8000", LATENTSERVE_SERVICE_HOST="10.0.0.7")
+    assert (ended.returncode, ended.stdout) == (0, "ok\n")
+    (line,) = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert line["variables"] == ["LATENTSERVE_PORT", "LATENTSERVE_SERVICE_HOST"]
+
+
 def test_a_port_in_use_ends_the_process_with_its_reason() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -1,0 +1,102 @@
+"""Settings: which variables are read, refused and ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.__main__ import main
+from service.settings import Settings, is_service_link, nearest_variable, service_links, variable
+
+# What Kubernetes sets in a pod for services named `latentserve` and `latentserve-api`.
+LINKS = {
+    "LATENTSERVE_PORT": "tcp://10.0.171.239:8000",
+    "LATENTSERVE_PORT_8000_TCP": "tcp://10.0.171.239:8000",
+    "LATENTSERVE_PORT_8000_TCP_ADDR": "10.0.171.239",
+    "LATENTSERVE_PORT_8000_TCP_PORT": "8000",
+    "LATENTSERVE_PORT_8000_TCP_PROTO": "tcp",
+    "LATENTSERVE_SERVICE_HOST": "10.0.171.239",
+    "LATENTSERVE_SERVICE_PORT": "8000",
+    "LATENTSERVE_SERVICE_PORT_HTTP": "8000",
+    "LATENTSERVE_API_PORT": "tcp://10.0.171.240:80",
+    "LATENTSERVE_API_SERVICE_HOST": "10.0.171.240",
+}
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in map(variable, Settings.model_fields):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    default = Settings.model_fields[name].default
+    special = {"device": "cpu", "log_level": "debug", "log_format": "console", "checkpoints": "/there", "host": "::1"}
+    value = special.get(name) or str(default + 1)
+    monkeypatch.setenv(variable(name), value)
+    found = getattr(Settings(), name)
+    assert found == (type(default)(value) if not isinstance(default, Path) else Path(value))
+    assert found != default
+
+
+def test_arguments_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTSERVE_PORT", "1")
+    assert Settings(port=2).port == 2
+
+
+@pytest.mark.parametrize("name", ["LATENTSERVE_QUEUE_ITEM", "LATENTSERVE_NONSENSE", "latentserve_hots"])
+def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "7")
+    with pytest.raises(ValidationError) as refusal:
+        Settings()
+    (mistake,) = refusal.value.errors()
+    assert mistake["type"] == "extra_forbidden"
+    assert variable(str(mistake["loc"][0])) == name.upper()
+
+
+def test_an_unknown_variable_ends_the_start_with_one_line_and_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LATENTSERVE_QUEUE_ITEM", "7")
+    assert main(["check"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "LATENTSERVE_QUEUE_ITEM:" in line
+    assert "LATENTSERVE_QUEUE_ITEMS" in line
+
+
+@pytest.mark.parametrize("setting", sorted(Settings.model_fields))
+def test_a_name_that_lacks_its_last_letter_is_nearest_to_the_whole_name(setting: str) -> None:
+    assert nearest_variable(variable(setting)[:-1]) == variable(setting)
+
+
+def test_a_name_like_no_other_still_has_a_nearest_one() -> None:
+    assert nearest_variable("LATENTSERVE_") in map(variable, Settings.model_fields)
+
+
+def test_service_links_leave_the_defaults_in_force_and_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LINKS.items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == Settings.model_construct()
+    assert service_links(LINKS | {"LATENTSERVE_HOST": "::1", "HOME": "/"}) == sorted(LINKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LATENTSERVE_PORT", "9000"),
+        ("LATENTSERVE_PORT", "tcp:9000"),
+        ("LATENTSERVE_HOST", "tcp://10.0.0.1:80"),
+        ("LATENTSERVE_PORTS", "tcp://10.0.0.1:80"),
+        ("OTHER_SERVICE_HOST", "10.0.0.1"),
+    ],
+)
+def test_other_variables_are_no_service_links(name: str, value: str) -> None:
+    assert not is_service_link(name, value)
+
+
+def test_the_variable_of_the_tests_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTSERVE_DATA", "/data")
+    assert Settings() == Settings.model_construct()
