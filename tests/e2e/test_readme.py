@@ -164,7 +164,7 @@ def test_make_test_tests(checkout: Path) -> None:
 
 def test_make_help_lists_every_target(checkout: Path) -> None:
     text = subprocess.run(make("help"), cwd=checkout, capture_output=True, text=True, check=True).stdout
-    for target in ("serve", "test", "check", "train", "evaluate", "venv", "bench", "test-compose"):
+    for target in ("serve", "test", "test-portable", "check", "train", "evaluate", "venv", "bench", "test-compose"):
         assert f"make {target} " in text
 
 
