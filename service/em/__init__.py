@@ -7,6 +7,8 @@ worker, register                            jobs and batches of problems
 solving                                     a whole problem, from clouds to an answer
 starting, motion                            where a pose starts from; how a cloud deforms
 climbing, batched                           EM on one problem; on many translations at once
+coordinates                                 both clouds in the units that the loops compute in
+model                                       the parameters, and the choices that stay the same for all steps
 kernel                                      the E-step over neighbours, the M-step, measures of clouds
 jit                                         compilation
 

@@ -10,13 +10,13 @@ assignment Z (B, N, M), noise scale σ (B,). 0·log 0 = 0. The density is the se
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
+from .model import LOG_ROOT_TWO_PI
 
 # How far a row may be from summing to one: what is lost when probabilities travel as seven-digit text.
 ROW_SUM_TOLERANCE = 1e-6
@@ -130,4 +130,4 @@ def _energy(source: Tensor, target: Tensor, psi: Parameters) -> Tensor:
 
 def _log_root(sigma: Tensor) -> Tensor:
     """log(√(2π)σ)."""
-    return sigma.log() + math.log(2 * math.pi) / 2
+    return sigma.log() + LOG_ROOT_TWO_PI

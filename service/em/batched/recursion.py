@@ -11,13 +11,13 @@ log-likelihood is S_{t+1} - S_t + N · log-normaliser: each E-step gives that of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..model import LOG_ROOT_TWO_PI
 from .padding import Group
 from .posterior import Posterior, posterior
 from .transforms import Average, fit_sigma, fit_translation, include, single, translate
@@ -102,6 +102,6 @@ def log_likelihood(group: Group, model: Model, evidence: Tensor, following: Tens
     is (√(2π)σ)^-1 for a known σ, the seed model's whatever D is, and (√(2π)σ)^-D for an estimated one.
     """
     exponent = group.dimension if model.estimated else 1
-    normaliser = exponent * (math.log(2 * math.pi) / 2 + sigma.log())
+    normaliser = exponent * (LOG_ROOT_TWO_PI + sigma.log())
     prior = evidence if model.free else group.source_count * group.target_count.log()
     return following - prior - group.source_count * normaliser

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernel.fitting import RIGID, SIMILARITY, mean_square_step, rotation
-from .mixture import Mixture, Model, Parameters, Step
+from ..model import Model, Parameters
+from .mixture import Mixture, Step
 
 Float64 = NDArray[np.float64]
 

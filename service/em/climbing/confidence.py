@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..coordinates import Frame
 from ..jit import compiled
 from ..kernel.definite import inverse, small_sample_inflation
 from ..kernel.fitting import KINDS, RIGID, SIMILARITY
+from ..model import Parameters, log_root
 from ..problem import Problem
-from .frame import Frame
 from .information import generators, numbers_of
-from .mixture import Mixture, Parameters, log_root
+from .mixture import Mixture
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -86,7 +87,7 @@ def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: fl
     """
     D = points.dimension
     if problem.sigma is not None and parameters.outliers == 0:
-        return value + count * (D * log_root(parameters.sigma) - log_root(problem.sigma))
+        return value + count * (D * log_root(parameters.sigma) - log_root(float(problem.sigma)))
     return value - count * D * float(np.log(points.target_unit))
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..coordinates import Frame
 from ..jit import compiled
 from ..kernel.cells import Cells
 from ..kernel.fitting import Sums, fit
 from ..kernel.truncated import weigh
 from ..matching import DENSE_PAIRS, UNMATCHED, cost_of_none, one_to_one, one_to_one_sparse
 from ..problem import Problem
-from .frame import Frame
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

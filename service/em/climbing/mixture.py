@@ -13,12 +13,12 @@ rows and columns sum to one, outliers included (softassign, Gold et al. 1998).
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import compiled
+from ..coordinates import Frame
 from ..kernel.cells import Cells, cells
 from ..kernel.fitting import (
     RIGID,
@@ -30,52 +30,21 @@ from ..kernel.fitting import (
     sums_of_columns,
     sums_of_rows,
 )
-from ..kernel.outliers import bin_weight
 from ..kernel.truncated import EStep, empty_e_step, expect
+from ..model import LEAST_OUTLIERS, NONE, Model, Parameters, bin_weight, log_root
 from .correspondence import View
-from .frame import Frame
 from .information import fill, generators, information, information_of_columns, measure, moments
 from .plain import Rules, ascend
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-Normalize = Literal["rows", "columns", "sinkhorn"]
 
-NONE: Float64 = np.empty(0)
-# Terms below e^-40 of a row are lost in its sum. Past so many pairs, terms below e^-12 are left out: of a row's mass
-# that is less than 6e-6 for each target, and at distances beyond 4.9 σ.
-EXACT, TRUNCATED = 40.0, 12.0
-EXACT_PAIRS = 1 << 22
 # So many points determine the information, a sum over all of them, to a part in a hundred.
 INFORMATIVE = 20_000
 # Above so many points to look through it pays to have finer cells than the kernel reaches.
 FINE = 200_000
 # Below so many pairs that count a whole ascent takes less time than one look at the clock.
 SMALL_PAIRS = 2_000_000
-# An estimated share of outliers stays inside these.
-LEAST_OUTLIERS, MOST_OUTLIERS = 1e-6, 0.95
-
-
-class Model(NamedTuple):
-    """What stays the same through the iteration."""
-
-    kind: int  # one of fitting.KINDS
-    normalize: Normalize = "rows"
-    mixing: bool = False  # π is estimated
-    estimate_sigma: bool = True
-    estimate_outliers: bool = False
-    most_outliers: float = MOST_OUTLIERS
-    cutoff: float = EXACT
-    log_prior: Float64 = NONE  # (N, M) log Π where it is given; empty for the others
-
-
-class Parameters(NamedTuple):
-    """What EM estimates, in the frame's coordinates."""
-
-    transform: Float64  # (D, D + 1)
-    sigma: float
-    outliers: float = 0.0  # w
-    weights: Float64 = NONE  # (M,) π, or (N,) for columns; empty for equal ones
 
 
 class Step(NamedTuple):
@@ -85,29 +54,6 @@ class Step(NamedTuple):
     log_likelihood: float  # observed-data, before the M-step
     found: EStep  # of the source's points, or of the target's for columns; the next step writes over it
     sums: Sums
-
-
-@compiled
-def outlier_volume(points: Float64, dimension: int) -> float:
-    """The volume (length^D) that outliers spread over: of the cloud's box, no side under a tenth of its longest.
-
-    A flat cloud has a box without volume, but outliers have room around it.
-    """
-    sides = np.empty(dimension)
-    for d in range(dimension):
-        sides[d] = points[d].max() - points[d].min()
-    longest = sides.max() if sides.max() > 0 else 1.0
-    return float(np.maximum(sides, longest / 10).prod())
-
-
-def log_root(sigma: float) -> float:
-    """log(√(2π)σ)."""
-    return 0.5 * math.log(2 * math.pi) + math.log(sigma)
-
-
-def cutoff_for(source_count: int, target_count: int) -> float:
-    """Where the kernel of a problem of this size is cut off; see `truncated`."""
-    return EXACT if source_count * target_count <= EXACT_PAIRS else TRUNCATED
 
 
 class Mixture:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ..jit import compiled
 from ..kernel.cells import corners, sorted_cells
 from ..kernel.fitting import Sums, fit, mean_square_step, move, residual_after, sums_of_rows
-from ..kernel.outliers import bin_weight
 from ..kernel.truncated import EStep, expect
+from ..model import bin_weight
 
 Float64 = NDArray[np.float64]
 

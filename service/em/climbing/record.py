@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..model import Parameters
 from ..problem import Problem
-from .mixture import Parameters
 
 Float64 = NDArray[np.float64]
 

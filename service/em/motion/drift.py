@@ -29,10 +29,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..climbing.mixture import LEAST_OUTLIERS, MOST_OUTLIERS, NONE
 from ..jit import compiled
 from ..kernel.cells import Cells, cells
 from ..kernel.truncated import UNMATCHED, EStep, empty_e_step, weigh
+from ..model import LEAST_OUTLIERS, MOST_OUTLIERS, NONE, log_root
 from .coherence import determined, motion, normal_equations, solved
 
 Float64 = NDArray[np.float64]
@@ -139,7 +139,7 @@ def _expect(scene: Scene, state: State) -> tuple[DriftEStep, float, float]:
     """The E-step, Σ_ij r_ij ‖x_i - q_j‖², and the log-likelihood."""
     P, n = scene.source.shape
     m, D, w, cutoff = scene.target.shape[1], scene.dimension, state.outliers, scene.cutoff
-    gauss = D * (0.5 * math.log(2 * math.pi) + math.log(state.sigma))
+    gauss = D * log_root(state.sigma)
     bin_weight = n * w / (1 - w) * math.exp(min(gauss - math.log(scene.volume), 700.0))
     grid = cells(np.ascontiguousarray(state.moved), state.sigma * math.sqrt(2 * cutoff))
     e_step = DriftEStep(empty_e_step(P, m), np.zeros(n), np.zeros((P, n)), np.full(n, UNMATCHED), np.zeros(n))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..climbing.mixture import LEAST_OUTLIERS, TRUNCATED
+from ..model import LEAST_OUTLIERS, TRUNCATED
 from .coherence import features
 from .coherence import motion as displaced
 from .drift import Accept, Drift, Prior, Scene, State, climb

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InvalidInput
-from ..climbing.frame import SIGMA_FLOOR, Frame
-from ..climbing.mixture import Parameters, cutoff_for, outlier_volume
+from ..coordinates import SIGMA_FLOOR, Frame
 from ..kernel.fitting import move
+from ..model import Parameters, cutoff_for, outlier_volume
 from .coherence import features
 from .drift import Accept, DriftEStep, Prior, Scene, climb
 from .motions import Search, span

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from ..climbing.confidence import Confidence, to_caller
 from ..climbing.correspondence import View, correspondence
-from ..climbing.frame import Frame
-from ..climbing.mixture import Parameters, cutoff_for, outlier_volume
 from ..climbing.record import Record
+from ..coordinates import Frame
 from ..kernel.cells import cells
-from ..kernel.outliers import bin_weight
+from ..model import Parameters, bin_weight, cutoff_for, outlier_volume
 from ..motion.nonrigid import Deformation, deform
 from ..problem import Outcome, Problem, Trace
 from .pose_answers import End, outcome

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..climbing.frame import Frame
-from ..climbing.mixture import EXACT, NONE, Parameters, log_root
+from ..coordinates import Frame
 from ..kernel.cells import Cells, cells
 from ..kernel.fitting import Sums, fit, mean_square_step, move, residual_after, sums_of_rows
 from ..kernel.truncated import EStep, empty_e_step, expect
+from ..model import EXACT, NONE, Parameters, log_root
 
 Float64 = NDArray[np.float64]
 

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from ..climbing.confidence import MAX_PARAMETERS, NOTHING, of_information, to_caller
 from ..climbing.correspondence import View, correspondence, refined
-from ..climbing.frame import Frame
 from ..climbing.information import information, measure, moments, numbers_of
-from ..climbing.mixture import EXACT, NONE, Parameters
 from ..climbing.record import Record
+from ..coordinates import Frame
 from ..kernel.cells import cells
 from ..kernel.fitting import KINDS, move
+from ..model import EXACT, NONE, Parameters
 from ..problem import Outcome, Problem
 from ..starting.pose_starts import given, named, pose_start, start_name
 from .literal import Literal, recur

@@ -13,11 +13,11 @@ from torch import Tensor
 from ..ambiguity import warning
 from ..climbing.confidence import Confidence, to_caller
 from ..climbing.correspondence import Correspondence
-from ..climbing.frame import Frame
-from ..climbing.mixture import Parameters
 from ..climbing.record import Record
+from ..coordinates import Frame
 from ..kernel.fitting import move
 from ..matching import UNMATCHED
+from ..model import Parameters
 from ..problem import Outcome, Pose, Problem, RunnerUp, StopReason, Trace
 
 Float64 = NDArray[np.float64]

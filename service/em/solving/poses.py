@@ -16,20 +16,12 @@ from torch import Tensor
 from ..climbing.climb import Anderson, Climb, climb
 from ..climbing.confidence import confidence
 from ..climbing.correspondence import correspondence, refined
-from ..climbing.frame import Frame, check_rank, frame
-from ..climbing.mixture import (
-    EXACT,
-    LEAST_OUTLIERS,
-    NONE,
-    Mixture,
-    Model,
-    Parameters,
-    cutoff_for,
-    outlier_volume,
-)
+from ..climbing.mixture import Mixture
 from ..climbing.record import Cancelled, Record
+from ..coordinates import Frame, check_rank, frame
 from ..kernel.fitting import KINDS, rms_distance
 from ..kernel.spacing import spacing_between
+from ..model import EXACT, LEAST_OUTLIERS, NONE, Model, Parameters, cutoff_for, outlier_volume
 from ..problem import Outcome, Problem, RunnerUp
 from ..starting.pose_starts import POOR, SHARP, PoseStart, given, pose_start
 from .deformed import register_nonrigid

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..climbing.climb import Anderson
-from ..climbing.frame import Frame
-from ..climbing.mixture import NONE, Model, Parameters
+from ..coordinates import Frame
 from ..kernel.background import density
 from ..kernel.cells import Cells, cells
 from ..kernel.fitting import (
@@ -31,6 +30,7 @@ from ..kernel.fitting import (
 )
 from ..kernel.spacing import spacing_between
 from ..kernel.truncated import EStep, empty_e_step, expect
+from ..model import NONE, Model, Parameters
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..climbing.frame import Frame
+from ..coordinates import Frame
 from ..jit import compiled
 from ..kernel.extent import centre, spread
 from ..kernel.fitting import RIGID, SIMILARITY, fit, move, rms_distance, sums_of_rows

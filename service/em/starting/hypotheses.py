@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..climbing.frame import Frame
+from ..coordinates import Frame
 from ..kernel.extent import spread
 from ..kernel.fitting import SIMILARITY
 from .annealing import Pyramid

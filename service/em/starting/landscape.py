@@ -23,6 +23,7 @@ from ..kernel.background import density
 from ..kernel.cells import cells
 from ..kernel.extent import box
 from ..kernel.truncated import empty_e_step, expect
+from ..model import NONE, log_root
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -66,14 +67,13 @@ def landscape(target: Float64, others: Float64, spacing: float, smooth: float, d
     background = np.log(density(target, others, smooth, dimension))
     gain, precision = np.empty((len(WIDTHS), count)), np.empty(len(WIDTHS))
     found = empty_e_step(len(target), count)
-    none = np.empty(0)
     for k, factor in enumerate(WIDTHS):
         width = factor * spacing
         precision[k] = 0.5 / width**2
         grid = cells(target, width * math.sqrt(2 * NARROW_CUTOFF))
         tiny = math.exp(-NARROW_CUTOFF)
-        expect(target, grid, none, grid.points, precision[k], tiny, NARROW_CUTOFF, found, none)
-        kernel = -dimension * (math.log(width) + 0.5 * math.log(2 * math.pi)) - math.log(count)
+        expect(target, grid, NONE, grid.points, precision[k], tiny, NARROW_CUTOFF, found, NONE)
+        kernel = -dimension * log_root(width) - math.log(count)
         gain[k] = math.log(1 - MISS_SHARE) + found.evidence + kernel - background
     low, high = box(target)
     reach = REACH * spacing

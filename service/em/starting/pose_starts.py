@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..batched.padding import pack
 from ..batched.search import search
-from ..climbing.frame import Frame, Transform
+from ..coordinates import Frame, Transform
 from ..kernel.fitting import AFFINE, KINDS, RIGID, SIMILARITY, TRANSLATION, rms_distance
 from ..kernel.spacing import spacing_between
 from ..kernel.truncated import empty_e_step

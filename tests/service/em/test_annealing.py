@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.em.climbing.frame import Frame, Transform, frame
+from service.em.coordinates import Frame, Transform, frame
 from service.em.kernel.fitting import RIGID, SIMILARITY
 from service.em.starting.annealing import MOST_TARGETS, Annealed, Pyramid, anneal
 from tests.problems.poses import FAMILIES, Posed, cloud, posed, rotation

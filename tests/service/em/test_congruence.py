@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.em.climbing.frame import Transform, frame
+from service.em.coordinates import Transform, frame
 from service.em.kernel.background import density
 from service.em.kernel.extent import box, spread
 from service.em.kernel.fitting import RIGID

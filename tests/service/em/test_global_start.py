@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from service.em.climbing.frame import frame
+from service.em.coordinates import frame
 from service.em.kernel.fitting import RIGID, SIMILARITY
 from service.em.problem import Problem
 from service.em.register import register

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.em.climbing.frame import frame
 from service.em.climbing.information import generators
-from service.em.climbing.mixture import Mixture, Model, Normalize, Parameters
+from service.em.climbing.mixture import Mixture
+from service.em.coordinates import frame
 from service.em.kernel.fitting import KINDS
+from service.em.model import Model, Normalize, Parameters
 from service.em.problem import Transform
 from tests.problems.clouds import linear, log_likelihood
 from tests.service.em.test_climb import directions

@@ -11,20 +11,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from service.em.climbing.frame import Frame, frame
-from service.em.climbing.mixture import (
-    EXACT,
-    MOST_OUTLIERS,
-    TRUNCATED,
-    Mixture,
-    Model,
-    Normalize,
-    Parameters,
-    cutoff_for,
-    outlier_volume,
-)
+from service.em.climbing.mixture import Mixture
+from service.em.coordinates import Frame, frame
 from service.em.kernel.fitting import KINDS
-from tests.problems.clouds import box, log_likelihood, log_terms, posed
+from service.em.model import MOST_OUTLIERS, Model, Normalize, Parameters
+from tests.problems.clouds import log_likelihood, log_terms, posed
 from tests.service.em.test_fitting import sums as direct_sums
 
 Float64 = NDArray[np.float64]
@@ -145,16 +136,3 @@ def test_sinkhorn_balances_rows_and_columns_with_their_bins(outliers: float) -> 
     assert pytest.approx(u[:, None] * K * v, abs=1e-9) == R
     assert R.sum(0).max() < 1 + 1e-6
     assert view.mass == pytest.approx(R.sum(1))
-
-
-def test_the_volume_is_the_clouds_box_and_never_flat() -> None:
-    cloud = posed(50).source
-    assert outlier_volume(np.ascontiguousarray(cloud.numpy().T), 3) == pytest.approx(box(cloud))
-    flat = cloud.numpy().T * np.array([[1.0], [2.0], [0.0]])
-    sides = flat.max(1) - flat.min(1)
-    assert outlier_volume(np.ascontiguousarray(flat), 3) == pytest.approx(sides[0] * sides[1] * sides[1] / 10)
-
-
-def test_small_problems_are_cut_off_below_what_a_float_can_hold() -> None:
-    assert math.exp(-cutoff_for(2048, 2048)) < np.finfo(float).eps
-    assert (cutoff_for(10, 10), cutoff_for(10_000, 10_000)) == (EXACT, TRUNCATED)

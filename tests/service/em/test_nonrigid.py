@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.em.climbing.frame import Frame, Transform, frame
-from service.em.climbing.mixture import EXACT, Parameters, outlier_volume
+from service.em.coordinates import Frame, Transform, frame
 from service.em.kernel.truncated import UNMATCHED
+from service.em.model import EXACT, Parameters, outlier_volume
 from service.em.motion.coherence import LEFT_OUT, determined, features, motion, normal_equations, solved
 from service.em.motion.drift import Prior, Scene, State, climb
 from service.em.motion.nonrigid import Deformation, deform

@@ -1,4 +1,4 @@
-"""The frame: there and back again, without a digit lost."""
+"""The frame: to its coordinates and back without losing a digit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.em.climbing.frame import ORDERED, Transform, check_rank, frame, span
+from service.em.coordinates import ORDERED, Transform, check_rank, frame, span
 from service.errors import InvalidInput
 
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InvalidInput
-from ..jit import compiled
-from ..kernel.cells import AXES, cells
-from ..problem import MIN_SIGMA
+from ..errors import InvalidInput
+from .jit import compiled
+from .kernel.cells import AXES, cells
+from .problem import MIN_SIGMA
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -37,7 +37,7 @@ POINTS_PER_CELL = 32
 
 
 class Transform(NamedTuple):
-    """y = A p + t in somebody's coordinates."""
+    """y = A p + t, in the caller's coordinates."""
 
     linear: Float64  # (D, D)
     translation: Float64  # (D,)

@@ -1,0 +1,81 @@
+"""The model of one registration, shared by all loops: parameters, choices, truncation, and the density of outliers."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .jit import compiled
+
+Float64 = NDArray[np.float64]
+Normalize = Literal["rows", "columns", "sinkhorn"]
+
+# Stands for an array that does not apply, such as equal weights; compiled loops take no None.
+NONE: Float64 = np.empty(0)
+# Gaussian terms below e^-40 of a row's sum are below the resolution of float64. Past EXACT_PAIRS pairs, terms below
+# e^-12 are left out: distances beyond 4.9 σ, and less than 6e-6 of a row's mass for each target.
+EXACT, TRUNCATED = 40.0, 12.0
+EXACT_PAIRS = 1 << 22
+# Bounds of an estimated share of outliers.
+LEAST_OUTLIERS, MOST_OUTLIERS = 1e-6, 0.95
+LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+class Model(NamedTuple):
+    """The choices that hold for the whole iteration."""
+
+    kind: int  # one of fitting.KINDS
+    normalize: Normalize = "rows"
+    mixing: bool = False  # whether π is estimated
+    estimate_sigma: bool = True
+    estimate_outliers: bool = False
+    most_outliers: float = MOST_OUTLIERS
+    cutoff: float = EXACT
+    log_prior: Float64 = NONE  # (N, M) log Π if the caller gives a matrix, else empty
+
+
+class Parameters(NamedTuple):
+    """The estimates, in the coordinates of a `Frame`."""
+
+    transform: Float64  # (D, D + 1)
+    sigma: float
+    outliers: float = 0.0  # w
+    weights: Float64 = NONE  # π: (M,), or (N,) for columns; empty for equal weights
+
+
+@compiled
+def log_root(sigma: float) -> float:
+    """log(√(2π)σ), the negative logarithm of a Gaussian's normaliser in one dimension."""
+    return LOG_ROOT_TWO_PI + math.log(sigma)
+
+
+@compiled
+def bin_weight(outliers: float, sigma: float, dimension: int, log_volume: float, largest: float) -> float:
+    """The weight β of the outlier bin relative to Gaussians without their normaliser, the largest weighing 1.
+
+    β = w/(1 - w) · (√(2π)σ)^D / V / max_j π_j, with the share of outliers w, spread evenly over the volume V, and
+    `largest` = max_j π_j. If the kernel is wider than V, outliers are as dense as everything else.
+    """
+    gauss = dimension * log_root(sigma) - log_volume
+    return outliers / (1 - outliers) / largest * math.exp(min(gauss, 0.0))
+
+
+@compiled
+def outlier_volume(points: Float64, dimension: int) -> float:
+    """The volume V (length^D) that outliers are spread over: the box of `points` (P, N).
+
+    Each side is at least a tenth of the longest, because outliers may lie outside a flat cloud's plane.
+    """
+    sides = np.empty(dimension)
+    for d in range(dimension):
+        sides[d] = points[d].max() - points[d].min()
+    longest = sides.max() if sides.max() > 0 else 1.0
+    return float(np.maximum(sides, longest / 10).prod())
+
+
+def cutoff_for(source_count: int, target_count: int) -> float:
+    """The exponent beyond which the kernel of a problem of this size is cut off; see `kernel.truncated`."""
+    return EXACT if source_count * target_count <= EXACT_PAIRS else TRUNCATED
