@@ -84,9 +84,10 @@ async def register(request: Request) -> Response:
     """Find the transform that moves the source onto the target, and which point belongs to which."""
     # What cannot be answered is refused before the body is read.
     form = representations.negotiate(", ".join(request.headers.getlist("accept")))
-    body, timeout = await _read_registration(request), read_timeout(request)
+    (body, warnings), timeout = await _read_registration(request), read_timeout(request)
     if form.kind == "json":
         outcome = await engine(request).solve(wire.problem(body), timeout)
+        outcome = outcome._replace(warnings=(*warnings, *outcome.warnings))
         response = answer(wire.registration(outcome, body.transform))
     else:
         response = await _represent(request, form, body, timeout)
@@ -94,11 +95,12 @@ async def register(request: Request) -> Response:
     return response
 
 
-async def _read_registration(request: Request) -> RegisterRequest:
+async def _read_registration(request: Request) -> tuple[RegisterRequest, tuple[str, ...]]:
+    """The request, and warnings about how its files were read."""
     if media_type(request) != FORM:
-        return await read_json(request, RegisterRequest, ("application/json", FORM))
-    limit = part(request, BodyLimits).elements
-    return read_fields(await uploads.read_form(request, max_elements=limit), RegisterRequest)
+        return await read_json(request, RegisterRequest, ("application/json", FORM)), ()
+    form = await uploads.read_form(request, max_elements=part(request, BodyLimits).elements)
+    return read_fields(form.fields, RegisterRequest), form.warnings
 
 
 async def _represent(

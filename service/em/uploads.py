@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from anyio import CapacityLimiter, to_thread
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from ..errors import BodyTooLarge, InvalidInput, MalformedBody
+from ..formats.clouds.columns import Columns
 from ..formats.clouds.reading import read_cloud
 from ..web.forms import Part, read_parts
 
@@ -19,6 +20,15 @@ CLOUDS = ("source", "target")
 LISTS = ("include",)
 # As many threads as there are cores to run them: more would only pile up clouds in memory.
 THREADS = CapacityLimiter(os.cpu_count() or 1)
+# The field that chooses columns of both files; `source_columns` and `target_columns` choose those of one.
+COLUMNS = "columns"
+
+
+class Form(NamedTuple):
+    """The fields of a form for a schema to validate, and what to know about how its files were read."""
+
+    fields: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 async def read_form(
@@ -27,14 +37,15 @@ async def read_form(
     max_elements: int,
     clouds: Collection[str] = CLOUDS,
     lists: Collection[str] = LISTS,
-) -> dict[str, Any]:
+) -> Form:
     """The fields of a multipart/form-data body, for a schema to validate; that unknown ones are refused is its part.
 
     Args:
         request: its media type has to be multipart/form-data.
         max_elements: numbers that one cloud may have, and commas in one text.
         clouds: fields whose files are clouds in any format that `read_cloud` knows, or JSON. Their value is then a
-            float64 array (N, D); of JSON it is what JSON says.
+            float64 array (N, D); of JSON it is what JSON says. The fields `columns` and, for a cloud `source`,
+            `source_columns` choose the columns that are its coordinates, by name or by position counted from 0.
         lists: fields that may be given several times, as values separated by commas, or as a JSON list.
 
     Returns:
@@ -43,7 +54,7 @@ async def read_form(
 
     Raises:
         MalformedBody: the form, a file or a text that begins as JSON breaks its grammar.
-        InvalidInput: a field is given more than once, or a file is no cloud.
+        InvalidInput: a field is given more than once, a file is no cloud, or a chosen column does not exist.
         BodyTooLarge: there are more than `max_elements` numbers.
         UnsupportedMediaType: the body is compressed.
     """
@@ -59,6 +70,13 @@ def content(model: type[BaseModel], clouds: Collection[str] = CLOUDS) -> dict[st
         else {"type": "string", "description": f"{field.description or name}; as JSON, or a word"}
         for name, field in model.model_fields.items()
     }
+    for name in (COLUMNS, *(f"{cloud}_{COLUMNS}" for cloud in clouds)):
+        of = "files" if name == COLUMNS else f"file {name.removesuffix(f'_{COLUMNS}')}"
+        properties[name] = {
+            "type": "string",
+            "description": f"columns of the {of} that are coordinates: names, or positions counted from 0, separated "
+            "by commas or as a JSON list",
+        }
     required = [name for name, field in model.model_fields.items() if field.is_required()]
     form = {"type": "object", "required": required, "additionalProperties": False, "properties": properties}
     return {
@@ -67,22 +85,52 @@ def content(model: type[BaseModel], clouds: Collection[str] = CLOUDS) -> dict[st
     }
 
 
-def _fields(
-    parts: Sequence[Part], max_elements: int, clouds: Collection[str], lists: Collection[str]
-) -> dict[str, Any]:
+def _fields(parts: Sequence[Part], max_elements: int, clouds: Collection[str], lists: Collection[str]) -> Form:
     fields: dict[str, Any] = {}
+    files: dict[str, Part] = {}
+    chosen: dict[str, Columns] = {}
     for name in dict.fromkeys(part.name for part in parts):
         given = [part for part in parts if part.name == name]
-        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+        pointer = _pointer(name)
         if name in lists:
             fields[name] = [item for part in given for item in _items(_value(part, pointer, max_elements))]
+        elif name == COLUMNS or name in {f"{cloud}_{COLUMNS}" for cloud in clouds}:
+            items = [item for part in given for item in _items(_value(part, pointer, max_elements))]
+            chosen[name] = _columns(items, pointer)
         elif len(given) > 1:
             raise InvalidInput(f"the field is given {len(given)} times", pointer=pointer, allowed="one part")
         elif name in clouds and given[0].filename is not None and not _looks_like_json(given[0].content):
-            fields[name] = read_cloud(given[0].content, given[0].filename, pointer, max_elements)
+            fields[name] = None  # keeps its place until the columns are known
+            files[name] = given[0]
         else:
             fields[name] = _value(given[0], pointer, max_elements)
-    return fields
+    for name, columns in chosen.items():
+        if not files or (name != COLUMNS and name.removesuffix(f"_{COLUMNS}") not in files):
+            raise InvalidInput(
+                f"{name} chooses columns of a file, and the points are given as JSON",
+                pointer=columns.pointer,
+                allowed="with a file that is no JSON",
+            )
+    warnings: list[str] = []
+    for name, part in files.items():
+        of_this = chosen.get(f"{name}_{COLUMNS}", chosen.get(COLUMNS))
+        cloud = read_cloud(part.content, part.filename or "", _pointer(name), max_elements, of_this)
+        fields[name] = cloud.points
+        warnings += [f"{name}: {warning}" for warning in cloud.warnings]
+    return Form(fields, tuple(warnings))
+
+
+def _pointer(name: str) -> str:
+    return "/" + name.replace("~", "~0").replace("/", "~1")
+
+
+def _columns(items: list[object], pointer: str) -> Columns:
+    named = [item for item in items if isinstance(item, str) or (isinstance(item, int) and not isinstance(item, bool))]
+    if len(named) != len(items) or not named:
+        raise InvalidInput(
+            "the columns are neither names nor positions", pointer=pointer, allowed="names, or positions counted from 0"
+        )
+    return Columns(tuple(named), pointer)
 
 
 def _looks_like_json(content: bytes) -> bool:

@@ -1,40 +1,58 @@
-"""An uploaded point cloud before it is read: its bytes, and the errors that name it."""
+"""An uploaded point cloud before it is read: its bytes, the errors that name it, and the warnings about it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BodyTooLarge, InvalidInput, MalformedBody
 from ..arrays import Float64
+from . import coordinates
+from .columns import Columns, NotFound, select
 
 MAX_ELEMENTS = 2**23
 # Names of the coordinates in PLY, PCD and in the header of a table.
 AXES = ("x", "y", "z")
+# Names that an error lists; a table may have thousands.
+MAX_LISTED = 20
+# An array of two or three rows and this many columns is a transposed cloud, not a few points in a high dimension.
+TRANSPOSED_ROWS = (2, 3)
+TRANSPOSED_COLUMNS = 24
+
+
+class Cloud(NamedTuple):
+    """The points of a file, and what its sender should know about how they were read."""
+
+    points: Float64
+    """(N, D)"""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class CloudFile:
-    """One file of a request, and what may be in it."""
+    """One file of a request, its limits, and the columns that were chosen."""
 
     data: bytes
     name: str = ""
     pointer: str = ""
     max_elements: int = MAX_ELEMENTS
+    columns: Columns | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def malformed(self, detail: str) -> MalformedBody:
-        """The error of bytes that are not what their format says."""
+        """The error of bytes that break their format."""
         return MalformedBody(detail, pointer=self.pointer)
 
     def invalid(self, detail: str, allowed: object = None) -> InvalidInput:
-        """The error of a sound file that is no cloud which can be registered."""
+        """The error of an intact file that holds no cloud which can be registered."""
         return InvalidInput(detail, pointer=self.pointer, allowed=allowed)
 
     def too_large(self, detail: str) -> BodyTooLarge:
-        """The error of a file that holds more than the operator allows."""
+        """The error of a file that holds more numbers than the operator allows."""
         return BodyTooLarge(detail, pointer=self.pointer, allowed=f"at most {self.max_elements} numbers")
 
     def check_shape(self, points: int, dimension: int) -> None:
@@ -49,17 +67,77 @@ class CloudFile:
         if points * dimension > self.max_elements:
             raise self.too_large(f"{points} points of {dimension} coordinates are too many")
 
-    def axes(self, names: Sequence[str], of: str) -> list[int]:
-        """Where x, y and z stand among `names`; y and z may be missing.
+    def check_orientation(self, rows: int, columns: int) -> None:
+        """Raise InvalidInput for a shape that is almost certainly a transposed cloud, such as 3 x 500."""
+        if rows in TRANSPOSED_ROWS and columns >= TRANSPOSED_COLUMNS and self.columns is None:
+            raise self.invalid(
+                f"the array has the shape ({rows}, {columns}): {rows} points of {columns} coordinates. If it holds "
+                f"{columns} points of {rows} coordinates, transpose it; {rows} points in {columns} dimensions can be "
+                "sent as JSON",
+                "N x D, a row for each point",
+            )
+
+    def chosen(self, names: Sequence[str], of: str, count: int) -> list[int] | None:
+        """The positions of the columns that the caller chose; None where nothing was chosen.
+
+        Args:
+            names: the names of the columns; empty where they have none.
+            of: what has the columns, as the subject of an error.
+            count: how many columns there are.
 
         Raises:
-            InvalidInput: there is no x, or z without y.
+            InvalidInput: a chosen column does not exist.
         """
+        if self.columns is None:
+            return None
+        try:
+            return select(self.columns, names, count)
+        except NotFound as error:
+            has = f"the columns {_listed(names)}" if names else f"{count} columns without names"
+            raise InvalidInput(
+                f"{error}; {of} has {has}",
+                pointer=self.columns.pointer,
+                allowed="names of columns, or positions counted from 0",
+            ) from None
+
+    def choose(self, names: Sequence[str], of: str) -> list[int]:
+        """The positions of the coordinates among named columns: those chosen, or else those recognised.
+
+        Raises:
+            InvalidInput: a chosen column does not exist, or no name is recognised as a coordinate.
+        """
+        places = self.chosen(names, of, len(names))
+        if places is not None:
+            return places
+        try:
+            found = coordinates.recognise(names)
+        except coordinates.Unrecognised as error:
+            cure = (
+                "" if error.final else ". Choose the coordinates with columns=, by name or by position counted from 0"
+            )
+            raise self.invalid(
+                f"{of} has names that are no coordinates: {error}the columns are {_listed(names)}{cure}",
+                "x; x and y; or x, y and z",
+            ) from None
+        self.warnings.extend(found.warnings)
+        return found.positions
+
+    def axes(self, names: Sequence[str], of: str) -> list[int]:
+        """The positions of x, y and z among `names`, or of the columns chosen; y and z may be missing.
+
+        Raises:
+            InvalidInput: there is no x, or z without y; or a chosen column does not exist.
+        """
+        places = self.chosen(names, of, len(names))
+        if places is not None:
+            return places
         lower = [name.lower() for name in names]
         found = [axis for axis in AXES if axis in lower]
         if found != list(AXES[: len(found)]) or not found:
-            listed = ", ".join(names[:20]) or "no names"
-            raise self.invalid(f"{of} has {listed}, which are no coordinates", "x; x and y; or x, y and z")
+            raise self.invalid(
+                f"{of} has {_listed(names)}, which are no coordinates. Choose them with columns=",
+                "x; x and y; or x, y and z",
+            )
         return [lower.index(axis) for axis in found]
 
     def points(self, values: NDArray[np.generic]) -> Float64:
@@ -81,3 +159,8 @@ class CloudFile:
                 "finite numbers",
             )
         return points
+
+
+def _listed(names: Sequence[str]) -> str:
+    listed = ", ".join(repr(name[:60]) for name in names[:MAX_LISTED]) or "no names"
+    return listed if len(names) <= MAX_LISTED else f"{listed} and {len(names) - MAX_LISTED} more"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...errors import LatentserveError
 from ..arrays import Float64, to_npy
-from .cloud_file import CloudFile
+from .cloud_file import AXES, CloudFile
 
 MAGIC = b"\x93NUMPY"
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
@@ -33,32 +33,57 @@ FORTRAN = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
 SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(((?:\s*\d{1,18}\s*,)*\s*(?:\d{1,18})?)\s*\)""")
 
 
+# A field of a structured array: its name, its type, and how many values it holds.
+FIELDS = re.compile(r"""['"]descr['"]\s*:\s*\[""")
+FIELD = re.compile(
+    r"""\s*\(\s*['"]([^'"]{0,99})['"]\s*,\s*['"]([<>|=]?)([fiubVSU])(\d{1,6})['"]"""
+    r"""\s*(?:,\s*\(\s*(\d{1,6})\s*,?\s*\)\s*)?\)\s*,?"""
+)
+MAX_FIELDS = 1024
+PLAIN = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
+# Fields of three values that are a point.
+VECTORS = {"xyz", "points", "point", "position", "pos", "coordinates", "coords", "location"}
+
+
+class Field(NamedTuple):
+    """One value of each record of a structured array."""
+
+    name: str
+    dtype: str | None
+    """None for a type that is not a number."""
+    offset: int
+
+
 class Header(NamedTuple):
     """What an array's header declares; `start` is where its values begin."""
 
-    dtype: np.dtype[np.generic]
+    dtype: str
+    """The type of a plain array; empty for a structured one."""
+    size: int
+    """Bytes of an element."""
     fortran: bool
     shape: tuple[int, ...]
     start: int
+    fields: tuple[Field, ...] = ()
 
     @property
     def end(self) -> int:
-        return self.start + prod(self.shape) * self.dtype.itemsize
+        return self.start + prod(self.shape) * self.size
 
 
 def read_npy(file: CloudFile) -> Float64:
-    """An array of rank 2, floating or integer, in either byte order.
+    """An array of rank 2, floating or integer, in either byte order; or records with the fields x, y and z.
 
     Raises:
         MalformedBody: it is no .npy file, or not as long as it declares.
         InvalidInput: its array is of another rank or type.
         BodyTooLarge: it has more than `max_elements` numbers.
     """
-    return file.points(_array(file, file.data, _header(file, file.data)))
+    return _points(file, file.data, _header(file, file.data))
 
 
 def read_npz(file: CloudFile) -> Float64:
-    """The only array of an archive, or the one that is named `points` or `xyz`.
+    """The only array of an archive, the one named `points` or `xyz`, or arrays x, y and z of one number a point.
 
     Raises:
         MalformedBody: it is damaged, encrypted, or of a compression that NumPy does not write.
@@ -69,13 +94,10 @@ def read_npz(file: CloudFile) -> Float64:
         raise file.invalid("the archive has too many members", f"at most {MAX_MEMBERS}")
     try:
         with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
-            member = _choose(file, archive)
-            with archive.open(member) as stream:
-                head = stream.read(MAX_HEADER)
-                header = _header(file, head)
-                # The declared size decides before anything is unpacked, and one byte more than it shows a lie.
-                data = head + stream.read(max(header.end + 1 - len(head), 0))
-                return file.points(_array(file, data, header))
+            members = _choose(file, archive)
+            if len(members) == 1:
+                return _points(file, *_unpack(file, archive, members[0]))
+            return _stack(file, archive, members)
     except LatentserveError:
         raise
     # zipfile raises BadZipFile, zlib.error, RuntimeError, ValueError, IndexError and more for damaged archives.
@@ -83,19 +105,50 @@ def read_npz(file: CloudFile) -> Float64:
         raise file.malformed(f"the .npz archive cannot be read: {error}") from error
 
 
-def _choose(file: CloudFile, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+def _choose(file: CloudFile, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename[-1:] != "/"}
-    named = [name for name in NAMES if name in members]
+    names = list(members)
+    named = [name for name in NAMES if name in members][:1]
+    lower = [name.lower() for name in names]
+    if not named and len(members) > 1 and (file.columns is not None or {"x", "y"} <= set(lower)):
+        named = [names[place] for place in file.axes(names, "the archive")]
     if not named and len(members) != 1:
-        listed = ", ".join(list(members)[:10]) or "none"
-        raise file.invalid(f"the archive has {len(members)} arrays ({listed})", "one, or one named points or xyz")
-    member = members[named[0]] if named else next(iter(members.values()))
-    if member.flag_bits & 1 or member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise file.malformed(f"{member.filename!r} is encrypted, or compressed by other means than deflate")
-    return member
+        listed = ", ".join(names[:10]) or "none"
+        raise file.invalid(
+            f"the archive has {len(members)} arrays ({listed})", "one; one named points or xyz; or x, y and z"
+        )
+    chosen = [members[name] for name in named or names]
+    for member in chosen:
+        if member.flag_bits & 1 or member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise file.malformed(f"{member.filename!r} is encrypted, or compressed by other means than deflate")
+    return chosen
 
 
-def _header(file: CloudFile, data: bytes) -> Header:
+def _unpack(file: CloudFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo, rank: int = 2) -> tuple[bytes, Header]:
+    with archive.open(member) as stream:
+        head = stream.read(MAX_HEADER)
+        header = _header(file, head, rank)
+        # The declared size decides before anything is unpacked, and one byte more than it shows a lie.
+        return head + stream.read(max(header.end + 1 - len(head), 0)), header
+
+
+def _stack(file: CloudFile, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> Float64:
+    """Arrays of rank 1 and of one length as the columns of a cloud."""
+    columns: list[Float64] = []
+    for member in members:
+        data, header = _unpack(file, archive, member, rank=1)
+        file.check_shape(header.shape[0], len(members))
+        with np.errstate(all="ignore"):  # a signalling NaN would warn here
+            columns.append(_array(file, data, header).astype(np.float64))
+        if len(columns[0]) != len(columns[-1]):
+            raise file.invalid(
+                f"{member.filename!r} has {len(columns[-1])} values and {members[0].filename!r} has {len(columns[0])}",
+                "arrays of one length",
+            )
+    return file.points(np.stack(columns, 1))
+
+
+def _header(file: CloudFile, data: bytes, rank: int = 2) -> Header:
     version = data[6:7]
     start = {b"\x01": 10, b"\x02": 12, b"\x03": 12}.get(version, 0)
     if not data.startswith(MAGIC) or not start or len(data) < start:
@@ -107,27 +160,87 @@ def _header(file: CloudFile, data: bytes) -> Header:
     fortran, shape, descr = FORTRAN.search(text), SHAPE.search(text), DESCR.search(text)
     if fortran is None or shape is None or "descr" not in text:
         raise file.malformed(f"the .npy header is {text[:100]!r}")
+    sizes = tuple(int(number) for number in shape[1].split(",") if number.strip())
+    fields, size = _fields(text)
+    if fields and rank == 2:
+        if len(sizes) not in {1, 2} or (len(sizes) == 2 and fortran[1] == "True"):
+            raise file.invalid(f"the array of records has the shape {sizes}", "a record for each point")
+        file.check_shape(prod(sizes), 1)
+        return Header("", size, False, sizes, end, fields)
     if descr is None:
         raise file.invalid(
             f"the array's header is {text.strip()[:100]!r}; its elements are no plain numbers of 1 to 8 bytes",
-            "a floating or an integer type",
+            "a floating or an integer type, or records with the fields x, y and z",
         )
-    order, kind, size = descr.groups()
-    if kind + size == "f1":
+    order, kind, width = descr.groups()
+    if kind + width == "f1":
         raise file.malformed("there is no floating type of one byte")
-    sizes = tuple(int(number) for number in shape[1].split(",") if number.strip())
-    if len(sizes) != 2:
-        raise file.invalid(f"the array has the shape {sizes}", "N x D, a row for each point")
-    file.check_shape(*sizes)
-    return Header(np.dtype(order + kind + size), fortran[1] == "True", sizes, end)
+    if len(sizes) != rank:
+        allowed = "N x D, a row for each point" if rank == 2 else "N, a number for each point"
+        raise file.invalid(f"the array has the shape {sizes}", allowed)
+    file.check_shape(*(*sizes, 1)[:2])
+    if rank == 2:
+        file.check_orientation(*sizes)
+    return Header(order + kind + width, int(width), fortran[1] == "True", sizes, end)
+
+
+def _fields(header: str) -> tuple[tuple[Field, ...], int]:
+    """The fields of records and their size in bytes; none where the type is another one."""
+    begin = FIELDS.search(header)
+    fields: list[Field] = []
+    offset = 0
+    at = begin.end() if begin else len(header)
+    while len(fields) < MAX_FIELDS:
+        found = FIELD.match(header, at)
+        if found is None:
+            break
+        name, order, kind, digits, several = found.groups()
+        dtype = f"{order}{kind}{digits}" if kind + digits in PLAIN else None
+        size = int(digits) * (4 if kind == "U" else 1)
+        count = int(several or 1)
+        if count == 3 and name.lower() in VECTORS:
+            fields += [Field(axis, dtype, offset + place * size) for place, axis in enumerate(AXES)]
+        elif name:  # what has no name is padding
+            fields.append(Field(name, dtype if count == 1 else None, offset))
+        offset += size * count
+        at = found.end()
+    whole = header[at : at + 1] == "]" and offset > 0
+    return (tuple(fields), offset) if whole else ((), 0)
+
+
+def _points(file: CloudFile, data: bytes, header: Header) -> Float64:
+    if not header.fields:
+        values = _array(file, data, header)
+        chosen = file.chosen([], "the array", header.shape[1])
+        return file.points(values if chosen is None else values[:, chosen])
+    axes = file.axes([field.name for field in header.fields], "the array of records")
+    if len(axes) == 1 and file.columns is None:
+        raise file.invalid("the array of records has x and no y; choose it with columns=", "x and y; or x, y and z")
+    count = prod(header.shape)
+    file.check_shape(count, len(axes))
+    _check_length(file, data, header)
+    points = np.empty((count, len(axes)))
+    with np.errstate(all="ignore"):  # a signalling NaN would warn here
+        for column, axis in enumerate(axes):
+            name, dtype, offset = header.fields[axis]
+            if dtype is None:
+                raise file.invalid(f"the field {name[:60]!r} is not one number", "a floating or an integer type")
+            points[:, column] = np.ndarray(count, dtype, data, header.start + offset, header.size)
+    return file.points(points)
 
 
 def _array(file: CloudFile, data: bytes, header: Header) -> NDArray[np.generic]:
+    _check_length(file, data, header)
+    flat: NDArray[np.generic] = np.frombuffer(data, np.dtype(header.dtype), offset=header.start)
+    return flat.reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def _check_length(file: CloudFile, data: bytes, header: Header) -> None:
     if len(data) != header.end:
         more = "more" if len(data) > header.end else "less"
-        raise file.malformed(f"there is {more} data than the array's shape {header.shape} and type {header.dtype} need")
-    flat = np.frombuffer(data, header.dtype, offset=header.start)
-    return flat.reshape(header.shape, order="F" if header.fortran else "C")
+        raise file.malformed(
+            f"there is {more} data than the array's shape {header.shape} and {header.size} bytes an element need"
+        )
 
 
 def write_npz(points: Float64) -> bytes:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Float64
-from . import table
+from . import text
 from .cloud_file import AXES, CloudFile
 from .lzf import decompress
 
@@ -119,7 +119,7 @@ def _numbers(file: CloudFile, found: dict[str, list[str]], keyword: str) -> list
 
 def _ascii(file: CloudFile, header: Header, axes: list[int]) -> Float64:
     try:
-        values = table.parse(line for _, line in table.lines(file, header.start))
+        values = text.parse(line for _, line in text.lines(file, header.start))
     except ValueError as error:
         raise file.malformed(f"the PCD file's points cannot be read: {error}") from None
     columns = sum(header.counts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Float64
-from . import table
+from . import text
 from .cloud_file import AXES, CloudFile
 
 MAGIC = re.compile(rb"ply[ \t]*(\r\n|\n|\r)")
@@ -29,6 +30,7 @@ TYPES = {
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
 CODES = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q", "u8": "Q"}
+FLOATS = {"f4": "f", "f8": "d"}
 ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 
@@ -70,10 +72,10 @@ def read_ply(file: CloudFile) -> Float64:
     if "vertex" not in names:
         raise file.invalid(f"the PLY file has no element vertex; it has {', '.join(names[:10]) or 'none'}")
     before, vertex = elements[: names.index("vertex")], elements[names.index("vertex")]
-    lists = [item.name for item in vertex.properties if item.counted_by]
-    if lists:
-        raise file.invalid(f"the vertices of the PLY file have a list, {lists[0]}; write it without", "plain values")
     axes = file.axes([item.name for item in vertex.properties], "the PLY file's element vertex")
+    lists = [vertex.properties[axis].name for axis in axes if vertex.properties[axis].counted_by]
+    if lists:
+        raise file.invalid(f"the vertices of the PLY file have a list, {lists[0]}, as a coordinate", "plain values")
     file.check_shape(vertex.rows, len(axes))
     if order:
         return _binary(file, end.end(), order, before, vertex, axes)
@@ -82,10 +84,10 @@ def read_ply(file: CloudFile) -> Float64:
     return _ascii(file, end.end(), before, vertex, axes)
 
 
-def _header(file: CloudFile, text: str) -> tuple[str, list[Element]]:
+def _header(file: CloudFile, header: str) -> tuple[str, list[Element]]:
     order: str | None = None
     elements: list[Element] = []
-    for line in text.splitlines()[1:]:
+    for line in header.splitlines()[1:]:
         match line.split():
             case [] | ["comment" | "obj_info", *_]:
                 pass
@@ -110,9 +112,11 @@ def _ascii(file: CloudFile, start: int, before: list[Element], vertex: Element, 
     skipped = sum(element.rows for element in before if element.properties)
     if skipped + vertex.rows > len(file.data):  # a row is a byte at least
         raise file.malformed(f"the PLY header declares {vertex.rows} vertices and the file ends before them")
-    rows = islice((line for _, line in table.lines(file, start)), skipped, skipped + vertex.rows)
+    rows = islice((line for _, line in text.lines(file, start)), skipped, skipped + vertex.rows)
+    if any(item.counted_by for item in vertex.properties):
+        return _ascii_with_lists(file, rows, vertex, axes)
     try:
-        values = table.parse(rows)
+        values = text.parse(rows)
     except ValueError as error:
         raise file.malformed(f"the PLY file's vertices cannot be read: {error}") from None
     if values.shape != (vertex.rows, len(vertex.properties)):
@@ -123,9 +127,32 @@ def _ascii(file: CloudFile, start: int, before: list[Element], vertex: Element, 
     return file.points(values[:, axes])
 
 
+def _ascii_with_lists(file: CloudFile, rows: Iterator[str], vertex: Element, axes: list[int]) -> Float64:
+    points: list[list[float]] = []
+    for row in rows:
+        fields = row.split()
+        places, at = [], 0
+        try:
+            for item in vertex.properties:
+                places.append(at)
+                at += 1 + (int(fields[at]) if item.counted_by else 0)
+                if at <= places[-1]:
+                    raise ValueError(f"a list has {fields[places[-1]]} items")
+            if at != len(fields):
+                raise ValueError(f"{len(fields)} values in place of {at}")
+            points.append([float(fields[places[axis]]) for axis in axes])
+        except (ValueError, IndexError) as error:
+            raise file.malformed(f"vertex {len(points)} of the PLY file cannot be read: {error}") from None
+    if len(points) != vertex.rows:
+        raise file.malformed(f"the PLY header declares {vertex.rows} vertices, and the file has {len(points)} of them")
+    return file.points(np.array(points))
+
+
 def _binary(file: CloudFile, at: int, order: str, before: list[Element], vertex: Element, axes: list[int]) -> Float64:
     for element in before:
         at = _skip(file, at, order, element)
+    if any(item.counted_by for item in vertex.properties):
+        return _binary_with_lists(file, at, order, vertex, axes)
     offsets = np.cumsum([0, *(item.size for item in vertex.properties)]).tolist()
     size = offsets[-1]
     there = max(len(file.data) - at, 0) // size
@@ -141,14 +168,34 @@ def _binary(file: CloudFile, at: int, order: str, before: list[Element], vertex:
     return file.points(points)
 
 
+def _binary_with_lists(file: CloudFile, at: int, order: str, vertex: Element, axes: list[int]) -> Float64:
+    readers = [struct.Struct(order + FLOATS.get(kind, CODES.get(kind, ""))) for _, kind, _ in vertex.properties]
+    points = np.empty((vertex.rows, len(axes)))
+    try:
+        for row, places in enumerate(_walk(file, at, order, vertex)):
+            for column, axis in enumerate(axes):
+                (points[row, column],) = readers[axis].unpack_from(file.data, places[axis])
+    except struct.error:
+        raise file.malformed("the PLY file ends within its element vertex") from None
+    return file.points(points)
+
+
 def _skip(file: CloudFile, at: int, order: str, element: Element) -> int:
+    """The byte behind an element that begins at byte `at`."""
     if not any(item.counted_by for item in element.properties):
         return at + element.rows * sum(item.size for item in element.properties)
+    for places in _walk(file, at, order, element):
+        at = places[-1]
+    return at
+
+
+def _walk(file: CloudFile, at: int, order: str, element: Element) -> Iterator[list[int]]:
+    """For each row of an element with lists the bytes where its properties begin, and where the row ends."""
     if element.rows * len(element.properties) > MAX_WALKED:
         raise file.invalid(
-            f"{element.rows} rows of {element.name} with lists stand before the vertices of the PLY file; "
-            "write the element vertex first",
-            f"at most {MAX_WALKED} values and lists before them",
+            f"the PLY file has {element.rows} rows of {element.name} with lists; write {element.name} without lists, "
+            "or the element vertex first",
+            f"at most {MAX_WALKED} values and lists up to the last vertex",
         )
     steps = [
         (struct.Struct(order + CODES[item.counted_by]) if item.counted_by else None, item.size)
@@ -156,7 +203,9 @@ def _skip(file: CloudFile, at: int, order: str, element: Element) -> int:
     ]
     try:
         for _ in range(element.rows):
+            places = []
             for counter, size in steps:
+                places.append(at)
                 if counter is None:
                     at += size
                 else:
@@ -164,9 +213,12 @@ def _skip(file: CloudFile, at: int, order: str, element: Element) -> int:
                     if length < 0:
                         raise file.malformed(f"a list in the PLY file's element {element.name} has {length} items")
                     at += counter.size + length * size
+            places.append(at)
+            if at > len(file.data):
+                raise file.malformed(f"the PLY file ends within its element {element.name}")
+            yield places
     except (struct.error, OverflowError):
         raise file.malformed(f"the PLY file ends within its element {element.name}") from None
-    return at
 
 
 def write_ply(points: Float64) -> bytes:

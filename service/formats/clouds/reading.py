@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from ..arrays import Float64
-from . import npy, pcd, ply, table
-from .cloud_file import MAX_ELEMENTS, CloudFile
+from . import npy, pcd, ply, table, text
+from .cloud_file import MAX_ELEMENTS, Cloud, CloudFile
+from .columns import Columns
 
 # How files begin that people are likely to send and nothing here reads.
 FOREIGN = {
@@ -17,14 +18,18 @@ FOREIGN = {
     b"solid ": "STL",
     b"\x80\x04": "a pickle",
     b"\x89HDF": "HDF5",
-    b"\xff\xfe": "text in UTF-16; save it as UTF-8",
-    b"\xfe\xff": "text in UTF-16; save it as UTF-8",
 }
-READ = "npy, npz, PLY, PCD, or a table of numbers as text (XYZ, CSV, TXT)"
+READ = "npy, npz, PLY, PCD, or a table of numbers as text (XYZ, CSV, TXT, PTS)"
 
 
-def read_cloud(data: bytes, filename: str = "", pointer: str = "", max_elements: int = MAX_ELEMENTS) -> Float64:
-    """The points of a file: (N, D), float64, writable, in C order, finite.
+def read_cloud(
+    data: bytes,
+    filename: str = "",
+    pointer: str = "",
+    max_elements: int = MAX_ELEMENTS,
+    columns: Columns | None = None,
+) -> Cloud:
+    """The points of a file: (N, D), float64, writable, in C order, finite; and warnings about how they were read.
 
     Memory is bounded by a small multiple of the file's own size, and what it unpacks to by `max_elements`.
 
@@ -33,14 +38,19 @@ def read_cloud(data: bytes, filename: str = "", pointer: str = "", max_elements:
         filename: its name, which is compared with what the content says.
         pointer: JSON pointer of the field that it came in.
         max_elements: numbers that it may hold, N x D.
+        columns: the columns, fields or properties that are the coordinates; None finds them.
 
     Raises:
         MalformedBody: the bytes are not what their format, or the name, says.
         InvalidInput: it can be read and is no cloud: no points, no coordinates, coordinates that are not finite.
         BodyTooLarge: it holds more than `max_elements` numbers.
     """
-    data = data.removeprefix(table.BOM)
-    file = CloudFile(data, filename, pointer, max_elements)
+    file = CloudFile(data.removeprefix(text.BOM), filename, pointer, max_elements, columns)
+    return Cloud(_read(file), tuple(file.warnings))
+
+
+def _read(file: CloudFile) -> Float64:
+    data, filename = file.data, file.name
     if not data:
         raise file.invalid("the file is empty", READ)
     if data.startswith(npy.MAGIC):

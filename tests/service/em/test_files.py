@@ -60,7 +60,7 @@ def test_the_registered_cloud_comes_back_as_a_file(client: TestClient, media_typ
     response = client.post("/em/register", json=RIGID, headers={"Accept": media_type})
     assert response.headers["Content-Type"].startswith(media_type)
     assert response.headers["Vary"] == plain.headers["Vary"] == "Accept"
-    cloud = read_cloud(response.content, f"a.{MEDIA_TYPES[media_type]}")
+    cloud = read_cloud(response.content, f"a.{MEDIA_TYPES[media_type]}").points
     assert np.array_equal(cloud, np.array(plain.json()["registered"]))
 
 
@@ -202,3 +202,26 @@ def test_a_permutation_as_prior_gives_its_answer_at_once(client: TestClient) -> 
     assert answer["matching"] == INSTANCE.partner.tolist()
     assert np.array(answer["responsibilities"]) == pytest.approx(prior)
     assert np.abs(np.array(answer["rotation"]) - INSTANCE.pose.linear.numpy()).max() < 0.02
+
+
+def test_columns_and_warnings_of_files_pass_through_the_form(client: TestClient) -> None:
+    coloured = np.hstack([SOURCE, np.full((len(SOURCE), 3), 200.0)])
+    table = "\n".join(" ".join(map(repr, row)) for row in coloured.tolist())
+    named = "a,b,c,frame\n" + "\n".join(",".join(map(repr, [*row, 7])) for row in TARGET.tolist())
+    parts = {"source": ("a.xyz", table.encode()), "target": ("b.csv", named.encode())}
+    assert_problem(client.post("/em/register", files=parts, data={"transform": "rigid"}), 422)
+    form = client.post("/em/register", files=parts, data={"transform": "rigid", "target_columns": "a,b,c"}).json()
+    plain = client.post("/em/register", json=RIGID).json()
+    assert form["warnings"][0].startswith("source: of 6 columns")
+    assert form | {"warnings": form["warnings"][1:]} == plain
+    chosen = {"transform": "rigid", "source_columns": "0,1,2", "target_columns": '["a", "b", 2]'}
+    assert client.post("/em/register", files=parts, data=chosen).json() == plain
+
+
+def test_the_document_describes_columns_of_forms_and_json_refuses_them(client: TestClient) -> None:
+    content = client.get("/openapi.json").json()["paths"]["/em/register"]["post"]["requestBody"]["content"]
+    described = content["multipart/form-data"]["schema"]["properties"]
+    for name in ("columns", "source_columns", "target_columns"):
+        assert "counted from 0" in described[name]["description"]
+        problem = assert_problem(client.post("/em/register", json=GOOD | {name: [0, 1, 2]}), 422)
+        assert problem["errors"][0]["pointer"] == f"/{name}"

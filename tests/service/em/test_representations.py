@@ -77,7 +77,7 @@ def test_bodies_are_the_registered_cloud_or_a_picture_of_it() -> None:
             with Image.open(io.BytesIO(body)) as picture:
                 assert picture.format == kind.upper()
         else:
-            assert np.array_equal(read_cloud(body, f"a.{kind}"), registered)
+            assert np.array_equal(read_cloud(body, f"a.{kind}").points, registered)
 
 
 @pytest.mark.parametrize("media_type", ["text/csv", "application/x-npy", "image/png", "image/gif"])

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from service.em.uploads import read_form
+from service.em.uploads import Form, read_form
 from service.errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody, UnsupportedMediaType
 from service.formats.clouds.writing import WRITERS, Format, write_cloud
 
@@ -23,13 +23,13 @@ Post = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def post() -> Post:
+def read() -> Post:
     """Send a form to `read_form` and give its answer, or raise its error."""
     outcome: list[object] = []
 
     async def endpoint(request: Request) -> Response:
         try:
-            outcome.append(await read_form(request, max_elements=1_000_000))
+            outcome.append((await read_form(request, max_elements=1_000_000))._asdict())
         except LatentserveError as error:
             outcome.append(error)
         return Response()
@@ -43,6 +43,18 @@ def post() -> Post:
             raise outcome[0]
         assert isinstance(outcome[0], dict)
         return outcome[0]
+
+    return send
+
+
+@pytest.fixture(scope="module")
+def post(read: Post) -> Post:
+    """Only the fields of the answer."""
+
+    def send(**how: Any) -> dict[str, Any]:
+        fields = read(**how)["fields"]
+        assert isinstance(fields, dict)
+        return fields
 
     return send
 
@@ -177,7 +189,7 @@ def test_a_form_cut_anywhere_is_malformed_and_no_part_of_it_is_used() -> None:
         b'--x\r\nContent-Disposition: form-data; name="sigma"\r\n\r\n1\r\n--x--'
     )
 
-    async def read(body: bytes) -> dict[str, Any]:
+    async def read(body: bytes) -> Form:
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def receive() -> Any:
@@ -187,9 +199,41 @@ def test_a_form_cut_anywhere_is_malformed_and_no_part_of_it_is_used() -> None:
         return await read_form(Request(scope, receive), max_elements=9)
 
     async def run() -> None:
-        assert set(await read(whole)) == {"source", "sigma"}
+        assert set((await read(whole)).fields) == {"source", "sigma"}
         for length in range(len(whole)):
             with pytest.raises(MalformedBody):
                 await read(whole[:length])
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("columns", ["b,a", "2,1", '["b", "a"]', "[2, 1]", " B , 1 "])
+def test_columns_choose_those_of_both_files_or_of_one(read: Post, columns: str) -> None:
+    file = ("a.csv", b"id,a,b\n7,1,2\n")
+    answer = read(files={"source": file, "target": file}, data={"columns": columns, "target_columns": "a"})
+    assert list(answer["fields"]) == ["source", "target"]
+    assert answer["fields"]["source"].tolist() == [[2, 1]]
+    assert answer["fields"]["target"].tolist() == [[1]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"source_columns": "x"},
+        {"source_columns": "true"},
+        {"source_columns": "1.5"},
+        {"source_columns": "[]"},
+        {"source_columns": "null"},
+        {"target_columns": "0"},
+    ],
+)
+def test_columns_that_cannot_be_chosen_are_refused(read: Post, data: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read(files={"source": ("a.csv", b"a,b\n1,2\n"), "target": (None, "[[1]]")}, data=data)
+    assert caught.value.pointer == f"/{next(iter(data))}"
+
+
+def test_warnings_name_the_file(read: Post) -> None:
+    coloured, plain = ("a.xyz", b"0.5 1 2 207 21 45\n"), ("b.xyz", b"0.5 1 2\n")
+    answer = read(files={"source": coloured, "target": plain})
+    assert [warning.partition(": ")[0] for warning in answer["warnings"]] == ["source"]

@@ -9,7 +9,14 @@ import zipfile
 import numpy as np
 from numpy.typing import NDArray
 
+from service.formats.clouds.reading import read_cloud
+
 Array = NDArray[np.generic]
+
+
+def read_points(data: bytes, filename: str = "", pointer: str = "", max_elements: int = 2**23) -> NDArray[np.float64]:
+    """The points of a file, without warnings."""
+    return read_cloud(data, filename, pointer, max_elements).points
 
 
 def ply(points: Array, *, order: str = "<", kind: str = "double", names: str = "xyz", before: bytes = b"") -> bytes:

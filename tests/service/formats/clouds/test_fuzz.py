@@ -9,9 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.errors import LatentserveError
-from service.formats.clouds.reading import read_cloud
 from service.formats.clouds.writing import WRITERS, write_cloud
-from tests.service.formats.clouds.builders import archive, npy, pcd, ply
+from tests.service.formats.clouds.builders import archive, npy, pcd, ply, read_points
 
 POINTS = np.arange(12.0).reshape(4, 3)
 LISTS = b"element face 2\nproperty list uchar int a\nproperty float b\n"
@@ -44,7 +43,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 def check(data: bytes) -> None:
     tracemalloc.start()
     try:
-        points = read_cloud(data, max_elements=MAX_ELEMENTS)
+        points = read_points(data, max_elements=MAX_ELEMENTS)
     except LatentserveError:
         pass
     else:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from service.errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody
+from service.formats.clouds.columns import Columns
 from service.formats.clouds.reading import read_cloud
-from tests.service.formats.clouds.builders import archive, npy
+from tests.service.formats.clouds.builders import archive, npy, read_points
 
 POINTS = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
 
@@ -21,14 +22,14 @@ def test_every_type_in_both_byte_and_both_memory_orders(code: str) -> None:
     for order in "<>":
         array = POINTS.astype(order + code)
         for data in (npy(array), npy(np.asfortranarray(array)), archive({"points.npy": npy(array)})):
-            assert np.array_equal(read_cloud(data), POINTS)
+            assert np.array_equal(read_points(data), POINTS)
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 def test_every_version_of_the_header(version: tuple[int, int]) -> None:
     text = b"{'descr': '<f8', 'fortran_order': False, 'shape': (3, 2), }".ljust(117) + b"\n"
     length = struct.pack("<H" if version[0] == 1 else "<I", len(text))
-    assert np.array_equal(read_cloud(b"\x93NUMPY" + bytes(version) + length + text + POINTS.tobytes()), POINTS)
+    assert np.array_equal(read_points(b"\x93NUMPY" + bytes(version) + length + text + POINTS.tobytes()), POINTS)
 
 
 @pytest.mark.parametrize(
@@ -40,13 +41,13 @@ def test_every_version_of_the_header(version: tuple[int, int]) -> None:
 )  # fmt: skip
 def test_arrays_that_are_no_cloud_are_refused(array: object) -> None:
     with pytest.raises(InvalidInput):
-        read_cloud(npy(np.asarray(array)), pointer="/source")
+        read_points(npy(np.asarray(array)), pointer="/source")
 
 
 def test_pickles_are_never_loaded() -> None:
     header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1, 1), }".ljust(117) + b"\n"
     with pytest.raises(InvalidInput, match="no plain numbers"):
-        read_cloud(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + b"\x80\x04N.")
+        read_points(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + b"\x80\x04N.")
 
 
 @pytest.mark.parametrize("rows", [10**6, 10**12, 10**17, int("9" * 18)])
@@ -56,7 +57,7 @@ def test_a_declared_shape_allocates_nothing(rows: int) -> None:
     for file in (data, archive({"points.npy": data})):
         tracemalloc.start()
         with pytest.raises((BodyTooLarge, MalformedBody)):
-            read_cloud(file)
+            read_points(file)
         assert tracemalloc.get_traced_memory()[1] < 10**6
         tracemalloc.stop()
 
@@ -64,18 +65,18 @@ def test_a_declared_shape_allocates_nothing(rows: int) -> None:
 def test_data_behind_the_array_is_refused() -> None:
     for data in (npy(POINTS) + b"\0", archive({"a.npy": npy(POINTS) + b"\0"})):
         with pytest.raises(MalformedBody, match="more data"):
-            read_cloud(data)
+            read_points(data)
 
 
 def test_the_array_of_an_archive_is_the_only_one_or_the_one_named_for_it() -> None:
     other = npy(POINTS + 1)
-    assert np.array_equal(read_cloud(archive({"whatever.npy": npy(POINTS)})), POINTS)
+    assert np.array_equal(read_points(archive({"whatever.npy": npy(POINTS)})), POINTS)
     for name in ("points", "xyz"):
-        assert np.array_equal(read_cloud(archive({"normals.npy": other, f"{name}.npy": npy(POINTS)})), POINTS)
+        assert np.array_equal(read_points(archive({"normals.npy": other, f"{name}.npy": npy(POINTS)})), POINTS)
     with pytest.raises(InvalidInput, match=r"2 arrays \(a, b\)"):
-        read_cloud(archive({"a.npy": npy(POINTS), "b.npy": other}))
+        read_points(archive({"a.npy": npy(POINTS), "b.npy": other}))
     with pytest.raises(InvalidInput, match="0 arrays"):
-        read_cloud(archive({}))
+        read_points(archive({}))
 
 
 def test_a_bomb_is_refused_by_what_it_declares_and_costs_no_more_than_it_may_hold() -> None:
@@ -83,24 +84,24 @@ def test_a_bomb_is_refused_by_what_it_declares_and_costs_no_more_than_it_may_hol
     bomb = archive({"points.npy": zeros})
     assert len(bomb) < len(zeros) / 500
     with pytest.raises(BodyTooLarge):
-        read_cloud(bomb, max_elements=10**5)
+        read_points(bomb, max_elements=10**5)
     liar = archive({"points.npy": npy(POINTS) + bytes(10**7)})
     tracemalloc.start()
     with pytest.raises(MalformedBody, match="more data"):
-        read_cloud(liar)
+        read_points(liar)
     assert tracemalloc.get_traced_memory()[1] < 10**6
     tracemalloc.stop()
 
 
 def test_an_archive_of_very_many_members_is_not_even_listed() -> None:
     with pytest.raises(InvalidInput, match="too many members"):
-        read_cloud(archive({f"{index}": b"" for index in range(100)}))
+        read_points(archive({f"{index}": b"" for index in range(100)}))
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_compressions_that_numpy_does_not_write_are_refused(compression: int) -> None:
     with pytest.raises(MalformedBody, match="deflate"):
-        read_cloud(archive({"points.npy": npy(POINTS)}, compression))
+        read_points(archive({"points.npy": npy(POINTS)}, compression))
 
 
 def test_damaged_archives_are_malformed() -> None:
@@ -109,15 +110,15 @@ def test_damaged_archives_are_malformed() -> None:
         damaged = bytearray(whole)
         damaged[at] ^= 0x55
         try:
-            assert read_cloud(bytes(damaged), "a.npz").shape == (100, 2)
+            assert read_points(bytes(damaged), "a.npz").shape == (100, 2)
         except LatentserveError:
             continue
     name = whole.rindex(b"points.npy")
     with pytest.raises(MalformedBody, match="cannot be read"):  # a name ends at its first NUL, and this one is empty
-        read_cloud(whole[:name] + b"\0" + whole[name + 1 :])
+        read_points(whole[:name] + b"\0" + whole[name + 1 :])
     start = whole.index(b"points.npy") + 10
     with pytest.raises(MalformedBody):
-        read_cloud(whole[: start + 5] + bytes(20) + whole[start + 25 :])
+        read_points(whole[: start + 5] + bytes(20) + whole[start + 25 :])
 
 
 @pytest.mark.parametrize(
@@ -125,4 +126,56 @@ def test_damaged_archives_are_malformed() -> None:
 )
 def test_headers_that_are_none_are_malformed(header: bytes) -> None:
     with pytest.raises(MalformedBody):
-        read_cloud(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+        read_points(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("align", [False, True])
+def test_records_are_points_by_the_names_of_their_fields(order: str, align: bool) -> None:
+    kinds = [("label", "S3"), ("y", f"{order}f4"), ("flag", "?"), ("x", f"{order}f8"), ("z", f"{order}i2"), ("i", "u1")]
+    records = np.zeros(4, np.dtype(kinds, align=align))
+    points = np.arange(12.0).reshape(4, 3)
+    for axis, values in zip("xyz", points.T, strict=True):
+        records[axis] = values
+    for data in (npy(records), npy(records.reshape(2, 2)), archive({"cloud.npy": npy(records)})):
+        assert np.array_equal(read_points(data), points)
+    chosen = read_cloud(npy(records), columns=Columns(("z", "x")))
+    assert np.array_equal(chosen.points, points[:, [2, 0]])
+    with pytest.raises(InvalidInput, match="'flag' is not one number"):
+        read_cloud(npy(records), columns=Columns(("flag",)))
+    with pytest.raises(InvalidInput, match="'label', 'y', 'flag'"):
+        read_points(npy(records[["label", "y", "flag"]].copy()))
+
+
+def test_a_field_of_three_values_is_a_point() -> None:
+    records = np.zeros(5, [("intensity", "f4"), ("xyz", "<f4", (3,))])
+    records["xyz"] = np.arange(15).reshape(5, 3)
+    assert np.array_equal(read_points(npy(records)), records["xyz"])
+
+
+def test_arrays_x_y_and_z_of_an_archive_are_coordinates() -> None:
+    x, y, z = (npy(column) for column in np.arange(9.0).reshape(3, 3))
+    assert read_points(archive({"z.npy": z, "t.npy": x, "y.npy": y, "x.npy": x})).tolist() == [
+        [0, 3, 6],
+        [1, 4, 7],
+        [2, 5, 8],
+    ]
+    with pytest.raises(InvalidInput, match="has 2 values"):
+        read_points(archive({"x.npy": x, "y.npy": npy(np.arange(2.0))}))
+    with pytest.raises(InvalidInput, match="shape"):
+        read_points(archive({"x.npy": x, "y.npy": npy(np.eye(3))}))
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_transposed_array_is_refused_with_its_shape_and_the_cure(rows: int) -> None:
+    for array in (np.ones((rows, 500)), np.asfortranarray(np.ones((rows, 500)))):
+        with pytest.raises(InvalidInput, match=rf"\({rows}, 500\).*transpose"):
+            read_points(npy(array))
+    assert read_points(npy(np.ones((4, 500)))).shape == (4, 500)
+
+
+def test_columns_of_an_array_are_chosen_by_position() -> None:
+    array = np.arange(20.0).reshape(4, 5)
+    assert np.array_equal(read_cloud(npy(array), columns=Columns((4, 0))).points, array[:, [4, 0]])
+    with pytest.raises(InvalidInput, match="5 columns without names"):
+        read_cloud(npy(array), columns=Columns(("x",)))

@@ -10,8 +10,7 @@ import pytest
 
 from service.errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody
 from service.formats.clouds.lzf import decompress
-from service.formats.clouds.reading import read_cloud
-from tests.service.formats.clouds.builders import lzf_literals, pcd, pcd_header
+from tests.service.formats.clouds.builders import lzf_literals, pcd, pcd_header, read_points
 
 POINTS = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0], [7.0, 8.0, 9.0]])
 ENCODINGS = ["ascii", "binary", "binary_compressed"]
@@ -20,7 +19,7 @@ ENCODINGS = ["ascii", "binary", "binary_compressed"]
 @pytest.mark.parametrize("data", ENCODINGS)
 @pytest.mark.parametrize("code", ["<f4", "<f8", "<i1", "<i2", "<i4", "<i8", "<u1", "<u2", "<u4", "<u8"])
 def test_every_encoding_and_type(data: str, code: str) -> None:
-    assert np.array_equal(read_cloud(pcd(POINTS, data, code=code)), POINTS)
+    assert np.array_equal(read_points(pcd(POINTS, data, code=code)), POINTS)
 
 
 @pytest.mark.parametrize("data", ENCODINGS)
@@ -32,7 +31,7 @@ def test_fields_stand_in_any_order_among_others(data: str, fields: str) -> None:
         [POINTS[:, columns.get(name.lower(), 0)] * (1 if name.lower() in columns else -7) for name in names], 1
     )
     dimension = sum(name.lower() in columns for name in names)
-    assert np.array_equal(read_cloud(pcd(rows, data, fields=fields)), POINTS[:, :dimension])
+    assert np.array_equal(read_points(pcd(rows, data, fields=fields)), POINTS[:, :dimension])
 
 
 @pytest.mark.parametrize("data", ENCODINGS)
@@ -51,11 +50,11 @@ def test_fields_of_several_values_and_sizes_take_their_room(data: str) -> None:
         columns += [struct.pack("<2f", 2, 5), struct.pack("<2f", 3, 6), struct.pack("<4H", 8, 8, 8, 8)]
         plain = b"".join(columns)
         body = struct.pack("<II", len(lzf_literals(plain)), len(plain)) + lzf_literals(plain)
-    assert read_cloud(header + body).tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert read_points(header + body).tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_old_headers_and_comments_are_read() -> None:
-    assert read_cloud(
+    assert read_points(
         b"# hello\n\n#.PCD\r\nCOLUMNS x y\nSIZE 4 4\nTYPE F F\nPOINTS 1\nDATA ascii\n\n1 2\n"
     ).tolist() == [[1, 2]]
 
@@ -63,7 +62,7 @@ def test_old_headers_and_comments_are_read() -> None:
 def test_holes_of_organised_clouds_are_refused_since_indices_would_shift() -> None:
     grid = pcd(np.where(POINTS > 8, np.nan, POINTS)).replace(b"WIDTH 4\nHEIGHT 1", b"WIDTH 2\nHEIGHT 2")
     with pytest.raises(InvalidInput, match=r"2 of 4 points .* the first is point 2 .* remove them"):
-        read_cloud(grid)
+        read_points(grid)
 
 
 @pytest.mark.parametrize("data", ENCODINGS)
@@ -75,7 +74,7 @@ def test_a_declared_count_allocates_nothing(data: str, declared: int) -> None:
         file = file[: body + 4] + struct.pack("<I", declared * 12 % 2**32) + file[body + 8 :]
     tracemalloc.start()
     with pytest.raises((MalformedBody, BodyTooLarge)):
-        read_cloud(file)
+        read_points(file)
     assert tracemalloc.get_traced_memory()[1] < 10**6
     tracemalloc.stop()
 
@@ -83,14 +82,14 @@ def test_a_declared_count_allocates_nothing(data: str, declared: int) -> None:
 def test_a_field_that_declares_very_many_values_costs_nothing() -> None:
     for data in ENCODINGS:
         with pytest.raises((MalformedBody, BodyTooLarge)):
-            read_cloud(pcd(POINTS, data, fields="a y x").replace(b"COUNT 1", b"COUNT 99999999999999"))
+            read_points(pcd(POINTS, data, fields="a y x").replace(b"COUNT 1", b"COUNT 99999999999999"))
 
 
 def test_only_what_the_coordinates_need_is_unpacked() -> None:
     file = pcd(POINTS[:, [0, 1, 2, 0]], "binary_compressed", fields="x y z w")
-    assert np.array_equal(read_cloud(file[:-1] + b"\xff"), POINTS)
+    assert np.array_equal(read_points(file[:-1] + b"\xff"), POINTS)
     with pytest.raises(MalformedBody):
-        read_cloud(file[:-1])
+        read_points(file[:-1])
 
 
 @pytest.mark.parametrize(
@@ -112,20 +111,20 @@ def test_only_what_the_coordinates_need_is_unpacked() -> None:
 def test_broken_headers_are_malformed(old: bytes, new: bytes) -> None:
     assert old in pcd(POINTS)
     with pytest.raises(MalformedBody):
-        read_cloud(pcd(POINTS).replace(old, new))
+        read_points(pcd(POINTS).replace(old, new))
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"FIELDS x y z", b"FIELDS a b c"), (b"FIELDS x y z", b"FIELDS x q z")])
 def test_fields_without_coordinates_are_refused(old: bytes, new: bytes) -> None:
     with pytest.raises(InvalidInput, match="no coordinates"):
-        read_cloud(pcd(POINTS).replace(old, new))
+        read_points(pcd(POINTS).replace(old, new))
     with pytest.raises(InvalidInput, match="of type F and size 2"):
-        read_cloud(pcd_header("x", 2, "F", 1, "binary") + bytes(2))
+        read_points(pcd_header("x", 2, "F", 1, "binary") + bytes(2))
 
 
 def test_a_point_count_needs_a_width_or_points() -> None:
     with pytest.raises(MalformedBody, match="WIDTH"):
-        read_cloud(b"VERSION .7\nFIELDS x\nSIZE 4\nTYPE F\nDATA ascii\n1\n")
+        read_points(b"VERSION .7\nFIELDS x\nSIZE 4\nTYPE F\nDATA ascii\n1\n")
 
 
 def test_lzf_references_repeat_what_stands_before_them() -> None:
@@ -164,7 +163,7 @@ def test_damaged_compressed_clouds_are_refused_or_read() -> None:
             damaged = bytearray(whole)
             damaged[at] ^= flip
             try:
-                assert read_cloud(bytes(damaged)).shape == POINTS.shape
+                assert read_points(bytes(damaged)).shape == POINTS.shape
             except LatentserveError:
                 continue
 
@@ -173,4 +172,4 @@ def test_damaged_compressed_clouds_are_refused_or_read() -> None:
 def test_fields_that_hold_no_values_take_no_room(data: str) -> None:
     header = f"VERSION 0.7\nFIELDS x _ y\nSIZE 4 1 4\nTYPE F U F\nCOUNT 1 0 1\nWIDTH 2\nHEIGHT 1\nDATA {data}\n"
     body = b"1 2\n3 4\n" if data == "ascii" else struct.pack("<4f", 1, 2, 3, 4)
-    assert read_cloud(header.encode() + body).tolist() == [[1, 2], [3, 4]]
+    assert read_points(header.encode() + body).tolist() == [[1, 2], [3, 4]]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from service.errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody, NotAcceptable
-from service.formats.clouds.reading import read_cloud
 from service.formats.clouds.writing import MAX_DIMENSION, WRITERS, Format, write_cloud
-from tests.service.formats.clouds.builders import npy, pcd, ply
+from tests.service.formats.clouds.builders import npy, pcd, ply, read_points
 
 AWKWARD = np.array(
     [[1 / 3, -0.0, 5e-324], [1.7976931348623157e308, 2**53 + 2.0, -1e-9], [0.1, 1e15 + 0.125, 123456.789]]
@@ -25,7 +24,7 @@ def test_what_is_written_reads_back_to_the_bit(kind: Format, dimension: int) -> 
         assert "application/x-npy" in str(caught.value.allowed)
         return
     for array in (points, points[:1], np.asfortranarray(points)):
-        read = read_cloud(write_cloud(array, kind), f"cloud.{kind}")
+        read = read_points(write_cloud(array, kind), f"cloud.{kind}")
         assert read.tobytes() == array.tobytes()
         assert (read.dtype.name, read.shape) == ("float64", array.shape)
         assert read.flags.writeable
@@ -41,13 +40,13 @@ def test_the_same_points_are_the_same_bytes(kind: Format) -> None:
 def test_content_says_the_format_whatever_the_name(kind: Format) -> None:
     data = write_cloud(AWKWARD, kind)
     for name in ("", "upload", "cloud.csv", "cloud.TXT"):
-        assert np.array_equal(read_cloud(data, name), AWKWARD)
+        assert np.array_equal(read_points(data, name), AWKWARD)
 
 
 @pytest.mark.parametrize("name", ["a.ply", "a.PCD", "a.npy", "a.npz"])
 def test_a_name_that_promises_what_the_content_does_not_keep_is_refused(name: str) -> None:
     with pytest.raises(MalformedBody, match="does not begin as a"):
-        read_cloud(b"1 2\n3 4\n", name, "/source")
+        read_points(b"1 2\n3 4\n", name, "/source")
 
 
 @pytest.mark.parametrize(
@@ -58,14 +57,13 @@ def test_a_name_that_promises_what_the_content_does_not_keep_is_refused(name: st
         (b"solid cube\n", "STL"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
         (b"\x80\x04\x95", "pickle"),
-        ("1 2".encode("utf-16"), "UTF-16"),
         (b"1 2\0", "no format"),
         (b"", "empty"),
     ],
 )
 def test_other_formats_are_refused_by_name(data: bytes, word: str) -> None:
     with pytest.raises(InvalidInput, match=word) as caught:
-        read_cloud(data, "upload", "/source")
+        read_points(data, "upload", "/source")
     assert caught.value.pointer == "/source"
 
 
@@ -75,7 +73,7 @@ def test_points_that_are_not_finite_are_counted_and_the_first_is_named(value: fl
     points[[4, 7], 1] = value
     for data in (npy(points), ply(points), ply(points, order=""), pcd(points), pcd(points, "binary_compressed")):
         with pytest.raises(InvalidInput, match=r"2 of 10 points .* the first is point 4") as caught:
-            read_cloud(data, pointer="/target")
+            read_points(data, pointer="/target")
         assert caught.value.pointer == "/target"
 
 
@@ -83,15 +81,15 @@ def test_a_signalling_nan_is_refused_like_any_other() -> None:
     signalling = np.array([[0x7F800001, 0]], "<u4").view("<f4")
     for data in (npy(signalling), ply(signalling, kind="float"), pcd(signalling, fields="x y")):
         with pytest.raises(InvalidInput, match="1 of 1 points"):
-            read_cloud(data)
+            read_points(data)
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_more_numbers_than_allowed_are_too_many_and_as_many_are_not(kind: Format) -> None:
     data = write_cloud(AWKWARD, kind)
-    assert read_cloud(data, max_elements=9).size == 9
+    assert read_points(data, max_elements=9).size == 9
     with pytest.raises(BodyTooLarge) as caught:
-        read_cloud(data, pointer="/source", max_elements=8)
+        read_points(data, pointer="/source", max_elements=8)
     assert caught.value.allowed == "at most 8 numbers"
 
 
@@ -101,9 +99,9 @@ def test_every_truncation_is_refused_or_a_shorter_table(kind: Format) -> None:
     for length in range(len(data)):
         if kind in {"csv", "xyz"}:  # text does not say how long it should be
             try:
-                assert len(read_cloud(data[:length])) <= len(AWKWARD)
+                assert len(read_points(data[:length])) <= len(AWKWARD)
             except LatentserveError:
                 continue
         else:
             with pytest.raises(LatentserveError):
-                read_cloud(data[:length], f"a.{kind}")
+                read_points(data[:length], f"a.{kind}")

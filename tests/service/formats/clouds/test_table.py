@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidInput, LatentserveError, MalformedBody
+from service.formats.clouds.columns import Columns
 from service.formats.clouds.reading import read_cloud
+from tests.service.formats.clouds.builders import read_points
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,19 @@ from service.formats.clouds.reading import read_cloud
         "x,y\n1,2\n3,4\n",
         "x y\n1,2\n3,4\n",
         '"x";"y"\n1;2\n3;4\n',
+        "x;y\n1,0;2,0\n3,0;4,0\n",
+        "sep=;\nx;y;note\n1,0;2;a, b\n3,0;4;\n",
+        '"x" "y"\n"1" 1 2\n"2" 3 4\n',
+        "x\ty\tlabel\n1\t2\t\n3\t4\ttwo words\n",
+        "label\tx\ty\n\t1\t2\none\t3\t4\n",
+        "//X Y\n1 2\n3 4\n",
+        "2\n1 2\n3 4\n",
+        "//X Y\n2\n1 2\n3 4\n",
+        "ID,X,Y\nSpot,X coordinate,Y coordinate\n,(micron),(micron)\n7,1,2\n8,3,4\n",
+        "ImageJ results\n\n====\nLabel,X,Y\n7,1,2\n8,3,4\n",
+        'name,x,y\n"a, b",1,2\nc,3,4\n',
+        "x,y,colour\n1,2,#ff0000\n3,4,#00ff00\n",
+        "x (um) y (um)\n1 2\n3 4\n",
         "east north\n1 2\n3 4\n",
         "# made by hand\n// or not\n1 2 # the first\n3 4 // the second\n#\n",
         "# x y\nx y\n1 2\n3 4\n",
@@ -37,13 +52,13 @@ from service.formats.clouds.reading import read_cloud
     ],
 )
 def test_the_same_table_in_many_hands(text: str) -> None:
-    assert read_cloud(text.encode(), "cloud.txt").tolist() == [[1, 2], [3, 4]]
+    assert read_points(text.encode(), "cloud.txt").tolist() == [[1, 2], [3, 4]]
 
 
 def test_a_column_is_a_cloud_of_one_dimension_and_a_row_one_point() -> None:
-    assert read_cloud(b"1\n2\n3").tolist() == [[1], [2], [3]]
-    assert read_cloud(b"1,2,3,4").tolist() == [[1, 2, 3, 4]]
-    assert read_cloud(b"7").tolist() == [[7]]
+    assert read_points(b"1\n2\n3").tolist() == [[1], [2], [3]]
+    assert read_points(b"1,2,3,4,5").tolist() == [[1, 2, 3, 4, 5]]
+    assert read_points(b"7").tolist() == [[7]]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +69,7 @@ def test_a_column_is_a_cloud_of_one_dimension_and_a_row_one_point() -> None:
         ("x,y,z\n1,2\n", "names 3 columns and line 2 has 2"),
         ("# a\n\n1 2\n3 four\n", "line 4: 'four' is not a number"),
         ("1,2\n3,\n", "line 2: '' is not a number; leave no field empty"),
-        ("1;2\n3,5;4\n", "line 2: '3,5' is not a number; write decimal points"),
+        ("1;2\n1.234,5;4\n", "line 2: '1.234,5' is not a number; write decimal points"),
         ("3\nwater\nO 0 0 0\nH 1 0 0\n", "line 2: 'water'"),
         ("O 0 0 0\nH 1 0 0\n", "line 1: 'O' is not a number; a chemical XYZ"),
         ("1_000 2\n", "line 1: '1_000' is not a number"),
@@ -65,7 +80,7 @@ def test_a_column_is_a_cloud_of_one_dimension_and_a_row_one_point() -> None:
 )
 def test_errors_name_the_line_and_the_cure(text: str, words: str) -> None:
     with pytest.raises(MalformedBody) as caught:
-        read_cloud(text.encode(), pointer="/source")
+        read_points(text.encode(), pointer="/source")
     assert words in caught.value.detail
     assert caught.value.pointer == "/source"
 
@@ -73,29 +88,29 @@ def test_errors_name_the_line_and_the_cure(text: str, words: str) -> None:
 @pytest.mark.parametrize("text", ["\n \n", "# nothing\n", "x,y\n", "words alone\n"])
 def test_a_table_without_rows_holds_no_points(text: str) -> None:
     with pytest.raises(InvalidInput, match="no points"):
-        read_cloud(text.encode())
+        read_points(text.encode())
 
 
 def test_names_with_z_but_without_y_are_no_coordinates() -> None:
     with pytest.raises(InvalidInput, match="no coordinates"):
-        read_cloud(b"x,z\n1,2\n")
+        read_points(b"x,z\n1,2\n")
 
 
 def test_not_a_number_is_read_and_refused_as_a_point() -> None:
     with pytest.raises(InvalidInput, match=r"1 of 2 points .* the first is point 1"):
-        read_cloud(b"1 2\nnan 4\n")
+        read_points(b"1 2\nnan 4\n")
 
 
 @pytest.mark.parametrize("text", [b"1 " * 10**6, b"1" * (2**20 + 1), b"," * (2**20 + 1)])
 def test_a_very_long_line_is_refused_before_it_is_split(text: bytes) -> None:
     with pytest.raises(LatentserveError, match="a line for each point"):
-        read_cloud(text)
+        read_points(text)
 
 
 def test_digits_are_read_exactly() -> None:
     values = np.random.default_rng(0).normal(size=(100, 3)) * 10.0 ** np.arange(-150, 150).reshape(100, 3)
     text = "\n".join(" ".join(map(repr, row)) for row in values.tolist())
-    assert np.array_equal(read_cloud(text.encode()), values)
+    assert np.array_equal(read_points(text.encode()), values)
 
 
 @pytest.mark.parametrize(
@@ -111,18 +126,95 @@ def test_digits_are_read_exactly() -> None:
 def test_only_columns_that_are_named_as_coordinates_are_read(header: str, encoding: str) -> None:
     rows = ("1,2", "3,4") if header == "Easting,Northing" else ("7,1,2,0.5", "label,3,4,")
     text = "\n".join([header, *rows]) + "\n"
-    assert read_cloud(text.encode(encoding)).tolist() == [[1, 2], [3, 4]]
+    assert read_points(text.encode(encoding)).tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("header", ["id,frame", "lon,lat", "nx,ny", "x1,y1,x2,y2", "x [nm],y [um]", "x,x"])
 def test_names_that_are_no_lengths_of_a_position_are_refused_and_listed(header: str) -> None:
     rows = ",".join("1" for _ in header.split(","))
     with pytest.raises(InvalidInput, match=header.split(",")[0].replace("[", r"\[")):
-        read_cloud(f"{header}\n{rows}\n".encode())
+        read_points(f"{header}\n{rows}\n".encode())
 
 
 def test_a_separator_at_the_end_of_each_line_is_no_column() -> None:
-    assert read_cloud(b"1,2,\n3,4,\n").tolist() == [[1, 2], [3, 4]]
-    assert read_cloud(b"x,y,\n1,2,\n3,4,\n").tolist() == [[1, 2], [3, 4]]
+    assert read_points(b"1,2,\n3,4,\n").tolist() == [[1, 2], [3, 4]]
+    assert read_points(b"x,y,\n1,2,\n3,4,\n").tolist() == [[1, 2], [3, 4]]
     with pytest.raises(MalformedBody, match="line 2 has 3 values"):
-        read_cloud(b"1,2,\n3,4,5\n")
+        read_points(b"1,2,\n3,4,5\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_read_by_its_byte_order_mark(encoding: str) -> None:
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    assert read_points(f"{mark}x [µm],y [µm]\n1,2\n".encode(encoding)).tolist() == [[1, 2]]
+    with pytest.raises(MalformedBody, match="UTF-16"):
+        read_points(b"\xff\xfe1\0 ")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ("0.5", "XYZI"),
+        ("207 21 45", "XYZRGB"),
+        ("0.6 0 0.8", "normals"),
+        ("-812 207 21 45", "XYZRGBI"),
+        ("7 255", "integers of 0 to 255"),
+        ("7 255 3 4 5", "integers of 0 to 255"),
+    ],
+)
+def test_attributes_behind_three_coordinates_are_no_coordinates(attributes: str, words: str) -> None:
+    text = f"0.5 1 2 {attributes}\n3 4.5 5 {attributes}\n".encode()
+    points, warnings = read_cloud(text)
+    assert points.tolist() == [[0.5, 1, 2], [3, 4.5, 5]]
+    assert words in warnings[0]
+    every = tuple(range(3 + len(attributes.split())))
+    chosen = read_cloud(text, columns=Columns(every))
+    assert chosen.points.shape == (2, len(every))
+    assert not chosen.warnings
+
+
+@pytest.mark.parametrize("row", ["1 2 3 4 5", "0.5 1 2 0.5 7", "0.5 1 2 256 7"])
+def test_other_columns_without_names_are_all_coordinates(row: str) -> None:
+    points, warnings = read_cloud(row.encode())
+    assert points.tolist() == [[float(value) for value in row.split()]]
+    assert not warnings
+
+
+@pytest.mark.parametrize("columns", [("a", "c"), (1, 3), ("1", "3"), ("A", 3), ("a [nm]", "C")])
+@pytest.mark.parametrize("header", ["id,a,b,c", "id,a [nm],b [nm],c [nm]"])
+def test_columns_are_chosen_by_name_or_by_position(columns: tuple[str | int, ...], header: str) -> None:
+    text = f"{header}\n7,1,0,2\n8,3,0,4\n".encode()
+    assert read_cloud(text, columns=Columns(columns)).points.tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(InvalidInput, match=r"'id', 'a.* columns=, by name or by position"):
+        read_cloud(text)
+
+
+@pytest.mark.parametrize("columns", [("d",), (4,), ("a", "a"), ("a", 1), ("-1",), ("",)])
+def test_chosen_columns_exist_and_differ(columns: tuple[str | int, ...]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_cloud(b"id,a,b,c\n7,1,0,2\n", pointer="/source", columns=Columns(columns, "/source_columns"))
+    assert caught.value.pointer == "/source_columns"
+
+
+def test_chosen_columns_pass_over_words_and_indices() -> None:
+    atoms = b"2\nwater\nO 0 0 1\nH 1 0 0\n"
+    assert read_cloud(atoms, columns=Columns((1, 2, 3))).points.tolist() == [[0, 0, 1], [1, 0, 0]]
+    pandas = b",0,1,2\n0,5,6,7\n1,8,9,10\n"
+    assert read_cloud(pandas, columns=Columns((3, 1))).points.tolist() == [[7, 5], [10, 8]]
+
+
+@pytest.mark.parametrize("rows", ["1 2\n", "1 2\n3 4\n5 6\n"])
+def test_a_declared_count_is_the_number_of_points(rows: str) -> None:
+    with pytest.raises(MalformedBody, match="line 1 declares 2 points"):
+        read_points(f"2\n{rows}".encode())
+
+
+def test_a_second_set_of_coordinates_is_mentioned() -> None:
+    points, warnings = read_cloud(b"x,y,x [nm],y [nm]\n1,2,100,200\n")
+    assert len(points) == 1
+    assert "not from" in warnings[0]
+
+
+def test_a_table_of_few_long_rows_is_transposed() -> None:
+    with pytest.raises(InvalidInput, match=r"\(3, 500\).*transpose"):
+        read_points("\n".join(" ".join(["1.5"] * 500) for _ in range(3)).encode())

@@ -1,0 +1,124 @@
+"""Lines and fields of text files, in whatever encoding and with whatever separators they come."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+
+import numpy as np
+
+from ..arrays import Float64
+from .cloud_file import CloudFile
+
+BOM = b"\xef\xbb\xbf"
+UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+# NumPy splits a line before it counts its fields, at 24 bytes a field.
+MAX_LINE = 2**20
+
+QUOTED = re.compile(r'"([^"]*)"')
+# Stands for a separator inside quotes. It cannot occur otherwise: tables with NUL bytes are refused.
+HIDDEN = "\0"
+# A unit in brackets belongs to the name before it: `x (um) y (um)` are two names.
+SPACED_NAMES = re.compile(r'"[^"]*"|[^\s(\[]{0,200}\s?[(\[][^()\[\]]{0,40}[)\]]|\S+')
+# What tools write for a number that does not exist.
+MISSING = frozenset(
+    {"nan", "-nan", "+nan", "-nan(ind)", "nan(ind)", "1.#qnan", "-1.#ind", "1.#ind", "na", "n/a", "#n/a"}
+    | {"null", "none", "<na>"}
+)
+
+
+def to_utf8(file: CloudFile) -> bytes:
+    """The file's bytes without a byte order mark; UTF-16 with a mark is converted.
+
+    Raises:
+        MalformedBody: the mark is that of UTF-16, and the text is not.
+    """
+    encoding = UTF16.get(file.data[:2])
+    if encoding is None:
+        return file.data.removeprefix(BOM)
+    try:
+        return file.data[2:].decode(encoding).encode()
+    except UnicodeError as error:
+        raise file.malformed(f"the file begins with the byte order mark of UTF-16 and is not: {error}") from None
+
+
+def lines(file: CloudFile, start: int = 0) -> Iterator[tuple[int, str]]:
+    """The lines from byte `start` on that are not blank, with their numbers, counted from 1 at `start`.
+
+    Raises:
+        MalformedBody: a line is longer than `MAX_LINE`.
+    """
+    stream = io.BytesIO(file.data)
+    stream.seek(start)
+    for number, raw in enumerate(stream, 1):
+        if len(raw) > MAX_LINE:
+            raise file.malformed(f"line {number} has {len(raw)} characters; write a line for each point")
+        # Latin-1 decodes any bytes, one character each. Only comments, names and labels have more than ASCII.
+        # Tabs stay: at the ends of a line they separate empty fields.
+        line = raw.decode("latin-1").strip(" \r\n")
+        if line and not line.isspace():
+            yield number, line
+
+
+def parse(rows: Iterable[str], delimiter: str | None = None, use: Sequence[int] | None = None) -> Float64:
+    """Rows of text, none of them blank, as a table of numbers.
+
+    Args:
+        rows: the lines.
+        delimiter: between fields; None is any whitespace.
+        use: the positions to read, in this order; None reads all, and requires rows of equal length.
+
+    Raises:
+        ValueError: there are no rows, they differ in length, or a field is not a number.
+    """
+    iterator = iter(rows)
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError("there are no rows")
+    return np.loadtxt(chain([first], iterator), np.float64, comments=None, delimiter=delimiter, usecols=use, ndmin=2)
+
+
+def unquote(line: str, delimiter: str | None) -> str:
+    """The line without quotes; a separator between quotes becomes HIDDEN."""
+
+    def hide(match: re.Match[str]) -> str:
+        inner = match[1].strip()
+        if delimiter is not None:
+            return inner.replace(delimiter, HIDDEN)
+        return HIDDEN.join(inner.split()) or HIDDEN
+
+    return QUOTED.sub(hide, line).replace('"', "")
+
+
+def split(line: str, delimiter: str | None) -> list[str]:
+    """The fields of a line, without quotes and surrounding blanks."""
+    if '"' not in line:
+        return [field.strip() for field in line.split(delimiter)]
+    shown = delimiter or " "
+    return [field.replace(HIDDEN, shown).strip() for field in unquote(line, delimiter).split(delimiter)]
+
+
+def split_names(line: str, delimiter: str | None) -> list[str]:
+    """The fields of a line of names, decoded; between blanks a unit in brackets stays with its name."""
+    with suppress(UnicodeDecodeError):  # an older encoding; in the common ones µ has the same byte
+        line = line.encode("latin-1").decode()
+    if delimiter is not None or not ("(" in line or "[" in line):
+        return split(line, delimiter)
+    return [name.strip().strip('"') for name in SPACED_NAMES.findall(line)]
+
+
+def is_number(text: str) -> bool:
+    """Whether float() reads the text, and the text is not an identifier with underscores."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def is_missing(text: str) -> bool:
+    """Whether the text stands for a number that does not exist."""
+    return text.casefold() in MISSING
