@@ -1,20 +1,22 @@
-# `make serve` runs the service, `make test` tests it; both build what they need in .venv first.
+# `make serve` runs the service, `make test` tests it. Both first install what they need into .venv.
 
 PORT ?= 8000
 PYTHON ?= python3
 # The small CPU build of PyTorch: TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
-# The recipe to train, and the folder of MNIST. TESTS and PYTEST_ARGS narrow down a test run.
+# The recipe that `make train` uses, and the folder of MNIST.
 RECIPE ?= default
 DATA ?= data
-# The published folder that is measured.
+# The published folder that `make evaluate` measures.
 CHECKPOINTS ?= checkpoints
+# The tests to run, and more options of pytest.
 TESTS ?= tests
 PYTEST_ARGS ?=
-# Test processes at a time; 0 runs the tests in pytest's own process, as a debugger needs.
+# Number of test processes. 0 runs the tests in pytest's own process, as a debugger needs.
 WORKERS ?= 2
+# Options of test-portable: `--quick` runs half of it.
 PORTABLE_ARGS ?=
-# For bench-registration, as `--quick` or `--scenario speed`.
+# Options of bench-registration, such as `--quick` or `--scenario speed`.
 BENCH_ARGS ?=
 
 BIN := .venv/bin
@@ -36,7 +38,7 @@ test: .venv/complete ## run all tests except those of the container image
 test-portable: .venv/complete ## numeric tests with fewer processor instructions; PORTABLE_ARGS=--quick for half
 	$(BIN)/python -m tests.portable --workers $(WORKERS) $(PORTABLE_ARGS)
 
-# Numba's cache is filled once, before two workers would compile the same loops at the same time.
+# This fills Numba's cache once. Otherwise each test process would compile the same loops.
 compile: .venv/complete
 	@$(BIN)/python -c 'from service.em.worker import warm_up; warm_up()'
 
@@ -46,10 +48,10 @@ check: .venv/complete ## style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-train: .venv/complete ## train a GAN on the MNIST under DATA, downloading it where it is missing
+train: .venv/complete ## train a GAN on the MNIST in DATA, which is downloaded if it is missing
 	$(BIN)/python -m training gan --recipe $(RECIPE) --data $(DATA)
 
-evaluate: .venv/complete ## measure the networks in CHECKPOINTS, print the tables of their card, and compare them with it
+evaluate: .venv/complete ## measure the networks in CHECKPOINTS, print the tables of the model card, and compare them with the card
 	$(BIN)/python -m training evaluate $(CHECKPOINTS) --data $(DATA)
 
 venv: .venv/complete ## the environment for tests and training
@@ -70,7 +72,7 @@ clean: ## remove the environment and all caches
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
-# The stamps are files, so that nothing is installed twice and a change of the dependencies is noticed.
+# Stamp files: packages are installed once, and again when the dependencies change.
 .venv/serving: pyproject.toml setup.py | .venv/bin/python
 	@echo "installing what serving needs (PyTorch takes a minute or two) ..."
 	@$(INSTALL) -e .
@@ -81,7 +83,7 @@ clean: ## remove the environment and all caches
 	@$(INSTALL) -e '.[dev]'
 	@touch $@ .venv/serving
 
-# The peers live apart: nothing of theirs is needed to serve, to test or to train.
+# The peers have an environment of their own. Serving, tests and training do not need them.
 .venv-peers/complete: benchmarks/requirements-registration.txt
 	@$(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $<
