@@ -49,8 +49,8 @@ DESCRIPTION = """\
 The same request gives the same bytes, alone or in any batch.
 
 Every error is `application/problem+json`. With the header `X-Timeout-Seconds` a request is answered 504 when its
-result is not there in time; without it there is no limit. `X-Request-Id` names a request in the log. Every `GET` has
-its `HEAD`.
+result is not there in time; without it there is no limit. `X-Request-Id` identifies a request in the log, and
+`X-Latentserve-Version` is the version of the service that answered. Every `GET` has its `HEAD`.
 """
 
 

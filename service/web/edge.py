@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import BodyTooLarge, Overloaded, ShuttingDown
+from ..version import VERSION
 from .observability import Metrics, log
 from .parts import BodyLimits
 from .problems import from_domain, problem
@@ -26,6 +27,7 @@ WATCH_AFTER_SECONDS = 0.05
 # Nginx' name for a client that closed the connection before its answer; it is logged and counted, never sent.
 CLIENT_CLOSED_REQUEST = 499
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+VERSION_HEADER = (b"x-latentserve-version", VERSION.encode())
 
 
 class Edge:
@@ -134,8 +136,8 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-            message.setdefault("headers", [])
-            message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+            request_id = (b"x-request-id", self.request_id.encode())
+            message["headers"] = [*message.get("headers", ()), request_id, VERSION_HEADER]
         await self._send(message)
 
     def _record(self, seconds: float) -> None:

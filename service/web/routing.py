@@ -36,9 +36,12 @@ MAX_TIMEOUT_SECONDS = 86400.0
 # What any request that goes to a worker may be answered, besides its result.
 COMPUTED = (422, 500, 503, 504)
 READ = (400, 413, 415)
-# Headers of answers: of every one, and of those that come too early.
-REQUEST_ID = {"X-Request-Id": "the request's name in the log: the caller's own, or one that was made"}
-RETRY = {"Retry-After": "seconds after which another try has better prospects; where there is such a time"}
+# Headers of every answer, and of answers with status 503.
+ALWAYS = {
+    "X-Request-Id": "identifier of the request in the log: the caller's own, or a generated one",
+    "X-Latentserve-Version": "version of the service that answered",
+}
+RETRY = {"Retry-After": "seconds to wait before the next attempt, where they can be predicted"}
 
 
 class Status(NamedTuple):
@@ -112,7 +115,7 @@ def operation(
 
 
 def _headers(sent: Mapping[str, str]) -> dict[str, Any]:
-    return {name: {"description": says, "schema": {"type": "string"}} for name, says in {**sent, **REQUEST_ID}.items()}
+    return {name: {"description": says, "schema": {"type": "string"}} for name, says in {**sent, **ALWAYS}.items()}
 
 
 def _json_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from service.app import create_app
 from service.errors import CheckpointError
 from service.gan import checkpoint
 from service.settings import Settings
+from service.version import VERSION
 from tests.service.conftest import Running
 
 
@@ -166,6 +167,34 @@ def test_a_request_id_is_kept_if_it_is_harmless_and_made_if_not(client: TestClie
     assert client.get("/livez", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
     made = client.get("/livez", headers={"x-request-id": 'evil"\tid'}).headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{16}", made)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/livez", 200),
+        ("HEAD", "/livez", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/docs", 200),
+        ("GET", "/gan/generate?seed=1", 200),
+        ("GET", "/gan/generate?count=0", 422),
+        ("GET", "/nothing", 404),
+        ("PUT", "/gan/generate", 405),
+        ("POST", "/vae/kl", 415),
+    ],
+)
+def test_every_answer_bears_the_version_once(client: TestClient, method: str, path: str, status: int) -> None:
+    response = client.request(method, path)
+    assert response.status_code == status
+    assert response.headers.get_list("x-latentserve-version") == [VERSION]
+
+
+def test_the_document_names_the_headers_of_every_answer(client: TestClient) -> None:
+    for operations in client.get("/openapi.json").json()["paths"].values():
+        for operation in operations.values():
+            for answer in operation["responses"].values():
+                assert {"X-Request-Id", "X-Latentserve-Version"} <= answer["headers"].keys()
 
 
 def test_a_failure_nobody_foresaw_is_a_500_problem_that_tells_no_secrets(
