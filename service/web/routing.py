@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import BodyTooLarge, DeadlineExceeded, InvalidInput, MalformedBody, UnsupportedMediaType
 from ..formats.arrays import to_json
+from .json_text import as_utf8, refuse_repeated_keys
 from .media import is_json, media_type, refuse_encoding
 from .number_text import WRITTEN, sloppy_numbers
 from .parts import BodyLimits, part
@@ -170,7 +171,7 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
 
     Raises:
         UnsupportedMediaType: the body is not declared to be JSON.
-        MalformedBody: it is not JSON.
+        MalformedBody: it is not JSON in UTF-8, or one of its objects has a key twice.
         RequestValidationError: it is JSON of another shape.
         BodyTooLarge: it is over the operator's limit.
         DeadlineExceeded: it is not there in time.
@@ -182,18 +183,21 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
             "send it with Content-Type: application/json",
             allowed=list(allowed),
         )
-    body = await read_body(request)
+    body = as_utf8(await read_body(request))
     # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
     most = part(request, BodyLimits).elements
     if len(body) > most and body.count(b",") > most:
         raise BodyTooLarge("a body of so many elements is too large", allowed=f"at most {most} elements")
     try:
-        return model.model_validate_json(body)
+        found = model.model_validate_json(body)
     except ValidationError as error:
         errors = error.errors(include_url=False)
         if errors[0]["type"] == "json_invalid":
             raise MalformedBody(errors[0]["msg"]) from None
+        refuse_repeated_keys(body)
         raise RequestValidationError(errors, body=model) from None
+    refuse_repeated_keys(body)
+    return found
 
 
 async def read_body(request: Request) -> bytes:
