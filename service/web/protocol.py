@@ -1,10 +1,16 @@
-"""Uvicorn's fast HTTP/1.1 protocol, with two of its gaps closed: offers to upgrade, and endless headers."""
+"""Uvicorn's fast HTTP/1.1 protocol, changed in three places: upgrades, endless headers, and errors of the parser."""
 
 from __future__ import annotations
 
 import re
+import secrets
+import sys
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from ..version import VERSION
+from .observability import log
+from .problems import problem
 
 MAX_HEADER_BYTES = 64 * 1024
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
@@ -13,9 +19,9 @@ _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 class Protocol(HttpToolsProtocol):
     """One connection.
 
-    A server may ignore an offer to upgrade (RFC 9110, 7.8), and clients make it unasked: Java's offers HTTP/2 with
-    every first request. The parser, however, stops behind the headers of such a request and its body is lost. So the
-    offer is taken out of a request's head before the parser sees it.
+    A server may ignore an offer to upgrade (RFC 9110, 7.8). Some clients offer one unasked: Java's client offers HTTP/2
+    with every first request. The parser, however, stops after the headers of such a request, and the body is lost. The
+    protocol therefore renames the header before the parser sees it.
     """
 
     _in_message = False
@@ -35,10 +41,44 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
-            self.transport.abort()  # whoever sends that does not wait for an explanation
+            self.transport.abort()  # a client that sends this much is still sending, and does not read an answer
             return
         super().on_header(name, value)
 
     def on_message_complete(self) -> None:
         self._in_message = False
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that the parser refused with a problem, and close the connection.
+
+        Uvicorn calls this while it handles the parser's exception. Requests that were complete before those bytes are
+        still answered, and then the connection closes: a 400 would be taken for the answer to the first of them.
+        """
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:
+                cycle.keep_alive = False
+                return
+            # The body of this request is broken, and the application waits for the rest of it.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+        error = sys.exception()
+        reason = str((error and error.__context__) or error or msg)
+        request_id = secrets.token_hex(8)
+        log.info("malformed request", request_id=request_id, reason=reason)
+        answer = problem(400, "malformed-request", f"the request is not valid HTTP/1.1: {reason}")
+        headers = [
+            *answer.raw_headers,
+            (b"x-request-id", request_id.encode()),
+            (b"x-latentserve-version", VERSION.encode()),
+            (b"connection", b"close"),
+        ]
+        head = [STATUS_LINE[400], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
+        self.transport.write(b"".join(head) + bytes(answer.body))
+        self.transport.close()

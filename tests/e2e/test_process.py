@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.version import VERSION
 from tests.e2e.conftest import ROOT, Live, Start
 
 SERVE = [sys.executable, "-m", "service"]
@@ -257,6 +258,60 @@ def test_head_is_answered_without_a_body_and_the_connection_goes_on(live: Live, 
     for answer in (first, second):
         assert answer.startswith(b"HTTP/1.1 %d" % whole.status_code)
         assert b"\r\ncontent-length: %d\r\n" % len(whole.content) in answer.lower()
+
+
+def problem_of(answer: bytes) -> dict[str, Any]:
+    """The problem in a whole answer, after a check of its headers."""
+    head, _, content = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    problem: dict[str, Any] = json.loads(content)
+    assert status.startswith(f"HTTP/1.1 {problem['status']} ")
+    assert headers["content-type"] == "application/problem+json"
+    assert int(headers["content-length"]) == len(content)
+    assert headers["connection"] == "close"
+    assert headers["x-latentserve-version"] == VERSION
+    assert re.fullmatch("[0-9a-f]{16}", headers["x-request-id"])
+    return problem
+
+
+CHUNKED = b"POST /vae/kl HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"NONSENSE\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /livez HTTP/x\r\nhost: x\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nhost: x\r\na b: c\r\n\r\n",
+        b"POST /vae/kl HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n",
+        b"POST /vae/kl HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n12",
+        CHUNKED + b"content-length: 5\r\n\r\n12345",
+        CHUNKED + b"\r\nzz\r\n",
+        CHUNKED + b"\r\n2\r\n{}3\r\n",
+    ],
+)
+def test_bytes_that_are_no_valid_request_are_answered_with_a_problem(live: Live, request_bytes: bytes) -> None:
+    problem = problem_of(exchange(live, request_bytes))
+    assert problem["type"] == "urn:latentserve:problem:malformed-request"
+    assert problem["detail"].startswith("the request is not valid HTTP/1.1: ")
+    assert httpx2.get(f"{live.address}/livez").is_success
+
+
+def test_a_request_before_malformed_bytes_has_its_own_answer_and_no_other(live: Live) -> None:
+    good = b"GET /gan/generate?seed=1&format=json HTTP/1.1\r\nhost: x\r\n\r\n"
+    expected = httpx2.get(f"{live.address}/gan/generate?seed=1&format=json")
+    answer = exchange(live, good + b"NONSENSE\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(expected.content)
+    assert answer.count(b"HTTP/1.1") == 1
+    answer = exchange(live, good + good + b"NONSENSE\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200") == answer.count(b"HTTP/1.1") == 2
+    assert answer.endswith(expected.content)
 
 
 def test_endless_headers_end_the_connection_and_nothing_else(live: Live) -> None:
