@@ -6,7 +6,7 @@ from typing import NamedTuple, overload
 
 from ..errors import InvalidInput
 from ..runtime.batching import Batcher
-from .problem import Outcome, Problem, check
+from .problem import Outcome, Problem
 from .steps import CompleteLikelihood, Expected, Maximized
 from .worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Result, effort, registration
 
@@ -15,7 +15,7 @@ class EmEngine(NamedTuple):
     """Two lanes to the same worker: a large problem occupies a thread for long, and small ones overtake it.
 
     `small_effort` is the greatest effort of a job in the small lane, and `max_effort` the greatest that is accepted;
-    both are in the units of `worker.effort`.
+    both are in the units of `Plan.effort`.
     """
 
     small: Batcher[Job, Result]
@@ -42,8 +42,8 @@ class EmEngine(NamedTuple):
         Raises InvalidInput where `check` does and for a problem of more than `max_effort`, and whatever
         `Batcher.submit` raises.
         """
-        job = registration(check(problem))
-        if effort(job) > self.max_effort:
+        job = registration(problem)
+        if job.plan.effort > self.max_effort:
             raise InvalidInput(
                 f"{len(problem.source)} x {len(problem.target)} pairs in {problem.max_iterations} iterations are more "
                 "than this server takes on",

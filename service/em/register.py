@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,8 +14,8 @@ from .batched.distances import workspace
 from .batched.padding import Group, group_key, pack
 from .batched.recursion import Model, State, initial_state, iterate, settled
 from .batched.starts import start
-from .matching import DENSE_PAIRS
-from .problem import Outcome, Pose, Problem, StopReason, check
+from .plan import Engine, Plan, plan
+from .problem import Outcome, Problem, StopReason, check
 from .solving.poses import register_pose
 
 
@@ -25,39 +25,37 @@ def register(problem: Problem) -> Outcome:
 
 
 def register_batch(problems: Sequence[Problem]) -> list[Outcome]:
-    """Register all problems, those of one `group_key` together; each outcome is, to the bit, the one it has alone.
+    """Check, plan and register all problems; each outcome has the same bits as the problem's alone.
 
     Raises InvalidInput where `check` does, for the first problem that is not computable.
     """
-    checked = [check(problem) for problem in problems]
-    groups: dict[tuple[object, ...], list[int]] = {}
-    outcomes: dict[int, Outcome] = {}
-    for i, problem in enumerate(checked):
-        if is_dense(problem):
-            groups.setdefault(group_key(problem), []).append(i)
-        else:
-            outcomes[i] = register_pose(problem)
-    for members in groups.values():
-        outcomes.update(zip(members, _register_group([checked[i] for i in members]), strict=True))
-    return [outcomes[i] for i in range(len(checked))]
+    return register_plans([plan(check(problem)) for problem in problems])
 
 
-def is_dense(problem: Problem) -> bool:
-    """Whether the problem is one for the batched engine: a translation without extras, of a moderate size.
+def register_plans(plans: Sequence[Plan]) -> list[Outcome]:
+    """Register problems that are planned, the batched ones of one `group_key` together.
 
-    It holds no N x M numbers either, but touches all pairs at each iteration, together with the other problems of its
-    batch. All others are computed one by one by `poses`.
+    Raises InvalidInput where the points do not determine a transform.
     """
-    return (
-        problem.transform == "translation"
-        and not isinstance(problem.prior, Tensor)
-        and problem.prior != "mixing"
-        and problem.resolved_normalize == "rows"
-        and problem.resolved_outliers == 0.0
-        and not isinstance(problem.init, Pose)
-        and not problem.refine
-        and len(problem.source) * len(problem.target) <= DENSE_PAIRS
-    )
+    outcomes: dict[int, Outcome] = {}
+    for engine, compute in ENGINES.items():
+        chosen = [i for i, one in enumerate(plans) if one.engine == engine]
+        outcomes.update(zip(chosen, compute([plans[i].problem for i in chosen]), strict=True))
+    return [outcomes[i] for i in range(len(plans))]
+
+
+def _register_poses(problems: Sequence[Problem]) -> list[Outcome]:
+    return [register_pose(problem) for problem in problems]
+
+
+def _register_groups(problems: Sequence[Problem]) -> list[Outcome]:
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, problem in enumerate(problems):
+        groups.setdefault(group_key(problem), []).append(i)
+    outcomes: dict[int, Outcome] = {}
+    for members in groups.values():
+        outcomes.update(zip(members, _register_group([problems[i] for i in members]), strict=True))
+    return [outcomes[i] for i in range(len(problems))]
 
 
 class _Live(NamedTuple):
@@ -134,3 +132,9 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
         others = _register_group([problems[i]._replace(init=begin.rival[i]) for i in rivals])
         outcomes.update((i, likelier(outcomes[i], other)) for i, other in zip(rivals, others, strict=True))
     return [outcomes[i] for i in range(len(problems))]
+
+
+ENGINES: dict[Engine, Callable[[Sequence[Problem]], list[Outcome]]] = {
+    "climbing": _register_poses,
+    "batched": _register_groups,
+}

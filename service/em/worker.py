@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from . import steps
-from .batched.padding import bucket, group_key
-from .problem import NORMALIZES, TRANSFORMS, Outcome, Problem
-from .register import is_dense, register_batch
+from .plan import Plan, plan
+from .problem import NORMALIZES, TRANSFORMS, Outcome, Problem, check
+from .register import register_plans
 from .steps import CompleteLikelihood, Expected, Maximized, Parameters
 
 
 class RegisterJob(NamedTuple):
-    """One registration; `abandoned` is set when nobody waits for it any longer."""
+    """One planned registration; `abandoned` is set once no request waits for it."""
 
-    problem: Problem
+    plan: Plan
     abandoned: threading.Event
 
 
@@ -60,51 +60,20 @@ STEPS: dict[type[StepJob], Callable[..., Expected | Maximized | CompleteLikeliho
 }
 
 
-# What an iteration costs besides its pairs, as so many pairs.
-ITERATION_OVERHEAD = 50_000
-
-
-# Of a cloud in cells, so many targets are looked at for each source point, and a start costs so many iterations.
-NEIGHBOURS = 512
-START_ITERATIONS = 50
-# Widths of the box, in σ, that a kernel reaches.
-REACH = 10.0
-
-
 def cost(job: Job) -> float:
-    """Pairs that one iteration touches."""
-    if not isinstance(job, RegisterJob):
-        return len(job.source) * len(job.target)
-    problem = job.problem
-    if is_dense(problem):
-        return bucket(len(problem.source)) * bucket(len(problem.target))
-    return (len(problem.source) + len(problem.target)) * _neighbours(problem)
-
-
-def _neighbours(problem: Problem) -> float:
-    """Targets that a kernel of the problem's width reaches: few once σ is estimated, perhaps all where it is given."""
-    count = len(problem.target)
-    if isinstance(problem.prior, Tensor) or problem.sigma is None:
-        return count if isinstance(problem.prior, Tensor) else min(count, NEIGHBOURS)
-    extent = (problem.target.amax(0) - problem.target.amin(0)).clamp(min=1e-300)
-    reach = (REACH * problem.sigma / extent).clamp(max=1.0)
-    return min(count, max(count * float(reach.prod()), NEIGHBOURS))
+    """Pairs that one iteration, or the step, visits."""
+    return job.plan.cost if isinstance(job, RegisterJob) else len(job.source) * len(job.target)
 
 
 def effort(job: Job) -> float:
-    """What the job may cost in all, in pairs x D x iterations; it decides the lane."""
-    if isinstance(job, StepJob):
-        return cost(job) * job.source.shape[1]
-    iterations = job.problem.max_iterations + (0 if is_dense(job.problem) else START_ITERATIONS)
-    return (cost(job) * job.problem.source.shape[1] + ITERATION_OVERHEAD) * iterations
+    """Upper bound of the job's whole computation, in pairs x D x iterations; it selects the lane."""
+    return job.plan.effort if isinstance(job, RegisterJob) else cost(job) * job.source.shape[1]
 
 
 def key(job: Job) -> Hashable:
-    """Registrations that share tensors, and that may take equally long; steps of one kind and shape."""
+    """Jobs with equal keys form a batch: registrations as planned, steps of one kind and shape."""
     if isinstance(job, RegisterJob):
-        # What is computed one by one gains nothing from company, and would make it wait.
-        alone = None if is_dense(job.problem) else id(job)
-        return group_key(job.problem) if alone is None else alone, job.problem.max_iterations, job.problem.tolerance
+        return job.plan.key
     return type(job).__name__, *(tuple(tensor.shape) for part in job[:4] for tensor in _tensors(part))
 
 
@@ -115,7 +84,7 @@ def _tensors(part: Tensor | Parameters | None) -> tuple[Tensor, ...]:
 
 
 def cancel(job: Job) -> None:
-    """Nobody waits any longer: a registration stops at its next iteration. Steps are done before it matters."""
+    """Abandon the job: a registration stops at its next iteration. Steps are too short to be stopped."""
     if isinstance(job, RegisterJob):
         job.abandoned.set()
 
@@ -126,11 +95,11 @@ class EmWorker:
     @torch.inference_mode()
     def __call__(self, jobs: Sequence[Job]) -> Sequence[Result]:
         """One batch of jobs with equal keys."""
-        registrations = [job.problem for job in jobs if isinstance(job, RegisterJob)]
-        if registrations:
-            return register_batch(registrations)
+        plans = [job.plan for job in jobs if isinstance(job, RegisterJob)]
+        if plans:
+            return register_plans(plans)
         arguments = [_stack(column) for column in zip(*jobs, strict=True)]
-        result = STEPS[type(jobs[0])](*arguments)  # type: ignore[index]  # what is no registration is a step
+        result = STEPS[type(jobs[0])](*arguments)  # type: ignore[index]  # the batch holds steps only
         return [type(result)(*(part[index] for part in result)) for index in range(len(jobs))]
 
 
@@ -143,13 +112,16 @@ def _stack(column: Sequence[Any]) -> Tensor | Parameters | None:
 
 
 def registration(problem: Problem) -> RegisterJob:
-    """A job for `problem` that stops where it stands once it is abandoned."""
+    """A job for `problem`, checked and planned, that stops at the next iteration once it is abandoned.
+
+    Raises InvalidInput where `check` does.
+    """
     abandoned = threading.Event()
-    return RegisterJob(problem._replace(cancelled=abandoned.is_set), abandoned)
+    return RegisterJob(plan(check(problem._replace(cancelled=abandoned.is_set))), abandoned)
 
 
 _POINT = torch.zeros(1, 1, dtype=torch.float64)
-# The corners of a lopsided tetrahedron, and of its shadow: whatever poses need is compiled before the first request.
+# The corners of an irregular tetrahedron and one inner point: enough to compile all code for poses.
 _CORNERS = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 4], [1, 1, 1]], dtype=torch.float64)
 WARM_UP: list[RegisterJob] = [
     registration(Problem(_POINT, _POINT)),
@@ -164,7 +136,7 @@ WARM_UP: list[RegisterJob] = [
 
 
 def warm_up() -> None:
-    """Run every kind of registration once on the processor, which compiles what they need."""
+    """Run every kind of registration once, which compiles all numba code that they need."""
     worker = EmWorker()
     for job in WARM_UP:
         worker([job])

@@ -223,7 +223,7 @@ def test_poses_are_computed_one_by_one_and_cost_what_their_neighbours_cost() -> 
     wide = registration(large(10_000, transform="rigid", sigma=1.0))
     assert cost(wide) == pytest.approx(20_000 * 10_000)
     assert effort(wide) > effort(small)
-    longer = registration(small.problem._replace(max_iterations=10_000))
+    longer = registration(small.plan.problem._replace(max_iterations=10_000))
     assert effort(longer) > 10 * effort(small)
 
 

@@ -1,0 +1,86 @@
+"""How a registration is computed: the engine, its cost, and which other registrations it shares a batch with.
+
+A problem is checked and planned once, when it arrives. All later stages only read the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from .batched.padding import bucket, group_key
+from .matching import DENSE_PAIRS
+from .problem import Pose, Problem
+
+# "batched" computes many translations side by side with torch; "climbing" computes one problem at a time with numba.
+# An engine on a CUDA device adds its name here and its condition to `choose_engine`; `register.ENGINES` runs it.
+Engine = Literal["batched", "climbing"]
+
+# Fixed cost of one iteration, in pairs.
+ITERATION_OVERHEAD = 50_000
+# The climbing engine visits at most this many targets for each source point while sigma is estimated.
+NEIGHBOURS = 512
+# The search for a start costs about as much as this many iterations.
+START_ITERATIONS = 50
+# Edge of the box that the truncated kernel covers, in sigma.
+REACH = 10.0
+
+
+class Plan(NamedTuple):
+    """A checked problem and how to compute it."""
+
+    problem: Problem  # as `check` returns it
+    engine: Engine
+    cost: float  # pairs that one iteration visits
+    effort: float  # upper bound of the whole computation, in pairs x D x iterations; it selects the lane
+    key: Hashable  # plans with equal keys form a batch
+
+
+def plan(problem: Problem) -> Plan:
+    """The plan of a problem that `check` has returned."""
+    engine = choose_engine(problem)
+    (n, dimension), m = problem.source.shape, len(problem.target)
+    if engine == "batched":
+        cost: float = bucket(n) * bucket(m)
+        iterations = problem.max_iterations
+        # Problems that may need equally many iterations finish together.
+        key: Hashable = group_key(problem), problem.max_iterations, problem.tolerance
+    else:
+        cost = (n + m) * _neighbours(problem)
+        iterations = problem.max_iterations + START_ITERATIONS
+        # A unique key: this engine computes problems one by one, so that a batch would only delay the first.
+        key = object()
+    return Plan(problem, engine, cost, (cost * dimension + ITERATION_OVERHEAD) * iterations, key)
+
+
+def choose_engine(problem: Problem) -> Engine:
+    """The engine for a checked problem.
+
+    The batched engine takes translations of up to DENSE_PAIRS pairs with the prior free or uniform, rows that sum to
+    one, no outliers and no refinement. It visits all pairs at each iteration but holds no N x M array.
+    """
+    batched = (
+        problem.transform == "translation"
+        and not isinstance(problem.prior, Tensor)
+        and problem.prior != "mixing"
+        and problem.resolved_normalize == "rows"
+        and problem.resolved_outliers == 0.0
+        and not isinstance(problem.init, Pose)
+        and not problem.refine
+        and len(problem.source) * len(problem.target) <= DENSE_PAIRS
+    )
+    return "batched" if batched else "climbing"
+
+
+def _neighbours(problem: Problem) -> float:
+    """Targets within reach of one source point: few where sigma is estimated, up to all where it is given."""
+    count = len(problem.target)
+    if isinstance(problem.prior, Tensor):
+        return count
+    if problem.sigma is None:
+        return min(count, NEIGHBOURS)
+    extent = (problem.target.amax(0) - problem.target.amin(0)).clamp(min=1e-300)
+    reach = (REACH * problem.sigma / extent).clamp(max=1.0)
+    return min(count, max(count * float(reach.prod()), NEIGHBOURS))
