@@ -22,7 +22,7 @@ from starlette.routing import Match, Route
 from .em import routes as em
 from .em import worker as em_worker
 from .em.engine import EmEngine
-from .errors import LatentserveError
+from .errors import InvalidInput, LatentserveError
 from .gan import caching, checkpoint, companions
 from .gan import jobs as gan_jobs
 from .gan import routes as gan
@@ -93,6 +93,7 @@ class Application(FastAPI):
                 description=self.description,
                 routes=self.routes,
                 license_info=self.license_info,
+                servers=self.servers,
             )
             models = [ProblemDetails, *(model for part in SLICES for model in part.MODELS)]
             _, extra = models_json_schema(
@@ -108,7 +109,7 @@ def create_app(settings: Settings | None = None) -> Application:
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged or tampered with. Nothing is served then.
-        InvalidInput: the device that was asked for does not exist.
+        InvalidInput: the device does not exist, or the root path begins with a path of the service.
     """
     settings = settings or Settings()
     device = devices.prepare(settings.device)
@@ -138,6 +139,7 @@ def create_app(settings: Settings | None = None) -> Application:
         description=DESCRIPTION,
         version=VERSION,
         license_info={"name": "MIT", "identifier": "MIT"},
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         # A redirect to the path without its slash would be built from the Host header, and lose the body of a POST.
         redirect_slashes=False,
         lifespan=_lifespan(parts.health),
@@ -149,8 +151,19 @@ def create_app(settings: Settings | None = None) -> Application:
     )
     for part in SLICES:
         app.include_router(part.router)
-    app.add_middleware(Edge, metrics=metrics, limits=parts.limits)
+    _check_root_path(settings.root_path, app.all_routes())
+    app.add_middleware(Edge, metrics=metrics, limits=parts.limits, root_path=settings.root_path)
     return app
+
+
+def _check_root_path(root_path: str, routes: Sequence[Route]) -> None:
+    """Raise InvalidInput where a path could be read in two ways: below the root path, and as it is."""
+    first = "/".join(root_path.split("/")[:2])
+    if first and any(f"{route.path}/".startswith(f"{first}/") for route in routes):
+        raise InvalidInput(
+            f"LATENTSERVE_ROOT_PATH is {root_path!r}, and {first} is the beginning of the service's own paths; "
+            "serve it under another prefix"
+        )
 
 
 def _batchers(
@@ -275,7 +288,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
         return _unexpected(error)
     headers: Mapping[str, str] | None = error.headers
     if error.status_code == 404 and "route" not in request.scope:
-        detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
+        document = request.scope.get("root_path", "") + "/openapi.json"
+        detail = f"there is nothing at {request.url.path}; {document} lists all paths"
     elif error.status_code == 405:
         # The framework names the methods of the first route only; a path may have one route for each method.
         methods = {

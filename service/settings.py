@@ -46,6 +46,11 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$",
+        description="path prefix that a reverse proxy strips, as /models/digits; empty without one",
+    )
     checkpoints: Path = Field(
         Path(__file__).resolve().parent.parent / "checkpoints", description="folder of the published model"
     )

@@ -33,8 +33,9 @@ VERSION_HEADER = (b"x-latentserve-version", VERSION.encode())
 class Edge:
     """Request ids, HEAD, body limits, cancellation of abandoned requests, metrics, access log, and the last resort."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, limits: BodyLimits) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, limits: BodyLimits, root_path: str = "") -> None:
         self.app = app
+        self.root_path = root_path
         self.metrics = metrics
         self.limits = limits
         self.inflight_bytes = 0
@@ -44,7 +45,19 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if self.root_path:
+            scope = _below(self.root_path, scope)
         await _Exchange(self, scope, receive, send).run()
+
+
+def _below(root_path: str, scope: Scope) -> Scope:
+    """The scope as the client meant it: ASGI's path includes the root path, which the proxy has stripped."""
+    below = {**scope, "root_path": root_path}
+    if not scope["path"].startswith(root_path + "/"):
+        below["path"] = root_path + scope["path"]
+        if scope.get("raw_path") is not None:
+            below["raw_path"] = root_path.encode() + scope["raw_path"]
+    return below
 
 
 class _Exchange:

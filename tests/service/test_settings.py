@@ -35,6 +35,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     default = Settings.model_fields[name].default
     special = {"device": "cpu", "log_level": "debug", "log_format": "console", "checkpoints": "/there", "host": "::1"}
+    special["root_path"] = "/prefix"
     value = special.get(name) or str(default + 1)
     monkeypatch.setenv(variable(name), value)
     found = getattr(Settings(), name)
@@ -95,6 +96,19 @@ def test_service_links_leave_the_defaults_in_force_and_are_listed(monkeypatch: p
 )
 def test_other_variables_are_no_service_links(name: str, value: str) -> None:
     assert not is_service_link(name, value)
+
+
+@pytest.mark.parametrize("value", ["/a", "/models/digits", "/~me/v1.2_x-y", ""])
+def test_a_root_path_is_a_path_without_its_last_slash(value: str) -> None:
+    assert Settings(root_path=value).root_path == value
+
+
+@pytest.mark.parametrize(
+    "value", ["/", "a", "/a/", "//a", "/a//b", "/a b", "/a?b", "/../a", "http://x/a", "/a\n", "/é"]
+)
+def test_another_root_path_is_refused(value: str) -> None:
+    with pytest.raises(ValidationError, match="root_path"):
+        Settings(root_path=value)
 
 
 def test_the_variable_of_the_tests_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
