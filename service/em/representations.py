@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -12,6 +13,7 @@ from ..errors import InvalidInput, NotAcceptable
 from ..formats.arrays import Float64, to_json
 from ..formats.clouds import writing
 from .drawing.pictures import Frames, PictureKind, draw
+from .missing import Mask, expand
 
 Kind = Literal["json"] | writing.Format | PictureKind
 
@@ -30,6 +32,8 @@ CONTENT: dict[str, Any] = {
 }
 # Servers and proxies bound the length of headers; this is D = 7.
 MAX_HEADER_NUMBERS = 64
+MAX_WARNINGS = 4096  # characters
+TOO_LONG = "the warnings are too long for a header; ask for JSON"
 
 # Frames in which a nonrigid displacement unfolds.
 UNFOLDING = 15
@@ -140,8 +144,17 @@ class Iterations:
         return moved
 
 
-def encode(form: Representation, source: Float64, target: Float64, registered: Float64, frames: Frames = ()) -> bytes:
+def encode(
+    form: Representation,
+    source: Float64,
+    target: Float64,
+    registered: Float64,
+    frames: Frames = (),
+    present: Mask | None = None,
+) -> bytes:
     """The body of an answer that is not JSON: a file of the registered cloud, or a picture; see `pictures.draw`.
+
+    `present` is the mask of the points of the file that have coordinates. The others are written as NaN.
 
     Raises:
         NotAcceptable: the format has no room for so many coordinates.
@@ -154,18 +167,20 @@ def encode(form: Representation, source: Float64, target: Float64, registered: F
     if form.kind in {"png", "gif"}:
         return draw(source, target, registered, frames, form.kind)
     if form.kind in writing.WRITERS:
-        return writing.write_cloud(registered, form.kind)
+        return writing.write_cloud(expand(registered, present), form.kind)
     raise ValueError("JSON is not encoded here")
 
 
 HEADERS = {
     "X-Transform": "the matrix as JSON; with a cloud or a picture",
     "X-Log-Likelihood": "the number; with a cloud or a picture",
+    "X-Warnings": "the warnings as a JSON list, if there are any; with a cloud or a picture",
 }
 
 
 def headers(found: Mapping[str, Any]) -> dict[str, str]:
-    """What of a registration goes along with a cloud or a picture: `X-Transform`, as JSON, and `X-Log-Likelihood`.
+    """What of a registration goes along with a cloud or a picture: `X-Transform` and
+    `X-Warnings`, as JSON, and `X-Log-Likelihood`.
 
     Args:
         found: the registration as JSON would have it; `matrix` and `log_likelihood` may be None.
@@ -176,4 +191,7 @@ def headers(found: Mapping[str, Any]) -> dict[str, str]:
         result["X-Transform"] = to_json(matrix).decode()
     if likelihood is not None:
         result["X-Log-Likelihood"] = repr(float(likelihood))
+    warnings = json.dumps(list(found.get("warnings", ())))
+    if len(warnings) > len("[]"):
+        result["X-Warnings"] = warnings if len(warnings) <= MAX_WARNINGS else json.dumps([TOO_LONG])
     return result

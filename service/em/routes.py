@@ -28,6 +28,7 @@ from ..web.routing import (
 )
 from . import representations, steps, uploads, wire
 from .engine import EmEngine
+from .missing import Present, separate
 from .schemas import (
     MAX_WIRE_PAIRS,
     Expectation,
@@ -84,27 +85,35 @@ async def register(request: Request) -> Response:
     """Find the transform that moves the source onto the target, and which point belongs to which."""
     # What cannot be answered is refused before the body is read.
     form = representations.negotiate(", ".join(request.headers.getlist("accept")))
-    (body, warnings), timeout = await _read_registration(request), read_timeout(request)
+    (body, present, warnings), timeout = await _read_registration(request), read_timeout(request)
     if form.kind == "json":
         outcome = await engine(request).solve(wire.problem(body), timeout)
         outcome = outcome._replace(warnings=(*warnings, *outcome.warnings))
-        response = answer(wire.registration(outcome, body.transform))
+        response = answer(present.restore(wire.registration(outcome, body.transform)))
     else:
-        response = await _represent(request, form, body, timeout)
+        response = await _represent(request, form, body, present, warnings, timeout)
     response.headers["Vary"] = "Accept"
     return response
 
 
-async def _read_registration(request: Request) -> tuple[RegisterRequest, tuple[str, ...]]:
-    """The request, and warnings about how its files were read."""
+async def _read_registration(request: Request) -> tuple[RegisterRequest, Present, tuple[str, ...]]:
+    """The request, which points of its files it has, and warnings about how these were read."""
     if media_type(request) != FORM:
-        return await read_json(request, RegisterRequest, ("application/json", FORM)), ()
+        return await read_json(request, RegisterRequest, ("application/json", FORM)), Present(), ()
     form = await uploads.read_form(request, max_elements=part(request, BodyLimits).elements)
-    return read_fields(form.fields, RegisterRequest), form.warnings
+    fields, present = separate(form.fields)
+    body = read_fields(fields, RegisterRequest)
+    present.check(body)
+    return body, present, form.warnings
 
 
 async def _represent(
-    request: Request, form: representations.Representation, body: RegisterRequest, timeout: float | None
+    request: Request,
+    form: representations.Representation,
+    body: RegisterRequest,
+    present: Present,
+    warnings: tuple[str, ...],
+    timeout: float | None,
 ) -> Response:
     form.check_dimension(body.source.shape[1])
     moving = form.kind == "gif"
@@ -119,9 +128,11 @@ async def _represent(
         body.target,
         outcome.registered.numpy(),
         wire.iterations(body, outcome),
+        present.source,
         limiter=uploads.THREADS,
     )
-    headers = representations.headers(wire.registration(outcome, body.transform))
+    found = wire.registration(outcome._replace(warnings=(*warnings, *outcome.warnings)), body.transform)
+    headers = representations.headers(found)
     return Response(content, headers=headers, media_type=form.media_type)
 
 

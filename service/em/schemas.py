@@ -194,9 +194,9 @@ class Registration(BaseModel):
         description="(D+1) x (D+1), acts on columns: y = s·R·p + T; null past D = 256"
     )
     matching: list[int | None] = Field(description="for each source point i the matched j, or null")
-    matching_probability: list[float] = Field(description="r_ij of the pairs matched; 0 where there is none")
+    matching_probability: list[float | None] = Field(description="r_ij of the pairs matched; 0 where there is none")
     outlier_weight: float = Field(description="share of points without a partner, given or estimated")
-    outlier_probability: list[float] | None = Field(
+    outlier_probability: list[float | None] | None = Field(
         description="for each source point that it has no partner; null without an outlier weight"
     )
     sigma: float = Field(description="given or estimated")
@@ -218,10 +218,10 @@ class Registration(BaseModel):
     warnings: list[str] = Field(
         description="what to know before trusting the answer: symmetric shapes, ambiguity, doubtful starts and pairs"
     )
-    responsibilities: list[list[float]] = Field(default=[], description="N x M, of the last E-step")
+    responsibilities: list[list[float | None]] = Field(default=[], description="N x M, of the last E-step")
     trace: Trace | None = None
-    registered: list[list[float]] = Field(default=[], description="N x D, the source moved")
-    displacement: list[list[float]] = Field(
+    registered: list[list[float | None]] = Field(default=[], description="N x D, the source moved")
+    displacement: list[list[float | None]] = Field(
         default=[], description="N x D, nonrigid: registered = matrix · source + displacement"
     )
 

@@ -28,7 +28,7 @@ class Cloud(NamedTuple):
     """The points of a file, and what its sender should know about how they were read."""
 
     points: Float64
-    """(N, D)"""
+    """(N, D), finite, except for the rows of points without coordinates, which are NaN throughout."""
     warnings: tuple[str, ...] = ()
 
 
@@ -141,23 +141,37 @@ class CloudFile:
         return [lower.index(axis) for axis in found]
 
     def points(self, values: NDArray[np.generic]) -> Float64:
-        """The (N, D) values as an array of its own, writable and in C order.
+        """A writable (N, D) copy in C order. A row with a NaN becomes NaN throughout, and keeps its place.
 
         Raises:
-            InvalidInput: there are none, or some are not finite.
-            BodyTooLarge: there are more than `max_elements`.
+            InvalidInput: there are no points, all of them have NaN coordinates, or a coordinate is infinite.
+            BodyTooLarge: there are more numbers than `max_elements`.
         """
         self.check_shape(*values.shape)
-        with np.errstate(all="ignore"):  # a signalling NaN would warn on its way
+        with np.errstate(all="ignore"):  # a signalling NaN would warn during the conversion
             points = np.array(values, np.float64, order="C")
-        bad = np.flatnonzero(~np.isfinite(points).all(1))
-        if len(bad):
-            # Dropping them would shift the indices that the answer's matching speaks of.
+        finite = np.isfinite(points).all(1)
+        if finite.all():
+            return points
+        infinite = np.flatnonzero(np.isinf(points).any(1))
+        if len(infinite):
             raise self.invalid(
-                f"{len(bad)} of {len(points)} points have coordinates that are not finite, the first is point {bad[0]} "
-                f"(counted from 0: {', '.join(f'{value:g}' for value in points[bad[0], :8])}); remove them first",
-                "finite numbers",
+                f"{len(infinite)} of {len(points)} points have infinite coordinates, the first is point {infinite[0]} "
+                f"(counted from 0: {', '.join(f'{value:g}' for value in points[infinite[0], :8])}); remove these "
+                "points, or write NaN in place of their coordinates",
+                "finite numbers, or NaN for a point that takes no part",
             )
+        missing = int(len(points) - finite.sum())
+        if missing == len(points):
+            raise self.invalid(
+                f"{missing} of {len(points)} points have NaN or missing coordinates; no point is left to register",
+                "one or more points with finite coordinates",
+            )
+        points[~finite] = np.nan
+        self.warnings.append(
+            f"{missing} of {len(points)} points have NaN or missing coordinates and take no part; their results are "
+            "null, and all other points keep their indices"
+        )
         return points
 
 

@@ -66,7 +66,10 @@ class Line(NamedTuple):
 
 
 def annotated(file: CloudFile, *, inline: bool) -> Iterator[Line]:
-    """The lines with their comments apart; `inline` also ends a line at a comment mark in its middle."""
+    """The lines with their comments apart; `inline` also ends a line at a mark that follows no blank.
+
+    The mark in 1.#QNAN, which Windows writes for NaN, begins no comment.
+    """
     marked = any(mark.encode() in file.data for mark in COMMENTS)
     for number, line in lines(file):
         text, comment = line, ""
@@ -74,7 +77,7 @@ def annotated(file: CloudFile, *, inline: bool) -> Iterator[Line]:
             for mark in COMMENTS:
                 at = text.find(mark)
                 # In tables with names, a mark in the middle may belong to a colour or to an address.
-                if at == 0 or (at > 0 and (inline or text[at - 1] in " \t")):
+                if at == 0 or (at > 0 and (text[at - 1] in " \t" or (inline and text[at - 1] != "."))):
                     text, comment = text[:at].rstrip(), text[at:]
         yield Line(number, text, comment)
 

@@ -52,7 +52,7 @@ def read_pcd(file: CloudFile) -> Float64:
 
     Raises:
         MalformedBody: the header breaks the grammar, or the body is shorter than it declares.
-        InvalidInput: there are no coordinates, or they are not finite, as in organised clouds with holes.
+        InvalidInput: there are no coordinates, or some are infinite.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
     header = _header(file)
@@ -154,7 +154,7 @@ def _gather(
     file: CloudFile, header: Header, axes: list[int], data: bytes | bytearray, starts: list[int], stride: int | None
 ) -> Float64:
     points = np.empty((header.points, len(axes)))
-    with np.errstate(all="ignore"):  # a signalling NaN would warn here; all that is not finite is refused below
+    with np.errstate(all="ignore"):  # a signalling NaN would warn here; `points` decides about all that is not finite
         for column, (axis, start) in enumerate(zip(axes, starts, strict=True)):
             dtype = np.dtype(TYPES[header.types[axis], header.sizes[axis]])
             points[:, column] = np.ndarray(header.points, dtype, data, start, stride or dtype.itemsize)

@@ -59,7 +59,7 @@ def read_ply(file: CloudFile) -> Float64:
 
     Raises:
         MalformedBody: the header breaks the grammar, or the body is shorter than it declares.
-        InvalidInput: there are no vertices with coordinates, or they are not finite.
+        InvalidInput: there are no vertices with coordinates, or some are infinite.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
     magic = MAGIC.match(file.data)
@@ -161,7 +161,7 @@ def _binary(file: CloudFile, at: int, order: str, before: list[Element], vertex:
             f"the PLY header declares {vertex.rows} vertices of {size} bytes, and the file has {there} of them"
         )
     points = np.empty((vertex.rows, len(axes)))
-    with np.errstate(all="ignore"):  # a signalling NaN would warn here; all that is not finite is refused below
+    with np.errstate(all="ignore"):  # a signalling NaN would warn here; `points` decides about all that is not finite
         for column, axis in enumerate(axes):
             dtype = order + vertex.properties[axis].kind
             points[:, column] = np.ndarray(vertex.rows, dtype, file.data, at + offsets[axis], size)

@@ -29,7 +29,9 @@ def read_cloud(
     max_elements: int = MAX_ELEMENTS,
     columns: Columns | None = None,
 ) -> Cloud:
-    """The points of a file: (N, D), float64, writable, in C order, finite; and warnings about how they were read.
+    """The points of a file: (N, D), float64, writable, in C order; and warnings about how they were read.
+
+    A point without coordinates is a row of NaN, and all other points are finite.
 
     Memory is bounded by a small multiple of the file's own size, and what it unpacks to by `max_elements`.
 
@@ -42,7 +44,7 @@ def read_cloud(
 
     Raises:
         MalformedBody: the bytes are not what their format, or the name, says.
-        InvalidInput: it can be read and is no cloud: no points, no coordinates, coordinates that are not finite.
+        InvalidInput: it can be read and is no cloud: no points, no coordinates, infinite coordinates.
         BodyTooLarge: it holds more than `max_elements` numbers.
     """
     file = CloudFile(data.removeprefix(text.BOM), filename, pointer, max_elements, columns)

@@ -12,7 +12,7 @@ import orjson
 from ..arrays import Float64
 from .cloud_file import AXES, CloudFile
 from .layout import Layout, annotated, find_layout, not_a_number
-from .text import is_number, lines, parse, split, to_utf8, unquote
+from .text import is_missing, is_number, lines, parse, split, to_utf8, unquote
 
 # Columns of tables without names, of which the first three are coordinates whatever the others hold.
 KNOWN_LAYOUTS = {4: "XYZI", 6: "XYZRGB, or XYZ with normals", 7: "XYZIRGB or XYZRGBI"}
@@ -29,7 +29,7 @@ def read_table(file: CloudFile) -> Float64:
 
     Raises:
         MalformedBody: something is not a number, or rows differ in length.
-        InvalidInput: there are no points, they are not finite, or no name is recognised as a coordinate.
+        InvalidInput: there are no points, coordinates are infinite, or no name is recognised as a coordinate.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
     data = to_utf8(file)
@@ -47,7 +47,7 @@ def read_table(file: CloudFile) -> Float64:
     try:
         points = parse(islice(_texts(file, layout, use), most), layout.delimiter, use)
     except ValueError:
-        raise _complaint(file, layout, use) from None
+        points = _with_missing(file, layout, use, most)
     if layout.declared is not None and len(points) < most and len(points) != layout.declared[0]:
         count, line = layout.declared
         raise file.malformed(f"line {line} declares {count} points, and {len(points)} follow")
@@ -87,6 +87,21 @@ def _texts(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Iterat
     if layout.delimiter in BESIDE_DECIMAL_COMMAS and b"," in file.data:
         rows = (row.replace(",", ".") for row in rows)
     return rows if use is None else _checked(rows, layout)
+
+
+def _with_missing(file: CloudFile, layout: Layout, use: list[int] | None, most: int) -> Float64:
+    """The table with NaN for fields that say so in words, and for empty ones where columns have names."""
+    places = use or list(range(layout.width))
+    rows = (split(row, layout.delimiter) for row in _texts(file, layout, places))
+    filled = ("\t".join("nan" if _is_missing(field, layout) else field for field in row) for row in rows)
+    try:
+        return parse(islice(filled, most), "\t", places)
+    except ValueError:
+        raise _complaint(file, layout, use) from None
+
+
+def _is_missing(field: str, layout: Layout) -> bool:
+    return is_missing(field) or (not field and layout.header is not None)
 
 
 def _checked(rows: Iterable[str], layout: Layout) -> Iterator[str]:
@@ -130,7 +145,9 @@ def _complaint(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Ex
         if layout.delimiter in BESIDE_DECIMAL_COMMAS:
             given = [field.replace(",", ".") for field in fields]
         places = range(len(fields)) if use is None or len(fields) != layout.width else use
-        wrong = [fields[place] for place in places if not is_number(given[place])]
+        wrong = [
+            fields[place] for place in places if not is_number(given[place]) and not _is_missing(given[place], layout)
+        ]
         if wrong and (use is None or len(fields) == layout.width):
             return not_a_number(file, number, wrong[0], fields)
         if len(fields) != layout.width:
@@ -158,4 +175,4 @@ def write_xyz(points: Float64) -> bytes:
 def _text(points: Float64) -> bytes:
     # orjson writes the shortest digits that read back exactly, a hundred times faster than Python.
     nested = orjson.dumps(np.ascontiguousarray(points), option=orjson.OPT_SERIALIZE_NUMPY)
-    return nested[2:-2].replace(b"],[", b"\n") + b"\n"
+    return nested[2:-2].replace(b"],[", b"\n").replace(b"null", b"nan") + b"\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 from typing import Any
 
 import numpy as np
@@ -225,3 +227,69 @@ def test_the_document_describes_columns_of_forms_and_json_refuses_them(client: T
         assert "counted from 0" in described[name]["description"]
         problem = assert_problem(client.post("/em/register", json=GOOD | {name: [0, 1, 2]}), 422)
         assert problem["errors"][0]["pointer"] == f"/{name}"
+
+
+def with_holes(points: np.ndarray, holes: list[int]) -> np.ndarray:
+    """The points, with NaN rows so that these have the indices `holes` in the result."""
+    whole = np.full((len(points) + len(holes), points.shape[1]), np.nan)
+    whole[np.setdiff1d(np.arange(len(whole)), holes)] = points
+    return whole
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("before", "behind"), [([0, 3, 44], []), ([], [1, 2]), ([7], [0, 20])])
+def test_points_without_coordinates_are_null_and_shift_no_index(
+    client: TestClient, kind: str, before: list[int], behind: list[int]
+) -> None:
+    before = [hole for hole in before if hole < len(SOURCE)]
+    source, target = with_holes(SOURCE, before), with_holes(TARGET, behind)
+    parts = {"source": ("a.npy", write_cloud(source, "npy")), "target": ("b.csv", write_cloud(target, "csv"))}
+    include = ["registered", "responsibilities"]
+    form = client.post("/em/register", files=parts, data={"transform": kind, "include": ",".join(include)}).json()
+    plain = client.post("/em/register", json=GOOD | {"transform": kind, "include": include}).json()
+    rows, columns = np.isfinite(source[:, 0]), np.isfinite(target[:, 0])
+    places = [*np.flatnonzero(columns).tolist(), None]
+    expected = iter([places[-1 if j is None else j] for j in plain["matching"]])
+    assert form["matching"] == [next(expected) if row else None for row in rows]
+    for name in ("matching_probability", "outlier_probability", "registered", "displacement"):
+        if plain.get(name) is not None:
+            assert np.array_equal(np.array(form[name], float)[rows], np.array(plain[name])), name
+            assert np.isnan(np.array(form[name], float)[~rows]).all(), name
+    responsibilities = np.array(form["responsibilities"], float)
+    assert np.array_equal(responsibilities[np.ix_(rows, columns)], np.array(plain["responsibilities"]))
+    assert np.isnan(responsibilities[~rows]).all()
+    assert np.isnan(responsibilities[:, ~columns]).all()
+    for name in ("matrix", "sigma", "log_likelihood", "translation_covariance"):
+        assert form[name] == plain[name]
+    counts = [f"source: {len(before)} of"] * bool(before) + [f"target: {len(behind)} of"] * bool(behind)
+    assert [warning[:12] for warning in form["warnings"][: len(counts)]] == [count[:12] for count in counts]
+
+
+@pytest.mark.parametrize("media_type", ["model/ply", "application/x-npy", "text/csv", "text/plain", "image/png"])
+def test_registered_files_keep_the_rows_of_points_without_coordinates(client: TestClient, media_type: str) -> None:
+    source = with_holes(SOURCE, [2, 5])
+    parts = {"source": ("a.ply", write_cloud(source, "ply")), "target": ("b.npy", write_cloud(TARGET, "npy"))}
+    response = client.post("/em/register", files=parts, data={"transform": "rigid"}, headers={"Accept": media_type})
+    assert response.status_code == 200
+    assert "2 of 42 points" in json.loads(response.headers["X-Warnings"])[0]
+    if media_type != "image/png":
+        cloud = read_cloud(response.content).points
+        assert np.array_equal(np.isnan(cloud[:, 0]), np.isnan(source[:, 0]))
+
+
+def test_points_without_coordinates_leave_no_room_for_a_prior_matrix_nor_for_json(client: TestClient) -> None:
+    parts: dict[str, Any] = {
+        "source": ("a.npy", write_cloud(with_holes(SOURCE, [2]), "npy")),
+        "target": (None, json.dumps(GOOD["target"])),
+    }
+    prior = json.dumps(np.full((41, 40), 1 / 40).tolist())
+    problem = assert_problem(client.post("/em/register", files=parts, data={"prior": prior}), 422)
+    assert problem["errors"][0]["pointer"] == "/prior"
+    empty: dict[str, Any] = {
+        "source": ("a.npy", write_cloud(np.full((9, 3), np.nan), "npy")),
+        "target": parts["target"],
+    }
+    problem = assert_problem(client.post("/em/register", files=empty), 422)
+    assert problem["errors"][0]["pointer"] == "/source"
+    text = json.dumps([*GOOD["source"], [math.nan, 1.0, 2.0]])
+    assert_problem(client.post("/em/register", files={"source": (None, text), "target": parts["target"]}), 400)

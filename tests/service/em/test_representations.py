@@ -105,6 +105,10 @@ def test_small_results_go_along_in_headers_and_read_back_exactly() -> None:
     assert float(found["X-Log-Likelihood"]) == -1 / 3
     assert headers({"matrix": None, "log_likelihood": None}) == {}
     assert headers({"matrix": np.eye(9), "log_likelihood": None}) == {}
+    warned = {"matrix": None, "log_likelihood": None, "warnings": ("x [µm]",)}
+    assert json.loads(headers(warned)["X-Warnings"]) == ["x [µm]"]
+    assert headers(warned)["X-Warnings"].isascii()
+    assert len(headers(warned | {"warnings": ("x" * 5000,)})["X-Warnings"]) < 5000
 
 
 def test_iterations_are_the_source_under_each_transform() -> None:

@@ -59,10 +59,13 @@ def test_old_headers_and_comments_are_read() -> None:
     ).tolist() == [[1, 2]]
 
 
-def test_holes_of_organised_clouds_are_refused_since_indices_would_shift() -> None:
+def test_holes_of_organised_clouds_keep_their_places() -> None:
     grid = pcd(np.where(POINTS > 8, np.nan, POINTS)).replace(b"WIDTH 4\nHEIGHT 1", b"WIDTH 2\nHEIGHT 2")
-    with pytest.raises(InvalidInput, match=r"2 of 4 points .* the first is point 2 .* remove them"):
-        read_points(grid)
+    points = read_points(grid)
+    holes = (POINTS > 8).any(1)
+    assert holes.sum() == 2
+    assert np.isnan(points[holes]).all()
+    assert np.array_equal(points[~holes], POINTS[~holes])
 
 
 @pytest.mark.parametrize("data", ENCODINGS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from service.errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody, NotAcceptable
+from service.formats.clouds.reading import read_cloud
 from service.formats.clouds.writing import MAX_DIMENSION, WRITERS, Format, write_cloud
 from tests.service.formats.clouds.builders import npy, pcd, ply, read_points
 
@@ -67,9 +68,24 @@ def test_other_formats_are_refused_by_name(data: bytes, word: str) -> None:
     assert caught.value.pointer == "/source"
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_points_that_are_not_finite_are_counted_and_the_first_is_named(value: float) -> None:
+@pytest.mark.parametrize("kind", WRITERS)
+def test_points_without_coordinates_keep_their_places_in_both_directions(kind: Format) -> None:
+    points = np.arange(30.0).reshape(10, 3)
+    points[[4, 7], 1] = np.nan
+    read, warnings = read_cloud(write_cloud(points, kind), pointer="/target")
+    points[[4, 7]] = np.nan
+    assert np.array_equal(read, points, equal_nan=True)
+    assert warnings[0].startswith("2 of 10 points")
+    again = read_cloud(write_cloud(read, kind))
+    assert np.array_equal(again.points, points, equal_nan=True)
+    with pytest.raises(InvalidInput, match="10 of 10 points"):
+        read_points(write_cloud(np.full((10, 3), np.nan), kind))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_points_are_counted_and_the_first_is_named(value: float) -> None:
     points = np.ones((10, 3))
+    points[2, 0] = np.nan
     points[[4, 7], 1] = value
     for data in (npy(points), ply(points), ply(points, order=""), pcd(points), pcd(points, "binary_compressed")):
         with pytest.raises(InvalidInput, match=r"2 of 10 points .* the first is point 4") as caught:
@@ -77,7 +93,7 @@ def test_points_that_are_not_finite_are_counted_and_the_first_is_named(value: fl
         assert caught.value.pointer == "/target"
 
 
-def test_a_signalling_nan_is_refused_like_any_other() -> None:
+def test_a_signalling_nan_is_read_like_any_other() -> None:
     signalling = np.array([[0x7F800001, 0]], "<u4").view("<f4")
     for data in (npy(signalling), ply(signalling, kind="float"), pcd(signalling, fields="x y")):
         with pytest.raises(InvalidInput, match="1 of 1 points"):

@@ -96,9 +96,28 @@ def test_names_with_z_but_without_y_are_no_coordinates() -> None:
         read_points(b"x,z\n1,2\n")
 
 
-def test_not_a_number_is_read_and_refused_as_a_point() -> None:
-    with pytest.raises(InvalidInput, match=r"1 of 2 points .* the first is point 1"):
-        read_points(b"1 2\nnan 4\n")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 2\nnan 4\n5 6\n",
+        "1,2\nNA,4\n5,6\n",
+        "1 2\n-1.#IND 1.#QNAN\n5 6\n",
+        "x,y\n1,2\n,4\n5,6\n",
+        'x;y;note\n1,0;2,0;""\n;4,5;"a;b"\n5;6;NA\n',
+        "id\tx\ty\n0\t1\t2\n1\tnull\t\n2\t5\t6\n",
+        "x,y,\n1,2,\nnone,4,\n5,6,\n",
+    ],
+)
+def test_a_missing_coordinate_is_nan_and_the_row_keeps_its_place(text: str) -> None:
+    points, warnings = read_cloud(text.encode())
+    assert points[[0, 2]].tolist() == [[1, 2], [5, 6]]
+    assert np.isnan(points[1]).all()
+    assert warnings[0].startswith("1 of 3 points")
+
+
+def test_words_that_are_not_missing_numbers_are_named_beside_those_that_are() -> None:
+    with pytest.raises(MalformedBody, match="line 4: 'five'"):
+        read_points(b"x,y\n1,NA\n,4\n3,five\n")
 
 
 @pytest.mark.parametrize("text", [b"1 " * 10**6, b"1" * (2**20 + 1), b"," * (2**20 + 1)])

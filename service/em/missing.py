@@ -1,0 +1,86 @@
+"""Points of files that have no coordinates: they take no part in a registration, and the others keep their indices."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidInput
+from ..formats.arrays import Float64
+from .schemas import MAX_WIRE_PAIRS, RegisterRequest
+
+Mask = NDArray[np.bool_]
+
+# Fields of an answer with a row for each source point.
+BY_SOURCE = ("matching_probability", "outlier_probability", "registered", "displacement")
+
+
+class Present(NamedTuple):
+    """Masks of the points that have coordinates, (N,) and (M,); None where all have."""
+
+    source: Mask | None = None
+    target: Mask | None = None
+
+    def check(self, body: RegisterRequest) -> None:
+        """Raise InvalidInput for a prior matrix, and for more responsibilities than the answer may hold."""
+        if self.source is None and self.target is None:
+            return
+        if isinstance(body.prior, np.ndarray):
+            raise InvalidInput(
+                "a prior matrix is given for files with points without coordinates; remove these points first",
+                pointer="/prior",
+                allowed="the name of a prior",
+            )
+        rows = len(body.source if self.source is None else self.source)
+        pairs = rows * len(body.target if self.target is None else self.target)
+        if "responsibilities" in body.include and pairs > MAX_WIRE_PAIRS:
+            raise InvalidInput(
+                f"responsibilities would be {pairs} numbers; leave them out, or send fewer points",
+                pointer="/include",
+                allowed=f"at most {MAX_WIRE_PAIRS} pairs",
+            )
+
+    def restore(self, found: dict[str, Any]) -> dict[str, Any]:
+        """The answer in the indices of the files: null where a point has no coordinates.
+
+        Args:
+            found: the answer for the points that have coordinates, as `wire.registration` gives it.
+        """
+        restored = dict(found)
+        if self.target is not None:
+            places = np.flatnonzero(self.target).tolist()
+            restored["matching"] = [None if j is None else places[j] for j in found["matching"]]
+        if self.source is not None:
+            matches = iter(restored["matching"])
+            restored["matching"] = [next(matches) if present else None for present in self.source.tolist()]
+            for name in BY_SOURCE:
+                if found.get(name) is not None:
+                    restored[name] = expand(found[name], self.source)
+        if "responsibilities" in found:
+            columns = expand(found["responsibilities"].T, self.target).T
+            restored["responsibilities"] = np.ascontiguousarray(expand(columns, self.source))
+        return restored
+
+
+def separate(fields: dict[str, Any]) -> tuple[dict[str, Any], Present]:
+    """The fields of a form with clouds of finite points, and where in the files these points are."""
+    masks: dict[str, Mask] = {}
+    fields = dict(fields)
+    for name in ("source", "target"):
+        points = fields.get(name)
+        # A point without coordinates is NaN throughout, as `read_cloud` promises.
+        if isinstance(points, np.ndarray) and np.isnan(points[:, 0]).any():
+            masks[name] = ~np.isnan(points[:, 0])
+            fields[name] = points[masks[name]]
+    return fields, Present(**masks)
+
+
+def expand(values: Float64, present: Mask | None) -> Float64:
+    """The rows at their places in the file, and NaN in the rows of points without coordinates."""
+    if present is None:
+        return values
+    whole = np.full((len(present), *values.shape[1:]), np.nan)
+    whole[present] = values
+    return whole
