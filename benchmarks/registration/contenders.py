@@ -37,8 +37,6 @@ def _latentserve() -> Solve:
             torch.from_numpy(task.target),
             transform=task.transform,
             init=task.init,
-            max_iterations=200,
-            tolerance=1e-4,
             registered=task.transform == "nonrigid",
         )
 

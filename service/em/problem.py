@@ -32,6 +32,9 @@ MAX_SIGMA = 1e75
 # A prior of one's own is an N x M matrix, and so is every E-step with it.
 MAX_PRIOR_PAIRS = 4_000_000
 MAX_OUTLIER_WEIGHT = 0.99
+MAX_ITERATIONS = 100_000
+DEFAULT_ITERATIONS = 200
+DEFAULT_TOLERANCE = 1e-4
 # How far a rotation that comes as text may be from orthogonal.
 POSE_TOLERANCE = 1e-6
 
@@ -75,8 +78,8 @@ class Problem(NamedTuple):
     outlier_weight: float | Literal["auto"] | None = None
     normalize: Normalize | None = None
     init: Init | Tensor | Pose = "auto"
-    max_iterations: int = 100
-    tolerance: float = 1e-6
+    max_iterations: int = DEFAULT_ITERATIONS
+    tolerance: float = DEFAULT_TOLERANCE
     matching: Matching = "nearest"
     refine: bool = False
     beta: float | None = None
@@ -192,11 +195,11 @@ def check(problem: Problem) -> Problem:
             )
     if problem.refine and problem.transform == "nonrigid":
         raise InvalidInput("a nonrigid transform is not refined on its pairs", pointer="/refine", allowed=[False])
-    if problem.max_iterations < 1:
+    if not 1 <= problem.max_iterations <= MAX_ITERATIONS:
         raise InvalidInput(
-            f"max_iterations is {problem.max_iterations}; at least one E-step is needed for an answer",
+            f"max_iterations is {problem.max_iterations}; an answer takes at least one E-step",
             pointer="/max_iterations",
-            allowed="an integer >= 1",
+            allowed=f"an integer from 1 to {MAX_ITERATIONS}",
         )
     if not 0 <= problem.tolerance < math.inf:
         raise InvalidInput(

@@ -8,15 +8,32 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonS
 from pydantic_core import PydanticCustomError
 
 from ..formats.arrays import UNION_TAG, Matrix, Vector
-from .problem import MAX_OUTLIER_WEIGHT, Init, Matching, Normalize, Prior, Transform
+from .problem import (
+    DEFAULT_ITERATIONS,
+    DEFAULT_TOLERANCE,
+    MAX_ITERATIONS,
+    MAX_OUTLIER_WEIGHT,
+    MAX_SIGMA,
+    MIN_SIGMA,
+    Init,
+    Matching,
+    Normalize,
+    Prior,
+    Transform,
+)
 
 MAX_PROBLEMS = 1024
-MAX_ITERATIONS = 100_000
 # N x M arrays on the wire: 4 million numbers are about 80 MB of JSON.
 MAX_WIRE_PAIRS = 4_000_000
 
 Include = Literal["responsibilities", "trace", "registered"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+# `problem.check` checks ranges, for the wire and for the library; the document shows the same constants.
+Sigma = Annotated[Number, WithJsonSchema({"type": "number", "minimum": MIN_SIGMA, "maximum": MAX_SIGMA})]
+Iterations = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_ITERATIONS})]
+Positive = Annotated[Number, WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
+NotNegative = Annotated[Number, WithJsonSchema({"type": "number", "minimum": 0})]
+Share = Annotated[Number, WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_OUTLIER_WEIGHT})]
 
 
 class GivenTransform(BaseModel):
@@ -75,8 +92,7 @@ def _weight_kind(value: object) -> str:
 
 
 OutlierWeight = Annotated[
-    Annotated[Literal["auto"], Tag(f"{UNION_TAG}named")]
-    | Annotated[Annotated[float, Field(ge=0, le=MAX_OUTLIER_WEIGHT)], Tag(f"{UNION_TAG}number")],
+    Annotated[Literal["auto"], Tag(f"{UNION_TAG}named")] | Annotated[Share, Tag(f"{UNION_TAG}number")],
     Discriminator(_weight_kind),
 ]
 
@@ -101,7 +117,7 @@ class RegisterRequest(BaseModel):
     source: Matrix = Field(description="N x D points p_i that are moved")
     target: Matrix = Field(description="M x D points q_j that they are moved onto")
     transform: Transform = Field("translation", description="what may happen to the source")
-    sigma: Number | None = Field(None, gt=0, description="noise scale in the target's unit; null estimates it")
+    sigma: Sigma | None = Field(None, description="noise scale in the target's unit; null estimates it")
     prior: GivenPrior | None = Field(
         None,
         description="free: Π ← R, the literal model; uniform: Π stays 1/M; mixing: one weight for each target is "
@@ -121,16 +137,17 @@ class RegisterRequest(BaseModel):
     init: Start = Field(
         "auto", description='auto finds one from anywhere; or D numbers of your own, or {"rotation": ..., ...}'
     )
-    max_iterations: int = Field(200, ge=1, le=MAX_ITERATIONS, description="E-steps, each with its M-step")
-    tolerance: Number = Field(
-        1e-4, ge=0, description="stop when the points move by less than so many sigma; 0 never does"
+    max_iterations: Iterations = Field(DEFAULT_ITERATIONS, description="E-steps, each with its M-step")
+    tolerance: NotNegative = Field(
+        DEFAULT_TOLERANCE,
+        description="stop when the points move by less than this many sigma; 0 disables early stopping",
     )
     matching: Matching = Field("nearest", description="argmax of the responsibilities, or the best bijection")
     refine: bool = Field(False, description="fit the transform once more, to the matched pairs, each weighing the same")
-    beta: Number | None = Field(
-        None, gt=0, description="nonrigid: how far neighbours move together, in units of the source's RMS extent"
+    beta: Positive | None = Field(
+        None, description="nonrigid: how far neighbours move together, in units of the source's RMS extent"
     )
-    stiffness: Number | None = Field(None, gt=0, description="nonrigid: weight of the penalty on uneven motion")
+    stiffness: Positive | None = Field(None, description="nonrigid: weight of the penalty on uneven motion")
     include: list[Include] = Field([], max_length=3, description="parts of the answer that are large")
 
     @model_validator(mode="after")
@@ -147,7 +164,7 @@ class RegisterRequest(BaseModel):
         if "trace" in self.include and self._trace_numbers > MAX_WIRE_PAIRS:
             raise PydanticCustomError(
                 "too_long_a_trace",
-                "a trace of {iterations} iterations is too long; leave it out, or allow fewer",
+                "a trace of {iterations} iterations is too long; omit it, or lower max_iterations",
                 {"iterations": self.max_iterations, "allowed": "fewer max_iterations", "field": "include"},
             )
         return self
@@ -161,7 +178,9 @@ class RegisterRequest(BaseModel):
     @property
     def _trace_numbers(self) -> int:
         dimension = int(self.source.shape[1])
-        return self.max_iterations * (dimension * (dimension + 1) + 2)
+        # The range is checked later; until then a count out of range must not corrupt a sum.
+        iterations = min(max(self.max_iterations, 1), MAX_ITERATIONS)
+        return iterations * (dimension * (dimension + 1) + 2)
 
 
 class Trace(BaseModel):
@@ -291,7 +310,7 @@ class Parameters(BaseModel):
 
     translation: Vector | None = Field(None, description="T, D numbers; 0 when left out")
     prior: Matrix | None = Field(None, description="Π, N x M, rows sum to one; uniform when left out")
-    sigma: Number = Field(gt=0, description="noise scale in the coordinates' unit")
+    sigma: Sigma = Field(description="noise scale in the coordinates' unit")
 
 
 class ExpectationRequest(Pair, Parameters):

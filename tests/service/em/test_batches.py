@@ -13,6 +13,7 @@ from service.em.register import register, register_batch
 from service.em.steps import Parameters
 from service.em.worker import EmWorker, ExpectJob, Job, LikelihoodJob, MaximizeJob
 from tests.problems.registration import bijection, cropped, overlapping
+from tests.problems.tight import tight
 
 
 def same(a: Outcome, b: Outcome) -> bool:
@@ -41,7 +42,7 @@ def assorted(count: int, dimension: int, **options: Any) -> list[Problem]:
             case _:
                 instance = cropped(n, dimension, 0.7, sigma=0.01, seed=i)
         problems.append(
-            Problem(
+            tight(
                 instance.source,
                 instance.target,
                 max_iterations=3 + i % 9,
@@ -82,7 +83,7 @@ def test_problems_of_many_tiles_do_not_depend_on_the_batch(dimension: int) -> No
     problems = []
     for seed in range(3):
         instance = overlapping(20, 280 + seed, 260, dimension, sigma=0.01, seed=seed)
-        problems.append(Problem(instance.source, instance.target, sigma=0.02, prior="uniform", max_iterations=3))
+        problems.append(tight(instance.source, instance.target, sigma=0.02, prior="uniform", max_iterations=3))
     for problem, outcome in zip(problems, register_batch(problems), strict=True):
         assert same(outcome, register(problem))
 

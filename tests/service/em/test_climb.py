@@ -16,9 +16,10 @@ from service.em.coordinates import Transform as Transformed
 from service.em.coordinates import frame
 from service.em.kernel.fitting import KINDS
 from service.em.model import Model, Parameters
-from service.em.problem import Normalize, Pose, Prior, Problem, Transform, check
+from service.em.problem import Normalize, Pose, Prior, Transform, check
 from service.em.solving.poses import register_pose
 from tests.problems.clouds import box, direct, pose_of, posed
+from tests.problems.tight import tight
 from tests.service.em.test_poses import LINEAR, near
 
 WAYS = [
@@ -40,7 +41,7 @@ def test_the_likelihood_never_decreases(
         instance = posed(
             25, kind=kind, source_only=8, target_only=5, dimension=dimension, sigma=0.04, angle=0.4, seed=seed
         )
-        problem = Problem(
+        problem = tight(
             instance.source,
             instance.target,
             transform=kind,
@@ -70,7 +71,7 @@ def test_where_it_converges_the_likelihood_is_level(
     kind: Transform, normalize: Normalize, sigma: float | None, weight: float
 ) -> None:
     instance = posed(30, kind=kind, sigma=0.03, seed=5)
-    problem = Problem(
+    problem = tight(
         instance.source, instance.target, transform=kind, normalize=normalize, sigma=sigma, outlier_weight=weight,
         init=near(instance, kind), prior="uniform", max_iterations=2000, tolerance=1e-10,
     )  # fmt: skip

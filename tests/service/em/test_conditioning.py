@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.em.problem import MIN_SIGMA, Pose, Problem, Transform
+from service.em.problem import MIN_SIGMA, Pose, Transform
 from service.em.register import register
 from service.errors import InvalidInput
 from tests.problems.clouds import moved, pose_of, posed
+from tests.problems.tight import tight
 
 KINDS: tuple[Transform, ...] = ("translation", "rigid", "similarity", "affine")
 
@@ -27,8 +28,8 @@ def extra(kind: Transform) -> dict[str, Any]:
 def test_a_unit_that_is_a_power_of_two_changes_no_digit(kind: Transform, power: int) -> None:
     instance = posed(40, kind=kind, sigma=0.01, angle=0.2, seed=1)
     unit = 2.0**power
-    plain = register(Problem(instance.source, instance.target, init="centroid", **extra(kind)))
-    scaled = register(Problem(instance.source * unit, instance.target * unit, init="centroid", **extra(kind)))
+    plain = register(tight(instance.source, instance.target, init="centroid", **extra(kind)))
+    scaled = register(tight(instance.source * unit, instance.target * unit, init="centroid", **extra(kind)))
     assert torch.equal(pose_of(scaled).linear, pose_of(plain).linear)
     assert torch.equal(scaled.translation, plain.translation * unit)
     assert scaled.sigma == plain.sigma * unit
@@ -46,8 +47,8 @@ def test_a_unit_that_is_a_power_of_two_changes_no_digit(kind: Transform, power: 
 @pytest.mark.parametrize("unit", [1e-9, 1e16])
 def test_nanometres_and_light_years_are_alike(kind: Transform, unit: float) -> None:
     instance = posed(40, kind=kind, sigma=0.01, seed=2)
-    plain = register(Problem(instance.source, instance.target, init=_start(kind, instance.pose, 1.0), **extra(kind)))
-    problem = Problem(
+    plain = register(tight(instance.source, instance.target, init=_start(kind, instance.pose, 1.0), **extra(kind)))
+    problem = tight(
         instance.source * unit, instance.target * unit, init=_start(kind, instance.pose, unit), **extra(kind)
     )
     scaled = register(problem)
@@ -65,8 +66,8 @@ def _start(kind: Transform, pose: Pose, unit: float) -> Pose | Tensor:
 def test_clouds_far_from_the_origin_lose_their_own_rounding_and_nothing_else(kind: Transform, place: float) -> None:
     instance = posed(40, kind=kind, sigma=0.01, angle=0.2, seed=3)
     a = torch.tensor([place, -place, 2 * place], dtype=torch.float64)
-    plain = register(Problem(instance.source, instance.target, init="centroid", **extra(kind)))
-    there = register(Problem(instance.source + a, instance.target - a, init="centroid", registered=True, **extra(kind)))
+    plain = register(tight(instance.source, instance.target, init="centroid", **extra(kind)))
+    there = register(tight(instance.source + a, instance.target - a, init="centroid", registered=True, **extra(kind)))
     rounding = 1e-15 * place
     torch.testing.assert_close(pose_of(there).linear, pose_of(plain).linear, rtol=0, atol=1e-6 + 1e3 * rounding)
     # T = -a - A a + ...: what A is off by is multiplied by the lever, so the points tell.
@@ -80,7 +81,7 @@ def test_clouds_far_from_the_origin_lose_their_own_rounding_and_nothing_else(kin
 @pytest.mark.parametrize("ratio", [1e-8, 1e8])
 def test_clouds_in_different_units_are_a_similarity_apart(ratio: float) -> None:
     instance = posed(50, sigma=0.002, seed=4)
-    outcome = register(Problem(instance.source, instance.target * ratio, transform="similarity"))
+    outcome = register(tight(instance.source, instance.target * ratio, transform="similarity"))
     assert torch.equal(outcome.matching, instance.partner)
     torch.testing.assert_close(pose_of(outcome).linear / ratio, instance.pose.linear, rtol=0, atol=0.01)
     assert outcome.sigma / ratio == pytest.approx(0.002, rel=0.3)
@@ -94,7 +95,7 @@ def test_a_few_points_far_away_leave_the_pose_of_the_others(kind: Transform, far
     stray = far * torch.tensor([[1.0, -2.0, 3.0], [2.0, 1.0, -1.0]], dtype=torch.float64)
     clouds = {"source": instance.source, "target": instance.target}
     clouds[whose] = torch.cat([clouds[whose], stray])
-    problem = Problem(**clouds, transform=kind, init=instance.pose)  # type: ignore[arg-type]
+    problem = tight(**clouds, transform=kind, init=instance.pose)
     outcome = register(problem)
     torch.testing.assert_close(pose_of(outcome).linear, instance.pose.linear, rtol=0, atol=0.03)
     assert torch.equal(outcome.matching[:60], instance.partner)
@@ -125,7 +126,7 @@ def test_a_cloud_that_leaves_the_transform_undetermined_is_refused(
 ) -> None:
     clouds = {"source": SPACE * unit, "target": SPACE * unit} | {whose: flat * unit}
     with pytest.raises(InvalidInput) as caught:
-        register(Problem(**clouds, transform=kind))  # type: ignore[arg-type]
+        register(tight(**clouds, transform=kind))
     if unit == 1 or not torch.equal(flat, flat[:1].expand_as(flat)):
         assert caught.value.pointer == f"/{whose}"
     assert kind in caught.value.detail
@@ -134,12 +135,12 @@ def test_a_cloud_that_leaves_the_transform_undetermined_is_refused(
 def test_points_far_away_do_not_hide_that_the_others_are_on_a_line() -> None:
     stray = torch.tensor([[1e7, 2e8, -3e7]], dtype=torch.float64)
     with pytest.raises(InvalidInput, match="line"):
-        register(Problem(torch.cat([LINE, stray]), SPACE, transform="rigid"))
+        register(tight(torch.cat([LINE, stray]), SPACE, transform="rigid"))
 
 
 def test_points_far_away_do_not_make_the_others_a_line() -> None:
     stray = torch.tensor([[1e12, 2e12, -3e12]], dtype=torch.float64)
-    assert register(Problem(torch.cat([SPACE, stray]), SPACE, transform="rigid")).matching[:20].tolist() == list(
+    assert register(tight(torch.cat([SPACE, stray]), SPACE, transform="rigid")).matching[:20].tolist() == list(
         range(20)
     )
 
@@ -147,7 +148,7 @@ def test_points_far_away_do_not_make_the_others_a_line() -> None:
 @pytest.mark.parametrize("kind", ["rigid", "similarity"])
 def test_a_plane_in_space_is_enough_for_a_rotation(kind: Transform) -> None:
     instance = posed(20, kind=kind, seed=6)
-    outcome = register(Problem(PLANE, moved(PLANE, instance.pose), transform=kind, outlier_weight=0.0))
+    outcome = register(tight(PLANE, moved(PLANE, instance.pose), transform=kind, outlier_weight=0.0))
     torch.testing.assert_close(pose_of(outcome).linear, instance.pose.linear, rtol=0, atol=1e-6)
 
 
@@ -156,7 +157,7 @@ def test_a_plane_in_space_is_enough_for_a_rotation(kind: Transform) -> None:
 def test_a_translation_of_clouds_without_extent_is_their_difference(init: Any, counts: tuple[int, int]) -> None:
     n, m = counts
     for weight in (0.0, 0.1):
-        problem = Problem(ONE.repeat(n, 1), ONE.repeat(m, 1) + 0.5, init=init, outlier_weight=weight, refine=True)
+        problem = tight(ONE.repeat(n, 1), ONE.repeat(m, 1) + 0.5, init=init, outlier_weight=weight, refine=True)
         outcome = register(problem)
         torch.testing.assert_close(outcome.translation, torch.full((3,), 0.5, dtype=torch.float64))
         assert outcome.sigma >= MIN_SIGMA

@@ -14,6 +14,7 @@ from service.em.kernel.definite import inverse, small_sample_inflation
 from service.em.problem import Normalize, Outcome, Pose, Problem, Transform
 from service.em.register import register
 from tests.problems.clouds import box, direct, pose_of, posed
+from tests.problems.tight import tight
 from tests.service.em.test_climb import directions
 
 
@@ -49,7 +50,7 @@ def test_covariances_are_those_of_the_inverse_hessian(
         weight = 0.0  # the outliers' box grows with the start's scale, which only the engine knows
     instance = posed(40, kind=kind, dimension=dimension, sigma=0.05, angle=1.0, shift=3.0, seed=8)
     init: Any = instance.pose.translation if kind == "translation" else instance.pose
-    problem = Problem(
+    problem = tight(
         instance.source, instance.target, transform=kind, normalize=normalize, sigma=sigma, outlier_weight=weight,
         init=init, prior="uniform", max_iterations=3000, tolerance=1e-11, responsibilities=True,
     )  # fmt: skip
@@ -82,7 +83,7 @@ def test_regions_hold_the_truth_as_often_as_they_say() -> None:
     limit, problems = chi2.ppf(0.95, 3), 300
     for seed in range(problems):
         instance = posed(30, sigma=0.03, angle=0.1, shift=0.05, seed=seed)
-        problem = Problem(instance.source, instance.target, transform="rigid", init="centroid", outlier_weight=0.0)
+        problem = tight(instance.source, instance.target, transform="rigid", init="centroid", outlier_weight=0.0)
         outcome = register(problem)
         assert outcome.translation_covariance is not None
         assert outcome.rotation_covariance is not None
@@ -101,7 +102,7 @@ def test_a_certain_matching_has_the_covariance_of_known_pairs_and_an_ambiguous_o
     instance = posed(60, kind="translation", seed=1)
     ratios = []
     for sigma in (1e-3, 0.06, 0.12):
-        problem = Problem(
+        problem = tight(
             instance.source, instance.target, sigma=sigma, prior="uniform", init=instance.pose, max_iterations=300
         )
         outcome = register(problem)
@@ -113,10 +114,10 @@ def test_a_certain_matching_has_the_covariance_of_known_pairs_and_an_ambiguous_o
 
 def test_far_from_the_origin_the_lever_of_the_rotation_is_in_the_covariance_of_the_translation() -> None:
     instance = posed(60, sigma=0.01, seed=2)
-    near = register(Problem(instance.source, instance.target, transform="rigid", init=instance.pose))
+    near = register(tight(instance.source, instance.target, transform="rigid", init=instance.pose))
     offset = torch.tensor([100.0, 0.0, 0.0], dtype=torch.float64)
     moved = Pose(instance.pose.linear, instance.pose.translation - instance.pose.linear @ offset)
-    far = register(Problem(instance.source + offset, instance.target, transform="rigid", init=moved))
+    far = register(tight(instance.source + offset, instance.target, transform="rigid", init=moved))
     assert near.rotation_covariance is not None
     assert far.rotation_covariance is not None
     assert far.translation_covariance is not None
@@ -133,7 +134,7 @@ def test_where_the_likelihood_is_no_peak_there_is_no_covariance_and_a_warning() 
     target = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [-1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     identity = Pose(torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
     # Halfway between two targets, and wide enough to see nothing else: a saddle between two peaks.
-    outcome = register(Problem(source, target, sigma=0.4, init=identity, prior="uniform", max_iterations=1))
+    outcome = register(tight(source, target, sigma=0.4, init=identity, prior="uniform", max_iterations=1))
     assert outcome.translation_covariance is None
     assert any("covariance" in warning for warning in outcome.warnings)
 

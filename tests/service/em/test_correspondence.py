@@ -18,6 +18,7 @@ from service.em.register import register, register_batch
 from service.em.worker import EmWorker, cancel, cost, effort, key, registration
 from tests.problems import registration as translations
 from tests.problems.clouds import Posed, posed
+from tests.problems.tight import tight
 
 
 def noisy(seed: int = 0, **options: Any) -> Posed:
@@ -57,7 +58,7 @@ def test_nobody_is_matched_twice(weight: Any, normalize: Any, kind: Transform) -
     twice = 0
     for source_only, target_only in ((0, 0), (15, 5), (5, 15)):
         instance = noisy(1, source_only=source_only, target_only=target_only)
-        problem = Problem(
+        problem = tight(
             instance.source, instance.target, transform=kind, init=instance.pose, normalize=normalize,
             outlier_weight=weight, responsibilities=True,
         )  # fmt: skip
@@ -93,7 +94,7 @@ def test_one_to_one_is_the_cheapest_of_all_injections_with_nobody() -> None:
 def test_outliers_are_left_alone(matching: Any) -> None:
     instance = posed(40, source_only=12, sigma=0.004, angle=0.3, seed=2)
     source = torch.cat([instance.source[:12] + 3, instance.source[12:]])
-    problem = Problem(source, instance.target, transform="rigid", init=instance.pose, matching=matching)
+    problem = tight(source, instance.target, transform="rigid", init=instance.pose, matching=matching)
     outcome = register(problem)
     assert torch.equal(outcome.matching, instance.partner)
     assert (outcome.matching_probability[:12] == 0).all()
@@ -102,7 +103,7 @@ def test_outliers_are_left_alone(matching: Any) -> None:
 def test_large_clouds_are_matched_as_small_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
     for n_extra, m_extra in ((0, 0), (20, 0), (0, 20)):
         instance = posed(150, source_only=n_extra, target_only=m_extra, sigma=0.02, angle=0.2, seed=3)
-        problem = Problem(
+        problem = tight(
             instance.source, instance.target, transform="rigid", init=instance.pose, outlier_weight=0.0,
             matching="one_to_one",
         )  # fmt: skip
@@ -119,7 +120,7 @@ def test_large_clouds_are_matched_as_small_ones_are(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("kind", ["rigid", "similarity", "affine"])
 def test_refine_gives_the_least_squares_fit_of_the_matched_pairs(kind: Transform) -> None:
     instance = posed(60, kind=kind, sigma=0.03, angle=0.3, seed=4)
-    problem = Problem(
+    problem = tight(
         instance.source, instance.target, transform=kind, init=instance.pose, matching="one_to_one", refine=True
     )
     outcome = register(problem)
@@ -142,7 +143,7 @@ def test_refine_gives_the_least_squares_fit_of_the_matched_pairs(kind: Transform
 
 def test_under_a_bijection_a_refined_translation_is_the_difference_of_the_means() -> None:
     instance = translations.bijection(80, 3, sigma=0.02, shift=0.3)
-    problem = Problem(instance.source, instance.target, sigma=0.05, matching="one_to_one", refine=True)
+    problem = tight(instance.source, instance.target, sigma=0.05, matching="one_to_one", refine=True)
     oracle = instance.target.mean(0) - instance.source.mean(0)
     for prior in ("free", "uniform", "mixing"):
         outcome = register(problem._replace(prior=prior))
@@ -154,7 +155,7 @@ def test_zeros_of_a_prior_forbid_their_pairs() -> None:
     allowed = torch.rand(30, 30, generator=torch.Generator().manual_seed(0)) < 0.5
     allowed[torch.arange(30), (instance.partner + 1) % 30] = True
     prior = allowed / allowed.sum(1, keepdim=True, dtype=torch.float64)
-    problem = Problem(
+    problem = tight(
         instance.source, instance.target, transform="rigid", prior=prior, init=instance.pose, sigma=0.1,
         outlier_weight=0.0, responsibilities=True,
     )  # fmt: skip
@@ -176,7 +177,7 @@ def test_a_permutation_as_prior_gives_the_answer_of_known_pairs_at_once() -> Non
     prior = torch.eye(30, dtype=torch.float64)[instance.partner]
     away = Pose(torch.eye(3, dtype=torch.float64), torch.full((3,), 0.2, dtype=torch.float64))
     outcome = register(
-        Problem(
+        tight(
             instance.source,
             instance.target,
             transform="rigid",
@@ -196,14 +197,14 @@ def test_a_permutation_as_prior_gives_the_answer_of_known_pairs_at_once() -> Non
 def test_a_pose_that_nobody_waits_for_stops() -> None:
     instance = posed(60, sigma=0.02, seed=7)
     for kind in ("rigid", "affine", "nonrigid"):
-        job = registration(Problem(instance.source, instance.target, transform=kind))
+        job = registration(tight(instance.source, instance.target, transform=kind))
         cancel(job)
         (outcome,) = EmWorker()([job])
         assert isinstance(outcome, Outcome)
         assert (outcome.stop_reason, outcome.converged) == ("cancelled", False)
         assert outcome.registered is None
     polls = iter([False] * 6 + [True])
-    problem = Problem(instance.source, instance.target, transform="rigid", init="identity", tolerance=0, trace=True)
+    problem = tight(instance.source, instance.target, transform="rigid", init="identity", tolerance=0, trace=True)
     stopped, mate = register_batch([problem._replace(cancelled=lambda: next(polls)), problem])
     assert stopped.stop_reason == "cancelled"
     assert mate.stop_reason == "max_iterations"
@@ -211,7 +212,7 @@ def test_a_pose_that_nobody_waits_for_stops() -> None:
 
 def test_poses_are_computed_one_by_one_and_cost_what_their_neighbours_cost() -> None:
     def large(n: int, **options: Any) -> Problem:
-        return Problem(torch.rand(n, 3, dtype=torch.float64), torch.rand(n, 3, dtype=torch.float64), **options)
+        return tight(torch.rand(n, 3, dtype=torch.float64), torch.rand(n, 3, dtype=torch.float64), **options)
 
     one, other = (registration(large(50, transform="rigid")) for _ in range(2))
     assert key(one) != key(other)
@@ -246,7 +247,7 @@ def test_a_prior_matrix_counts_in_a_matching_one_to_one(extra: tuple[int, int]) 
     n, m = len(instance.source), len(instance.target)
     prior = torch.from_numpy(np.random.default_rng(0).dirichlet(np.full(m, 0.3), n))
     prior = (prior + 1e-6) / (prior + 1e-6).sum(1, keepdim=True)
-    problem = Problem(
+    problem = tight(
         instance.source, instance.target, transform="rigid", init=instance.pose, prior=prior, outlier_weight=0.0,
         matching="one_to_one", tolerance=1e-10, max_iterations=400,
     )  # fmt: skip
@@ -262,7 +263,7 @@ def test_a_prior_matrix_counts_in_a_matching_one_to_one(extra: tuple[int, int]) 
 def test_a_prior_matrix_with_outliers_leaves_points_without_a_partner() -> None:
     instance = noisy(4, source_only=15)
     n, m = len(instance.source), len(instance.target)
-    problem = Problem(
+    problem = tight(
         instance.source, instance.target, transform="rigid", init=instance.pose, matching="one_to_one",
         prior=torch.full((n, m), 1 / m, dtype=torch.float64), outlier_weight=0.3,
     )  # fmt: skip
@@ -274,7 +275,7 @@ def test_a_prior_matrix_with_outliers_leaves_points_without_a_partner() -> None:
 @pytest.mark.parametrize(("normalize", "extra"), [("rows", (0, 12)), ("columns", (12, 0))])
 def test_mixing_weights_count_in_a_matching_one_to_one(normalize: Any, extra: tuple[int, int]) -> None:
     instance = noisy(5, source_only=extra[0], target_only=extra[1])
-    problem = Problem(
+    problem = tight(
         instance.source, instance.target, transform="rigid", init=instance.pose, prior="mixing", normalize=normalize,
         outlier_weight=0.0, matching="one_to_one", responsibilities=True, max_iterations=4,
     )  # fmt: skip
@@ -289,9 +290,7 @@ def test_mixing_weights_count_in_a_matching_one_to_one(normalize: Any, extra: tu
 def test_a_trace_ends_before_the_refinement_and_never_falls() -> None:
     for options in ({"prior": "free", "sigma": 0.06}, {"outlier_weight": 0.1}):
         instance = noisy(6)
-        problem = Problem(
-            instance.source, instance.target, transform="rigid", init=instance.pose, trace=True, **options
-        )
+        problem = tight(instance.source, instance.target, transform="rigid", init=instance.pose, trace=True, **options)
         plain, refined = register(problem), register(problem._replace(refine=True))
         assert plain.trace is not None
         assert refined.trace is not None

@@ -9,9 +9,9 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from service.em.problem import Problem
 from service.em.worker import RegisterJob, effort, registration
 from service.settings import Settings
+from tests.problems.tight import tight
 from tests.service.test_app import assert_problem
 
 SOURCE = [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]
@@ -218,7 +218,7 @@ def test_the_large_parts_of_a_batch_are_bounded_together(client: TestClient) -> 
 def test_problems_that_may_take_long_go_by_the_lane_for_large_ones() -> None:
     def job(n: int, dimension: int, iterations: int) -> RegisterJob:
         cloud = torch.zeros(n, dimension, dtype=torch.float64)
-        return registration(Problem(cloud, cloud, max_iterations=iterations))
+        return registration(tight(cloud, cloud, max_iterations=iterations))
 
     limit = Settings().small_effort
     assert effort(job(200, 3, 200)) < limit

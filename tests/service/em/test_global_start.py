@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from service.em.coordinates import frame
 from service.em.kernel.fitting import RIGID, SIMILARITY
-from service.em.problem import Problem
 from service.em.register import register
 from service.em.starting.annealing import Pyramid
 from service.em.starting.global_start import find_start, rotations
 from tests.problems.poses import FAMILIES, errors, go_on, posed
+from tests.problems.tight import tight
 
 Float64 = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def angle_between(one: Float64, other: Float64) -> float:
 
 def registered(source: Float64, target: Float64) -> Float64:
     """The rotation that `init` auto leads to."""
-    outcome = register(Problem(torch.from_numpy(source), torch.from_numpy(target), transform="rigid"))
+    outcome = register(tight(torch.from_numpy(source), torch.from_numpy(target), transform="rigid"))
     assert outcome.linear is not None
     return outcome.linear.numpy()
 

@@ -14,6 +14,7 @@ SCRIPT = """
 import hashlib
 import numpy as np
 import torch
+from tests.problems.tight import tight
 from service.em.problem import Problem
 from service.em.register import register
 
@@ -23,7 +24,7 @@ rng = np.random.default_rng(0)
 for dimension, transform, normalize in ((2, "affine", "columns"), (3, "rigid", "columns"), (3, "similarity", "rows")):
     source = rng.normal(size=(80, dimension)) * (1 + np.arange(dimension))
     target = rng.permutation(source + 0.02 * rng.normal(size=source.shape) + 0.1)
-    problem = Problem(
+    problem = tight(
         torch.from_numpy(source),
         torch.from_numpy(target),
         transform=transform,

@@ -15,6 +15,7 @@ from service.em.register import register
 from service.em.solving.poses import register_pose
 from tests.problems import registration
 from tests.problems.clouds import log_terms, moved, pose_of, posed
+from tests.problems.tight import tight
 from tests.service.em.test_recursion import agrees
 from tests.service.em.test_recursion import literal as literal_translation
 
@@ -97,7 +98,7 @@ def test_a_known_sigma_gives_the_literal_recursion(
     instance = posed(n, kind=kind, dimension=dimension, sigma=0.02, angle=0.5, seed=n)
     target = torch.cat([instance.target, instance.target + 0.3])[:m]
     start = Pose(instance.pose.linear, instance.pose.translation + 0.05)
-    problem = Problem(
+    problem = tight(
         instance.source, target, sigma=0.15, transform=kind, prior="free", normalize="rows", init=start,
         max_iterations=iterations, tolerance=0.0, responsibilities=True, trace=True,
     )  # fmt: skip
@@ -109,7 +110,7 @@ def test_an_estimated_sigma_gives_the_literal_recursion(kind: Transform) -> None
     instance = posed(20, kind=kind, sigma=0.05, angle=0.3, seed=3)
     start = Pose(instance.pose.linear, instance.pose.translation + 0.05)
     squares = (moved(instance.source, start)[:, None] - instance.target).square()
-    problem = Problem(
+    problem = tight(
         instance.source, instance.target, transform=kind, prior="free", normalize="rows", init=start,
         max_iterations=10, tolerance=0.0, responsibilities=True, trace=True,
     )  # fmt: skip
@@ -125,7 +126,7 @@ def test_a_translation_by_the_engine_without_pairs_is_the_literal_one(
     p, q = registration.cloud(n, dimension, generator), registration.cloud(m, dimension, generator) + 0.2
     start = torch.full((dimension,), 0.1, dtype=torch.float64)
     full: dict[str, Any] = {"tolerance": 0.0, "responsibilities": True, "trace": True}
-    problem = check(Problem(p, q, sigma=0.15, prior="free", init=start, max_iterations=iterations, **full))
+    problem = check(tight(p, q, sigma=0.15, prior="free", init=start, max_iterations=iterations, **full))
     agrees(register_pose(problem), literal_translation(problem, start, 0.15))
 
 
@@ -133,7 +134,7 @@ def test_both_engines_agree_on_large_clouds_in_cells() -> None:
     instance = registration.overlapping(100, 900, 300, 3, sigma=0.002)
     start = instance.translation + 0.001
     problem = check(
-        Problem(instance.source, instance.target, sigma=0.01, init=start, max_iterations=15, tolerance=0, trace=True)
+        tight(instance.source, instance.target, sigma=0.01, init=start, max_iterations=15, tolerance=0, trace=True)
     )
     dense, sparse = register(problem), register_pose(problem)
     torch.testing.assert_close(sparse.translation, dense.translation, rtol=0, atol=1e-10)
@@ -151,7 +152,7 @@ def test_both_engines_agree_on_large_clouds_in_cells() -> None:
 def test_the_covariance_is_that_of_the_returned_prior(kind: Transform) -> None:
     """Minus the Hessian in T alone is its block of the information, whose inverse bounds the covariance from below."""
     instance = posed(25, kind=kind, sigma=0.05, seed=4)
-    problem = Problem(
+    problem = tight(
         instance.source, instance.target, sigma=0.06, transform=kind, prior="free", normalize="rows",
         init=instance.pose, max_iterations=8, tolerance=0, responsibilities=True,
     )  # fmt: skip

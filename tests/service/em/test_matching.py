@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from service.em.matching import one_to_one
-from service.em.problem import Problem
 from service.em.register import register
 from tests.problems.registration import bijection, cloud, overlapping
+from tests.problems.tight import tight
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (4, 4), (3, 5), (5, 3)])
@@ -31,7 +31,7 @@ def test_one_to_one_is_the_best_of_all_injections(n: int, m: int) -> None:
 def test_nearest_is_the_argmax_of_the_responsibilities() -> None:
     instance = overlapping(5, 20, 10, 2, sigma=0.05)
     for sigma in (None, 0.2):
-        outcome = register(Problem(instance.source, instance.target, sigma=sigma, responsibilities=True))
+        outcome = register(tight(instance.source, instance.target, sigma=sigma, responsibilities=True))
         assert outcome.responsibilities is not None
         best = outcome.responsibilities.max(1)
         assert torch.equal(outcome.matching, best.indices)
@@ -40,7 +40,7 @@ def test_nearest_is_the_argmax_of_the_responsibilities() -> None:
 
 def test_one_to_one_finds_a_bijection_that_nearest_misses() -> None:
     instance = bijection(40, 2, sigma=0.03, seed=2)
-    problem = Problem(instance.source, instance.target, sigma=0.03, prior="uniform", responsibilities=True)
+    problem = tight(instance.source, instance.target, sigma=0.03, prior="uniform", responsibilities=True)
     nearest, bijective = register(problem), register(problem._replace(matching="one_to_one"))
     assert len(set(nearest.matching.tolist())) < 40
     assert sorted(bijective.matching.tolist()) == list(range(40))
@@ -51,7 +51,7 @@ def test_one_to_one_finds_a_bijection_that_nearest_misses() -> None:
 
 def test_one_to_one_leaves_the_points_over_unmatched() -> None:
     instance = overlapping(3, 7, 0, 2)
-    problem = Problem(instance.source, instance.target, sigma=0.01, init=instance.translation, max_iterations=1)
+    problem = tight(instance.source, instance.target, sigma=0.01, init=instance.translation, max_iterations=1)
     outcome = register(problem._replace(matching="one_to_one"))
     assert torch.equal(outcome.matching, instance.partner)
     assert torch.equal(outcome.matching_probability > 0, instance.partner >= 0)
@@ -64,5 +64,5 @@ def test_a_factor_for_each_row_changes_nothing_where_every_point_is_matched() ->
 
 def test_a_cost_too_small_for_a_probability_still_ranks() -> None:
     p = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    problem = Problem(p, p, sigma=1e-6, prior="uniform", init=torch.tensor([10.0]), matching="one_to_one")
+    problem = tight(p, p, sigma=1e-6, prior="uniform", init=torch.tensor([10.0]), matching="one_to_one")
     assert register(problem._replace(max_iterations=1)).matching.tolist() == [0, 1]

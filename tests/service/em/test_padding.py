@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.em.batched.padding import bucket, group_key, pack
-from service.em.problem import Problem
 from tests.problems.registration import cloud
+from tests.problems.tight import tight
 
 
 @given(st.integers(1, 10**6))
@@ -23,7 +23,7 @@ def test_a_bucket_holds_its_points_with_little_waste(count: int) -> None:
 
 def test_the_key_tells_apart_what_cannot_share_tensors() -> None:
     points = cloud(10, 2, torch.Generator())
-    base = Problem(points, points)
+    base = tight(points, points)
     assert group_key(base) == group_key(base._replace(source=points[:9], max_iterations=3, tolerance=0.0, trace=True))
     others = [
         base._replace(source=points.repeat(2, 1)),
@@ -42,7 +42,7 @@ def test_the_key_tells_apart_what_cannot_share_tensors() -> None:
 def test_centred_coordinates_and_the_callers_are_one_shift_apart(n: int, m: int, a: float, b: float) -> None:
     generator = torch.Generator().manual_seed(n)
     p, q = cloud(n, 3, generator) + a, cloud(m, 3, generator) + b
-    group = pack([Problem(p, q)])
+    group = pack([tight(p, q)])
     zero = torch.zeros(1, 3, dtype=torch.float64)
     magnitude = abs(a) + abs(b) + 2
     # p + T - q by the centred coordinates at T = 0, against the difference itself.

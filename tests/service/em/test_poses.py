@@ -22,6 +22,7 @@ from service.em.problem import (
 )
 from service.em.register import register, register_batch
 from tests.problems.clouds import Posed, angle_between, moved, pose_of, posed
+from tests.problems.tight import tight
 from tests.service.em.test_batches import same
 
 LINEAR: tuple[Transform, ...] = ("translation", "rigid", "similarity", "affine")
@@ -39,7 +40,7 @@ def near(instance: Posed, kind: str) -> Pose | Tensor:
 def test_the_transform_applied_to_the_source_gives_the_registered_points(kind: Transform, place: float) -> None:
     instance = posed(50, kind="rigid" if kind == "nonrigid" else kind, sigma=0.01, seed=1)
     source, target = instance.source + place, instance.target - place
-    outcome = register(Problem(source, target, transform=kind, registered=True))
+    outcome = register(tight(source, target, transform=kind, registered=True))
     assert outcome.registered is not None
     expected = moved(source, pose_of(outcome))
     if kind == "nonrigid":
@@ -55,7 +56,7 @@ def test_the_transform_applied_to_the_source_gives_the_registered_points(kind: T
 def test_an_exact_copy_is_found_exactly(kind: Transform, dimension: int) -> None:
     instance = posed(40, kind=kind, dimension=dimension, angle=3.0, seed=dimension)
     init: Pose | Init = instance.pose if kind == "affine" else "auto"
-    outcome = register(Problem(instance.source, instance.target, transform=kind, init=init))
+    outcome = register(tight(instance.source, instance.target, transform=kind, init=init))
     found = pose_of(outcome)
     torch.testing.assert_close(found.linear, instance.pose.linear, rtol=0, atol=1e-8)
     torch.testing.assert_close(found.translation, instance.pose.translation, rtol=0, atol=1e-8)
@@ -66,7 +67,7 @@ def test_an_exact_copy_is_found_exactly(kind: Transform, dimension: int) -> None
 @pytest.mark.parametrize("count", [60, 1200])
 def test_what_is_asked_for_beside_the_answer_changes_none_of_its_bits(kind: Transform, count: int) -> None:
     instance = posed(count, kind=kind, sigma=0.01, angle=0.2, seed=4)
-    problem = Problem(instance.source, instance.target, transform=kind, init="centroid", outlier_weight=0.05)
+    problem = tight(instance.source, instance.target, transform=kind, init="centroid", outlier_weight=0.05)
     plain, asked = register(problem), register(problem._replace(trace=True, path=True, registered=True))
     assert torch.equal(pose_of(plain).linear, pose_of(asked).linear)
     assert torch.equal(plain.translation, asked.translation)
@@ -86,7 +87,7 @@ def test_a_thin_slab_keeps_its_thickness_under_an_affine_map(thickness: float, t
     slab = torch.from_numpy(dice.uniform(size=(80, 3)) * [1, 1, thickness] @ turn.T)
     A = torch.tensor([[1.1, 0.2, 0], [-0.1, 0.9, 0.1], [0, 0.1, 1.2]], dtype=torch.float64)
     near = Pose(A @ torch.diag(torch.tensor([1, 1.02, 1], dtype=torch.float64)), torch.zeros(3, dtype=torch.float64))
-    found = pose_of(register(Problem(slab, slab @ A.T, transform="affine", init=near)))
+    found = pose_of(register(tight(slab, slab @ A.T, transform="affine", init=near)))
     torch.testing.assert_close(slab @ found.linear.T + found.translation, slab @ A.T, rtol=0, atol=1e-9)
     across = torch.from_numpy(turn[:, 2].copy())
     assert torch.linalg.norm((found.linear - A) @ across) < 0.3  # not squeezed away
@@ -97,7 +98,7 @@ def test_a_rotation_of_a_mirrored_cloud_is_still_proper() -> None:
     mirrored = instance.target * torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
     kinds: tuple[Transform, ...] = ("rigid", "similarity")
     for kind, init in itertools.product(kinds, ("auto", "centroid", "identity")):
-        outcome = register(Problem(instance.source, mirrored, transform=kind, init=init))  # type: ignore[arg-type]
+        outcome = register(tight(instance.source, mirrored, transform=kind, init=init))
         assert outcome.linear is not None
         gram, scale = outcome.linear.T @ outcome.linear, torch.linalg.det(outcome.linear) ** (1 / 3)
         assert scale > 0
@@ -111,8 +112,8 @@ def test_responsibilities_and_the_outlier_bin_sum_to_one(kind: Transform) -> Non
     )
     ways: list[Normalize] = ["rows"] if kind != "nonrigid" else ["columns"]
     for normalize, weight in itertools.product(ways, (0.3, "auto")):
-        problem = Problem(
-            instance.source, instance.target, transform=kind, normalize=normalize, outlier_weight=weight,  # type: ignore[arg-type]
+        problem = tight(
+            instance.source, instance.target, transform=kind, normalize=normalize, outlier_weight=weight,
             init=near(instance, "translation" if kind == "translation" else "rigid"), responsibilities=True,
         )  # fmt: skip
         outcome = register(problem)
@@ -129,7 +130,7 @@ def assorted() -> list[Problem]:
     out = []
     for seed, kind in enumerate(TRANSFORMS):
         instance = posed(30, kind="rigid" if kind == "nonrigid" else kind, source_only=4, sigma=0.01, seed=seed)
-        plain = Problem(instance.source, instance.target, transform=kind, trace=True, responsibilities=True)
+        plain = tight(instance.source, instance.target, transform=kind, trace=True, responsibilities=True)
         out += [plain, plain._replace(matching="one_to_one", registered=True, outlier_weight=0.1)]
         if kind != "nonrigid":
             out += [plain._replace(prior="mixing"), plain._replace(normalize="sinkhorn"), plain._replace(refine=True)]
@@ -151,7 +152,7 @@ def test_the_order_of_the_points_only_orders_the_matching(kind: Transform) -> No
     generator = torch.Generator().manual_seed(1)
     rows, columns = (torch.randperm(len(x), generator=generator) for x in (instance.source, instance.target))
     init: Pose | Init = instance.pose if kind == "affine" else "auto"
-    problem = Problem(instance.source, instance.target, transform=kind, outlier_weight="auto", init=init)
+    problem = tight(instance.source, instance.target, transform=kind, outlier_weight="auto", init=init)
     plain = register(problem)
     mixed = register(problem._replace(source=instance.source[rows], target=instance.target[columns]))
     torch.testing.assert_close(pose_of(mixed).linear, pose_of(plain).linear, rtol=0, atol=1e-6)
@@ -167,7 +168,7 @@ def test_clouds_that_overlap_in_part_are_registered_from_near(normalize: Normali
         angle = 5 * torch.pi / 180
         more: dict[str, Any] = {"source_only" if whose == "source" else "target_only": 150}
         instance = posed(200, sigma=0.005, angle=angle, shift=0.02, seed=seed, **more)
-        problem = Problem(
+        problem = tight(
             instance.source, instance.target, transform="rigid", normalize=normalize, outlier_weight="auto",
             init="identity",
         )  # fmt: skip
@@ -182,7 +183,7 @@ def test_points_without_a_partner_are_told_apart() -> None:
     instance = posed(60, source_only=30, sigma=0.004, seed=3)
     # The strangers are moved away from everybody.
     source = torch.cat([instance.source[:30] + 0.37, instance.source[30:]])
-    outcome = register(Problem(source, instance.target, transform="rigid"))
+    outcome = register(tight(source, instance.target, transform="rigid"))
     assert outcome.outlier_probability is not None
     assert torch.equal(outcome.matching[30:], instance.partner[30:])
     assert outcome.outlier_probability[30:].max() < 0.1
@@ -200,7 +201,7 @@ def square(count: int) -> Tensor:
 def test_a_square_has_other_answers_that_are_as_good() -> None:
     source = square(6)
     target = source + torch.tensor([3.0, -2.0], dtype=torch.float64)
-    outcome = register(Problem(source, target, transform="rigid"))
+    outcome = register(tight(source, target, transform="rigid"))
     assert outcome.runner_up is not None
     assert abs(outcome.runner_up.gap) < 1e-3
     assert any("symmetric" in warning for warning in outcome.warnings)
@@ -213,7 +214,7 @@ def test_a_square_has_other_answers_that_are_as_good() -> None:
 
 def test_a_cloud_without_symmetry_has_none() -> None:
     instance = posed(60, sigma=0.005, seed=4)
-    outcome = register(Problem(instance.source, instance.target, transform="rigid"))
+    outcome = register(tight(instance.source, instance.target, transform="rigid"))
     assert outcome.warnings == ()
     assert outcome.runner_up is None or outcome.runner_up.gap > 10
 
@@ -223,7 +224,7 @@ def test_a_translation_that_fits_in_two_places_says_so(weight: Any) -> None:
     part = torch.from_numpy(np.random.default_rng(8).uniform(size=(30, 3)))
     there = part + torch.tensor([5.0, 0, 0], dtype=torch.float64)
     for cut, doubtful in ((30, True), (3, False)):
-        outcome = register(Problem(part, torch.cat([part, there[:cut]]), outlier_weight=weight))
+        outcome = register(tight(part, torch.cat([part, there[:cut]]), outlier_weight=weight))
         places = [outcome.translation.tolist()]
         assert any("runner_up" in warning for warning in outcome.warnings) == doubtful
         if doubtful:
@@ -238,10 +239,10 @@ def test_a_translation_that_fits_in_two_places_says_so(weight: Any) -> None:
 def test_a_likelier_pose_than_the_answer_is_never_kept_quiet(seed: int) -> None:
     dice = np.random.default_rng(seed)
     source, target = (torch.from_numpy(dice.uniform(size=(50, 3))) for _ in range(2))
-    outcome = register(Problem(source, target, transform="rigid"))
+    outcome = register(tight(source, target, transform="rigid"))
     doubted = any("runner_up" in warning for warning in outcome.warnings)
     assert doubted == (outcome.runner_up is not None and outcome.runner_up.gap < math.log(20))
-    whole = register(Problem(source, target, transform="rigid", outlier_weight=0.0))
+    whole = register(tight(source, target, transform="rigid", outlier_weight=0.0))
     assert whole.runner_up is None or whole.runner_up.gap >= 0
 
 
@@ -252,7 +253,7 @@ def test_an_affine_map_is_found_in_any_dimension(dimension: int, sigma: float, s
     source = dice.uniform(size=(60, dimension))
     A = np.eye(dimension) + 0.3 * dice.normal(size=(dimension, dimension))
     target = dice.permutation(source @ A.T + 3 + sigma * dice.normal(size=source.shape))
-    outcome = register(Problem(torch.from_numpy(source), torch.from_numpy(target), transform="affine"))
+    outcome = register(tight(torch.from_numpy(source), torch.from_numpy(target), transform="affine"))
     there = torch.from_numpy(source @ A.T + 3)
     assert (moved(torch.from_numpy(source), pose_of(outcome)) - there).square().sum(1).mean().sqrt() < 3 * sigma + 1e-6
 
@@ -260,13 +261,13 @@ def test_an_affine_map_is_found_in_any_dimension(dimension: int, sigma: float, s
 def test_a_start_in_many_dimensions_that_explains_little_is_doubted() -> None:
     dice = np.random.default_rng(0)
     source, target = (torch.from_numpy(dice.normal(size=(80, 4))) for _ in range(2))
-    outcome = register(Problem(source, target, transform="affine"))
+    outcome = register(tight(source, target, transform="affine"))
     assert any("init" in warning for warning in outcome.warnings)
 
 
 def test_a_refinement_on_pairs_that_are_none_is_doubted() -> None:
     instance = posed(60, kind="translation", source_only=12, target_only=12, dimension=2, sigma=0.003, seed=5)
-    problem = Problem(instance.source, instance.target, matching="one_to_one", refine=True)
+    problem = tight(instance.source, instance.target, matching="one_to_one", refine=True)
     assert any("outlier_weight" in warning for warning in register(problem).warnings)
     assert register(problem._replace(outlier_weight=0.2)).warnings == ()
 
@@ -274,7 +275,7 @@ def test_a_refinement_on_pairs_that_are_none_is_doubted() -> None:
 def test_the_path_begins_at_the_start_and_ends_at_the_answer() -> None:
     instance = posed(40, sigma=0.01)
     outcome: Outcome = register(
-        Problem(instance.source, instance.target, transform="rigid", init=instance.pose, path=True)
+        tight(instance.source, instance.target, transform="rigid", init=instance.pose, path=True)
     )
     torch.testing.assert_close(outcome.path[0].linear, instance.pose.linear, rtol=0, atol=1e-12)
     torch.testing.assert_close(outcome.path[0].translation, instance.pose.translation, rtol=0, atol=1e-12)

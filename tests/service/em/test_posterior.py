@@ -12,8 +12,8 @@ from torch import Tensor
 from service.em.batched.distances import COLUMNS, workspace
 from service.em.batched.padding import Group, pack
 from service.em.batched.posterior import column_mass, log_weights, nearest, posterior
-from service.em.problem import Problem
 from tests.problems.registration import cloud
+from tests.problems.tight import tight
 
 # Less than a tile, many rows of one block, few rows of many blocks, and both.
 SIZES = [(1, 1, 1), (20, 30, 2), (900, 40, 3), (9, 3 * COLUMNS + 5, 2), (300, COLUMNS + 1, 5)]
@@ -22,7 +22,7 @@ SIZES = [(1, 1, 1), (20, 30, 2), (900, 40, 3), (9, 3 * COLUMNS + 5, 2), (300, CO
 def packed(n: int, m: int, dimension: int) -> tuple[Group, Tensor, Tensor]:
     """Two problems of one size as a group, and the group's clouds without padding (B, N, D), (B, M, D)."""
     generator = torch.Generator().manual_seed(n)
-    problems = [Problem(cloud(n, dimension, generator), cloud(m, dimension, generator)) for _ in range(2)]
+    problems = [tight(cloud(n, dimension, generator), cloud(m, dimension, generator)) for _ in range(2)]
     group = pack(problems)
     return group, group.source[..., :n].mT, group.target[:, :dimension, :m].mT
 
@@ -52,7 +52,7 @@ def test_the_sums_equal_those_over_the_full_matrix(n: int, m: int, dimension: in
 
 def test_of_equally_near_targets_the_first_is_taken() -> None:
     points = torch.zeros(3, 2, dtype=torch.float64)
-    group = pack([Problem(points, torch.zeros(2 * COLUMNS, 2, dtype=torch.float64))])
+    group = pack([tight(points, torch.zeros(2 * COLUMNS, 2, dtype=torch.float64))])
     index, _ = nearest(group.source, group.target, group.cost, workspace())
     assert index[0, :3].tolist() == [0, 0, 0]
 
@@ -65,7 +65,7 @@ from service.em.batched.recursion import Model, initial_state, iterate
 torch.set_num_threads(1)
 points = torch.rand(20_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 def run(count):
-    group = pack([Problem(points[:count], points[:count] + 1)])
+    group = pack([tight(points[:count], points[:count] + 1)])
     state = initial_state(torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64), group.rows)
     assert iterate(group, state, Model(free=True, estimated=True)).sigma < 1
 run(100)

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from service.em.problem import Pose, Problem, check
+from service.em.problem import Pose, check
 from service.em.register import register_batch
 from service.errors import InvalidInput
+from tests.problems.tight import tight
 
 POINTS = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], dtype=torch.float64)
-GOOD = Problem(POINTS, POINTS)
+GOOD = tight(POINTS, POINTS)
 NAN, INF = float("nan"), float("inf")
 
 
@@ -58,6 +59,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("/init", {"init": torch.tensor([NAN, 0.0])}),
     ("/matching", {"matching": "soft"}),
     ("/max_iterations", {"max_iterations": 0}),
+    ("/max_iterations", {"max_iterations": 10**9}),
     ("/tolerance", {"tolerance": -1e-9}),
     ("/tolerance", {"tolerance": NAN}),
 ]

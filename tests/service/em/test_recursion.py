@@ -13,6 +13,7 @@ from service.em.batched.transforms import include, single
 from service.em.problem import Outcome, Prior, Problem
 from service.em.register import register
 from tests.problems import registration
+from tests.problems.tight import tight
 
 
 class Literal(NamedTuple):
@@ -81,7 +82,7 @@ def test_a_known_sigma_gives_the_literal_recursion(
     generator = torch.Generator().manual_seed(n)
     p, q = registration.cloud(n, dimension, generator), registration.cloud(m, dimension, generator) + 0.2
     start = torch.full((dimension,), 0.1, dtype=torch.float64)
-    problem = Problem(p, q, sigma=0.15, prior=prior, init=start, max_iterations=iterations, **FULL)
+    problem = tight(p, q, sigma=0.15, prior=prior, init=start, max_iterations=iterations, **FULL)
     agrees(register(problem), literal(problem, start, 0.15))
 
 
@@ -91,7 +92,7 @@ def test_an_estimated_sigma_gives_the_literal_recursion(n: int, m: int, dimensio
     generator = torch.Generator().manual_seed(n)
     p, q = registration.cloud(n, dimension, generator), registration.cloud(m, dimension, generator) + 0.2
     zero = torch.zeros(dimension, dtype=torch.float64)
-    problem = Problem(p, q, prior=prior, init="identity", max_iterations=30, **FULL)
+    problem = tight(p, q, prior=prior, init="identity", max_iterations=30, **FULL)
     agrees(register(problem), literal(problem, zero, moments_sigma(p, q, zero), 1e-6 * spread(p, q)), within=1e-9)
 
 
@@ -106,7 +107,7 @@ def test_rows_longer_than_a_tile_give_the_literal_recursion() -> None:
     p, q = registration.cloud(150, 2, generator), registration.cloud(1300, 2, generator)
     zero = torch.zeros(2, dtype=torch.float64)
     for sigma in (0.02, None):
-        problem = Problem(p, q, sigma=sigma, prior="uniform", init="identity", max_iterations=4, **FULL)
+        problem = tight(p, q, sigma=sigma, prior="uniform", init="identity", max_iterations=4, **FULL)
         agrees(register(problem), literal(problem, zero, sigma or moments_sigma(p, q, zero)))
 
 
@@ -114,7 +115,7 @@ def test_one_point_between_two_follows_its_closed_form() -> None:
     expected = registration.one_point_between_two(2.0, 0.3, 1.7, 12)
     p, q = torch.zeros(1, 1, dtype=torch.float64), torch.tensor([[-2.0], [2.0]], dtype=torch.float64)
     start = torch.tensor([0.3], dtype=torch.float64)
-    outcome = register(Problem(p, q, sigma=1.7, init=start, max_iterations=12, tolerance=0, trace=True))
+    outcome = register(tight(p, q, sigma=1.7, init=start, max_iterations=12, tolerance=0, trace=True))
     assert outcome.trace is not None
     assert outcome.trace.translation[:, 0].tolist() == pytest.approx(expected, abs=1e-13)
 
@@ -138,5 +139,5 @@ def test_a_target_point_far_away_costs_the_others_no_digits(far: float) -> None:
     instance = registration.bijection(20, 2, sigma=0.05, shift=0.1)
     target = torch.cat([instance.target, torch.tensor([[far, 0.0]], dtype=torch.float64)])
     zero = torch.zeros(2, dtype=torch.float64)
-    problem = Problem(instance.source, target, sigma=0.3, prior="free", init=zero, max_iterations=20, **FULL)
+    problem = tight(instance.source, target, sigma=0.3, prior="free", init=zero, max_iterations=20, **FULL)
     agrees(register(problem), literal(problem, zero, 0.3))

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from service.em.problem import Prior, Problem, check
+from service.em.problem import Prior, check
 from service.em.register import register
 from tests.problems import registration
+from tests.problems.tight import tight
 
 FULL: dict[str, Any] = {"tolerance": 0.0, "responsibilities": True, "trace": True}
 
@@ -35,7 +36,7 @@ def test_the_likelihood_never_decreases(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     p, q = registration.cloud(n, dimension, generator), registration.cloud(m, dimension, generator)
-    problem = Problem(p, q + 0.3, sigma=sigma, prior=prior, init=init, max_iterations=25, **FULL)
+    problem = tight(p, q + 0.3, sigma=sigma, prior=prior, init=init, max_iterations=25, **FULL)
     outcome = register(problem)
     assert outcome.trace is not None
     assert outcome.responsibilities is not None
@@ -51,7 +52,7 @@ def test_the_likelihood_never_decreases(
 @pytest.mark.parametrize("sigma", [None, 1e-4, 1.0])
 def test_under_an_exact_bijection_the_difference_of_means_is_the_answer(dimension: int, sigma: float | None) -> None:
     instance = registration.bijection(60, dimension, shift=100.0)
-    outcome = register(Problem(instance.source, instance.target, sigma=sigma))
+    outcome = register(tight(instance.source, instance.target, sigma=sigma))
     oracle = instance.target.mean(0) - instance.source.mean(0)
     # Soft responsibilities draw T off by a small fraction of σ.
     torch.testing.assert_close(outcome.translation, oracle, rtol=0, atol=max(1e-12, 1e-2 * (sigma or 0)))
@@ -63,7 +64,7 @@ def test_under_an_exact_bijection_the_difference_of_means_is_the_answer(dimensio
 @pytest.mark.parametrize("sigma", [None, 0.05])
 def test_moving_the_clouds_moves_the_translation_and_nothing_else(prior: Prior, sigma: float | None) -> None:
     instance = registration.overlapping(10, 40, 15, 3, sigma=0.02)
-    problem = Problem(instance.source, instance.target, sigma=sigma, prior=prior, init="auto", tolerance=0)
+    problem = tight(instance.source, instance.target, sigma=sigma, prior=prior, init="auto", tolerance=0)
     a, b = torch.tensor([8.0, -16.0, 1024.0]), torch.tensor([1.0, 4.0, 65536.0])
     here = register(problem)
     there = register(problem._replace(source=instance.source + a, target=instance.target + b))
@@ -79,9 +80,7 @@ def test_the_order_of_the_points_only_orders_the_matching() -> None:
     rows, columns = torch.randperm(50, generator=generator), torch.randperm(70, generator=generator)
     twenty: dict[str, Any] = {"max_iterations": 20, "tolerance": 0}
     for sigma in (None, 0.01):
-        problem = Problem(
-            instance.source, instance.target, sigma=sigma, responsibilities=True, init="centroid", **twenty
-        )
+        problem = tight(instance.source, instance.target, sigma=sigma, responsibilities=True, init="centroid", **twenty)
         plain = register(problem)
         mixed = register(problem._replace(source=instance.source[rows], target=instance.target[columns]))
         torch.testing.assert_close(mixed.translation, plain.translation, rtol=0, atol=1e-11)
@@ -98,9 +97,7 @@ def test_the_covariance_is_the_inverse_hessian_of_the_likelihood(
     prior: Prior, sigma: float | None, dimension: int
 ) -> None:
     instance = registration.bijection(40, dimension, sigma=0.05, shift=3.0)
-    problem = Problem(
-        instance.source, instance.target, sigma=sigma, prior=prior, responsibilities=True, max_iterations=9
-    )
+    problem = tight(instance.source, instance.target, sigma=sigma, prior=prior, responsibilities=True, max_iterations=9)
     outcome = register(problem._replace(tolerance=0))
     assert outcome.responsibilities is not None
     assert outcome.translation_covariance is not None
@@ -120,12 +117,12 @@ def test_the_covariance_is_the_inverse_hessian_of_the_likelihood(
 
 def test_information_that_is_not_positive_definite_gives_no_covariance() -> None:
     p, q = torch.zeros(3, 1, dtype=torch.float64), torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
-    assert register(Problem(p, q, sigma=0.5, prior="uniform", init="centroid")).translation_covariance is None
+    assert register(tight(p, q, sigma=0.5, prior="uniform", init="centroid")).translation_covariance is None
 
 
 def test_tolerance_zero_never_stops_and_a_tolerance_stops_at_the_first_small_step() -> None:
     instance = registration.bijection(30, 2, sigma=0.05)
-    problem = Problem(instance.source, instance.target, sigma=0.05, prior="uniform", trace=True, init="identity")
+    problem = tight(instance.source, instance.target, sigma=0.05, prior="uniform", trace=True, init="identity")
     full = register(problem._replace(tolerance=0.0, max_iterations=80))
     assert (full.iterations, full.converged, full.stop_reason) == (80, False, "max_iterations")
     assert full.trace is not None
@@ -139,7 +136,7 @@ def test_tolerance_zero_never_stops_and_a_tolerance_stops_at_the_first_small_ste
 
 def test_registered_points_are_the_source_moved() -> None:
     instance = registration.bijection(20, 3)
-    outcome = register(Problem(instance.source, instance.target, registered=True))
+    outcome = register(tight(instance.source, instance.target, registered=True))
     assert outcome.registered is not None
     assert torch.equal(outcome.registered, instance.source + outcome.translation)
 
@@ -148,7 +145,7 @@ def test_a_cancelled_problem_ends_at_once() -> None:
     polls = iter([False, False, True])
     instance = registration.bijection(20, 3, sigma=0.1)
     outcome = register(
-        Problem(instance.source, instance.target, tolerance=0, cancelled=lambda: next(polls), registered=True)
+        tight(instance.source, instance.target, tolerance=0, cancelled=lambda: next(polls), registered=True)
     )
     assert (outcome.iterations, outcome.stop_reason, outcome.converged) == (2, "cancelled", False)
     assert math.isnan(outcome.log_likelihood)
@@ -160,9 +157,9 @@ def test_clouds_far_from_the_origin_lose_nothing_but_the_coordinates_own_roundin
     near = registration.bijection(50, 3, shift=0.25)
     grid = 2.0**-20  # so that the points stay exact at 1e9
     p, q = (torch.round(x / grid) * grid for x in (near.source, near.target))
-    here = register(Problem(p, q, sigma=0.01))
+    here = register(tight(p, q, sigma=0.01))
     for offset in (2.0**20, 2.0**30):
-        there = register(Problem(p + offset, q + offset, sigma=0.01))
+        there = register(tight(p + offset, q + offset, sigma=0.01))
         torch.testing.assert_close(there.translation, here.translation, rtol=0, atol=1e-14)
         assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=1e-12)
 
@@ -170,7 +167,7 @@ def test_clouds_far_from_the_origin_lose_nothing_but_the_coordinates_own_roundin
 def test_clouds_without_extent_have_an_exact_translation_and_the_least_sigma() -> None:
     p = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
     for n, m in ((1, 1), (4, 4), (2, 5)):
-        outcome = register(Problem(p.repeat(n, 1), p.repeat(m, 1) + 2))
+        outcome = register(tight(p.repeat(n, 1), p.repeat(m, 1) + 2))
         assert outcome.translation.tolist() == [2, 2]
         assert outcome.sigma == pytest.approx(6 * np.finfo(float).eps)  # the rounding of the largest coordinate
         assert math.isfinite(outcome.log_likelihood)
@@ -179,8 +176,8 @@ def test_clouds_without_extent_have_an_exact_translation_and_the_least_sigma() -
 @pytest.mark.parametrize("scale", [1e-40, 1e70])
 def test_units_do_not_matter(scale: float) -> None:
     instance = registration.bijection(30, 2, sigma=0.01)
-    plain = register(Problem(instance.source, instance.target))
-    scaled = register(Problem(instance.source * scale, instance.target * scale))
+    plain = register(tight(instance.source, instance.target))
+    scaled = register(tight(instance.source * scale, instance.target * scale))
     torch.testing.assert_close(scaled.translation / scale, plain.translation, rtol=1e-12, atol=0)
     assert scaled.sigma / scale == pytest.approx(plain.sigma, rel=1e-9)
 
@@ -192,10 +189,10 @@ def test_real_clouds(real_data: Path) -> None:
         for name in ("bunny_source", "bunny_target", "fish_source", "fish_target")
     }
     for sigma in (None, 0.01):
-        bunny = register(Problem(load["bunny_source"], load["bunny_target"], sigma=sigma))
+        bunny = register(tight(load["bunny_source"], load["bunny_target"], sigma=sigma))
         torch.testing.assert_close(bunny.translation, torch.full((3,), -1.0, dtype=torch.float64), rtol=0, atol=1e-6)
         assert torch.equal(bunny.matching, torch.arange(453))
-    fish = Problem(load["fish_source"], load["fish_target"], trace=True)
+    fish = tight(load["fish_source"], load["fish_target"], trace=True)
     auto, identity = register(fish), register(fish._replace(init="identity"))
     assert auto.trace is not None
     assert (auto.trace.log_likelihood.diff() >= -1e-9).all()
@@ -204,7 +201,7 @@ def test_real_clouds(real_data: Path) -> None:
 
 def test_check_leaves_a_good_problem_as_it_is() -> None:
     instance = registration.bijection(3, 2)
-    problem = Problem(instance.source.to(torch.float32), instance.target, init=torch.zeros(2))
+    problem = tight(instance.source.to(torch.float32), instance.target, init=torch.zeros(2))
     checked = check(problem)
     assert checked.source.dtype == torch.float64
     assert isinstance(checked.init, Tensor)

@@ -13,6 +13,7 @@ from service.em.batched.starts import Start, start
 from service.em.problem import Problem, check
 from service.em.register import register
 from tests.problems.registration import Instance, bijection, cropped, overlapping
+from tests.problems.tight import tight
 
 
 def started(problem: Problem) -> tuple[torch.Tensor, Start]:
@@ -30,7 +31,7 @@ def test_a_noisy_bijection_is_found_at_any_shift_and_any_sigma(
 ) -> None:
     for seed in range(3):
         instance = bijection(80, dimension, sigma=0.01, shift=shift, seed=seed)
-        outcome = register(Problem(instance.source, instance.target, sigma=given))
+        outcome = register(tight(instance.source, instance.target, sigma=given))
         # Four standard errors, and what soft or ambiguous responsibilities add.
         bound = 4 * 0.01 * math.sqrt(dimension / 80) + 0.01 * max(given or 0, 0.1)
         assert (outcome.translation - instance.translation).norm() < bound
@@ -40,7 +41,7 @@ def test_a_noisy_bijection_is_found_at_any_shift_and_any_sigma(
 def test_heavy_noise_leaves_a_bijection_to_its_centroids() -> None:
     for seed in range(5):
         instance = bijection(100, 2, sigma=0.1, shift=7.0, seed=seed)
-        translation, found = started(Problem(instance.source, instance.target))
+        translation, found = started(tight(instance.source, instance.target))
         assert found.name == ["centroid"]
         torch.testing.assert_close(translation, instance.target.mean(0) - instance.source.mean(0))
 
@@ -60,7 +61,7 @@ OVERLAPS = {
 def test_partial_overlap_starts_close_to_the_truth(kind: str, dimension: int, given: float | None) -> None:
     for seed in range(3):
         instance: Instance = OVERLAPS[kind](dimension, seed)
-        translation, found = started(Problem(instance.source, instance.target, sigma=given))
+        translation, found = started(tight(instance.source, instance.target, sigma=given))
         squares = (instance.target[:, None] - instance.target).square().sum(-1)
         spacing = squares.fill_diagonal_(torch.inf).amin(1).sqrt().median()
         assert (translation - instance.translation).norm() < 0.15 * spacing, found.name
@@ -70,7 +71,7 @@ def test_partial_overlap_starts_close_to_the_truth(kind: str, dimension: int, gi
 def test_all_of_a_superset_registers_to_the_truth() -> None:
     instance = overlapping(0, 60, 60, 3, sigma=0.003, shift=1e6)
     for sigma in (None, 0.005):
-        outcome = register(Problem(instance.source, instance.target, sigma=sigma))
+        outcome = register(tight(instance.source, instance.target, sigma=sigma))
         assert (outcome.translation - instance.translation).norm() < 0.003
         assert torch.equal(outcome.matching, instance.partner)
 
@@ -78,27 +79,27 @@ def test_all_of_a_superset_registers_to_the_truth() -> None:
 def test_a_far_outlier_does_not_decide() -> None:
     instance = bijection(60, 2, sigma=0.003, shift=2.0)
     target = torch.cat([instance.target, torch.full((1, 2), 1e6, dtype=torch.float64)])
-    translation, _ = started(Problem(instance.source, target))
+    translation, _ = started(tight(instance.source, target))
     assert (translation - instance.translation).norm() < 0.01
 
 
 def test_what_already_lies_in_place_stays() -> None:
     instance = overlapping(30, 30, 60, 2, shift=0.0)
-    translation, _ = started(Problem(instance.source, instance.target, sigma=0.001))
+    translation, _ = started(tight(instance.source, instance.target, sigma=0.001))
     assert translation.norm() < 0.001
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 5), (5, 1), (3, 2), (4, 4)])
 def test_hardly_any_points_have_a_start(n: int, m: int) -> None:
     for points in (torch.zeros(5, 2, dtype=torch.float64), bijection(5, 2).source):
-        translation, found = started(Problem(points[:n], points[:m] + 1))
+        translation, found = started(tight(points[:n], points[:m] + 1))
         assert translation.isfinite().all()
         assert (found.sigma > 0).all()
 
 
 def test_named_starts() -> None:
     instance = bijection(20, 3, shift=5.0)
-    problem = Problem(instance.source, instance.target, sigma=1.0)
+    problem = tight(instance.source, instance.target, sigma=1.0)
     offset = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
     for init, expected in (
         ("identity", torch.zeros(3, dtype=torch.float64)),
