@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from ..arrays import Float64
-from . import npy, pcd, ply, table, text
+from . import npy, pcd, ply, ptx, table, text
 from .cloud_file import MAX_ELEMENTS, Cloud, CloudFile
 from .columns import Columns
 
@@ -19,7 +19,7 @@ FOREIGN = {
     b"\x80\x04": "a pickle",
     b"\x89HDF": "HDF5",
 }
-READ = "npy, npz, PLY, PCD, or a table of numbers as text (XYZ, CSV, TXT, PTS)"
+READ = "npy, npz, PLY, PCD, or a table of numbers as text (XYZ, CSV, TXT, PTS, PTX)"
 
 
 def read_cloud(
@@ -63,6 +63,8 @@ def _read(file: CloudFile) -> Float64:
         return ply.read_ply(file)
     if pcd.is_pcd(data):
         return pcd.read_pcd(file)
+    if ptx.HEAD.match(data):
+        return ptx.read_ptx(file)
     foreign = next((name for magic, name in FOREIGN.items() if data.startswith(magic)), None)
     if foreign is not None:
         raise file.invalid(f"the file is {foreign}", READ)
