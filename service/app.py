@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
@@ -22,7 +23,7 @@ from starlette.routing import Match, Route
 from .em import routes as em
 from .em import worker as em_worker
 from .em.engine import EmEngine
-from .errors import InvalidInput, LatentserveError
+from .errors import CheckpointError, InvalidInput, LatentserveError
 from .gan import caching, checkpoint, companions
 from .gan import jobs as gan_jobs
 from .gan import routes as gan
@@ -115,6 +116,7 @@ def create_app(settings: Settings | None = None) -> Application:
     device = devices.prepare(settings.device)
     metrics = Metrics()
 
+    _check_folder(settings.checkpoints)
     generator, discriminator, manifest = checkpoint.load(settings.checkpoints)
     companion = companions.load(settings.checkpoints, manifest)
     artist = GanWorker(generator, discriminator, device, companion)
@@ -154,6 +156,15 @@ def create_app(settings: Settings | None = None) -> Application:
     _check_root_path(settings.root_path, app.all_routes())
     app.add_middleware(Edge, metrics=metrics, limits=parts.limits, root_path=settings.root_path)
     return app
+
+
+def _check_folder(checkpoints: Path) -> None:
+    """Raise CheckpointError, with the cure, where the folder has no manifest."""
+    manifest = checkpoints / checkpoint.MANIFEST_FILE
+    if not manifest.exists():
+        raise CheckpointError(
+            f"{manifest}: no such file; set LATENTSERVE_CHECKPOINTS to the folder of a published model"
+        )
 
 
 def _check_root_path(root_path: str, routes: Sequence[Route]) -> None:
