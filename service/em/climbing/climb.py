@@ -35,7 +35,7 @@ class Climb(NamedTuple):
     """Where the iteration ended."""
 
     parameters: Parameters  # after the last M-step
-    last: Step  # whose responsibilities those were computed from
+    last: Step  # that M-step's own
     iterations: int
     converged: bool
 

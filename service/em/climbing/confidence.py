@@ -37,8 +37,11 @@ class Confidence(NamedTuple):
     asked: bool  # whether a covariance was looked for at all
 
 
-def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Parameters) -> Confidence:
-    """The likelihood and its curvature at `parameters`."""
+def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Parameters, matched: float) -> Confidence:
+    """The likelihood and its curvature at `parameters`.
+
+    `matched` is the expected number of data points with a partner at the last step.
+    """
     if numbers_of(mixture.model.kind, points.dimension) > MAX_PARAMETERS:
         information, value = NOTHING, mixture.step(parameters).log_likelihood
     else:
@@ -49,7 +52,7 @@ def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Pa
     estimated = mixture.model.estimate_sigma and parameters.sigma > points.floor * (1 + 1e-9)
     if not estimated:
         information = information[:-1, :-1]
-    return of_information(problem, points, parameters, information, value, mixture.matched if estimated else None)
+    return of_information(problem, points, parameters, information, value, matched if estimated else None)
 
 
 def of_information(

@@ -91,8 +91,8 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
     if start.runner_up is not None and not len(model.log_prior):
         parameters, runner_up = _ranked(points, model, volume, parameters, start.runner_up)
     climbed, mixture = _climb(problem, points, model, volume, parameters, record)
-    pairs = correspondence(problem, mixture.view())
-    parameters = climbed.parameters
+    pairs = correspondence(problem, mixture.view(climbed.last))
+    parameters, last = climbed.parameters, climbed.last
     warnings = _doubts(problem, points, start)
     if problem.refine:
         before = mixture.step(parameters).log_likelihood
@@ -100,13 +100,14 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
             # The trace is of the climb, and ends where that did.
             record.keep(parameters, before)
         parameters = parameters._replace(transform=refined(points, model.kind, parameters.transform, pairs.match))
-        lost = before - mixture.step(parameters).log_likelihood
+        last = mixture.step(parameters)
+        lost = before - last.log_likelihood
         if lost > BAD_PAIRS:
             warnings += (
                 f"the refined transform is {lost:.3g} nats less likely: some of the matched pairs are none; an "
                 "outlier_weight leaves such points without a partner",
             )
-    sure = confidence(problem, points, mixture, parameters)
+    sure = confidence(problem, points, mixture, parameters, last.matched)
     end = End(climbed.iterations, climbed.converged, start.name)
     return outcome(problem, points, parameters, pairs, sure, record, end, runner_up, warnings)
 

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from service.em.climbing.mixture import Mixture
 from service.em.coordinates import Frame, frame
 from service.em.kernel.fitting import KINDS
-from service.em.model import MOST_OUTLIERS, Model, Normalize, Parameters
+from service.em.model import MOST_OUTLIERS, Model, Normalize, Parameters, bin_weight
 from tests.problems.clouds import log_likelihood, log_terms, posed
 from tests.service.em.test_fitting import sums as direct_sums
 
@@ -83,7 +83,7 @@ def test_a_step_is_that_of_the_mixture_written_down(
     step = mixture.step(at)
     R, value = direct(points, at, normalize, given)
     assert step.log_likelihood == pytest.approx(value, rel=1e-11, abs=1e-9)
-    assert mixture.matched == pytest.approx(R.sum(), rel=1e-11)
+    assert step.matched == pytest.approx(R.sum(), rel=1e-11)
     D = dimension
     expected = direct_sums(points.source[:D], points.target[:D], R, at.transform)
     assert step.sums.within == pytest.approx(expected.within, rel=1e-10, abs=1e-10)
@@ -105,8 +105,7 @@ def test_a_step_is_that_of_the_mixture_written_down(
 def test_the_view_from_the_source_has_the_same_responsibilities(normalize: Normalize) -> None:
     points, at = case(30, 40, 3)
     mixture = Mixture(points, Model(KINDS["rigid"], normalize), ROOM)
-    mixture.step(at)
-    view = mixture.view()
+    view = mixture.view(mixture.step(at))
     R, _ = direct(points, at, normalize, None)
     squares = ((view.moved[:, :, None] - points.target[:, None, :]) ** 2).sum(0)
     offset = view.offset if len(view.offset) else 0.0
@@ -121,14 +120,14 @@ def test_sinkhorn_balances_rows_and_columns_with_their_bins(outliers: float) -> 
     points, at = case(30, 36, 2)
     at = at._replace(outliers=outliers)
     mixture = Mixture(points, Model(KINDS["rigid"], "sinkhorn", estimate_sigma=False), ROOM)
-    for _ in range(400):
+    for _ in range(399):
         mixture.step(at)
-    view = mixture.view()
+    view = mixture.view(mixture.step(at))
     squares = ((view.moved[:, :, None] - points.target[:, None, :]) ** 2).sum(0)
     R = np.exp(view.log_factor[:, None] - view.precision * squares - view.offset)
     K = np.exp(-view.precision * squares)
     # Alternating divisions of K with a bin in every row and column, written down.
-    rows, columns = mixture.bin_weight(at, 1 / 36), mixture.bin_weight(at, 1 / 30)
+    rows, columns = (bin_weight(at.outliers, at.sigma, 2, math.log(ROOM), largest) for largest in (1 / 36, 1 / 30))
     u = np.ones(30)
     for _ in range(400):
         v = 1 / (K.T @ u + columns)
@@ -136,3 +135,21 @@ def test_sinkhorn_balances_rows_and_columns_with_their_bins(outliers: float) -> 
     assert pytest.approx(u[:, None] * K * v, abs=1e-9) == R
     assert R.sum(0).max() < 1 + 1e-6
     assert view.mass == pytest.approx(R.sum(1))
+
+
+@pytest.mark.parametrize("normalize", ["rows", "columns", "sinkhorn", "given"])
+def test_a_step_keeps_its_arrays_when_others_are_taken(normalize: Any) -> None:
+    points, at = case(30, 36, 2)
+    given = normalize == "given"
+    log_prior = np.full((30, 36), -math.log(36)) if given else np.empty(0)
+    mixture = Mixture(points, Model(KINDS["rigid"], "rows" if given else normalize, log_prior=log_prior), ROOM)
+    first = mixture.step(at)
+    before = [array.copy() for array in (first.expectation.moved, *first.expectation.found)]
+    view = mixture.view(first)
+    other = mixture.step(first.after)
+    assert not np.array_equal(other.expectation.moved, first.expectation.moved)
+    for kept, array in zip(before, (first.expectation.moved, *first.expectation.found), strict=True):
+        assert np.array_equal(kept, array)
+    again = mixture.view(first)
+    assert np.array_equal(view.log_factor, again.log_factor)
+    assert np.array_equal(view.mass, again.mass)

@@ -1,0 +1,101 @@
+"""Both clouds of one problem, and what every normalisation needs of them: moved points, grids and the outlier bin."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..coordinates import Frame
+from ..kernel.cells import Cells, cells
+from ..kernel.fitting import move
+from ..model import NONE, Model, Parameters, bin_weight, log_root
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# Clouds of more points than this use cells of half the kernel's reach: fewer candidates outweigh more cells.
+HALF_CELL_POINTS = 200_000
+# A grid of the targets is kept while its cells are between half and twice the wanted side.
+SIDE_RATIO = 2.0
+
+
+class Clouds:
+    """The points that the E-step runs over.
+
+    Args:
+        points: the clouds.
+        model: the choices.
+        volume: V, over which outliers are spread, in the target's unit to the power of D.
+        some: indices of the data points to use, for climbing on a sample: of the target for columns, else of the
+            source. None uses all.
+    """
+
+    def __init__(self, points: Frame, model: Model, volume: float, some: Int64 | None = None) -> None:
+        self.model = model
+        self.dimension = points.dimension
+        self.log_volume = math.log(volume)
+        self.source, self.target = points.source, points.target
+        if some is not None and model.normalize == "columns":
+            self.target = np.ascontiguousarray(self.target[:, some])
+        elif some is not None:
+            self.source = np.ascontiguousarray(self.source[:, some])
+        self._grid: Cells | None = None
+        self._grid_side = 0.0
+
+    @property
+    def source_count(self) -> int:
+        """N."""
+        return int(self.source.shape[1])
+
+    @property
+    def target_count(self) -> int:
+        """M."""
+        return int(self.target.shape[1])
+
+    def moved(self, transform: Float64) -> Float64:
+        """The source (P, N) under `transform` (D, D + 1), in a new array."""
+        out = np.zeros(self.source.shape)
+        move(transform, self.source, out)
+        return out
+
+    def side(self, sigma: float) -> float:
+        """The side of a cell for a kernel of width `sigma`."""
+        reach = sigma * math.sqrt(2 * self.model.cutoff)
+        return reach / 2 if max(self.source_count, self.target_count) > HALF_CELL_POINTS else reach
+
+    def target_grid(self, sigma: float) -> Cells:
+        """The targets in cells for a kernel of width `sigma`; nearby widths share one grid."""
+        side = self.side(sigma)
+        if self._grid is None or not 1 / SIDE_RATIO < side / self._grid_side < SIDE_RATIO:
+            self._grid, self._grid_side = cells(self.target, side), side
+        return self._grid
+
+    def bin_weight(self, at: Parameters, largest: float) -> float:
+        """β of `model.bin_weight` at these parameters; `largest` is the greatest weight π."""
+        return bin_weight(at.outliers, at.sigma, self.dimension, self.log_volume, largest)
+
+    def log_likelihood(self, at: Parameters, evidence: float, count: int, largest: float) -> float:
+        """The observed-data log-likelihood of `count` data points, given their summed log z."""
+        factor = math.log((1 - at.outliers) * largest)
+        return evidence + count * (factor - self.dimension * log_root(at.sigma))
+
+
+def offsets(weights: Float64, grid: Cells) -> tuple[Float64, float]:
+    """-log(π / max π) in the grid's order, and max π; for equal weights an empty array and 1 / count."""
+    if not len(weights):
+        return NONE, 1 / len(grid.order)
+    largest = float(weights.max())
+    # A weight of 0 becomes a tiny one, because log 0 has no place in a sum.
+    scaled = np.maximum(weights[grid.order] / largest, 1e-300)
+    return -np.log(scaled), largest
+
+
+def unsorted(values: Float64, grid: Cells) -> Float64:
+    """Values in the grid's order, in the points' own order."""
+    if not len(values):
+        return values
+    out = np.empty_like(values)
+    out[grid.order] = values
+    return out

@@ -1,0 +1,84 @@
+"""Rows sum to one, and the caller gives a prior Π_ij for each pair: N x M numbers are computed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernel.fitting import sums_of_rows
+from ..kernel.truncated import empty_e_step
+from ..model import NONE, Parameters
+from .clouds import Clouds
+from .correspondence import View
+from .information import fill, information, moments
+from .normalization import Expectation
+
+Float64 = NDArray[np.float64]
+
+
+class GivenPrior:
+    """See `normalization.Normalization`."""
+
+    def __init__(self, clouds: Clouds) -> None:
+        self._clouds = clouds
+
+    def expect(self, at: Parameters) -> Expectation:
+        """The E-step over all pairs."""
+        clouds = self._clouds
+        moved, found = clouds.moved(at.transform), empty_e_step(len(clouds.source), clouds.source_count)
+        squares = self._squares(moved)
+        weights, evidence = self._posterior(at, squares)
+        found.mass[:] = weights.sum(1)
+        found.weighted_target[:] = clouds.target @ weights.T
+        found.residual[:] = (weights * squares).sum(1)
+        found.best[:] = weights.argmax(1)
+        found.peak[:] = weights.max(1)
+        found.evidence[:] = evidence
+        return Expectation(at, moved, found, sums_of_rows(clouds.source, clouds.dimension, found), 1.0)
+
+    def view(self, last: Expectation) -> View:
+        """The E-step as it is, with R itself."""
+        clouds, at, found = self._clouds, last.at, last.found
+        return View(
+            last.moved,
+            clouds.target_grid(at.sigma),
+            NONE,
+            0.5 / at.sigma**2,
+            -found.evidence,
+            found.best,
+            found.peak,
+            found.mass,
+            clouds.bin_weight(at, last.largest),
+            clouds.model.cutoff,
+            dense=self._posterior(at, self._squares(last.moved))[0],
+        )
+
+    def measure(self, at: Parameters) -> tuple[Float64, float]:
+        """The information and the likelihood, over all pairs."""
+        clouds, count = self._clouds, self._clouds.source_count
+        moved = clouds.moved(at.transform)
+        found = moments(clouds.dimension, count)
+        weights, found.evidence[:] = self._posterior(at, self._squares(moved))
+        fill(found, moved, clouds.target, weights, at.sigma)
+        matrix = information(clouds.model.kind, moved, found, at.sigma)
+        return matrix, clouds.log_likelihood(at, float(found.evidence.sum()), count, 1.0)
+
+    def _squares(self, moved: Float64) -> Float64:
+        """‖x_i - q_j‖² (N, M), by differences."""
+        clouds, D = self._clouds, self._clouds.dimension
+        squares = np.zeros(clouds.model.log_prior.shape)
+        for x, y in zip(moved[:D], clouds.target[:D], strict=True):
+            squares += (x[:, None] - y) ** 2
+        return squares
+
+    def _posterior(self, at: Parameters, squares: Float64) -> tuple[Float64, Float64]:
+        """R (N, M) and log z (N,)."""
+        logits = self._clouds.model.log_prior - 0.5 / at.sigma**2 * squares
+        bin_weight = self._clouds.bin_weight(at, 1.0)
+        log_bin = math.log(bin_weight) if bin_weight > 0 else -math.inf
+        top = np.maximum(logits.max(1), log_bin)
+        weights = np.exp(logits - top[:, None])
+        total = weights.sum(1) + np.exp(log_bin - top)
+        return weights / total[:, None], np.log(total) + top

@@ -1,0 +1,51 @@
+"""The contract of a normalisation: which sums of the responsibilities are one.
+
+Four classes implement it: `Rows`, `Columns`, `Sinkhorn`, and `GivenPrior` for a prior with an entry for each pair.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernel.fitting import Sums
+from ..kernel.truncated import EStep
+from ..model import NONE, Parameters
+from .correspondence import View
+
+Float64 = NDArray[np.float64]
+
+# A strided sample of this many points determines the information, which is a sum over all points, to 1 %.
+INFORMATION_POINTS = 20_000
+
+
+class Expectation(NamedTuple):
+    """The result of an E-step. It owns its arrays: no later step writes to them."""
+
+    at: Parameters  # where the E-step was taken
+    moved: Float64  # (P, N) the source there
+    found: EStep  # of the data: the target's points for columns, else the source's
+    sums: Sums
+    largest: float  # max π
+    mass: Float64 = NONE  # Σ r of each weight π, if weights are estimated
+    offset: Float64 = NONE  # (M,) -log of sinkhorn's column factors, the least 0
+
+
+class Normalization(Protocol):
+    """The E-step of one normalisation, and what follows from its responsibilities."""
+
+    def expect(self, at: Parameters) -> Expectation:
+        """The E-step at `at`."""
+
+    def view(self, last: Expectation) -> View:
+        """The responsibilities of an E-step over the whole problem, seen from the source."""
+
+    def measure(self, at: Parameters) -> tuple[Float64, float]:
+        """The observed information of transform and log σ at `at`, see `information`, and the log-likelihood."""
+
+
+def stride(count: int) -> int:
+    """The stride of the sample that determines the information of `count` points."""
+    return -(-count // INFORMATION_POINTS)
