@@ -14,7 +14,8 @@ from ..kernel.cells import cells
 from ..kernel.fitting import KINDS, move
 from ..model import EXACT, NONE, Parameters
 from ..problem import Outcome, Problem
-from ..starting.pose_starts import given, named, pose_start, start_name
+from ..starting.named import given, named, start_name
+from ..starting.pose_starts import pose_start
 from .literal import Literal, recur
 from .pose_answers import End, outcome
 

@@ -23,7 +23,10 @@ from ..kernel.fitting import KINDS, rms_distance
 from ..kernel.spacing import spacing_between
 from ..model import EXACT, LEAST_OUTLIERS, NONE, Model, Parameters, cutoff_for, outlier_volume
 from ..problem import Outcome, Problem, RunnerUp
-from ..starting.pose_starts import POOR, SHARP, PoseStart, given, pose_start
+from ..starting.named import given
+from ..starting.pose_starts import pose_start
+from ..starting.starts import PoseStart
+from ..starting.tuning import NEAR
 from .deformed import register_nonrigid
 from .literal_poses import register_literal
 from .pose_answers import End, outcome, pose_of, unfinished
@@ -117,7 +120,9 @@ def _doubts(problem: Problem, points: Frame, start: PoseStart) -> tuple[str, ...
     D = points.dimension
     searched = problem.init == "auto" and problem.transform == "affine" and D not in {2, 3}
     distance = start.sigma * math.sqrt(D)  # from a point to its partner
-    if not searched or (start.inliers >= POOR and distance < SHARP * spacing_between(points.target, D)):
+    if not searched or (
+        start.inliers >= NEAR.enough_inliers and distance < NEAR.distinct_spacings * spacing_between(points.target, D)
+    ):
         return ()
     return (
         f"in {D} dimensions an affine start is looked for among the clouds' moments alone, and none was found that "

@@ -1,7 +1,7 @@
-"""The quick way down from a start that is trusted: annealing of a small problem, compiled as a whole.
+"""Annealing of a small problem from a trusted start, compiled as a whole.
 
-The same robust steps as in `annealing`, without its acceleration, its thinning and its scores: from a pose that is
-near, a few hundred points need none of them, and the interpreter would take longer than the arithmetic.
+The robust steps are those of `annealing`, without its acceleration, thinning and scores. A few hundred points near the
+right pose need none of them, and the interpreter would take longer than the arithmetic.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ from ..kernel.truncated import EStep, expect
 
 Float64 = NDArray[np.float64]
 
-FALL = 0.6
-VISITS = 4
-# Steps of so many widths are small while the matching is blurred, and where it is sharp and soon found.
-STILL, NEARLY = 0.04, 0.2
-# How much of the last step a step has to be to be one of a series, and how much farther than it to go at most.
+# Constants of compiled loops, beside them so that a change of one compiles the loops anew.
+WIDTH_RATIO = 0.6  # of one level's width to that before it
+MOST_VISITS = 4  # steps at one width
+# Root mean square step, in widths, that ends a level: while targets are blurred, and once they are distinguishable.
+BLURRED_STEP, DISTINCT_STEP = 0.04, 0.2
+# A step is one of a series if it is at least this share of the last one, and is extrapolated by at most this factor.
 LEAST_RATIO = 0.3
 MOST_GAIN = 6.0
 MOST_STEPS = 64
-# At wide widths so many source points say what all would, for every thousand targets, down to so many spacings.
-FEW = 64
-ENOUGH = 0.5
-# And so many spacings of the coarse targets are what a width has to have to be content with those.
-COARSE = 0.8
+# At wide widths this many source points for every thousand targets suffice, down to this width in spacings.
+SAMPLE_PER_THOUSAND = 64
+SAMPLE_SPACINGS = 0.5
+# Least width, in spacings of the coarse targets, at which the coarse targets suffice.
+COARSE_SPACINGS = 0.8
 CUTOFF = 9.0
-# Below this many spacings the distances to the targets tell the noise, and a width that they come so close to settles.
-BLUR = 0.5
-SETTLED = 0.92
+# Width, in spacings, below which residuals measure the noise; and the least share of a width at which they settle it.
+BLURRED_SPACINGS = 0.5
+SETTLED_SHARE = 0.92
 
 
 @compiled
@@ -80,11 +81,11 @@ def descend(
         path: (MOST_STEPS, D, D + 1), filled with the transforms after each step.
 
     Returns:
-        The last width, the share of the source with a partner, and how many steps were taken.
+        The last width, the share of the source with a partner, and the number of steps.
     """
     swapped = kind >= SIMILARITY
     data, others = (target, source) if swapped else (source, coarse)
-    few = np.ascontiguousarray(data[:, : max(FEW, FEW * target.shape[1] // 1000)])
+    few = np.ascontiguousarray(data[:, : max(SAMPLE_PER_THOUSAND, SAMPLE_PER_THOUSAND * target.shape[1] // 1000)])
     all_data, data = data, few
     moved = np.zeros_like(source if swapped else data)
     width = max(first, last)
@@ -98,10 +99,10 @@ def descend(
         quick = rough and others.shape[1] <= FEW_TARGETS
         if not swapped and not quick and not 0.6 < side / wanted < 1.7:
             grid, side = sorted_cells(others, *corners(others), wanted), wanted
-        sharp = width < BLUR * spacing
+        sharp = width < BLURRED_SPACINGS * spacing
         estimate = width
         before = np.zeros_like(transform)
-        for _ in range(VISITS):
+        for _ in range(MOST_VISITS):
             move(transform, source if swapped else data, moved)
             if swapped:
                 grid = sorted_cells(moved, *corners(moved), wanted)
@@ -121,19 +122,19 @@ def descend(
             before, transform = _extrapolated(kind, transform, after, before)
             path[steps] = transform
             steps += 1
-            if moved_by < ((NEARLY if sharp else STILL) * width) ** 2:
+            if moved_by < ((DISTINCT_STEP if sharp else BLURRED_STEP) * width) ** 2:
                 break
-        if not swapped and others.shape[1] < target.shape[1] and width < COARSE * coarse_spacing:
+        if not swapped and others.shape[1] < target.shape[1] and width < COARSE_SPACINGS * coarse_spacing:
             others, side = target, 0.0
             single = others.astype(np.float32)
-        if width < ENOUGH * spacing and data.shape[1] < all_data.shape[1]:
+        if width < SAMPLE_SPACINGS * spacing and data.shape[1] < all_data.shape[1]:
             data = all_data
             if not swapped:
                 moved = np.zeros_like(data)
             continue
-        if width <= last or (sharp and estimate > SETTLED * width):
+        if width <= last or (sharp and estimate > SETTLED_SHARE * width):
             break
-        width = max(min(FALL * width, 1.05 * estimate) if sharp else FALL * width, last)
+        width = max(min(WIDTH_RATIO * width, 1.05 * estimate) if sharp else WIDTH_RATIO * width, last)
     return width, inliers, steps
 
 
@@ -141,8 +142,8 @@ def descend(
 def _extrapolated(kind: int, here: Float64, after: Float64, before: Float64) -> tuple[Float64, Float64]:
     """The step from `here` to `after`, and where it leads: farther, if the last one, `before`, went the same way.
 
-    Steps that shrink by a factor ρ each end ρ/(1 - ρ) of the last one beyond it (Aitken). Where the matching is dense
-    that is most of the way.
+    Steps that shrink by a factor ρ each end ρ/(1 - ρ) of the last one beyond it (Aitken). In a dense
+    cloud that is most of the distance.
     """
     step = after - here
     along, length = 0.0, 0.0
@@ -158,7 +159,7 @@ def _extrapolated(kind: int, here: Float64, after: Float64, before: Float64) -> 
     if kind == RIGID:
         D = ahead.shape[0]
         ahead[:, :D] = rotation(np.ascontiguousarray(ahead[:, :D]))
-    # What follows an extrapolation is not the next of a series.
+    # The step after an extrapolation does not continue the series.
     return np.zeros_like(step), ahead
 
 

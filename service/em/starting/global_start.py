@@ -1,10 +1,9 @@
-"""`init` auto for poses: where to start from when nothing is known.
+"""`init` auto for poses: the search that assumes nothing about the pose.
 
-Congruent triangles come first: they need neither centroids that agree nor clouds that are whole, and where one pose
-stands out among those that they lead to, the search is over. Otherwise two more sides join one ranking: the poses
-named in advance (T = 0, the centroids), and rotations spread evenly over all there are, about the centroids, of which
-a few steps at a wide kernel keep the best. Each is annealed on few points, the best again on more, and the one of the
-greatest score wins. The best pose that differs from it, the runner-up, tells how clear that was.
+Congruent triangles come first: they require neither equal centroids nor complete clouds. If one of their poses stands
+out, the search ends. Otherwise two more kinds of candidates join: the named poses (T = 0, equal centroids), and evenly
+spread rotations about the centroids, of which a few steps at a wide kernel keep the best. Each candidate is annealed
+on few points, the best again on more, and the highest score wins. The best pose that differs is the runner-up.
 """
 
 from __future__ import annotations
@@ -22,25 +21,13 @@ from ..kernel.extent import centre, spread
 from ..kernel.fitting import RIGID, SIMILARITY, fit, move, rms_distance, sums_of_rows
 from ..kernel.single_precision import expect
 from ..kernel.truncated import EStep, empty_e_step
-from .annealing import Annealed, Pyramid, anneal, robust_bin
+from .annealing import Annealed, anneal, robust_bin
 from .hypotheses import hypotheses
+from .pyramid import Pyramid
+from .tuning import SEARCH
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-
-# Rotations tried about the centroids, by dimension, the points that judge them, and how many of them go on.
-ROTATIONS = {2: 90, 3: 700}
-JUDGES, JUDGED = 120, 300
-SPREAD_KEPT = 10
-# Poses from triangles that go on, and how many where the best of them stands out.
-CONGRUENT_KEPT = 10
-CLEAR_KEPT = 2
-# Source points of the first anneal, the poses that are annealed on more, and the width from which, in widths reached.
-SHORT = 300
-FINAL = 6
-AGAIN = 1.4
-# Poses less far apart, in spreads of the target, are the same.
-SAME = 0.05
 
 
 class Start(NamedTuple):
@@ -80,10 +67,10 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], ob
     scale = size / spread(points.source[:D]) if kind == SIMILARITY else 1.0
     matched = hypotheses(points, pyramid, kind, poll)
     clear = matched.clear()
-    best = matched.ranked()[: CLEAR_KEPT if clear else CONGRUENT_KEPT]
+    best = matched.ranked()[: SEARCH.clear_kept if clear else SEARCH.triangles_kept]
     candidates = [Candidate("triangles", one.transform, one.width) for one in best]
-    width = min(2 * pyramid.spacing_of(JUDGED), size) or size
-    if not clear or len(candidates) < CLEAR_KEPT:
+    width = min(2 * pyramid.spacing_of(SEARCH.rotation_targets), size) or size
+    if not clear or len(candidates) < SEARCH.clear_kept:
         candidates += [
             Candidate("identity", np.eye(D, D + 1), width),
             Candidate("centroid", _centred(points, np.eye(D), scale), width),
@@ -93,9 +80,9 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], ob
     found: list[Annealing] = []
     for one in candidates:
         poll()
-        end = anneal(pyramid, kind, one.transform, one.width, points.floor, SHORT)
+        end = anneal(pyramid, kind, one.transform, one.width, points.floor, SEARCH.first_points)
         found.append(Annealing(one.name, end))
-    return _choose(points, pyramid, kind, found, SAME * size, poll)
+    return _choose(points, pyramid, kind, found, SEARCH.same_pose * size, poll)
 
 
 def _choose(
@@ -106,12 +93,12 @@ def _choose(
     kept: list[Annealing] = []
     for one in sorted(found, key=_score, reverse=True):
         alike = (rms_distance(sample, one.end.transform, other.end.transform) < same for other in kept)
-        if len(kept) < FINAL and not any(alike):
+        if len(kept) < SEARCH.annealed_again and not any(alike):
             kept.append(one)
     final: list[Annealing] = []
     for one in kept:
         poll()
-        end = anneal(pyramid, kind, one.end.transform, AGAIN * one.end.sigma, points.floor)
+        end = anneal(pyramid, kind, one.end.transform, SEARCH.again_width * one.end.sigma, points.floor)
         final.append(Annealing(one.name, end))
     final.sort(key=_score, reverse=True)
     name, best = final[0]
@@ -129,8 +116,8 @@ def _score(one: Annealing) -> float:
 
 
 def _sample(points: Frame) -> Float64:
-    """So many of the source's points as tell how far two poses are apart."""
-    return points.source[:, :: max(1, points.source.shape[1] // 200)]
+    """A strided sample of the source, which suffices for the distance between two poses."""
+    return points.source[:, :: max(1, points.source.shape[1] // SEARCH.compared_points)]
 
 
 def _centred(points: Frame, turn: Float64, scale: float) -> Float64:
@@ -144,7 +131,7 @@ def _centred(points: Frame, turn: Float64, scale: float) -> Float64:
 
 
 def rotations(dimension: int, count: int) -> Float64:
-    """`count` rotations (count, D, D) spread evenly, the identity's neighbourhood no more than others.
+    """`count` rotations (count, D, D), spread evenly.
 
     In the plane equal angles; in space super-Fibonacci spirals (Alexa 2022).
     """
@@ -169,19 +156,19 @@ def rotations(dimension: int, count: int) -> Float64:
 def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: float) -> list[Float64]:
     """The best of many rotations about the centroids, after a few steps at one width and at one scale."""
     D = points.dimension
-    turns = rotations(D, ROTATIONS[D])
+    turns = rotations(D, SEARCH.rotations_in_plane if D == 2 else SEARCH.rotations_in_space)
     p, q = centre(points.source[:D]), centre(points.target[:D])
     starts = np.concatenate([turns, (q - scale * turns @ p)[:, :, None]], 2)
-    source = pyramid.source(JUDGES) * scale
+    source = pyramid.source(SEARCH.rotation_source) * scale
     ends, scores = np.empty_like(starts), np.empty(len(starts))
-    target = pyramid.target(JUDGED).astype(np.float32)
+    target = pyramid.target(SEARCH.rotation_targets).astype(np.float32)
     found = empty_e_step(len(source), source.shape[1])
     _judge(starts, source, target, D, width, robust_bin(D), found, ends, scores)
     ends[:, :, :D] *= scale
     sample = _sample(points)
     kept: list[Float64] = []
     for k in np.argsort(-scores, kind="stable"):
-        if len(kept) == SPREAD_KEPT:
+        if len(kept) == SEARCH.rotations_kept:
             break
         if all(rms_distance(sample, ends[k], other) > 0.5 * width for other in kept):
             kept.append(ends[k])

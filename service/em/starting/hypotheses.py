@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from ..coordinates import Frame
 from ..kernel.extent import spread
 from ..kernel.fitting import SIMILARITY
-from .annealing import Pyramid
 from .congruence import KEPT, TESTS, Distances, bases, congruent, distances
 from .growing import REACHES, grow
 from .landscape import WIDTHS, Landscape, landscape
+from .pyramid import Pyramid
 
 Float64 = NDArray[np.float64]
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from service.em.coordinates import Frame, Transform, frame
 from service.em.kernel.fitting import RIGID, SIMILARITY
-from service.em.starting.annealing import MOST_TARGETS, Annealed, Pyramid, anneal
+from service.em.starting.annealing import Annealed, anneal
+from service.em.starting.pyramid import Pyramid
+from service.em.starting.tuning import ANNEALING
 from tests.problems.poses import FAMILIES, Posed, cloud, posed, rotation
 
 Float64 = NDArray[np.float64]
@@ -99,10 +101,10 @@ def test_subsets_are_nested() -> None:
 
 
 def test_narrow_kernels_see_more_targets_than_wide_ones_and_never_more_than_so_many() -> None:
-    points = cloud("cube", 2 * MOST_TARGETS, 3, np.random.default_rng(10))
+    points = cloud("cube", 2 * ANNEALING.most_targets, 3, np.random.default_rng(10))
     pyramid = Pyramid(frame(points, points, one_unit=True))
     wide, narrow = (pyramid.grid(width).points.shape[1] for width in (1.0, 1e-3))
-    assert wide < narrow <= MOST_TARGETS
+    assert wide < narrow <= ANNEALING.most_targets
 
 
 def test_the_spacing_is_the_distance_between_neighbours() -> None:

@@ -13,7 +13,6 @@ from service.em.coordinates import Transform, frame
 from service.em.kernel.background import density
 from service.em.kernel.extent import box, spread
 from service.em.kernel.fitting import RIGID
-from service.em.starting.annealing import Pyramid
 from service.em.starting.congruence import KEPT, bases, congruent, distances
 from service.em.starting.growing import grow
 from service.em.starting.hypotheses import Hypotheses, Hypothesis, hypotheses
@@ -26,6 +25,7 @@ from service.em.starting.landscape import (
     log_ratio,
     next_to,
 )
+from service.em.starting.pyramid import Pyramid
 from tests.problems.poses import Posed, cloud, go_on, posed, rotation
 
 Float64 = NDArray[np.float64]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from service.em.coordinates import frame
 from service.em.kernel.fitting import RIGID, SIMILARITY
 from service.em.register import register
-from service.em.starting.annealing import Pyramid
 from service.em.starting.global_start import find_start, rotations
+from service.em.starting.pyramid import Pyramid
 from tests.problems.poses import FAMILIES, errors, go_on, posed
 from tests.problems.tight import tight
 

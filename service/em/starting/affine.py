@@ -1,0 +1,75 @@
+"""`init` auto for affine transforms: from the best similarity, and from the best rotation of the whitened clouds.
+
+A cloud is whitened by the inverse root of its covariance. An affine map between two clouds is then a rotation, up to
+the noise and to the points that either cloud lacks. Beyond three dimensions the rotation comes from moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..coordinates import Frame
+from ..kernel.fitting import AFFINE, RIGID, SIMILARITY
+from .annealing import Annealed, anneal
+from .global_start import find_start
+from .moments import orthogonal_maps
+from .named import deviation
+from .near import first_width
+from .pyramid import Pyramid
+from .starts import PoseStart, best_of
+from .tuning import NEAR
+
+Float64 = NDArray[np.float64]
+
+
+def affine_start(points: Frame, pyramid: Pyramid, last: float, poll: Callable[[], object]) -> PoseStart:
+    """The start with the highest score; `last` is the least width, in the target's unit. `poll` may raise."""
+    D = points.dimension
+    round_source, round_target = _whitening(points.source[:D]), _whitening(points.target[:D])
+    p, q = points.source[:D].mean(1), points.target[:D].mean(1)
+    back = np.linalg.inv(round_target)
+    x, y = round_source @ (points.source[:D] - p[:, None]), round_target @ (points.target[:D] - q[:, None])
+    widths = first_width(points, pyramid), NEAR.narrow_spacings[-1] * pyramid.spacing
+    if D not in {2, 3}:
+        starts = [("centroid", np.hstack([np.eye(D), (q - p)[:, None]]), deviation(points.target[:D]))]
+        for Q in orthogonal_maps(x, y):
+            linear = back @ Q @ round_source
+            start = np.hstack([linear, (q - linear @ p)[:, None]])
+            starts += [("whitened", start, width) for width in widths]
+        return best_of(_annealed(pyramid, starts, last, poll))
+    similar = find_start(points, pyramid, SIMILARITY, poll)
+    starts = [(similar.name, similar.transform, 4 * similar.sigma)]
+    white = points._replace(source=_padded(x), target=_padded(y))
+    turned = find_start(white, Pyramid(white), RIGID, poll)
+    linear = back @ turned.transform[:, :D] @ round_source
+    shift = back @ turned.transform[:, D] + q - linear @ p
+    starts += [("whitened", np.hstack([linear, shift[:, None]]), width) for width in widths]
+    return best_of(_annealed(pyramid, starts, last, poll))
+
+
+def _annealed(
+    pyramid: Pyramid, starts: list[tuple[str, Float64, float]], last: float, poll: Callable[[], object]
+) -> list[tuple[str, Annealed]]:
+    """Each start under its name, annealed from its width."""
+    found: list[tuple[str, Annealed]] = []
+    for name, transform, width in starts:
+        poll()
+        found.append((name, anneal(pyramid, AFFINE, transform, max(width, last), last)))
+    return found
+
+
+def _whitening(points: Float64) -> Float64:
+    """The symmetric inverse root (D, D) of the cloud's covariance."""
+    values, vectors = np.linalg.eigh(np.cov(points, ddof=0).reshape(len(points), len(points)))
+    values = np.maximum(values, 1e-12 * values.max())
+    return np.asarray(vectors / np.sqrt(values) @ vectors.T)
+
+
+def _padded(points: Float64) -> Float64:
+    """The points (D, N) with rows of zeros up to three coordinates."""
+    out = np.zeros((max(len(points), 3), points.shape[1]))
+    out[: len(points)] = points
+    return out

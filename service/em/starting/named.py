@@ -1,0 +1,51 @@
+"""Starts that are not searched for: those with a name, and those that the caller gives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..coordinates import Frame, Transform
+from ..problem import Pose, Problem
+
+Float64 = NDArray[np.float64]
+
+
+def start_name(problem: Problem) -> str:
+    """The answer's name for a start that is not searched for."""
+    return problem.init if isinstance(problem.init, str) else "given"
+
+
+def named(problem: Problem, points: Frame) -> Float64:
+    """The transform (D, D + 1) of the starts "identity" and "centroid"."""
+    D = points.dimension
+    if problem.init == "identity":
+        return points.from_caller(Transform(np.eye(D), np.zeros(D)))
+    out = np.eye(D, D + 1)
+    scale = 1.0
+    if problem.transform in {"similarity", "affine"}:
+        scale = deviation(points.target[:D]) / deviation(points.source[:D])
+    out[:, :D] *= scale
+    out[:, D] = points.target[:D].mean(1) - scale * points.source[:D].mean(1)
+    return out
+
+
+def given(problem: Problem, points: Frame) -> Float64:
+    """The transform (D, D + 1) that the caller gives.
+
+    Raises TypeError if `init` is a name.
+    """
+    init = problem.init
+    if isinstance(init, Pose):
+        return points.from_caller(Transform(init.linear.numpy(), init.translation.numpy()))
+    if not isinstance(init, Tensor):
+        raise TypeError(f"init {init!r} is not a transform")
+    return points.from_caller(Transform(np.eye(points.dimension), init.numpy()))
+
+
+def deviation(points: Float64) -> float:
+    """The standard deviation of `points` (D, N) about their mean, over all coordinates; 1 if it is 0."""
+    return math.sqrt(float(points.var(1).mean())) or 1.0

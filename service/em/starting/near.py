@@ -1,0 +1,111 @@
+"""From a pose that is named or given: annealed from near, and from afar as well if that matches badly."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..coordinates import Frame
+from ..kernel.fitting import SIMILARITY, TRANSLATION
+from ..kernel.spacing import spacing_between
+from ..kernel.truncated import empty_e_step
+from .annealing import anneal, robust_bin
+from .descent import MOST_STEPS, descend
+from .named import deviation
+from .pyramid import Pyramid
+from .starts import PoseStart
+from .tuning import ANNEALING, NEAR
+
+Float64 = NDArray[np.float64]
+
+
+def near_start(points: Frame, kind: int, transform: Float64, name: str, last: float) -> PoseStart:
+    """The start near `transform` (D, D + 1); `last` is the least width, in the target's unit."""
+    small = max(points.source.shape[1], points.target.shape[1]) <= NEAR.descent_points
+    if kind < SIMILARITY and small:
+        quick, spacing = _descended(points, kind, transform, last)
+        # A match that stays blurred may be one of outlines alone, unless nearly all points have a partner.
+        if any(quick.inliers >= share and quick.sigma < width * spacing for share, width in NEAR.descent_suffices):
+            return quick._replace(name=name)
+    pyramid = Pyramid(points)
+    first = max(first_width(points, pyramid), last)
+    wide = max(deviation(points.target[: points.dimension]), first)
+    if kind >= SIMILARITY:
+        return _scaled(points, pyramid, kind, transform, first, wide, last)._replace(name=name)
+    # If the clouds overlap in part, a wide kernel pulls a correct pose away.
+    widths = [first, *(share * pyramid.spacing for share in NEAR.narrow_spacings)]
+    found = [anneal(pyramid, kind, transform, max(width, last), last) for width in widths]
+    if max(one.inliers for one in found) < NEAR.enough_inliers:
+        found.append(anneal(pyramid, kind, transform, wide, last))
+    best = max(found, key=lambda one: one.score)
+    return PoseStart(best.transform, best.sigma, best.inliers, name, best.path)
+
+
+def first_width(points: Frame, pyramid: Pyramid) -> float:
+    """The width from which a trusted pose is annealed."""
+    return NEAR.first_spacings * pyramid.spacing_of(min(NEAR.spacing_points, points.target.shape[1]))
+
+
+def _scaled(
+    points: Frame, pyramid: Pyramid, kind: int, transform: Float64, first: float, wide: float, last: float
+) -> PoseStart:
+    """The better of two ends by how well it explains the source: from the pose, and from the pose shifted."""
+    shifted = anneal(pyramid, TRANSLATION, transform, wide, last)
+    begins = (transform, first), (shifted.transform, min(first, max(4 * shifted.sigma, last)))
+    found = [_descended(points, kind, begin, last, width)[0] for begin, width in begins]
+    scores = [
+        anneal(pyramid, TRANSLATION, end.transform, max(2 * end.sigma, last), last).score
+        if np.linalg.det(end.transform[:, : points.dimension]) > 0
+        else -math.inf
+        for end in found
+    ]
+    return found[0] if scores[0] >= scores[1] else found[1]
+
+
+def _descended(
+    points: Frame, kind: int, transform: Float64, last: float, first: float | None = None
+) -> tuple[PoseStart, float]:
+    """The end of the compiled descent from the width `first`, or from near; and the spacing of the targets."""
+    D = points.dimension
+    # The cloud that is explained may be thinned far more than the cloud that explains it.
+    scaled = NEAR.explained_targets, ANNEALING.source_points
+    counts = scaled if kind >= SIMILARITY else (ANNEALING.source_points, NEAR.descent_points)
+    source, target = (_some(cloud, count) for cloud, count in zip((points.source, points.target), counts, strict=True))
+    coarse = np.ascontiguousarray(target[:, : NEAR.coarse_targets])
+    spacing = spacing_between(target, D)
+    coarse_spacing = spacing if coarse.shape[1] == target.shape[1] else spacing_between(coarse, D)
+    few = coarse_spacing
+    if coarse.shape[1] > NEAR.spacing_points:
+        few = spacing_between(np.ascontiguousarray(coarse[:, : NEAR.spacing_points]), D)
+    path = np.empty((MOST_STEPS, D, D + 1))
+    found = empty_e_step(len(source), max(source.shape[1], target.shape[1]))
+    width, inliers, steps = descend(
+        source,
+        target,
+        coarse,
+        D,
+        kind,
+        transform,
+        max(NEAR.first_spacings * few if first is None else first, last),
+        last,
+        spacing,
+        coarse_spacing,
+        robust_bin(D),
+        found,
+        path,
+    )
+    end = path[steps - 1].copy() if steps else transform
+    return PoseStart(end, width, inliers, "", [transform, *path[:steps]]), spacing
+
+
+def _some(cloud: Float64, count: int) -> Float64:
+    """At most `count` points of a cloud (P, N), in a random order that is the same at every call."""
+    return np.take(cloud, _shuffled(cloud.shape[1], count), 1)
+
+
+@lru_cache(32)
+def _shuffled(n: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng(1).permutation(n)[:count].copy()

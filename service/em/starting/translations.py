@@ -1,0 +1,66 @@
+"""`init` auto for translations: the centroids, no shift, and a vote over differences, each annealed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..batched.padding import pack
+from ..batched.search import search
+from ..coordinates import Frame
+from ..kernel.fitting import TRANSLATION, rms_distance
+from ..problem import Problem
+from .annealing import anneal
+from .named import deviation, named
+from .near import first_width
+from .pyramid import Pyramid
+from .starts import PoseStart, best_of
+from .tuning import TRANSLATIONS
+
+Float64 = NDArray[np.float64]
+
+
+def translation_start(problem: Problem, points: Frame, pyramid: Pyramid, last: float) -> PoseStart:
+    """The start with the highest score; `last` is the least width, in the target's unit.
+
+    The next best translation elsewhere is the runner-up, if it explains the source about as well.
+    """
+    D = points.dimension
+    near = first_width(points, pyramid)
+    centroid = named(problem._replace(init="centroid"), points)
+    identity = named(problem._replace(init="identity"), points)
+    starts = [
+        ("centroid", centroid, near),
+        ("identity", identity, near),
+        ("anneal", centroid, deviation(points.target[:D])),
+        *(("vote", shift, near) for shift in _voted(points, pyramid, last if problem.sigma is not None else 0.0)),
+    ]
+    found = [
+        (name, anneal(pyramid, TRANSLATION, transform, max(width, last), last)) for name, transform, width in starts
+    ]
+    found.sort(key=lambda one: -one[1].score)
+    best = best_of(found)
+    for _, other in found[1:]:
+        shift = rms_distance(points.source, other.transform, best.transform)
+        if shift > TRANSLATIONS.rival_widths * max(other.sigma, best.sigma):
+            close = other.score > found[0][1].score - TRANSLATIONS.rival_nats
+            return best._replace(runner_up=other.transform) if close else best
+    return best
+
+
+def _voted(points: Frame, pyramid: Pyramid, sigma: float) -> list[Float64]:
+    """The winner of the dense search for a translation on a subset of the points, and its rival if there is one."""
+    D = points.dimension
+    some = Problem(
+        torch.from_numpy(np.ascontiguousarray(pyramid.source(TRANSLATIONS.vote_points)[:D].T)),
+        torch.from_numpy(np.ascontiguousarray(pyramid.target(TRANSLATIONS.vote_points)[:D].T)),
+    )
+    group = pack([some])
+    found = search(group, torch.tensor([sigma], dtype=torch.float64))
+    out: list[Float64] = []
+    for shift in [found.translation, *(rival[None] for rival in found.rival if rival is not None)]:
+        transform = np.eye(D, D + 1)
+        transform[:, D] = group.to_original(shift)[0].numpy()
+        out.append(transform)
+    return out
