@@ -1,16 +1,49 @@
-"""EM registration, from the wire to the kernels. Imports go downwards only:
+"""EM registration, from HTTP to the compiled loops. Imports go downwards only:
 
 routes, schemas, uploads, representations   HTTP
 wire                                        a request's body to a problem, an outcome to an answer's body
 engine                                      admission and lanes
-worker, register                            jobs and batches of problems
-solving                                     a whole problem, from clouds to an answer
-starting, motion                            where a pose starts from; how a cloud deforms
+worker, register                            jobs, and batches of problems
+solving                                     one whole problem, from clouds to an answer
+starting, motion                            the start of a pose; the deformation of a cloud
 climbing, batched                           EM on one problem; on many translations at once
 coordinates                                 both clouds in the units that the loops compute in
-model                                       the parameters, and the choices that stay the same for all steps
+model                                       the parameters, and the choices that hold for the whole iteration
 kernel                                      the E-step over neighbours, the M-step, measures of clouds
 jit                                         compilation
 
 Beside them: problem (questions and answers), matching, ambiguity, steps (the model with all N x M numbers) and drawing.
+
+The loops. Each takes E- and M-steps from a start until the points and σ settle. f64 and f32 are the precision of the
+E-step; sums, M-steps and results are float64 everywhere. "Steps" in the column "compiled" means that the E-step is
+compiled and the loop around it is Python; "whole" means that the loop itself is compiled.
+
+loop                            precision  acceleration        compiled  why it exists
+------------------------------  ---------  ------------------  --------  -----------------------------------------------
+climbing.climb.climb            f64        Anderson, with a    steps     any transform, prior and normalisation, any
+                                           safeguard                     size: accelerates slow convergence
+climbing.plain.ascend           f64        none                whole     the first 12 steps of a small problem, where a
+                                                                         call costs more than its arithmetic
+solving.literal.recur           f64        none                steps     the literal prior Π ← R, for any transform: its
+                                                                         steps are the answer, so none may be skipped
+batched.recursion.iterate       f64        none                steps     many small translations in one batch, each to
+                                                                         the bit as it is alone
+batched.search                  f64        none                steps     the start of those: several candidates for each
+                                                                         problem of the batch, annealed together
+starting.annealing.anneal       f64        Anderson on the     steps     from a rough pose to one worth climbing from:
+                                           pose, at one width            thinned, robust, scored
+starting.descent.descend        f32, then  Aitken, on rigid    whole     the same for a small problem near the right
+                                f64        poses                         pose, without thinning and scores
+starting.global_start._judge    f32        none                whole     three steps from each of 700 rotations: only
+                                                                         their rank counts
+motion.drift.climb              f64        none                steps     a smooth motion: the M-step solves for hundreds
+                                                                         of coefficients
+
+All of them but the batched ones return the same E-step, `kernel.truncated.EStep`, or extend it by sums over the other
+cloud.
+
+Where another engine goes. An engine for one problem on a GPU is a package beside `climbing` and `batched`. Its E-steps
+implement `climbing.normalization.Normalization`, so that the climb, the M-step and the answers stay as they are; an
+engine for batches takes a `batched.padding.Group`, as `batched.recursion` does. `register` decides which engine
+computes a problem, and `engine` which lane queues it.
 """
