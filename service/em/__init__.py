@@ -4,6 +4,7 @@ routes, schemas, uploads, representations   HTTP
 wire                                        a request's body to a problem, an outcome to an answer's body
 engine                                      admission and lanes
 worker, register                            jobs, and batches of problems
+plan                                        the engine, the cost and the batch of a problem
 solving                                     one whole problem, from clouds to an answer
 starting, motion                            the start of a pose; the deformation of a cloud
 climbing, batched                           EM on one problem; on many translations at once
@@ -44,6 +45,6 @@ cloud.
 
 Where another engine goes. An engine for one problem on a GPU is a package beside `climbing` and `batched`. Its E-steps
 implement `climbing.normalization.Normalization`, so that the climb, the M-step and the answers stay as they are; an
-engine for batches takes a `batched.padding.Group`, as `batched.recursion` does. `register` decides which engine
-computes a problem, and `engine` which lane queues it.
+engine for batches takes a `batched.padding.Group`, as `batched.recursion` does. `plan` decides which engine computes
+a problem, and `engine` which lane queues it.
 """
