@@ -1,4 +1,4 @@
-"""When another answer fits about as well: what is said of it."""
+"""Warnings about another answer that fits about as well."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 
 from .problem import Outcome, Pose, RunnerUp
 
-# A runner-up is worth a warning unless the likelihoods differ by a factor of 20.
+# A runner-up gives a warning unless the likelihoods differ by a factor of at least 20.
 CLEAR_GAP = math.log(20)
-# Answers are one and the same if they are so many of σ apart.
+# Two answers are the same if they are at most this many σ apart.
 SAME = 1.0
 
 
 def warning(runner_up: RunnerUp | None) -> tuple[str, ...]:
-    """What to tell of a runner-up, if anything."""
+    """The warning about a runner-up, if one is due."""
     if runner_up is None or runner_up.gap >= CLEAR_GAP:
         return ()
     if runner_up.gap < 0:
@@ -28,7 +28,7 @@ def warning(runner_up: RunnerUp | None) -> tuple[str, ...]:
 
 
 def likelier(one: Outcome, other: Outcome) -> Outcome:
-    """The likelier of two translations, with the other as its runner-up; `one` alone where they are the same."""
+    """The likelier of two translations, with the other as its runner-up; `one` alone if they are the same."""
     if math.isnan(one.log_likelihood) or math.isnan(other.log_likelihood):
         return one  # cancelled
     if float((one.translation - other.translation).norm()) <= SAME * max(one.sigma, other.sigma):

@@ -1,8 +1,8 @@
-"""Coordinates to compute in: each cloud about its own median and in its own unit, a power of two.
+"""The frame: each cloud relative to its own median, in its own unit, a power of two.
 
-The median, coordinate by coordinate, is not moved by a few points far away, and is one of the coordinates itself, so
-that subtracting it is exact where the cloud is small against its distance from the origin. A unit that is a power of
-two costs no digits either. Nanometres and light years are alike from here on.
+The median of each coordinate is robust to a few distant points. It is one of the coordinates itself, so subtracting it
+is exact if the cloud is small relative to its distance from the origin. Dividing by a power of two is exact too. Hence
+the loops need not care whether the caller's unit is a nanometre or a light year.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Int64 = NDArray[np.int64]
 
 # A cloud whose standard deviation along an axis is less than this share of its largest counts as flat there.
 FLAT = 1e-9
-# And where the least variance is more than this share of the largest, there is no need to look closer.
-PLAIN = 1e-6
-# So many of its points tell the rank of a cloud.
+# With a least variance above this share of the largest, no closer look is needed.
+SOLID = 1e-6
+# A strided sample of this many points determines the rank of a cloud.
 RANKED = 10_000
-# Points farther out than this are not the bulk of the cloud.
+# Points beyond this distance, in the frame's unit, are not part of the bulk of the cloud.
 BULK = 64.0
 # An estimated σ stops at this fraction of the spread: an exact match has unbounded likelihood as σ → 0.
 SIGMA_FLOOR = 1e-6
-# Clouds of more points than this outgrow the processor's caches.
+# Clouds of more points than this exceed the processor's caches.
 ORDERED = 20_000
 POINTS_PER_CELL = 32
 
@@ -44,7 +44,7 @@ class Transform(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """Both clouds in coordinates of magnitude about 1, coordinates first; rows of zeros make up three of them."""
+    """Both clouds in coordinates of magnitude about 1, coordinates first; with rows of zeros up to three."""
 
     source: Float64  # (P, N), P = max(D, 3)
     target: Float64  # (P, M)
@@ -53,16 +53,16 @@ class Frame(NamedTuple):
     target_centre: Float64  # (D,)
     source_unit: float
     target_unit: float
-    axes: Int64  # (D,) which of the caller's coordinates each row is
-    back: Int64  # (D,) which row each of the caller's coordinates is
-    source_order: Int64  # (N,) which of the caller's points each column is
+    axes: Int64  # (D,) the caller's coordinate of each row
+    back: Int64  # (D,) the row of each of the caller's coordinates
+    source_order: Int64  # (N,) the caller's index of each column
     target_order: Int64  # (M,)
-    rounding: float  # of the caller's coordinates, in the target's unit
+    rounding: float  # error of the caller's coordinates, in the target's unit
     floor: float  # the smallest σ that an estimate may take, in the target's unit
 
     @property
     def reordered(self) -> bool:
-        """Whether either cloud's points stand in an order of their own."""
+        """Whether either cloud's points were reordered."""
         return max(len(self.source_order), len(self.target_order)) > ORDERED
 
     def to_caller(self, transform: Float64) -> Transform:
@@ -70,7 +70,7 @@ class Frame(NamedTuple):
         D = self.dimension
         linear = transform[self.back][:, self.back] * (self.target_unit / self.source_unit)
         shift = transform[self.back, D] * self.target_unit
-        # The centres come last: what they lose to rounding belongs to the caller's own coordinates.
+        # The centres come last, because their rounding error is that of the caller's own coordinates.
         return Transform(linear, shift + (self.target_centre - linear @ self.source_centre))
 
     def from_caller(self, transform: Transform) -> Float64:
@@ -96,10 +96,10 @@ class Frame(NamedTuple):
 
 
 def frame(source: Float64, target: Float64, *, one_unit: bool, keep_order: bool = False) -> Frame:
-    """The frame of `source` (N, D) and `target` (M, D); `one_unit` where the transform keeps distances.
+    """The frame of `source` (N, D) and `target` (M, D); `one_unit` for transforms that keep distances.
 
-    Large clouds are put in the order of a grid's cells, unless `keep_order`: points that are neighbours have the same
-    neighbours, which are then still in the cache.
+    Large clouds are sorted by the cells of a grid, unless `keep_order`: neighbouring points have the same neighbours,
+    which are then still in the cache.
     """
     dimension = source.shape[1]
     (p, source_extent, source_size), (q, target_extent, target_size) = _measure(source), _measure(target)
@@ -145,7 +145,7 @@ def _square(points: Float64) -> float:
 
 
 def check_rank(frame_: Frame, needed: int, transform: str) -> None:
-    """Raise InvalidInput unless both clouds span `needed` dimensions, which `transform` takes to be determined."""
+    """Raise InvalidInput unless both clouds span `needed` dimensions, which determine this `transform`."""
     for name, points in (("source", frame_.source), ("target", frame_.target)):
         rank = span(points[: frame_.dimension], frame_.rounding)
         if rank < needed:
@@ -159,10 +159,7 @@ def check_rank(frame_: Frame, needed: int, transform: str) -> None:
 
 
 def span(points: Float64, rounding: float) -> int:
-    """How many dimensions most of the cloud (D, N) extends in, rounding apart; in a frame's coordinates.
-
-    There half of the points are within 2 of the centre. Points far beyond say nothing of the others' shape.
-    """
+    """The number of dimensions that the bulk of the cloud (D, N) spans beyond rounding, in a frame's coordinates."""
     if _is_solid(points, rounding):
         return len(points)
     bulk = points[:, np.abs(points).max(0) <= BULK]
@@ -173,7 +170,7 @@ def span(points: Float64, rounding: float) -> int:
 
 @compiled
 def _is_solid(points: Float64, rounding: float) -> bool:
-    """Whether the cloud (D, N) plainly extends in all dimensions; where squares might mislead, False."""
+    """Whether the cloud (D, N) clearly spans all dimensions; False if squares are too inexact to decide."""
     D, every = points.shape[0], max(1, points.shape[1] // RANKED)
     moments = np.zeros((D + 1, D + 1))
     for i in range(0, points.shape[1], every):
@@ -191,7 +188,7 @@ def _is_solid(points: Float64, rounding: float) -> bool:
             moments[d, e] = moments[d, e] / moments[D, D] - moments[d, D] * moments[e, D] / moments[D, D] ** 2
             moments[e, d] = moments[d, e]
     squares = np.linalg.eigvalsh(np.ascontiguousarray(moments[:D, :D]))
-    least = max(PLAIN * squares.max(), (8 * rounding) ** 2, (2 * MIN_SIGMA) ** 2)
+    least = max(SOLID * squares.max(), (8 * rounding) ** 2, (2 * MIN_SIGMA) ** 2)
     return bool(squares.min() > least)
 
 
@@ -206,10 +203,10 @@ def _in_cells(points: Float64, keep_order: bool) -> tuple[Float64, Int64]:
 
 @compiled
 def _measure(points: Float64) -> tuple[Float64, float, float]:
-    """Of a cloud (N, D): the median (D,), the extent about it, and the largest coordinate without its sign.
+    """The median (D,) of a cloud (N, D), its extent about the median, and the largest absolute coordinate.
 
-    A median between two points is their mean, which rounds; the point next to it does not. The extent is the median
-    distance from there along the farthest axis, or the largest if that is 0.
+    The mean of two middle points would round, so the point nearest to it is taken. The extent is the median over the
+    points of the largest distance along an axis, or the largest of them if the median is 0.
     """
     count, dimension = points.shape
     centre, distance = np.empty(dimension), np.zeros(count)
@@ -229,7 +226,7 @@ def _measure(points: Float64) -> tuple[Float64, float, float]:
 
 
 def _unit(extent: float) -> float:
-    """The power of two next to an extent."""
+    """The largest power of two that is not above an extent."""
     return 2.0 ** math.floor(math.log2(extent)) if extent > 0 else 1.0
 
 

@@ -1,4 +1,4 @@
-"""Hard matchings out of soft responsibilities."""
+"""Hard matchings from responsibilities."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from torch import Tensor
 
 UNMATCHED = -1
-# The dense solver takes all pairs of two clouds of this many points or less together: 32 MB, and about a second.
+# The most pairs for the dense solver: 32 MB, and about a second.
 DENSE_PAIRS = 1 << 22
-# Costs a point that could have a partner and gets none, where leaving points out is not part of the model.
+# The cost, in nats, of leaving a point unmatched if the model has no outliers.
 LEFT_OUT = 60.0
 
 
 def one_to_one(log_weights: Tensor) -> Tensor:
-    """The one-to-one matching of greatest Σ_i log w_i,match(i): (N, M) finite logs to (N,) int64.
+    """The one-to-one matching with the largest Σ_i log w_i,match(i), from finite logs (N, M): (N,) int64.
 
-    min(N, M) points are matched and the others are UNMATCHED. The weights are Π_ij 𝒩_ij up to a factor for all pairs:
-    where every point is matched, N <= M, a factor for each row changes nothing, and log r_ij would give the same. Where
-    N > M, a row's normaliser would hide which points have no partner: their largest r_ij is as close to 1 as any.
+    min(N, M) points are matched and the others are UNMATCHED. The weights are Π_ij 𝒩_ij up to a common factor. If
+    N <= M every point is matched, and log r_ij would give the same matching. If N > M, the rows' normalisers would hide
+    which points have no partner, because their largest r_ij may be close to 1 as well.
     """
     rows, columns = linear_sum_assignment(-log_weights.numpy(force=True))
     match = np.full(log_weights.shape[0], UNMATCHED, dtype=np.int64)
@@ -35,25 +35,25 @@ def one_to_one(log_weights: Tensor) -> Tensor:
 def one_to_one_sparse(
     starts: NDArray[np.int64], columns: NDArray[np.int64], costs: NDArray[np.float64], out: NDArray[np.float64], m: int
 ) -> NDArray[np.int64]:
-    """The one-to-one matching of least cost among given pairs; points may stay without a partner.
+    """The one-to-one matching of least cost among given pairs; points may stay unmatched.
 
     Args:
-        starts: (N + 1,) the pairs of point i are those from starts[i] to starts[i + 1].
-        columns: (K,) their j.
-        costs: (K,) theirs, finite.
-        out: (N,) the cost of leaving point i without a partner, finite.
-        m: how many targets there are.
+        starts: (N + 1,) the pairs of point i are starts[i] to starts[i + 1] - 1.
+        columns: (K,) the j of each pair.
+        costs: (K,) the finite cost of each pair.
+        out: (N,) the finite cost of leaving point i unmatched.
+        m: the number of targets.
 
     Returns:
         (N,) the matched j, or UNMATCHED.
     """
     n = len(starts) - 1
     counts = np.diff(starts)
-    # Every point has a column of its own that stands for "unmatched", so that there always is a full matching.
+    # Every point has a column of its own for being unmatched, so a full matching always exists.
     rows = np.concatenate([np.repeat(np.arange(n), counts), np.arange(n)])
     columns_and_bins = np.concatenate([columns, m + np.arange(n)])
     weights = np.concatenate([costs, out])
-    # The solver takes zeros for missing edges. A constant for each row changes no matching.
+    # The solver treats zeros as missing edges. A common constant does not change the matching.
     weights = weights - weights.min() + 1.0
     graph = csr_array((weights, (rows, columns_and_bins)), shape=(n, m + n))
     matched_rows, matched = min_weight_full_bipartite_matching(graph)
@@ -64,5 +64,5 @@ def one_to_one_sparse(
 
 
 def cost_of_none(bin_weight: float) -> float:
-    """What it costs, in units of the pairs' costs, to have no partner: -log β, or LEFT_OUT without an outlier bin."""
+    """The cost in nats of being unmatched: -log β, or LEFT_OUT without an outlier bin."""
     return -math.log(bin_weight) if bin_weight > 0 else LEFT_OUT

@@ -1,1 +1,1 @@
-"""EM on one problem, from a start to the top of its likelihood, and what is known there."""
+"""EM on one problem, from a start to a peak of its likelihood, and the confidence there."""

@@ -1,9 +1,9 @@
-"""The iteration: E- and M-steps, accelerated under a safeguard, until the transform stands still.
+"""The iteration: E- and M-steps, accelerated under a safeguard, until the transform settles.
 
 EM is a fixed-point map θ → g(θ) that converges linearly, slowly where the matching is ambiguous. Anderson's method
-(1965; Walker and Ni 2011, SIAM J. Numer. Anal. 49) combines the last few steps into a proposal. A proposal whose
-log-likelihood, which its own E-step tells, is below the last accepted one is thrown away, and the plain EM step that
-it replaced is taken instead: so the likelihoods of accepted steps never decrease.
+(1965; Walker and Ni 2011, SIAM J. Numer. Anal. 49) combines the last few steps into a proposal. The E-step at a
+proposal gives its log-likelihood. If that is below the last accepted one, the plain EM step replaces the proposal, so
+the likelihoods of accepted steps never decrease.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .mixture import Mixture, Step
 
 Float64 = NDArray[np.float64]
 
-# Steps that a proposal combines, at most; a rigid pose in space with σ has seven numbers.
+# The most steps that a proposal combines; a rigid pose in space with σ has seven numbers.
 MEMORY = 6
-# Steps that a small problem takes before it is worth accelerating.
+# Plain steps of a small problem before acceleration pays off.
 PLAIN = 12
-# Proposals larger than this many plain steps are cut down to it.
+# The largest proposal, in plain steps; larger ones are shortened.
 STRIDE = 30.0
-# What rounding may take off a sum of so many log-likelihoods.
+# The relative rounding error of a sum of log-likelihoods.
 ROUNDING = 1e-13
 
 
@@ -53,9 +53,9 @@ def climb(
 ) -> Climb:
     """Iterate from `start` until a step moves the points, root mean square, and σ by less than `tolerance` times σ.
 
-    `floor` is the least σ. `accept` is told where every accepted E-step was taken and the log-likelihood there, and
-    ends the iteration by returning False. `anderson` may be one that climbed on other points of the problem before.
-    With `at_once` a small problem takes its first steps, plain ones, all at once.
+    `floor` is the least σ. `accept` receives the parameters and the log-likelihood of every accepted E-step, and
+    ends the iteration by returning False. `anderson` may come from a climb on a sample of the same problem. With
+    `at_once` a small problem takes its first, plain steps in one compiled run.
     """
     taken = 0
     if at_once:
@@ -106,17 +106,17 @@ class Anderson:
         self._step_changes: list[Float64] = []
 
     def forget(self) -> None:
-        """Begin again: what was learned did not hold."""
+        """Discard all earlier steps, after a proposal that was worse."""
         self._last = None
         self._value_changes.clear()
         self._step_changes.clear()
 
     def resume(self) -> None:
-        """Go on with other points of the same problem, whose steps change in about the same way."""
+        """Continue on other points of the same problem, whose steps change in about the same way."""
         self._last = None
 
     def propose(self, before: Parameters, after: Parameters) -> Parameters | None:
-        """Where to go from `before` instead of the plain step to `after`; None for the plain step."""
+        """The parameters to try in place of the plain step from `before` to `after`; None for the plain step."""
         if not self._possible:
             return None
         value = self._vector(after)
@@ -128,7 +128,7 @@ class Anderson:
         self._last = value, step
         if not self._step_changes:
             return None
-        # The combination Σ α_k g_k, Σ α_k = 1, whose combined step is shortest, in units of how far σ may matter.
+        # The combination Σ α_k g_k, Σ α_k = 1, with the shortest combined step; log σ is scaled to a length.
         scale = self._scale(value, after.sigma)
         shorter, *_ = np.linalg.lstsq((np.array(self._step_changes) * scale).T, step * scale, rcond=1e-8)
         proposal = value - shorter @ np.array(self._value_changes)
@@ -141,7 +141,7 @@ class Anderson:
         return self._parameters(proposal, after)
 
     def _vector(self, parameters: Parameters) -> Float64:
-        # Not w: on its way to 0 it would lead all others astray, and it settles by itself.
+        # Without w: on its way to 0 it would distort the combination, and it settles by itself.
         return np.array([*parameters.transform.ravel(), math.log(parameters.sigma)])
 
     def _scale(self, value: Float64, sigma: float) -> Float64:

@@ -1,7 +1,7 @@
-"""How sure the answer is, in the caller's coordinates: covariances and the log-likelihood.
+"""The uncertainty of the answer, in the caller's coordinates: covariances and the log-likelihood.
 
-The covariance is the inverse of the observed information of the transform and σ, where that is estimated, together: so
-what is uncertain about the one widens the other. Weights and the share of outliers are taken for granted.
+The covariance is the inverse of the joint observed information of the transform and, if it is estimated, σ: the
+uncertainty of each widens the other. Weights and the share of outliers count as known.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from .mixture import Mixture
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# The information has as many rows as the transform has numbers; past this it would outweigh the answer.
+# The most numbers of a transform for which the information, a square matrix of them, is computed.
 MAX_PARAMETERS = 256
 NOTHING = np.zeros((1, 1))
 
 
 class Confidence(NamedTuple):
-    """What the likelihood's height and curvature say."""
+    """The log-likelihood and what its curvature determines."""
 
     log_likelihood: float
-    translation: Float64 | None  # (D, D), None where the likelihood is no peak
+    translation: Float64 | None  # (D, D), None if the likelihood has no peak
     rotation: Float64 | None  # (1, 1) or (3, 3), rad²; None for other transforms
-    asked: bool  # whether a covariance was looked for at all
+    asked: bool  # whether a covariance was attempted
 
 
 def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Parameters, matched: float) -> Confidence:
@@ -48,7 +48,7 @@ def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Pa
         information, value = mixture.measure(parameters)
     count = points.target.shape[1] if mixture.model.normalize == "columns" else points.source.shape[1]
     value = to_caller(problem, points, parameters, value, count)
-    # At its floor σ is no peak of the likelihood, and the residuals say nothing of it.
+    # At its floor σ is not a peak of the likelihood, and the residuals do not determine it.
     estimated = mixture.model.estimate_sigma and parameters.sigma > points.floor * (1 + 1e-9)
     if not estimated:
         information = information[:-1, :-1]
@@ -63,9 +63,9 @@ def of_information(
     value: float,
     matched: float | None,
 ) -> Confidence:
-    """The confidence that an information of transform, and perhaps log σ behind it, gives.
+    """The confidence from an information of the transform, followed by log σ if σ is estimated.
 
-    `matched` is how many points an estimate of σ was made from; None where there is none.
+    `matched` is the expected number of points that σ was estimated from; None if it was not.
     """
     D, kind = points.dimension, KINDS[problem.transform]
     numbers = numbers_of(kind, D)
@@ -95,7 +95,7 @@ def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: fl
 
 
 def _translation(points: Frame, kind: int, parameters: Parameters, covariance: Float64) -> Float64:
-    """The covariance of the caller's T (D, D): what turns about the frame's origin moves the far-off one as well.
+    """The covariance (D, D) of the caller's T: a rotation about the frame's origin also moves the caller's origin.
 
     T = u t + c_q - (u/v) A c_p with the units u, v and centres c. A generator B changes A by B A and t by B t.
     """

@@ -1,4 +1,4 @@
-"""Who belongs to whom after the last E-step: the matching, its probabilities, and R itself where it is asked for."""
+"""The matching after the last E-step, its probabilities, and R itself if the caller asks for it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ..problem import Problem
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# The assignment of large clouds sees so many of a point's likeliest partners, and none that are e^-16 as likely as the
-# likeliest.
+# The assignment of large clouds considers this many of a point's likeliest targets, without those that are less likely
+# than e^-FAINT of the likeliest.
 PARTNERS = 24
 FAINT = 16.0
 
 
 class Correspondence(NamedTuple):
-    """What the last E-step says of each source point."""
+    """The correspondence of each source point."""
 
     match: Int64  # (N,) the target, or UNMATCHED
-    probability: Float64  # (N,) r_i,match(i), 0 where there is none
+    probability: Float64  # (N,) r_i,match(i), 0 if unmatched
     unmatched_probability: Float64  # (N,) that the point has no partner
     responsibilities: Float64 | None  # (N, M)
 
     def in_caller_order(self, points: Frame) -> Correspondence:
-        """The same for the points as the caller numbers them."""
+        """The same in the caller's order of the points."""
         if not points.reordered:
             return self
         match = np.where(self.match == UNMATCHED, UNMATCHED, points.target_order[self.match])
@@ -58,22 +58,22 @@ class View(NamedTuple):
     offset: Float64  # (M,) a in the targets' own order, least 0; empty for zeros
     precision: float  # W
     log_factor: Float64  # (N,) log f_i
-    best: Int64  # (N,) argmax_j r_ij, or UNMATCHED where none is in reach
+    best: Int64  # (N,) argmax_j r_ij, or UNMATCHED if none is in reach
     peak: Float64  # (N,) its r
     mass: Float64  # (N,) Σ_j r_ij
-    bin_weight: float  # β: what a point without a partner weighs beside exp(-W ‖x_i - y_j‖²)
+    bin_weight: float  # β: the weight of being unmatched, relative to exp(-W ‖x_i - y_j‖²)
     cutoff: float
-    # What W ‖x_i - y_j‖² lacks to -log(Π_ij 𝒩_ij), up to a constant.
+    # The terms of -log(Π_ij 𝒩_ij) beside W ‖x_i - y_j‖², up to a constant.
     source_cost: Float64 | None = None  # (N,)
     target_cost: Float64 | None = None  # (M,) in the targets' own order
-    dense: Float64 | None = None  # (N, M) R itself, where the prior is a matrix
+    dense: Float64 | None = None  # (N, M) R itself, if the prior is a matrix
 
 
 def correspondence(problem: Problem, view: View) -> Correspondence:
     """The matching that the problem asks for.
 
-    With an outlier bin a point is matched where that is likelier than not. With one_to_one no target is taken twice,
-    and without a bin as many points are matched as there can be.
+    With an outlier bin a point is matched if that is likelier than not. With one_to_one no target is matched twice, and
+    without a bin min(N, M) points are matched.
     """
     n, m = view.moved.shape[1], len(view.grid.order)
     unmatched_probability = np.clip(1 - view.mass, 0.0, 1.0)
@@ -92,7 +92,7 @@ def correspondence(problem: Problem, view: View) -> Correspondence:
 
 
 def refined(points: Frame, kind: int, transform: Float64, match: Int64) -> Float64:
-    """The transform of its kind that fits the matched pairs, each weighing the same; `transform` where too few are."""
+    """The transform of its kind that fits the matched pairs, equally weighted; `transform` itself if too few."""
     D = points.dimension
     rows = np.flatnonzero(match != UNMATCHED)
     if len(rows) <= D:
@@ -119,7 +119,7 @@ def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) ->
         with np.errstate(divide="ignore"):
             logs = np.maximum(np.log(responsibilities), -700.0) - view.log_factor[:, None]
         if view.bin_weight > 0:
-            # As many nobodies as there are points.
+            # One column for each point stands for being unmatched.
             logs = np.hstack([logs, np.full((n, n), -cost_of_none(view.bin_weight))])
         match = one_to_one(torch.from_numpy(logs)).numpy()
         match[match >= m] = UNMATCHED
@@ -139,7 +139,7 @@ def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) ->
         starts, columns, costs = _pairs(view)
         none = np.full(n, cost_of_none(view.bin_weight))
         if view.bin_weight == 0:
-            # Far from every target the nearest still is better than no partner.
+            # Far from every target, the nearest is still better than no partner.
             none = np.maximum.reduceat(np.append(costs, 0.0), starts[:-1]) + none
         match = one_to_one_sparse(starts, columns, costs, none, m)
     return match, _probability(view, match)
@@ -153,7 +153,7 @@ def _targets(view: View) -> Float64:
 
 
 def _pairs(view: View) -> tuple[Int64, Int64, Float64]:
-    """Each point's likeliest partners: where its pairs start (N + 1,), their j and their costs."""
+    """Each point's likeliest targets: the start of its pairs (N + 1,), their j and their costs."""
     counts, columns, costs = _likely(view.moved, view.grid, view.precision, view.bin_weight, view.cutoff)
     if view.source_cost is not None:
         costs += view.source_cost[:, None]
@@ -168,7 +168,7 @@ def _pairs(view: View) -> tuple[Int64, Int64, Float64]:
 def _likely(
     moved: Float64, grid: Cells, precision: float, bin_weight: float, cutoff: float
 ) -> tuple[Int64, Int64, Float64]:
-    """The likeliest partners of each point: how many, which (N, PARTNERS), and the costs W ‖x - y‖²."""
+    """The likeliest targets of each point: their number (N,), j (N, PARTNERS), and costs W ‖x - y‖² (N, PARTNERS)."""
     size, n = grid.points.shape[1], moved.shape[1]
     index = np.empty(size, np.int32)
     distance, weight = np.empty(size), np.empty(size)

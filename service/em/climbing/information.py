@@ -1,4 +1,4 @@
-"""How well the data determine a transform: the observed information of its parameters, and σ's beside it.
+"""The observed information of a transform's parameters and log σ: how well the data determine them.
 
 With ℓ_i = log(Σ_j exp(-c_ij) + β) the evidence of one point x, v_j = y_j - x and u_j = ‖v_j‖²/σ² - D, and ⟨·⟩ the sum
 weighted by r_ij (Louis 1982):
@@ -7,8 +7,8 @@ weighted by r_ij (Louis 1982):
     -∂²ℓ/∂x∂log σ = 2⟨v⟩/σ² - (⟨v u⟩ - ⟨v⟩⟨u⟩)/σ²
     -∂²ℓ/∂(log σ)² = 2⟨‖v‖²⟩/σ² - (⟨u²⟩ - ⟨u⟩²)
 
-What is subtracted is the spread of the matching: where it is certain the information is that of known pairs, and where
-it is ambiguous there is less, down to none. A transform's parameters θ move x by B_k x (generators, acting on the
+The subtracted term is the spread of the matching. A certain matching has the information of known pairs; an ambiguous
+one has less, down to none. A transform's parameters θ move x by B_k x (generators, acting on the
 point as it is now) and by the translation; a rotation's second derivative adds -∂ℓ/∂x · ½(B_k B_l + B_l B_k) x.
 """
 
@@ -27,7 +27,7 @@ from ..kernel.truncated import weigh
 
 Float64 = NDArray[np.float64]
 
-# Points whose numbers are at hand together.
+# Points that are processed together, so that their numbers stay in the cache.
 BLOCK = 64
 
 
@@ -55,13 +55,13 @@ def _fixed(matrices: Float64) -> Float64:
 
 
 def numbers_of(kind: int, dimension: int) -> int:
-    """How many numbers a transform of this kind has: its generators', and the translation's."""
+    """The number of parameters of a transform: its generators and the translation."""
     turns = dimension * (dimension - 1) // 2
     return dimension + {TRANSLATION: 0, RIGID: turns, SIMILARITY: turns + 1, AFFINE: dimension**2}[kind]
 
 
 class Moments(NamedTuple):
-    """What the matching of each of N points x says, with v = y - x and u = ‖v‖²/σ² - D; see the module."""
+    """The moments of the matching of each of N points x, with v = y - x and u = ‖v‖²/σ² - D; see the module."""
 
     mass: Float64  # (N,) ⟨1⟩
     mean: Float64  # (D, N) ⟨v⟩
@@ -73,7 +73,7 @@ class Moments(NamedTuple):
 
 
 def moments(dimension: int, count: int) -> Moments:
-    """Room for those of `count` points."""
+    """Uninitialised arrays for the moments of `count` points."""
     D = dimension
     return Moments(
         np.empty(count),
@@ -121,7 +121,7 @@ def measure(
 
 
 def fill(out: Moments, moved: Float64, target: Float64, responsibilities: Float64, sigma: float) -> None:
-    """All moments but the evidence from R itself (N, M)."""
+    """Fill all moments but the evidence, from R itself (N, M)."""
     dimension = len(out.mean)
     v = target[:dimension, None, :] - moved[:dimension, :, None]
     u = (v**2).sum(0) / sigma**2 - dimension
@@ -144,7 +144,7 @@ def _combined(moved: Float64, found: Moments, sigma: float, basis: Float64, curv
     total = extra + dimension + 1
     out = np.zeros((total, total))
     precision = 1 / sigma**2
-    # Of some points at a time, so that the innermost loops are over points and what they read stays in the cache.
+    # A block of points at a time: the innermost loops run over points, and their data stays in the cache.
     motion, pulled = np.zeros((dimension, total - 1, BLOCK)), np.empty((dimension, BLOCK))
     pull, cross = np.empty((dimension, extra, BLOCK)), np.empty((dimension, BLOCK))
     weight = np.empty((dimension, dimension, BLOCK))
@@ -210,7 +210,7 @@ def information_of_columns(
     basis: Float64,
     curved: bool,
 ) -> tuple[Float64, float]:
-    """The same where each of `target` (P, M) was drawn from the moved sources in `grid`; and Σ_j log z_j.
+    """The information if each of `target` (P, M) is drawn from the moved sources in `grid`; and Σ_j log z_j.
 
     With s_ij = J_iᵀ (q_j - x_i)/σ², J_i the motion of x_i, the information is
     Σ_j ⟨J_iᵀ J_i⟩/σ² - (⟨s sᵀ⟩ - ⟨s⟩⟨s⟩ᵀ), and σ's as for rows.

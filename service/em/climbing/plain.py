@@ -1,4 +1,4 @@
-"""The first steps of the climb, plain and compiled as a whole: where EM converges in a few steps nothing is faster."""
+"""The first, plain steps of the climb, compiled as a whole: nothing is faster if EM converges in a few steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Float64 = NDArray[np.float64]
 
 
 class Rules(NamedTuple):
-    """What the steps keep to; see `mixture`."""
+    """The choices of the model, in a form that compiled code takes; see `mixture`."""
 
     kind: int
     estimate_sigma: bool
@@ -33,11 +33,11 @@ class Rules(NamedTuple):
 
 
 class Ascent(NamedTuple):
-    """Where the last E-step was taken, and where its M-step led."""
+    """The end of the ascent."""
 
-    at: tuple[Float64, float, float]  # transform, σ, w
-    after: tuple[Float64, float, float]
-    sums: Sums  # of the last E-step, whose rows and moved points are left in the arrays that were passed
+    at: tuple[Float64, float, float]  # transform, σ, w of the last E-step
+    after: tuple[Float64, float, float]  # after its M-step
+    sums: Sums  # of the last E-step, which is left in `found` and `moved`
     iterations: int
     converged: bool
 
@@ -55,10 +55,10 @@ def ascend(
     transforms: Float64,
     numbers: Float64,
 ) -> Ascent:
-    """EM steps of the row mixture with even weights, from (A, T), σ and w, until they settle or are too many.
+    """EM steps of the row mixture with even weights, from (A, T), σ and w, until they settle, at most `max_iterations`.
 
     `source` and `moved` are (P, N), `target` (P, M). `transforms` (max_iterations, D, D + 1) and `numbers`
-    (max_iterations, 3) are filled with where each E-step was taken: σ, w and Σ log z.
+    (max_iterations, 3) receive the transform, and σ, w and Σ log z, of each E-step.
     """
     dimension = transform.shape[0]
     none = np.empty(0)

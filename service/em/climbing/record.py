@@ -1,4 +1,4 @@
-"""What an iteration tells as it goes: the trace, the path for a picture, and whether anybody still waits."""
+"""The record of an iteration: its trace, its path for a picture, and the check for cancellation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Float64 = NDArray[np.float64]
 
 
 class Cancelled(Exception):
-    """Nobody waits for the answer any longer."""
+    """The caller has cancelled the problem."""
 
 
 class Record:
-    """Accepted E-steps of one problem, in order: where each was taken, and the log-likelihood there."""
+    """The accepted E-steps of one problem, in order: the parameters and the log-likelihood of each."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
@@ -24,7 +24,7 @@ class Record:
         self.path: list[Float64] = []
 
     def keep(self, at: Parameters, log_likelihood: float) -> bool:
-        """Remember one step; True, so that the iteration goes on. Raises Cancelled."""
+        """Record one step. Returns True, so that the iteration continues. Raises Cancelled."""
         self.poll()
         if self._problem.trace:
             self.steps.append((at, log_likelihood))
@@ -32,12 +32,12 @@ class Record:
         return True
 
     def on_the_way(self, transforms: list[Float64]) -> None:
-        """Remember transforms that the picture shows and the trace does not."""
+        """Record transforms (D, D + 1) for the picture alone."""
         if self._problem.path:
             self.path += transforms
 
     def poll(self) -> bool:
-        """True. Raises Cancelled where the problem's hook says so."""
+        """Returns True. Raises Cancelled if the problem's hook returns True."""
         if self._problem.cancelled():
             raise Cancelled
         return True

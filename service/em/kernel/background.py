@@ -1,7 +1,7 @@
-"""The smooth density of a cloud: what its outline tells, and nothing finer.
+"""The smooth density of a cloud, which resolves its outline and nothing finer.
 
-Where a match is to be told from chance, chance is this density: a point of one cloud falls next to one of the other
-wherever both are dense, whether or not they belong together.
+It is the density of chance matches: where both clouds are dense, a point of one is near a point of the other whether
+or not they belong together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-# What a place far from all points has, in kernels: it is not impossible to be there.
+# The least density, in kernels: no place is impossible.
 LEAST = 0.1
 # Points whose kernels are summed at a time.
 BLOCK = 256
@@ -22,7 +22,7 @@ BLOCK = 256
 def density(at: Float64, others: Float64, width: float, dimension: int) -> Float64:
     """The density (n,), per unit of length^D, of `others` (P, m) at `at` (P, n): Gaussian kernels of this `width`.
 
-    The first points of both are the same, as many as both have; each is left out of its own density.
+    The first points of both clouds are the same points; each is left out of its own density.
     """
     n, m = at.shape[1], others.shape[1]
     if m < 2 or width <= 0:

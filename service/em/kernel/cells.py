@@ -1,8 +1,8 @@
-"""A cloud sorted into the cells of a grid, so that a point's neighbours are found without looking at the others.
+"""A cloud sorted into the cells of a grid, which finds a point's neighbours without visiting the other points.
 
-The grid lies on the first three coordinates; where a cloud has fewer, the missing ones are zero and the grid has one
-cell there. It spans most of the cloud and not all of it: the outermost cells reach to infinity, so that a few points
-far away cost the others nothing. A row of cells along the first coordinate is contiguous in memory.
+The grid lies on the first three coordinates; a cloud of fewer dimensions has zeros in the
+others, and the grid one cell. The grid spans most of the cloud: the outermost cells reach to infinity, so that a few
+distant points do not enlarge the cells. A row of cells along the first coordinate is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Int64 = NDArray[np.int64]
 
 # The grid's own axes, and the least number of rows that the arrays of points have.
 AXES = 3
-# How many starts a grid of one cell has.
+# The length of `starts` for a grid of one cell.
 ONE_CELL = 2
 # The share of the cloud at either end of an axis that the grid need not span.
 TAIL = 0.005
-# Cells that there may be for each point: more would cost more to clear than to search.
+# The most cells for each point. More would take longer to clear than to search.
 CELLS_PER_POINT = 1.0
 
 
@@ -32,7 +32,7 @@ class Cells(NamedTuple):
     """M points in the order of their cells."""
 
     points: Float64  # (P, M) sorted by cell; P >= AXES
-    order: Int64  # (M,) where each stood before
+    order: Int64  # (M,) the index of each before sorting
     starts: Int64  # (cells + 1,) the first point of each cell
     low: Float64  # (AXES,) the grid's corner
     side: float  # of a cell
@@ -40,7 +40,7 @@ class Cells(NamedTuple):
 
 
 def cells(points: Float64, side: float) -> Cells:
-    """`points` (P, M) in cells of at least `side`; in a single one where `side` is as large as the cloud."""
+    """`points` (P, M) in cells of at least `side`; in a single cell if `side` is as large as the cloud."""
     low, high = _span(points[:AXES])
     return sorted_cells(points, low, high, side)
 
@@ -50,7 +50,7 @@ def _span(points: Float64) -> tuple[Float64, Float64]:
     count = points.shape[1]
     if count < 2048:
         return points.min(1), points.max(1)
-    # Every so-maniest point tells the same, and sorting a million of them would cost more than the rest.
+    # A strided sample suffices; sorting a million points would take longer than everything else.
     sample = points[:, :: max(1, count // 4096)]
     low, high = np.quantile(sample, (TAIL, 1 - TAIL), axis=1)
     margin = (high - low) * 0.02

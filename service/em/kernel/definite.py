@@ -11,12 +11,12 @@ from ..jit import compiled
 
 Float64 = NDArray[np.float64]
 
-# Relative to its units, the least pivot of an information that still says something about every parameter.
+# The least pivot, relative to the diagonal, of an information that determines every parameter.
 LEAST_PIVOT = 1e-7
 
 
 def inverse(information: Float64) -> Float64 | None:
-    """The inverse of `information` (p, p), or None where that is not positive definite."""
+    """The inverse of `information` (p, p), or None if it is not positive definite."""
     out, definite = _inverse(information)
     return out if definite else None
 
@@ -30,8 +30,7 @@ def _inverse(information: Float64) -> tuple[Float64, bool]:
     for a in range(size):
         if not 0 < information[a, a] < np.inf:
             return half, False
-        # Rotations and translations have units of their own; with ones on the diagonal the factorisation is fair to
-        # both.
+        # Rotations and translations have different units, so the diagonal is scaled to ones.
         units[a] = math.sqrt(information[a, a])
     for a in range(size):
         for b in range(a + 1):
@@ -59,11 +58,11 @@ def _inverse(information: Float64) -> tuple[Float64, bool]:
 
 
 def small_sample_inflation(numbers: float, parameters: int) -> float | None:
-    """By how much the covariance grows where σ was estimated from the same `numbers` as `parameters` others.
+    """The factor by which estimating σ from the same `numbers` as the `parameters` widens their covariance.
 
-    σ² is Σ r²/numbers, too small on average by what the fit took out of the residuals, and is uncertain itself. With
+    σ² = Σ r²/numbers is too small on average, because the fit reduces the residuals, and is uncertain itself. With
     ν = numbers - parameters degrees of freedom the estimates follow a multivariate t distribution, whose covariance is
-    numbers/(ν - 2) times the plain one. None where ν <= 2: then it has none.
+    numbers/(ν - 2) times the plain one. None if ν <= 2: the distribution then has no covariance.
     """
     left = numbers - parameters
     return numbers / (left - 2) if left > 2 else None

@@ -1,4 +1,4 @@
-"""How large a cloud is, a few points far away apart."""
+"""The extent of a cloud, robust to a few distant points."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-# The share of the points, at either end of an axis, that may be far from all others; from so many points on, one may.
+# The share of points at either end of an axis that may be far from all others, and the number of points from which at
+# least one may be.
 TAIL = 0.02
-ENOUGH = 8
-# About so many points are sorted, of all.
+ONE_STRAY = 8
+# Approximate size of the strided sample that is sorted.
 SAMPLE = 4096
 
 
 def box(points: Float64) -> tuple[Float64, Float64]:
-    """Low and high (P,) of `points` (P, n), less what lies beyond the others by more than all of their extent."""
+    """Low and high (P,) of `points` (P, n), without points that are farther out than the others' whole extent."""
     ordered = np.sort(points[:, :: max(1, points.shape[1] // SAMPLE)], axis=1)
     n = ordered.shape[1]
-    tail = max(int(TAIL * n), int(n >= ENOUGH))
+    tail = max(int(TAIL * n), int(n >= ONE_STRAY))
     low, high = ordered[:, tail], ordered[:, n - 1 - tail]
     margin = float((high - low).max())
     return np.maximum(low - margin, points.min(1)), np.minimum(high + margin, points.max(1))

@@ -1,4 +1,4 @@
-"""The M-step in closed form: the transform that fits the source to what the E-step matched it with.
+"""The M-step in closed form: the transform that fits the source to its weighted targets.
 
 A transform is B = [A | t] (D, D + 1), x = A p + t. All kinds minimise Σ_ij r_ij ‖A p_i + t - q_j‖², which depends on
 the responsibilities through a few moments only (`Sums`):
@@ -28,9 +28,9 @@ TRANSLATION, RIGID, SIMILARITY, AFFINE = range(4)
 KINDS = {"translation": TRANSLATION, "rigid": RIGID, "similarity": SIMILARITY, "affine": AFFINE}
 
 
-# Of the variance, what is added to it so that it has an inverse.
+# The ridge, as a share of the variance, that makes it invertible.
 RIDGE = 1e-12
-# Jacobi's method doubles the digits at each sweep.
+# Jacobi's method doubles the correct digits at each sweep.
 SWEEPS = 12
 NEGLIGIBLE = 1e-18
 
@@ -62,7 +62,7 @@ def move(transform: Float64, points: Float64, out: Float64) -> None:
 
 @compiled
 def sums_of_rows(source: Float64, dimension: int, found: EStep) -> Sums:
-    """The moments where each source point was matched with targets: `found` belongs to `source` (P, N)."""
+    """The moments of an E-step over the source: `found` belongs to `source` (P, N)."""
     n = source.shape[1]  # `found` may have room for more
     within = np.zeros((dimension + 1, dimension + 1))
     across = np.zeros((dimension + 1, dimension))
@@ -88,7 +88,7 @@ def sums_of_rows(source: Float64, dimension: int, found: EStep) -> Sums:
 
 @compiled
 def sums_of_columns(source: Float64, target: Float64, dimension: int, found: EStep, columns: Float64) -> Sums:
-    """The moments where each target point was matched with sources.
+    """The moments of an E-step over the target.
 
     `found` belongs to `target` (P, M). Its `weighted_target` holds sums of source points before the transform.
     `columns` (N,) are Σ_j r_ij of `source` (P, N).
@@ -111,7 +111,7 @@ def sums_of_columns(source: Float64, target: Float64, dimension: int, found: ESt
 def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
     """The best transform (D, D + 1) of its kind; `transform` gives the A that a translation keeps.
 
-    Where the moments say nothing, since no pair has weight, `transform` itself.
+    `transform` itself if no pair has weight.
     """
     dimension = transform.shape[0]
     total = sums.within[dimension, dimension]
@@ -132,8 +132,8 @@ def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
             ridge = RIDGE * np.trace(spread)
             if not ridge > 0:
                 return transform.copy()
-            # What is missing to A S = C, so that directions in which the points say little keep what they had, and a
-            # ridge only takes a thin cloud there in more than one step.
+            # Solving for the change of A leaves undetermined directions as they were. The ridge then only makes a
+            # thin cloud converge in more than one step.
             missing = cross - linear @ spread
             for d in range(dimension):
                 spread[d, d] += ridge
@@ -238,7 +238,7 @@ def residual_after(sums: Sums, before: Float64, after: Float64) -> float:
 
 
 def rms_distance(points: Float64, one: Float64, other: Float64) -> float:
-    """How far two transforms (D, D + 1) take `points` (P, n) apart, root mean square."""
+    """The root mean square distance between `points` (P, n) under two transforms (D, D + 1)."""
     D = len(one)
     step = one - other
     return float(np.sqrt(((step[:, :D] @ points[:D] + step[:, D:]) ** 2).sum(0).mean()))
@@ -246,7 +246,7 @@ def rms_distance(points: Float64, one: Float64, other: Float64) -> float:
 
 @compiled
 def mean_square_step(within: Float64, before: Float64, after: Float64) -> float:
-    """How far the points moved from one transform to the other: mean ‖x' - x‖², from Σ p̃ p̃ᵀ (D + 1, D + 1)."""
+    """The mean square distance between the points under two transforms, mean ‖x' - x‖², from Σ p̃ p̃ᵀ (D + 1, D + 1)."""
     dimension = before.shape[0]
     step = after - before
     square: float = 0.0

@@ -1,7 +1,7 @@
-"""The E-step over all pairs in single precision: where EM only finds its way down, seven digits are plenty.
+"""The E-step over all pairs in single precision, for the early steps of annealing, where seven digits suffice.
 
-In one pass over the targets for each point, and with twice as many numbers to an instruction: a third of the time that
-`truncated` takes, as long as there are few targets.
+It makes one pass over the targets for each point, with twice as many numbers per instruction. With few targets it takes
+a third of the time of `truncated`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .truncated import EStep
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-# So many targets are gone through faster than they are looked up in a grid.
+# Up to this many targets, visiting all is faster than looking them up in a grid.
 FEW_TARGETS = 500
 _ONE, _HALF, _LEAST = np.float32(1), np.float32(0.5), np.float32(-80)
 _LOG2_E = np.float32(1.442695041)
@@ -43,7 +43,7 @@ def exp_of(x: np.float32) -> np.float32:
 
 @compiled
 def expect(x: Float64, y: Float32, precision: float, bin_weight: float, out: EStep) -> None:
-    """`truncated.expect` of `x` (3, N) against `y` (3, M), of which `out` gets all but best and peak.
+    """`truncated.expect` of `x` (3, N) against `y` (3, M), which fills all of `out` but best and peak.
 
     `bin_weight` must not be 0: nothing is scaled to the largest term.
     """

@@ -1,4 +1,4 @@
-"""How far apart a cloud's points are."""
+"""The distance between neighbouring points of a cloud."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .truncated import least_of, neighbours, squares_from
 
 Float64 = NDArray[np.float64]
 
-# Points whose neighbours are looked for.
+# The points whose nearest neighbours are searched.
 SAMPLE = 200
 
 
 def spacing_between(points: Float64, dimension: int) -> float:
-    """The median distance from a point to the nearest one elsewhere, over a sample; 0 for none."""
+    """The median distance from a point to the nearest one at another place, over a sample; 0 if all points coincide."""
     m = points.shape[1]
     if m == 1:
         return 0.0
@@ -40,7 +40,7 @@ def _median(squares: Float64) -> float:
 
 @compiled
 def _nearest_of_all(sample: Float64, points: Float64) -> Float64:
-    """`_nearest_elsewhere` by looking at all `points` (P, M)."""
+    """`_nearest_elsewhere` by visiting all `points` (P, M)."""
     squares, out = np.empty(points.shape[1]), np.empty(sample.shape[1])
     for i in range(sample.shape[1]):
         squares_from(sample, i, points, squares)

@@ -1,10 +1,10 @@
-"""The E-step point by point over the neighbours that count: compiled, and without an N x M array.
+"""The compiled E-step over each point's neighbours, without an N x M array.
 
 A pair costs c_ij = W ‖x_i - y_j‖² + a_j with the precision W = 1 / (2σ²) and a_j = -log of the target's weight, at
 least 0. The responsibilities are r_ij = exp(-c_ij) / z_i with z_i = Σ_k exp(-c_ik) + β, where β is the weight of the
-outlier bin, 0 for none. Terms below exp(-cutoff) of what z_i certainly is, its largest term or β, are left out: the
-omitted mass of a row is less than M·exp(-cutoff) of the row. A point's neighbours come from a grid; with no bin its
-search widens until the nearest target and all that count beside it are found.
+outlier bin, 0 for none. Terms below exp(-cutoff) of a lower bound of z_i, its largest term or β, are left out: the
+omitted mass of a row is less than M·exp(-cutoff) of the row. A point's neighbours come from a grid; with no bin the
+search widens until it has the nearest target and all whose terms are not cut off.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 UNMATCHED = -1
-# The cost of a usual point's nearest target: where it is more, the neighbours are looked for a second time.
+# The usual cost of a point's nearest target. If it is more, the neighbours are searched a second time.
 USUAL_LEAST = 4.0
 _LOG2_E = 1.4426950408889634
 # Cody-Waite: log 2 as a sum of two. The first has 33 significant bits, so its products with integers below 2^20 are
@@ -37,18 +37,18 @@ _C10, _C11 = 2.7620075879983367e-07, 2.5100375832561234e-08
 
 
 class EStep(NamedTuple):
-    """What an E-step says of each of N points."""
+    """The E-step of N points."""
 
     mass: Float64  # (N,) Σ_j r_ij; the rest is the outlier bin's
     weighted_target: Float64  # (P, N) Σ_j r_ij y_j
     residual: Float64  # (N,) Σ_j r_ij ‖x_i - y_j‖²
     evidence: Float64  # (N,) log z_i
-    best: Int64  # (N,) argmax_j r_ij, the first among equals; UNMATCHED where none is in reach
+    best: Int64  # (N,) argmax_j r_ij, the first among equals; UNMATCHED if none is in reach
     peak: Float64  # (N,) max_j r_ij
 
 
 def empty_e_step(rank: int, count: int) -> EStep:
-    """Room for the E-step of `count` points in P = `rank` coordinates."""
+    """Uninitialised arrays for the E-step of `count` points in P = `rank` coordinates."""
     one = (np.empty(count) for _ in range(4))
     mass, residual, evidence, peak = one
     return EStep(mass, np.empty((rank, count)), residual, evidence, np.empty(count, np.int64), peak)
@@ -102,7 +102,7 @@ def neighbours(
 ) -> tuple[int, bool]:
     """The targets within the squared distance `reach` of x_i, as `index` and squared `distance`.
 
-    Returns how many, and whether the whole grid was looked at.
+    Returns their number, and whether the whole grid was visited.
     """
     y, starts, low, side, shape = grid.points, grid.starts, grid.low, grid.side, grid.shape
     rank = x.shape[0]
@@ -139,7 +139,7 @@ def neighbours(
                 for d in range(3, rank):
                     other = x[d, i] - y[d, j]
                     square += other * other
-                # Always written, and kept by counting on: no branch to mispredict.
+                # Written in any case, and kept by advancing the count: there is no branch to mispredict.
                 index[found] = j
                 distance[found] = square
                 found += square <= reach
@@ -148,7 +148,7 @@ def neighbours(
 
 @always_inline
 def all_targets(x: Float64, i: int, grid: Cells, index: NDArray[np.int32], distance: Float64) -> int:
-    """All targets, as `neighbours` has them."""
+    """All targets, in the form of `neighbours`."""
     count = grid.points.shape[1]
     squares_from(x, i, grid.points, distance)
     for j in range(count):
@@ -169,13 +169,14 @@ def weigh(
     distance: Float64,
     weight: Float64,
 ) -> tuple[int, float, float]:
-    """The pairs of x_i that count: `index`, squared `distance`, and `weight` = r_ij.
+    """The pairs of x_i that are not cut off: `index`, squared `distance`, and `weight` = r_ij.
 
-    `offset` (M,) are the a_j in the grid's order, or empty for zeros. Returns how many pairs, log z_i, and max_j r_ij.
+    `offset` (M,) are the a_j in the grid's order, or empty for zeros. Returns the number of pairs, log z_i and
+    max_j r_ij.
     """
     single = len(grid.starts) == ONE_CELL
-    # Farther than `farthest` nothing counts beside the bin. Most points have a target much nearer, and what counts
-    # beside that is nearer too.
+    # Beyond `farthest` all terms are cut off relative to the bin. Most points have a much nearer target, which cuts off
+    # more.
     farthest = (cutoff - math.log(bin_weight)) / precision if bin_weight > 0 else np.inf
     reach = min((cutoff + USUAL_LEAST) / precision, farthest)
     while True:
@@ -285,8 +286,7 @@ def expect(
     """The E-step of `x` (P, N) against the targets in `grid`, into `out`.
 
     `payload` (P, M), P >= 3, in the grid's order, is what `out.weighted_target` sums: the grid's points, or those
-    points before they were moved.
-    Σ_i r_ij is added to `columns` (M,), in the grid's order; empty for none.
+    points before they were moved. Σ_i r_ij is added to `columns` (M,), in the grid's order; empty for none.
     """
     count, size = x.shape[1], grid.points.shape[1]
     index = np.empty(size, np.int32)

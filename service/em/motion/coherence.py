@@ -12,8 +12,8 @@ operations, and says how much of each point's variance is left out. Eigenvectors
 signs, and their bases where eigenvalues are close, are a library's choice. The prior is then v = Φ u with
 u ~ N(0, I/λ), and coherent point drift's penalty tr(WᵀGW) with v = G W is tr(uᵀu).
 
-The loops are compiled here, and not left to a library of linear algebra: its threads, and with them the order of its
-sums, are not ours to choose.
+The loops are compiled here because a linear algebra library chooses its own threads, and with them the order of its
+sums.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ..kernel.truncated import exp_of
 
 Float64 = NDArray[np.float64]
 
-# The part of a point's prior variance that may be left out: a thousandth of the prior's standard deviation.
+# The share of a point's prior variance that may be left out: its root is a thousandth of the standard deviation.
 LEFT_OUT = 1e-6
-# Columns, at most: what is finer than these is then left out.
+# The most columns; finer motions are left out.
 MOST_COLUMNS = 300
 
 
@@ -40,7 +40,7 @@ def features(points: Float64, width: float, among: int | None = None) -> Float64
     """
     count = points.shape[1]
     among = count if among is None else among
-    # The factorisation ends by itself; room is made as it goes on, since most often K is small.
+    # K is usually small, so the array grows as the factorisation proceeds.
     most = min(MOST_COLUMNS, among)
     capacity = min(32, most)
     out = np.empty((capacity, count))
@@ -59,7 +59,7 @@ def features(points: Float64, width: float, among: int | None = None) -> Float64
 def _factorize(
     points: Float64, precision: float, tolerance: float, among: int, left: Float64, out: Float64, done: int
 ) -> int:
-    """Add rows to the first `done` of `out` until it is full or all that is `left` is small; how many there are."""
+    """Add rows to the first `done` of `out` until it is full or all of `left` is small. Returns the number of rows."""
     rank, count = points.shape
     square = np.empty(count)
     for k in range(done, len(out)):
@@ -108,7 +108,7 @@ def normal_equations(phi: Float64, mass: Float64, pull: Float64, ridge: float) -
     rank, count = phi.shape
     matrix = np.zeros((rank, rank))
     right = np.zeros((rank, pull.shape[0]))
-    block = 512  # of points: what one row needs stays in the fastest memory
+    block = 512  # points whose numbers fit the fastest cache
     scaled = np.empty(block)
     for begin in range(0, count, block):
         size = min(block, count - begin)
@@ -147,7 +147,7 @@ def normal_equations(phi: Float64, mass: Float64, pull: Float64, ridge: float) -
 def solved(matrix: Float64, right: Float64, ridge: float) -> Float64:
     """The solution (K, P) for `right` (K, P); the lower half of `matrix` (K, K) becomes its Cholesky factor.
 
-    No pivot of such a matrix is below `ridge`. One that rounding has left smaller, or nothing of, is raised.
+    In exact arithmetic no pivot is below `ridge`; one that rounding made smaller is raised to it.
     """
     rank = len(matrix)
     for k in range(rank):
@@ -178,7 +178,7 @@ def solved(matrix: Float64, right: Float64, ridge: float) -> Float64:
 def determined(factor: Float64, ridge: float) -> tuple[float, float]:
     """log det(I + B / ridge) and K - ridge tr((B + ridge I)^-1), for B = Φᵀ diag(m) Φ and the factor of B + ridge I.
 
-    The second is how many of the K coefficients of one coordinate the data determine.
+    The second is the number of the K coefficients of one coordinate that the data determine.
     """
     rank = len(factor)
     log_det, free = 0.0, float(rank)

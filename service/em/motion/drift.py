@@ -41,7 +41,7 @@ Accept = Callable[[float, float], bool]
 
 
 class Scene(NamedTuple):
-    """What stays the same whatever the prior is; all in one unit of length."""
+    """The data and limits of one problem, in one unit of length."""
 
     source: Float64  # (P, N) p_i, after the global transform
     target: Float64  # (P, M) q_j
@@ -52,14 +52,14 @@ class Scene(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """How the source may move."""
+    """The prior of the motion."""
 
     features: Float64  # (K, N) Φᵀ
     stiffness: float  # λ, one over the variance of a point's displacement in each coordinate
 
 
 class State(NamedTuple):
-    """What EM estimates."""
+    """The estimates."""
 
     moved: Float64  # (P, N) x_i
     sigma: float
@@ -67,17 +67,17 @@ class State(NamedTuple):
 
 
 class DriftEStep(NamedTuple):
-    """What an E-step says: which source point each target point was drawn from."""
+    """An E-step: the probabilities that each target point was drawn from each source point."""
 
     of_targets: EStep  # of the target's points: `best` is the source point it was most probably drawn from
     mass: Float64  # (N,) m_i = Σ_j r_ij
     weighted_target: Float64  # (P, N) s_i = Σ_j r_ij q_j
-    best: Int64  # (N,) argmax_j r_ij, the first among equals; UNMATCHED where none is in reach
+    best: Int64  # (N,) argmax_j r_ij, the first among equals; UNMATCHED if none is in reach
     peak: Float64  # (N,) max_j r_ij
 
 
 class Drift(NamedTuple):
-    """Where the iteration ended."""
+    """The end of the iteration."""
 
     state: State
     coefficients: Float64  # (K, P) u
@@ -85,7 +85,7 @@ class Drift(NamedTuple):
     log_likelihood: float  # Σ_j log p(q_j) there
     penalty: float  # λ/2 tr(uᵀu) there
     evidence: float  # see `climb`
-    free: float  # how many of the K·D coefficients the data determine, γ (MacKay 1992)
+    free: float  # number of the K·D coefficients that the data determine, γ (MacKay 1992)
     iterations: int
     converged: bool
     stopped: bool  # by `accept`
@@ -105,11 +105,11 @@ def climb(
 ) -> Drift:
     """Iterate from `start` until a step moves the points, root mean square, and σ by less than `tolerance` times σ.
 
-    The points of `start` may be anywhere: the first M-step takes them to a smooth motion. Each further E-step is told
-    to `accept`, which ends the iteration by returning False.
+    The points of `start` may be anywhere: the first M-step moves them to a smooth motion. `accept` receives each
+    further E-step, and ends the iteration by returning False.
 
     `evidence` is the log-likelihood with u integrated out, in Laplace's approximation with the curvature of Q:
-    L - D/2 log det(I + Φᵀ diag(m) Φ / λσ²). Unlike L it may be compared between priors (MacKay 1992).
+    L - D/2 log det(I + Φᵀ diag(m) Φ / λσ²). Unlike L it can be compared between priors (MacKay 1992).
     """
     state, iteration, converged, stopped = start, 0, False, False
     e_step, residual, likelihood = _expect(scene, state)
@@ -159,11 +159,11 @@ def _move(scene: Scene, prior: Prior, e_step: DriftEStep, sigma: float) -> tuple
 def _noise(
     scene: Scene, before: State, e_step: DriftEStep, residual: float, moved: Float64, sigma: bool, outliers: bool
 ) -> State:
-    """`moved` with the σ and w that suit it, if they are to be estimated."""
+    """The state at `moved`, with σ and w re-estimated if asked."""
     total = float(e_step.mass.sum())
     out = before._replace(moved=moved)
     if sigma and total > 0:
-        # What the step changed is added to the residual before it: a difference in which little cancels.
+        # The change of the residual is added to the residual before the step: a difference in which little cancels.
         gained = (moved - before.moved) * (e_step.mass * (moved + before.moved) - 2 * e_step.weighted_target)
         square = max(residual + float(gained.sum()), 0.0) / (total * scene.dimension)
         out = out._replace(sigma=max(math.sqrt(square), scene.floor))

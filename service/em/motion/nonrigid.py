@@ -1,7 +1,7 @@
 """`transform` nonrigid: the source moves as a whole, by a global transform, and then smoothly, by coherent point drift.
 
-A global pose comes from elsewhere; here every point is moved on by v(p), which has the prior of `coherence`. `motions`
-looks for a start and a prior on few points, and `drift` climbs from there on all of them. β and λ are in units of the
+The caller supplies a global pose; here every point moves on by v(p), which has the prior of `coherence`. `motions`
+finds a start and a prior on few points, and `drift` climbs from there on all points. β and λ are in units of the
 moved source's extent, its root mean square distance from the middle, as if that were 1.
 """
 
@@ -25,7 +25,7 @@ Float64 = NDArray[np.float64]
 
 
 class Deformation(NamedTuple):
-    """Where every source point went, and how."""
+    """The new position of every source point, and the motion's parameters."""
 
     moved: Float64  # (P, N) x_i = A p_i + t + v(p_i), in the target's coordinates of the frame
     parameters: Parameters  # the global transform as it was given; σ and w
@@ -35,7 +35,7 @@ class Deformation(NamedTuple):
     converged: bool
     log_likelihood: float  # observed-data, of the target's points, at `moved`, σ and w
     penalty: float  # λ/2 tr(uᵀu) = λ/2 tr(WᵀGW)
-    e_step: DriftEStep  # the E-step there: what a matching is made of
+    e_step: DriftEStep  # the E-step there, from which the matching is made
     history: list[tuple[float, float]]  # of the last climb: log-likelihood less penalty, which never decreases, and σ
 
 
@@ -56,19 +56,19 @@ def deform(
 
     Args:
         points: the clouds.
-        start: its transform (D, D + 1) is where the motion starts from, and stays as it is.
+        start: its transform (D, D + 1) is the start of the motion, and is kept.
         outlier_weight: w, the share of the target's points that no source point explains; estimated if None.
-        beta: the kernel's width, in extents of the moved source: points nearer than that move together. Chosen if
+        beta: the kernel's width, in extents of the moved source: points within it move together. Chosen if
             None; past motions.LARGEST points only between 1 and 1.5, with a λ of 10/β².
         stiffness: λ > 0, for an extent of 1: displacements have a standard deviation of 1/√λ extents in each
             coordinate before the data are seen. Chosen if None.
         sigma: the noise in the target's unit, if it is known; else it is estimated, at least `floor`.
-        tolerance: the last climb ends where a step moves the points and σ by less than this times σ.
-        max_iterations: M-steps of the last climb, at most; the search before it takes its own.
+        tolerance: the last climb ends when a step moves the points and σ by less than this times σ.
+        max_iterations: the most M-steps of the last climb; the search before it has its own limit.
         floor: the least σ; a millionth of the source's extent, or the coordinates' rounding, if None.
-        accept: is told the log-likelihood and σ of every E-step, and ends it all by returning False.
+        accept: receives the log-likelihood and σ of every E-step, and ends the registration by returning False.
 
-    Raises InvalidInput where `beta` or `stiffness` is not positive or not finite.
+    Raises InvalidInput if `beta` or `stiffness` is not positive or not finite.
     """
     for name, value in (("beta", beta), ("stiffness", stiffness)):
         if value is not None and not 0 < value < math.inf:
@@ -83,7 +83,7 @@ def deform(
     cutoff = cutoff_for(placed.shape[1], points.target.shape[1])
     scene = Scene(placed, points.target, points.dimension, size, 0.0, cutoff)
     if floor is None:
-        # Not the frame's: a few points far away would raise it.
+        # Not the frame's floor, which a few distant points would raise.
         floor = max(SIGMA_FLOOR * span(scene), points.rounding, 1e-300)
     least = max(floor, sigma or 0.0)
     scene = scene._replace(floor=least)

@@ -1,1 +1,1 @@
-"""Where a pose starts from: annealing from near, and the search from anywhere."""
+"""The start of a pose: annealing from near, and the search from anywhere."""

@@ -1,11 +1,11 @@
-"""Poses from congruent triangles: where could these three source points lie in the target?
+"""Poses from congruent triangles of the source and the target.
 
-A triangle of the source fixes a pose once its three partners are known. All triangles of the target whose sides agree
+A triangle of the source and its three partners determine a pose. All triangles of the target whose sides agree
 within a tolerance are candidates (the congruent sets of Aiger, Mitra and Cohen-Or 2008, with three points in place of
-four coplanar ones; in the plane two points are enough). Each is a hypothesis, tested by the source points around the
-triangle: they are in the overlap if the triangle is, and their places are hardly off. The test is sequential (Wald
-1945): it sums the log-ratios of the landscape, and most hypotheses fail after a few points. Nothing here needs the
-clouds to be close, to have the same extent, or to be free of outliers: one triangle in the overlap is enough.
+four coplanar ones; in the plane two points suffice). Each is a hypothesis, tested by the source points around the
+triangle: if the triangle is in the overlap, so are they, and the pose is accurate there. The test is sequential (Wald
+1945): it sums the log-ratios of the landscape, and most hypotheses fail after a few points. The clouds
+need not be close, equal in extent, or free of outliers: one triangle in the overlap suffices.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .landscape import MISS, Landscape, log_ratio
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# Source points next to a triangle that test a hypothesis, at most, and the log-ratio below which it is dropped.
+# The most source points near a triangle that test a hypothesis, and the log-ratio below which it is rejected.
 TESTS = 48
 REJECT = -3.0
-# Third corners that are looked at in the time that it takes to test a hypothesis.
+# Third corners that can be visited in the time of one test of a hypothesis.
 LOOKS = 40
-# Hypotheses of a triangle that go on.
+# Hypotheses of a triangle that are refined.
 KEPT = 24
-# Triangles drawn for each that is wanted, and how many of a size compete to be the rarest.
+# Random triangles for each one used, and triangles of one size from which the rarest is chosen.
 DRAWN, RIVALS = 200, 8
 
 
@@ -38,7 +38,7 @@ class Distances(NamedTuple):
 
     points: Float64  # (m, 3)
     sorted: NDArray[np.float32]  # (m, m)
-    order: NDArray[np.int32]  # (m, m) who it is that far away
+    order: NDArray[np.int32]  # (m, m) the point at that distance
 
 
 class Bases(NamedTuple):
@@ -62,7 +62,7 @@ def distances(points: Float64) -> Distances:
 def bases(source: Float64, target: Distances, count: int, around: int, chooser: np.random.Generator) -> Bases:
     """At most `count` triangles among `source` (3, n), wide and narrow, each with its `around` nearest points.
 
-    Of a few triangles of a size the one is taken whose sides are rarest in the target: it has the fewest hypotheses.
+    Among RIVALS triangles of a size, the one whose sides are rarest in the target has the fewest hypotheses.
     """
     n = source.shape[1]
     rowwise = np.ascontiguousarray(source.T)
@@ -75,7 +75,7 @@ def bases(source: Float64, target: Distances, count: int, around: int, chooser: 
     if len(good) < RIVALS * count:
         more = np.flatnonzero(sides.min(1) > 0.2 * sides.max(1))
         good = np.concatenate([good, more[: RIVALS * count - len(good)]])
-    # Rivals are of about the same size: narrow triangles fit into a small overlap, wide ones tell more exactly.
+    # Rivals are of about the same size: narrow triangles fit into a small overlap, wide ones are more accurate.
     groups = good[: len(good) // RIVALS * RIVALS]
     groups = groups[np.argsort(sides[groups].max(1), kind="stable")].reshape(-1, RIVALS)
     few = target.sorted[:: max(1, len(target.sorted) // 200), 1:].ravel()
@@ -129,7 +129,7 @@ def congruent(
     transforms: Float64,
     scores: Float64,
 ) -> int:
-    """The poses that put one triangle of the source on triangles of the target: what it took, in hypotheses.
+    """Find the poses that map one triangle of the source to triangles of the target. Returns the number of hypotheses.
 
     Args:
         corners: (3, 3) of the triangle.
@@ -137,11 +137,11 @@ def congruent(
         target: the points that the triangle may lie on.
         place: where the tests may hit.
         rung: of the landscape's ladder.
-        tolerance: how far a side may be off.
+        tolerance: the largest error of a side.
         flat: the clouds lie in the plane of the first two coordinates.
         low_scale: the least scale.
         high_scale: the largest; equal to the least for a rigid pose, 1.
-        budget: how many hypotheses to test at most, or the like of it in third corners looked at.
+        budget: the most hypotheses to test; LOOKS third corners count as one.
         transforms: (K, 3, 4) receives the best poses.
         scores: (K,) receives their log-ratios; -inf for none.
     """
@@ -157,7 +157,7 @@ def congruent(
         r[0], r[1], r[2] = p[0] - (q[1] - p[1]), p[1] + (q[0] - p[0]), 0.0
     if not _axes_of(p[0], p[1], p[2], q[0], q[1], q[2], r[0], r[1], r[2], own):
         return 0
-    # The middle of the corners carries less noise than a corner. The tests are told in the triangle's own axes.
+    # The middle of the corners carries less noise than a corner. The test points are in the triangle's own axes.
     pivot, middle = np.empty(3), np.empty(3)
     for d in range(3):
         pivot[d] = (p[d] + q[d]) / 2 if flat else (p[d] + q[d] + r[d]) / 3
@@ -179,7 +179,7 @@ def congruent(
         if not flat:
             nearest_third = int(np.searchsorted(line, low_scale * pr - tolerance))
             farthest_third = int(np.searchsorted(line, high_scale * pr + tolerance))
-            # In one place, since the loop below goes through them again and again.
+            # Contiguous, because the loop below visits them repeatedly.
             for n in range(nearest_third, farthest_third):
                 for d in range(3):
                     thirds[d, n] = points[order[n], d]

@@ -1,9 +1,9 @@
-"""From a hypothesis to a pose: refined on the points around its triangle first, then on ever more of them.
+"""From a hypothesis to a pose: refined on the points around its triangle first, then on more and more points.
 
-A pose from three noisy points is right where they are and off elsewhere. Each round matches the points that it
-reaches with the targets they are next to, weighs every pair by the probability that it is no chance, and fits the pose
-to the pairs; the next round reaches further. The verdict is the log-ratio of all the test points, at the width of
-the ladder that suits them best.
+A pose from three noisy points is accurate near them and inaccurate elsewhere. Each round matches the points within its
+reach with their nearest targets, weighs every pair by the probability that it is not due to chance, and fits the pose
+to the pairs; the next round reaches farther. The score is the log-ratio of all test points, at the best width of the
+ladder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REACHES = (40, 120)
 ROUNDS = 2
 # Rounds on all of them.
 LAST_ROUNDS = 4
-# A pose whose neighbourhood speaks for it with less than this for each point is not worth going on with.
+# The least log-ratio for each point of the neighbourhood, in nats, for a pose to be refined further.
 WORTH = -0.25
 
 
@@ -33,7 +33,7 @@ WORTH = -0.25
 def _matched(
     transform: Float64, tests: Float64, some: Int64, place: Landscape, at: Float64, square: Float64, who: Int64
 ) -> None:
-    """Where `some` of the tests land, `who` is next to each, and how far away, squared; inf for nobody."""
+    """The positions `at` of `some` of the tests, the nearest target `who`, and its squared distance; inf for none."""
     for t in range(len(some)):
         i = some[t]
         for d in range(3):

@@ -1,4 +1,4 @@
-"""The poses that correspondences suggest: triangles of the source on triangles of the target, refined and ranked."""
+"""Pose hypotheses from congruent triangles of the source and the target, refined and ranked."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .pyramid import Pyramid
 
 Float64 = NDArray[np.float64]
 
-# Points that triangles are made of, targets that a pose may hit, those that the smooth density is made of, and the
-# source points that give the verdict.
+# Points of either cloud whose triangles are compared; targets that a pose may hit; targets of the smooth density, and
+# of its spacing; and source points that score a pose.
 CORNERS = 1500
 TARGETS = 4000
 SMOOTH, SMOOTH_SPACING = 600, 256
@@ -27,7 +27,7 @@ VERDICT = 400
 
 
 class Try(NamedTuple):
-    """Triangles tried at one tolerance."""
+    """One round of triangles at one tolerance."""
 
     tolerance: float  # how far a side may be off, in spacings of the target
     rung: int  # of the landscape's ladder
@@ -35,30 +35,30 @@ class Try(NamedTuple):
     budget: int  # hypotheses
 
 
-# The noise is not known. The number of hypotheses goes with the cube of the tolerance, so that the fine ones cost
-# little; and while the tolerance is below the noise, the chance to find the pose goes with the cube as well.
+# The noise is unknown. The number of hypotheses grows as the cube of the tolerance, so fine rounds are cheap. While the
+# tolerance is below the noise, the chance of finding the pose grows as the cube as well.
 TRIES = (
     Try(0.15, 2, 60, 600_000),
     Try(0.3, 3, 100, 2_000_000),
     Try(0.6, 4, 80, 2_000_000),
     Try(1.0, 5, 30, 1_000_000),
 )
-# A pose stands out when so many triangles have led to it and its log-ratio, for each point, is so far above all others.
+# A pose stands out if this many triangles lead to it, and its log-ratio for each point exceeds all others by MARGIN.
 AGREEING, MARGIN = 3, 0.3
-# What the best of chance may reach where nothing else was found.
+# The log-ratio that chance may reach, if there is no other pose to compare with.
 CHANCE = -0.5
-# A pose that so many triangles led to with so high a log-ratio has no better one, whether or not it has equals.
+# A pose with this many triangles and this log-ratio cannot be improved on, although others may equal it.
 SATURATED, CERTAIN = 8, 0.8
-# How far, as a factor, the scale may be from the ratio of the spreads, which outliers and cuts change: at first hardly.
+# Factors by which the scale may differ from the ratio of the spreads, which outliers and cropping change.
 SCALES = (1.05, 1.5)
-# The most poses that are kept, and the least distance between two, in spreads of the source: root mean square.
+# The most poses that are kept, and the least root mean square distance between two, in spreads.
 MOST = 32
 APART = 0.1
 SAMPLE = 100
 
 
 class Hypothesis(NamedTuple):
-    """A pose, and what speaks for it."""
+    """A pose and the evidence for it."""
 
     transform: Float64  # (D, D + 1)
     width: float  # at which it explains the points best
@@ -81,7 +81,7 @@ class Hypotheses:
         self._places = np.zeros((0, D * (D + 1)))
 
     def add(self, new: list[Hypothesis]) -> None:
-        """Take in what one triangle led to."""
+        """Add the poses of one triangle."""
         led: set[int] = set()
         for one in sorted(new, key=lambda one: -one.score):
             place = (one.transform @ self._root).ravel()
@@ -105,11 +105,11 @@ class Hypotheses:
                     self.found[worst], self._places[worst] = one, place
 
     def ranked(self) -> list[Hypothesis]:
-        """From the best to the worst."""
+        """All poses, the best first."""
         return sorted(self.found, key=lambda one: -one.score)
 
     def clear(self) -> bool:
-        """Whether the best needs no further search."""
+        """Whether the best pose stands out, so that the search may end."""
         if not self.found:
             return False
         best, *others = self.ranked()
@@ -122,7 +122,7 @@ class Hypotheses:
 def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], object]) -> Hypotheses:
     """Search for poses of this kind (RIGID or SIMILARITY, D = 2 or 3).
 
-    `poll` is called once a triangle, and may raise.
+    `poll` is called for each triangle, and may raise.
     """
     D = points.dimension
     source, target = pyramid.source(CORNERS), _distinct(pyramid.target(CORNERS))
@@ -154,7 +154,7 @@ def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], ob
 
 
 class _Search:
-    """What all triangles share."""
+    """The data that all triangles share."""
 
     def __init__(
         self, dimension: int, kind: int, tests: Float64, target: Distances, place: Landscape, spacing: float
@@ -168,7 +168,7 @@ class _Search:
     def one(
         self, corners: Float64, around: NDArray[np.int64], step: Try, scales: tuple[float, float], budget: int
     ) -> tuple[int, list[Hypothesis]]:
-        """What one triangle leads to, and how many hypotheses it took."""
+        """The number of hypotheses of one triangle, and its best poses."""
         D, transforms, scores, rungs = self._dimension, self._transforms, self._scores, self._rungs
         near = np.ascontiguousarray(self._tests[around[:TESTS]])
         tolerance = step.tolerance * self._spacing

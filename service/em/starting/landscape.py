@@ -1,13 +1,12 @@
-"""What it says for a pose that it puts a point here: a map of the target, looked up in a few nanoseconds.
+"""The log-ratio of a point at a place: a map of the target, looked up in a few nanoseconds.
 
-A point that lands at x next to the target y_j speaks for the pose by
+A point at x whose nearest target is y_j adds to the log-ratio of a pose
 
     log((1 - w) g_j / f_j exp(-‖x - y_j‖² / 2s²) + w)
 
 where g_j is the density of the target at y_j by kernels of the width s, f_j its smooth density there, and w the share
-of points without a partner: the logarithm of the likelihood ratio of "this point belongs here" against "it came here
-by chance". Where the cloud is so dense that everything is near something, g = f and nothing is learnt. The widths s
-form a ladder, since the noise is not known.
+of points without a partner: the logarithm of the likelihood ratio of a match against chance. In a cloud so dense that
+every point is near a target, g = f, and a match is no evidence. The widths s form a ladder, since the noise is unknown.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ Int32 = NDArray[np.int32]
 
 # The ladder of widths, in spacings of the target.
 WIDTHS = (0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
-# log w, and w: a share that neither a few outliers nor a cut make too small or too large.
+# w and log w: a share that suits clouds with a few outliers and cropped clouds alike.
 MISS_SHARE = 0.35
 MISS = math.log(MISS_SHARE)
-# A voxel's side in spacings, the most voxels there may be, and how far from a target, in spacings, one knows it.
+# A voxel's side in spacings; the most voxels; and the distance in spacings up to which a voxel has a nearest target.
 VOXEL = 0.35
 MOST_VOXELS = 400_000
 REACH = 2.5
