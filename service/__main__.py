@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, with a drain: for a while after SIGTERM it serves on and says that it is not ready."""
+    """Uvicorn's server with a drain: after SIGTERM it still serves for some seconds, with /readyz at 503."""
 
     def __init__(self, config: uvicorn.Config, app: Application, drain_seconds: float) -> None:
         super().__init__(config)
@@ -82,8 +82,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # A signal may interrupt anything, the log's own lock included: the handler only leaves word for the loop.
-        # Uvicorn's handler would also raise the signal again in the end; a stop that was asked for ends with 0.
+        # A signal may interrupt code that holds the log's lock, so the handler only schedules the stop in the loop.
+        # Uvicorn's handler would raise the signal again at the end; a requested stop exits with 0.
         if self._loop is None:
             self.should_exit = True
         else:
@@ -93,7 +93,7 @@ class _Server(uvicorn.Server):
         health = self._app.parts.health
         if self.should_exit:
             self.force_exit = True
-        elif health.draining or sig == signal.SIGINT:  # a second signal means now, and Ctrl-C has nobody to warn
+        elif health.draining or sig == signal.SIGINT:  # a second signal, or Ctrl-C, skips the drain
             self.should_exit = True
         else:
             log.info("draining", seconds=self._drain_seconds)
@@ -112,7 +112,7 @@ def _serve(app: Application, settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
     )
-    # What the imports made stays for good: kept out of the collector's rounds, it halves the time of a request.
+    # Objects of the imports live as long as the process. The collector need not visit them at every collection.
     gc.collect()
     gc.freeze()
     _Server(config, app, settings.drain_seconds).run()

@@ -44,8 +44,8 @@ from .web.problems import ProblemDetails, from_domain, from_validation, problem
 log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
 
 
-# The timeout is told here and is no parameter of the operations: whoever tries out all that a document allows, as
-# testing tools do, would be told by 504s of a thousandth of a second that the service is broken.
+# The timeout is described here and is not a parameter of the operations. Tools that test a service by its document
+# would try timeouts of a millisecond, and report the 504s as faults.
 DESCRIPTION = """\
 The same request gives the same bytes, alone or in any batch.
 
@@ -55,7 +55,7 @@ result is not there in time; without it there is no limit. `X-Request-Id` identi
 """
 
 
-# The server has waited for running requests before the lifespan ends; what still runs then, nobody waits for.
+# Seconds to wait for the workers at the end. The server has already waited for running requests.
 CLOSE_SECONDS = 1.0
 
 
@@ -208,7 +208,7 @@ def _batchers(
     batch_images = dict.fromkeys(gan_jobs.LANES, settings.batch_images) | {"gan-inversions": gan_jobs.INVERSION_COST}
     return {
         "em": batcher("em", registrar, *em_rules),
-        # Nothing stalls there: a large registration may take its time, and stops when nobody waits for it any longer.
+        # A large registration has no time limit: it stops when its client disconnects or its deadline passes.
         "em-large": batcher("em-large", registrar, *em_rules, stall_seconds=math.inf),
         "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
         **{name: batcher(name, gan_engine, batch_images[name], *gan_rules) for name in gan_jobs.LANES},
@@ -240,7 +240,7 @@ def _report(warming: asyncio.Task[None]) -> None:
 
 
 async def _warm_up(health: Health) -> None:
-    """Run the engines once the way that requests will, so that no caller pays for kernel selection."""
+    """Run each engine once on typical jobs, so that no request waits for compilation or kernel selection."""
     jobs: dict[str, Sequence[Any]] = {
         "em": em_worker.WARM_UP,
         "vae": vae_worker.WARM_UP,

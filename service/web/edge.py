@@ -1,6 +1,6 @@
-"""The outermost ASGI layer: what holds for every request, whatever its route.
+"""The outermost ASGI layer: rules that apply to every request, whatever its route.
 
-Pure ASGI on purpose: Starlette's BaseHTTPMiddleware hides from the application that its client went away.
+It is pure ASGI, because Starlette's BaseHTTPMiddleware hides from the application that the client has disconnected.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .parts import BodyLimits
 from .problems import from_domain, problem
 from .routing import STARTED
 
-# How long a request runs before somebody watches whether its client is still there. Most have ended by then, and
-# a watch costs a task.
+# Seconds after which a running request is watched for a disconnected client. A watch costs a task, and most requests
+# end earlier.
 WATCH_AFTER_SECONDS = 0.05
-# Nginx' name for a client that closed the connection before its answer; it is logged and counted, never sent.
+# Nginx's status for a client that closed the connection before its answer. It is logged and counted, never sent.
 CLIENT_CLOSED_REQUEST = 499
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 VERSION_HEADER = (b"x-latentserve-version", VERSION.encode())
@@ -73,7 +73,7 @@ class _Exchange:
         self.status = 0
         self.body_bytes = 0
         self.body_complete = asyncio.Event()
-        if self.method in {"GET", "HEAD"}:  # nobody reads their bodies
+        if self.method in {"GET", "HEAD"}:  # their bodies are not read
             self.body_complete.set()
         self.client_gone = False
         headers = dict(scope["headers"])
@@ -97,10 +97,10 @@ class _Exchange:
             task.uncancel()
             if self.client_gone:
                 self.status = CLIENT_CLOSED_REQUEST
-            elif self.status == 0:  # the server's patience with running requests is at its end
-                late = ShuttingDown("the service stopped before this request was done; try again", retry_after=1)
+            elif self.status == 0:  # the time for running requests is over
+                late = ShuttingDown("the service stopped before this request was finished; try again", retry_after=1)
                 await from_domain(late)(self.scope, self.receive, self.send)
-        except ClientDisconnect:  # in the midst of its body
+        except ClientDisconnect:  # while it sent its body
             self.status = CLIENT_CLOSED_REQUEST
         except Exception as error:
             log.error("request failed", path=self.scope["path"], exc_info=error)
@@ -127,7 +127,7 @@ class _Exchange:
 
     async def receive(self) -> Message:
         edge = self.edge
-        # Refused before the body is read where its length is declared, and while it streams in where it is not.
+        # A declared length is refused before the body is read; an undeclared one, while the body arrives.
         if max(self.declared_bytes, self.body_bytes) > edge.limits.body_bytes:
             raise BodyTooLarge(
                 f"a body of {max(self.declared_bytes, self.body_bytes)} bytes is too large",
@@ -143,7 +143,7 @@ class _Exchange:
             if self.body_bytes > edge.limits.body_bytes:
                 return await self.receive()
             if edge.inflight_bytes > edge.limits.inflight_bytes and edge.inflight_bytes > self.body_bytes:
-                raise Overloaded("too many large bodies are held at once; try again later", retry_after=1)
+                raise Overloaded("too many large bodies are being read; try again later", retry_after=1)
         return message
 
     async def send(self, message: Message) -> None:
@@ -155,7 +155,7 @@ class _Exchange:
 
     def _record(self, seconds: float) -> None:
         route = self.scope.get("route")
-        # Templates, never raw paths: those would make a time series of every typing error.
+        # The route's template, not the raw path: every mistyped path would become a time series.
         path = getattr(route, "path", "unmatched")
         metrics = self.edge.metrics
         metrics.requests.labels(self.method, path, self.status).inc()

@@ -1,4 +1,4 @@
-"""Reading multipart/form-data: whole forms only, in memory, every damage an error of the domain."""
+"""Reading multipart/form-data: complete forms only, in memory; every fault is a MalformedBody."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Parser(MultiPartParser):
     async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async for chunk in stream:
             yield chunk
-        if not self._complete:  # the parser is content with any beginning of a form, and leaves out its last part
+        if not self._complete:  # the parser accepts a truncated form, without its last part
             raise MultiPartException("it ends before its closing boundary.")
 
     def on_end(self) -> None:
@@ -52,7 +52,7 @@ async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]
     Raises:
         MalformedBody: the form breaks its grammar, ends early, or has too many parts.
         UnsupportedMediaType: the body is compressed.
-        DeadlineExceeded: it is not there in time.
+        DeadlineExceeded: it does not arrive before the request's deadline.
     """
     refuse_encoding(request)
     try:

@@ -20,7 +20,7 @@ from .routing import StrictRoute, answer, operation
 
 @dataclass
 class Health:
-    """The service's state of life. `warm` and `draining` are set by the lifespan and the signal handler."""
+    """State behind the probes. The lifespan sets `warm`, and the signal handler sets `draining`."""
 
     version: str
     models: Mapping[str, Mapping[str, object]]
@@ -30,18 +30,18 @@ class Health:
     draining: bool = False
 
     def stuck(self) -> list[str]:
-        """Engines whose worker died, or sits on one batch for longer than anybody should."""
+        """Engines whose worker died, or whose batch runs longer than the limit."""
         return [name for name, batcher in self.batchers.items() if not batcher.is_alive()]
 
     def unready(self) -> str:
-        """Why no requests should be sent here; empty when they should."""
+        """Why the service is not ready; empty when it is."""
         if self.draining:
             return "the service is draining"
         return "" if self.warm else "the service is warming up"
 
 
 class Status(BaseModel):
-    """What a probe answers when all is well."""
+    """Answer of a probe that succeeds."""
 
     status: str
 
@@ -65,7 +65,7 @@ class ModelMetadata(BaseModel):
 
 
 def health(request: Request) -> Health:
-    """The state that the application was wired with."""
+    """The application's health."""
     return part(request, Health)
 
 

@@ -1,4 +1,4 @@
-"""What a request's body is declared to be."""
+"""The declared media type and encoding of a request's body."""
 
 from __future__ import annotations
 

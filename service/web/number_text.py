@@ -1,4 +1,4 @@
-"""Numbers that come as text, in query strings and forms: written as JSON writes them, but for leading zeros."""
+"""Numbers given as text, in query strings and forms: written as in JSON, except that leading zeros are allowed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 Kind = Literal["int", "float"]
 
-# Python reads more than that: "1_000", " 5", "+5", "٣".
+# Python also reads "1_000", " 5", "+5" and "٣".
 WRITTEN: dict[Kind, re.Pattern[str]] = {
     "int": re.compile(r"-?[0-9]+"),
     "float": re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
@@ -21,7 +21,7 @@ NAMES: dict[Kind, str] = {"int": "an integer", "float": "a number"}
 
 
 def sloppy_numbers(fields: Mapping[str, Any], model: type[BaseModel]) -> list[dict[str, Any]]:
-    """Errors, as pydantic has them, of the texts in `fields` that are to be numbers of `model` and look like none."""
+    """Errors in pydantic's form, one for each text in `fields` that must be a number of `model` and is not."""
     return [
         {
             "type": f"{kind}_text",
@@ -36,7 +36,7 @@ def sloppy_numbers(fields: Mapping[str, Any], model: type[BaseModel]) -> list[di
 
 @cache
 def _kinds(model: type[BaseModel]) -> dict[str, Kind]:
-    """The fields of `model` that are nothing but numbers."""
+    """The fields of `model` that can only be numbers."""
     kinds = {name: _kind(field.annotation) for name, field in model.model_fields.items()}
     return {name: kind for name, kind in kinds.items() if kind is not None}
 

@@ -1,4 +1,4 @@
-"""What operators see: one JSON object a log line, and Prometheus metrics."""
+"""Logs and metrics: one JSON object per log line, and Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send our log lines, and those of the libraries, to stderr in one format. For the process, so call it once."""
+    """Send all log lines, those of libraries included, to stderr in one format. Call it once per process."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -120,7 +120,7 @@ class Metrics:
 
 
 class EngineObserver:
-    """Turns what one Batcher tells into metrics and log lines."""
+    """Records the events of one Batcher as metrics and log lines."""
 
     def __init__(self, metrics: Metrics, name: str) -> None:
         self._name = name
@@ -147,6 +147,6 @@ class EngineObserver:
         self._seconds.observe(seconds)
 
     def failed(self, error: BaseException) -> None:
-        """Count the failure, and log it with its traceback: the caller only hears its name."""
+        """Count the failure, and log its traceback, which the caller does not see."""
         self._failures.inc()
         log.error("job failed", engine=self._name, exc_info=error)

@@ -1,4 +1,4 @@
-"""`application/problem+json` (RFC 9457): every error that leaves the service, and its part of the OpenAPI document."""
+"""`application/problem+json` (RFC 9457): every error answer, and its entries in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import BodyTooLarge, LatentserveError, Overloaded, UnknownCheckpoi
 from ..formats.arrays import UNION_TAG, to_json
 
 MEDIA_TYPE = "application/problem+json"
-# A body can hold more mistakes than anybody reads.
+# Maximum errors listed in one answer.
 _MOST_ERRORS = 20
 
 
@@ -28,7 +28,7 @@ class FieldError(BaseModel):
 
 
 class ProblemDetails(BaseModel):
-    """An error, as RFC 9457 has it."""
+    """An error in the format of RFC 9457."""
 
     type: str = Field(description="URN that names the kind of error")
     title: str
@@ -90,21 +90,21 @@ def from_domain(error: LatentserveError) -> Response:
 
 
 def object_of_domain(error: LatentserveError, at: str = "") -> dict[str, object]:
-    """The problem of a domain error; `at` is the pointer of the part of the body that it is about."""
+    """The problem for a domain error; `at` is the pointer of the part of the body that the error concerns."""
     status, slug = status_of(error)
     found = [Found(at + error.pointer, error.detail, error.allowed)]
     return problem_object(status, slug, error.detail, found if error.pointer or error.allowed is not None else ())
 
 
 def from_validation(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> Response:
-    """The response for what pydantic found. `known` are the fields that exist where unknown ones were met."""
+    """The response for pydantic's errors. `known` are the fields that exist where an unknown one was given."""
     return _respond(object_of_validation(errors, known))
 
 
 def object_of_validation(
     errors: Sequence[Mapping[str, Any]], known: Sequence[str] = (), at: str = ""
 ) -> dict[str, object]:
-    """The problem of what pydantic found; `at` is the pointer of the part of the body that it is about."""
+    """The problem for pydantic's errors; `at` is the pointer of the part of the body that they concern."""
     found = [_translate(error, known) for error in errors[:_MOST_ERRORS]]
     first = found[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -115,7 +115,7 @@ def object_of_validation(
 def _translate(error: Mapping[str, Any], known: Sequence[str]) -> Found:
     kind, context = error["type"], error.get("ctx") or {}
     location = [part for part in error["loc"] if not str(part).startswith(UNION_TAG)]
-    if "field" in context:  # a check of the whole object that knows which field is to blame
+    if "field" in context:  # a check of the whole object that names the field at fault
         location.append(context["field"])
     if location and location[0] in {"query", "path", "header"}:
         location = location[1:]
@@ -133,7 +133,7 @@ def _translate(error: Mapping[str, Any], known: Sequence[str]) -> Found:
 def _sentence(error: Mapping[str, Any]) -> str:
     text = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
-    # Scalars are worth repeating; arrays and whole bodies are not.
+    # The message repeats scalars, but not arrays or whole bodies.
     if isinstance(given, (bool, int, float, str)) and len(str(given)) <= 80:
         text += f" (given: {given!r})"
     return text[:1].lower() + text[1:]

@@ -1,8 +1,9 @@
-"""How endpoints read requests, and how they say so in the OpenAPI document.
+"""How endpoints read requests, and how the OpenAPI document describes them.
 
-An endpoint takes the bare `Request` and reads from it with the functions below, straight from text into its schema:
-FastAPI's own solving of parameters costs several times what a small inference does. `operation` describes to the
-document what the endpoint reads and answers, and `StrictRoute` refuses the query parameters that it does not name.
+An endpoint takes the bare `Request` and reads it with the functions below, from text straight into its schema. They
+check more than FastAPI's own parameters do: numbers must be written as in JSON, a parameter must not occur twice, and
+every error is made in one place. `operation` describes the endpoint in the document, and `StrictRoute` refuses query
+parameters that the document does not name.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 TIMEOUT_HEADER = "X-Timeout-Seconds"
-# Where the outermost layer leaves the time at which the request began.
+# Key of the scope under which the outermost layer stores the time at which the request began.
 STARTED = "latentserve.started"
 MAX_TIMEOUT_SECONDS = 86400.0
-# What any request that goes to a worker may be answered, besides its result.
+# Statuses of errors: of every request that a worker computes, and of every body that is read.
 COMPUTED = (422, 500, 503, 504)
 READ = (400, 413, 415)
 # Headers of every answer, and of answers with status 503.
@@ -51,11 +52,11 @@ class Status(NamedTuple):
     status: int
     meaning: str
     sent: Mapping[str, str]
-    """Headers that it bears, with what they say."""
+    """Headers of the answer, with their meaning."""
 
 
 class StrictRoute(APIRoute):
-    """An APIRoute that refuses query parameters which its document does not name, and those given twice."""
+    """An APIRoute that refuses query parameters that its document does not name, and repeated ones."""
 
     def get_route_handler(self) -> Handler:
         """FastAPI's handler behind the check."""
@@ -83,16 +84,16 @@ def operation(
     sent: Mapping[str, str] | None = None,
     statuses: Sequence[Status] = (),
 ) -> dict[str, Any]:
-    """Keyword arguments for a router's decorator: the document's entry for one endpoint.
+    """Keyword arguments for a router's decorator: the OpenAPI entry of one endpoint.
 
     Args:
-        content: the answer's schema, or its media types where it is not JSON of one schema.
+        content: schema of the answer, or its media types where it is not JSON of one schema.
         description: of the answer.
         query: schema of the query parameters.
         body: schema of the JSON body, or the media types of the body.
-        errors: statuses of the problems that it may answer.
+        errors: statuses of the problems that the endpoint may answer.
         headers: header parameters.
-        sent: headers of the answer, with what they say.
+        sent: headers of the answer, with their meaning.
         statuses: other statuses than 200 and problems.
     """
     parameters: list[dict[str, Any]] = [*headers]
@@ -138,17 +139,17 @@ def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
 
 
 def answer(content: object) -> Response:
-    """200, as JSON."""
+    """An answer with status 200 and `content` as JSON."""
     return Response(to_json(content), media_type="application/json")
 
 
 def read_query(request: Request, model: type[ModelT]) -> ModelT:
-    """The query string as `model`. Raises RequestValidationError where it does not fit."""
+    """The query string as `model`. Raises RequestValidationError if it does not fit."""
     return _validate(dict(request.query_params), model, None)
 
 
 def read_fields(fields: Mapping[str, Any], model: type[ModelT]) -> ModelT:
-    """Fields that were read from a form as `model`. Raises RequestValidationError where they do not fit."""
+    """Fields of a form as `model`. Raises RequestValidationError if they do not fit."""
     return _validate(fields, model, model)
 
 
@@ -167,14 +168,14 @@ def _validate(fields: Mapping[str, Any], model: type[ModelT], body: type[BaseMod
 async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str] = ("application/json",)) -> ModelT:
     """The body as `model`, from JSON text without Python objects in between.
 
-    `allowed` are the media types that the endpoint reads, for the error that names them.
+    `allowed` lists the media types that the endpoint reads, for the error message.
 
     Raises:
         UnsupportedMediaType: the body is not declared to be JSON.
         MalformedBody: it is not JSON in UTF-8, or one of its objects has a key twice.
-        RequestValidationError: it is JSON of another shape.
-        BodyTooLarge: it is over the operator's limit.
-        DeadlineExceeded: it is not there in time.
+        RequestValidationError: it is JSON that does not fit `model`.
+        BodyTooLarge: it exceeds the operator's limit.
+        DeadlineExceeded: it does not arrive before the request's deadline.
     """
     kind = media_type(request)
     if not is_json(kind):
@@ -184,10 +185,11 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
             allowed=list(allowed),
         )
     body = as_utf8(await read_body(request))
-    # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
+    # A number may take as little as two bytes of text, and takes up to a hundred times that in memory while it is read.
+    # A limit on bytes alone would not bound the memory.
     most = part(request, BodyLimits).elements
     if len(body) > most and body.count(b",") > most:
-        raise BodyTooLarge("a body of so many elements is too large", allowed=f"at most {most} elements")
+        raise BodyTooLarge("the body has too many elements", allowed=f"at most {most} elements")
     try:
         found = model.model_validate_json(body)
     except ValidationError as error:
@@ -201,11 +203,11 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, within the deadline that the caller set.
+    """The body, if it arrives before the request's deadline.
 
     Raises:
         UnsupportedMediaType: it is compressed.
-        DeadlineExceeded: it is not there in time.
+        DeadlineExceeded: it does not arrive before the request's deadline.
     """
     refuse_encoding(request)
     async with within_deadline(request):
@@ -214,21 +216,21 @@ async def read_body(request: Request) -> bytes:
 
 @asynccontextmanager
 async def within_deadline(request: Request) -> AsyncIterator[None]:
-    """Raises DeadlineExceeded where what is done here takes longer than the caller allows."""
+    """Raise DeadlineExceeded if the block does not end before the request's deadline."""
     left = read_timeout(request)
     try:
         async with asyncio.timeout(left):
             yield
     except TimeoutError:
-        raise DeadlineExceeded("the body had not arrived when the time that the request allowed was over") from None
+        raise DeadlineExceeded("the body did not arrive before the request's deadline") from None
 
 
 def read_timeout(request: Request) -> float | None:
-    """Seconds that are left of what the caller allows in the header; None for as long as it takes.
+    """Seconds until the deadline that the request's header sets; None without the header.
 
     Raises:
-        InvalidInput: the header is no number of seconds.
-        DeadlineExceeded: nothing is left.
+        InvalidInput: the header is not a number of seconds in the allowed range.
+        DeadlineExceeded: the deadline has passed.
     """
     text = request.headers.get(TIMEOUT_HEADER)
     if text is None:
@@ -243,7 +245,7 @@ def read_timeout(request: Request) -> float | None:
     started: float = request.scope[STARTED]
     left = seconds - (time.perf_counter() - started)
     if left <= 0:
-        raise DeadlineExceeded(f"the {seconds:g} s that the request allowed are over")
+        raise DeadlineExceeded(f"the request's deadline of {seconds:g} s has passed")
     return left
 
 
