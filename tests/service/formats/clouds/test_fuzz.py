@@ -21,6 +21,11 @@ SEEDS = [
     npy(np.asfortranarray(POINTS.astype(">f4"))),
     archive({"a.npy": npy(POINTS), "points.npy": npy(POINTS)}),
     b"x,y\n1,2\n3,4\n",
+    npy(np.zeros(4, [("x", "<f4"), ("label", "S2"), ("y", ">f8")])),
+    ply(POINTS, order="").replace(b"double z", b"list uchar int z").replace(b"property double x", b"property float x"),
+    'sep=;\n"id";"x [µm]";"y [µm]"\n1;2,5;\n2;4;NA\n'.encode("utf-16"),
+    b"4\n1 2 3 -100 20 30 40\n" + b"4 5 6 -90 1 2 3\n" * 3,
+    b"2\n1\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n0 1 0 0\n-1 0 0 0\n0 0 1 0\n9 0 0 1\n1 2 3 .5\n0 0 0 .5\n",
 ]
 WORDS = [
     b"ply\n", b"\x93NUMPY", b"PK\x03\x04", b"PK\x01\x02", b"VERSION .7\n", b"end_header\n", b"DATA binary_compressed\n",
