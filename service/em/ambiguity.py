@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from .problem import Outcome, Pose, RunnerUp
+from .outcome import Outcome, RunnerUp
+from .problem import Pose
 
 # A runner-up gives a warning unless the likelihoods differ by a factor of at least 20.
 CLEAR_GAP = math.log(20)

@@ -6,7 +6,8 @@ from typing import NamedTuple, overload
 
 from ..errors import InvalidInput
 from ..runtime.batching import Batcher
-from .problem import Outcome, Problem
+from .outcome import Outcome
+from .problem import Problem
 from .steps import CompleteLikelihood, Expected, Maximized
 from .worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Result, effort, registration
 

@@ -14,8 +14,10 @@ from .batched.distances import workspace
 from .batched.padding import Group, group_key, pack
 from .batched.recursion import Model, State, initial_state, iterate, settled
 from .batched.starts import start
+from .checks import check
+from .outcome import Outcome, StopReason
 from .plan import Engine, Plan, plan
-from .problem import Outcome, Problem, StopReason, check
+from .problem import Problem
 from .solving.poses import register_pose
 
 
@@ -59,7 +61,7 @@ def _register_groups(problems: Sequence[Problem]) -> list[Outcome]:
 
 
 class _Live(NamedTuple):
-    """Some of a group's problems: which ones, and their rows of every tensor."""
+    """The running problems of a group: their indices, and their rows of every tensor."""
 
     ids: list[int]
     group: Group
@@ -67,13 +69,13 @@ class _Live(NamedTuple):
     tolerance: Tensor
 
     def select(self, kept: list[int]) -> _Live:
-        """The items at positions `kept`, bits unchanged."""
+        """The items at the positions `kept`, with the same bits."""
         index = torch.tensor(kept, dtype=torch.int64)
         ids = [self.ids[k] for k in kept]
         return _Live(ids, self.group.select(index), self.state.select(index), self.tolerance[index])
 
     def split(self, stop: Sequence[bool]) -> tuple[_Live, _Live]:
-        """Those that go on, and those that stop."""
+        """The items that continue and the items that stop; `stop` has one flag for each item."""
         return (
             self.select([k for k, stopped in enumerate(stop) if not stopped]),
             self.select([k for k, stopped in enumerate(stop) if stopped]),
@@ -81,7 +83,7 @@ class _Live(NamedTuple):
 
 
 def _register_group(problems: list[Problem]) -> list[Outcome]:
-    """Problems of one `group_key`. Those that stop leave the batch, so that it shrinks to the slowest."""
+    """Register problems of one `group_key`. A problem that stops leaves the batch, which shrinks to the slowest."""
     group, space = pack(problems), workspace()
     model = Model(free=problems[0].resolved_prior == "free", estimated=problems[0].sigma is None)
     begin = start(group, problems, space)

@@ -26,7 +26,7 @@ from ..web.routing import (
     read_json,
     read_timeout,
 )
-from . import representations, steps, uploads, wire
+from . import checks, representations, uploads, wire
 from .engine import EmEngine
 from .missing import Present, separate
 from .schemas import (
@@ -200,7 +200,7 @@ async def maximization(request: Request) -> Response:
     body, timeout = await read_json(request, MaximizationRequest), read_timeout(request)
     source, target = wire.points(body)
     shape = len(source), len(target)
-    rows = steps.check_distribution(torch.from_numpy(body.responsibilities), shape, "/responsibilities")
+    rows = checks.check_distribution(torch.from_numpy(body.responsibilities), shape, "/responsibilities")
     maximized = await engine(request).submit(MaximizeJob(source, target, rows), timeout)
     return answer({name: values.numpy(force=True) for name, values in maximized._asdict().items()})
 
@@ -217,6 +217,6 @@ async def log_likelihood(request: Request) -> Response:
     if body.assignment is None:
         expected = await engine(request).submit(ExpectJob(source, target, psi), timeout)
         return answer({"log_likelihood": expected.log_likelihood.item()})
-    rows = steps.check_assignment(torch.from_numpy(body.assignment), (len(source), len(target)), "/assignment")
+    rows = checks.check_assignment(torch.from_numpy(body.assignment), (len(source), len(target)), "/assignment")
     complete = await engine(request).submit(LikelihoodJob(source, target, psi, rows), timeout)
     return answer({name: value.item() for name, value in complete._asdict().items()})

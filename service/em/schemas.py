@@ -28,7 +28,7 @@ MAX_WIRE_PAIRS = 4_000_000
 
 Include = Literal["responsibilities", "trace", "registered"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-# `problem.check` checks ranges, for the wire and for the library; the document shows the same constants.
+# `checks.check` checks ranges, for the wire and for the library; the document shows the same constants.
 Sigma = Annotated[Number, WithJsonSchema({"type": "number", "minimum": MIN_SIGMA, "maximum": MAX_SIGMA})]
 Iterations = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_ITERATIONS})]
 Positive = Annotated[Number, WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]

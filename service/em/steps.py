@@ -1,6 +1,6 @@
 """The single steps of EM, written out: E-step, M-step and log-likelihoods, with all N x M numbers.
 
-`register` never holds these arrays; here they are the answer. A batch of problems of one shape is one computation;
+`register` never holds these arrays; here they are the result. A batch of problems of one shape is one computation;
 everything is float64, and no item's arithmetic depends on the others.
 
 Notation: source p_i (B, N, D), target q_j (B, M, D), translation T (B, D), prior Π and responsibilities R and
@@ -15,11 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput
 from .model import LOG_ROOT_TWO_PI
-
-# How far a row may be from summing to one: what is lost when probabilities travel as seven-digit text.
-ROW_SUM_TOLERANCE = 1e-6
 
 
 class Parameters(NamedTuple):
@@ -31,7 +27,7 @@ class Parameters(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What an E-step gives."""
+    """The result of an E-step."""
 
     responsibilities: Tensor  # (B, N, M)
     q: Tensor  # (B,) Q(at | ψ)
@@ -39,7 +35,7 @@ class Expected(NamedTuple):
 
 
 class Maximized(NamedTuple):
-    """What an M-step gives."""
+    """The result of an M-step."""
 
     prior: Tensor  # (B, N, M)
     translation: Tensor  # (B, D)
@@ -62,7 +58,7 @@ def expectation(source: Tensor, target: Tensor, psi: Parameters, at: Parameters 
     evidence = torch.logsumexp(logits, -1).sum(-1) - count * _log_root(psi.sigma)
     of = psi if at is None else at
     terms = logits if at is None else at.prior.log() - _energy(source, target, at)
-    # 0·log 0 = 0: pairs that cannot be matched say nothing of parameters under which they cannot either.
+    # 0·log 0 = 0: a pair of probability 0 under both sets of parameters adds nothing.
     weighted = torch.where(responsibilities > 0, responsibilities * terms, 0.0)
     return Expected(responsibilities, weighted.sum(-1).sum(-1) - count * _log_root(of.sigma), evidence)
 
@@ -83,37 +79,6 @@ def complete_log_likelihood(source: Tensor, target: Tensor, psi: Parameters, ass
     log_normaliser = -assignment.flatten(1).sum(-1) * _log_root(psi.sigma)
     log_distance = -(assignment * _energy(source, target, psi)).flatten(1).sum(-1)
     return CompleteLikelihood(log_prior + log_normaliser + log_distance, log_prior, log_normaliser, log_distance)
-
-
-def check_distribution(rows: Tensor, shape: tuple[int, int], pointer: str) -> Tensor:
-    """`rows` itself. Raises InvalidInput unless it is (N, M), not negative, and each row sums to one."""
-    if tuple(rows.shape) != shape:
-        raise InvalidInput(
-            f"a matrix of {rows.shape[0]} x {rows.shape[1]} for {shape[0]} x {shape[1]} pairs",
-            pointer=pointer,
-            allowed=f"{shape[0]} x {shape[1]} numbers",
-        )
-    if bool((rows < 0).any()):
-        i, j = torch.nonzero(rows < 0)[0].tolist()
-        raise InvalidInput(f"{rows[i, j].item()} is no probability", pointer=f"{pointer}/{i}/{j}", allowed=">= 0")
-    off = (rows.sum(-1) - 1).abs() > ROW_SUM_TOLERANCE
-    if bool(off.any()):
-        i = int(torch.nonzero(off)[0])
-        raise InvalidInput(
-            f"row {i} sums to {rows[i].sum().item():.9g}", pointer=f"{pointer}/{i}", allowed="rows that sum to one"
-        )
-    return rows
-
-
-def check_assignment(rows: Tensor, shape: tuple[int, int], pointer: str) -> Tensor:
-    """`rows` itself. Raises InvalidInput unless it is (N, M) with a single one in each row and else zeros."""
-    check_distribution(rows, shape, pointer)
-    if bool(((rows != 0) & (rows != 1)).any()):
-        i, j = torch.nonzero((rows != 0) & (rows != 1))[0].tolist()
-        raise InvalidInput(
-            f"{rows[i, j].item()} neither assigns nor does not", pointer=f"{pointer}/{i}/{j}", allowed=[0, 1]
-        )
-    return rows
 
 
 def _energy(source: Tensor, target: Tensor, psi: Parameters) -> Tensor:

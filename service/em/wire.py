@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ..formats.arrays import Float64
-from . import steps
+from . import checks
 from .batched.covariance import MAX_DIMENSION
-from .problem import Init, Outcome, Pose, Problem, Transform, check_pair, check_sigma, check_translation
+from .checks import check_pair, check_sigma, check_translation
+from .outcome import Outcome
+from .problem import Init, Pose, Problem, Transform
 from .representations import Iterations
 from .schemas import GivenTransform, Pair, Parameters, RegisterRequest
 from .steps import Parameters as Psi
@@ -130,7 +132,7 @@ def parameters(body: Parameters, source: Tensor, target: Tensor, at: str) -> Psi
         translation = check_translation(torch.from_numpy(body.translation), dimension, f"{at}/translation")
     prior = torch.full((1, 1), 1 / m, dtype=torch.float64)
     if body.prior is not None:
-        prior = steps.check_distribution(torch.from_numpy(body.prior), (n, m), f"{at}/prior")
+        prior = checks.check_distribution(torch.from_numpy(body.prior), (n, m), f"{at}/prior")
     sigma = torch.tensor(check_sigma(body.sigma, f"{at}/sigma"), dtype=torch.float64)
     return Psi(translation, prior, sigma)
 

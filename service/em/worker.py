@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from . import steps
+from .checks import check
+from .outcome import Outcome
 from .plan import Plan, plan
-from .problem import NORMALIZES, TRANSFORMS, Outcome, Problem, check
+from .problem import NORMALIZES, TRANSFORMS, Problem
 from .register import register_plans
 from .steps import CompleteLikelihood, Expected, Maximized, Parameters
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.em.problem import Outcome, Pose, Problem
+from service.em.outcome import Outcome
+from service.em.problem import Pose, Problem
 
 Float64 = NDArray[np.float64]
 

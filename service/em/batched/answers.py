@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..matching import UNMATCHED, one_to_one
-from ..problem import Outcome, Problem, StopReason, Trace
+from ..outcome import Outcome, StopReason, Trace
+from ..problem import Problem
 from .covariance import MAX_DIMENSION, covariances, translation_information
 from .distances import Workspace
 from .padding import Group

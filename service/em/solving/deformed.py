@@ -15,7 +15,8 @@ from ..coordinates import Frame
 from ..kernel.cells import cells
 from ..model import Parameters, bin_weight, cutoff_for, outlier_volume
 from ..motion.nonrigid import Deformation, deform
-from ..problem import Outcome, Problem, Trace
+from ..outcome import Outcome, Trace
+from ..problem import Problem
 from .pose_answers import End, outcome
 
 Float64 = NDArray[np.float64]

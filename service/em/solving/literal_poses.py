@@ -13,7 +13,8 @@ from ..coordinates import Frame
 from ..kernel.cells import cells
 from ..kernel.fitting import KINDS, move
 from ..model import EXACT, NONE, Parameters
-from ..problem import Outcome, Problem
+from ..outcome import Outcome
+from ..problem import Problem
 from ..starting.named import given, named, start_name
 from ..starting.pose_starts import pose_start
 from .literal import Literal, recur

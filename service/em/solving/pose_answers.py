@@ -18,7 +18,8 @@ from ..coordinates import Frame
 from ..kernel.fitting import move
 from ..matching import UNMATCHED
 from ..model import Parameters
-from ..problem import Outcome, Pose, Problem, RunnerUp, StopReason, Trace
+from ..outcome import Outcome, RunnerUp, StopReason, Trace
+from ..problem import Pose, Problem
 
 Float64 = NDArray[np.float64]
 

@@ -22,7 +22,8 @@ from ..coordinates import Frame, check_rank, frame
 from ..kernel.fitting import KINDS, rms_distance
 from ..kernel.spacing import spacing_between
 from ..model import EXACT, LEAST_OUTLIERS, NONE, Model, Parameters, cutoff_for, outlier_volume
-from ..problem import Outcome, Problem, RunnerUp
+from ..outcome import Outcome, RunnerUp
+from ..problem import Problem
 from ..starting.named import given
 from ..starting.pose_starts import pose_start
 from ..starting.starts import PoseStart
@@ -56,7 +57,7 @@ MATCHED = 4
 
 
 def register_pose(problem: Problem) -> Outcome:
-    """Register one problem that `problem.check` has checked.
+    """Register one problem that `checks.check` has returned.
 
     Raises InvalidInput where the points do not determine a transform of this kind.
     """

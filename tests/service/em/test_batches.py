@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.em.problem import Outcome, Problem
+from service.em.outcome import Outcome
+from service.em.problem import Problem
 from service.em.register import register, register_batch
 from service.em.steps import Parameters
 from service.em.worker import EmWorker, ExpectJob, Job, LikelihoodJob, MaximizeJob

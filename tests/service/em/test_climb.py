@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.em.checks import check
 from service.em.climbing.climb import climb
 from service.em.climbing.mixture import Mixture
 from service.em.coordinates import Transform as Transformed
 from service.em.coordinates import frame
 from service.em.kernel.fitting import KINDS
 from service.em.model import Model, Parameters
-from service.em.problem import Normalize, Pose, Prior, Transform, check
+from service.em.problem import Normalize, Pose, Prior, Transform
 from service.em.solving.poses import register_pose
 from tests.problems.clouds import box, direct, pose_of, posed
 from tests.problems.tight import tight

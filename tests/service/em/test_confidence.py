@@ -11,7 +11,8 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from service.em.kernel.definite import inverse, small_sample_inflation
-from service.em.problem import Normalize, Outcome, Pose, Problem, Transform
+from service.em.outcome import Outcome
+from service.em.problem import Normalize, Pose, Problem, Transform
 from service.em.register import register
 from tests.problems.clouds import box, direct, pose_of, posed
 from tests.problems.tight import tight

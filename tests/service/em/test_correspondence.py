@@ -13,7 +13,8 @@ from torch import Tensor
 
 from service.em.climbing import correspondence
 from service.em.matching import UNMATCHED, cost_of_none, one_to_one_sparse
-from service.em.problem import Outcome, Pose, Problem, Transform
+from service.em.outcome import Outcome
+from service.em.problem import Pose, Problem, Transform
 from service.em.register import register, register_batch
 from service.em.worker import EmWorker, cancel, cost, effort, key, registration
 from tests.problems import registration as translations

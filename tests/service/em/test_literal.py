@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.em.problem import Outcome, Pose, Problem, Transform, check
+from service.em.checks import check
+from service.em.outcome import Outcome
+from service.em.problem import Pose, Problem, Transform
 from service.em.register import register
 from service.em.solving.poses import register_pose
 from tests.problems import registration

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.em import plan as planning
-from service.em.problem import check
+from service.em.checks import check
 
 CLOUD = [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 1.0]]
 

@@ -11,15 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.em.problem import (
-    TRANSFORMS,
-    Init,
-    Normalize,
-    Outcome,
-    Pose,
-    Problem,
-    Transform,
-)
+from service.em.outcome import Outcome
+from service.em.problem import TRANSFORMS, Init, Normalize, Pose, Problem, Transform
 from service.em.register import register, register_batch
 from tests.problems.clouds import Posed, angle_between, moved, pose_of, posed
 from tests.problems.tight import tight

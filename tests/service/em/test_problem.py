@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from service.em.problem import Pose, check
+from service.em.checks import check
+from service.em.problem import Pose
 from service.em.register import register_batch
 from service.errors import InvalidInput
 from tests.problems.tight import tight

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from service.em.batched.transforms import include, single
-from service.em.problem import Outcome, Prior, Problem
+from service.em.outcome import Outcome
+from service.em.problem import Prior, Problem
 from service.em.register import register
 from tests.problems import registration
 from tests.problems.tight import tight

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from service.em.problem import Prior, check
+from service.em.checks import check
+from service.em.problem import Prior
 from service.em.register import register
 from tests.problems import registration
 from tests.problems.tight import tight

@@ -10,7 +10,8 @@ import torch
 from service.em.batched.distances import workspace
 from service.em.batched.padding import pack
 from service.em.batched.starts import Start, start
-from service.em.problem import Problem, check
+from service.em.checks import check
+from service.em.problem import Problem
 from service.em.register import register
 from tests.problems.registration import Instance, bijection, cropped, overlapping
 from tests.problems.tight import tight
