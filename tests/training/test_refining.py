@@ -49,6 +49,14 @@ def refine(whole: Run, config: GanConfig, classifier: Path) -> MakeRefined:
     return make
 
 
+@pytest.fixture(scope="module")
+def refined(refine: MakeRefined, images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A refining run that was trained to its end without a break. Read-only."""
+    run = refine(tmp_path_factory.mktemp("refined"))
+    loop.train(run, images)
+    return run
+
+
 def test_features_of_real_images_are_standardised(images: Tensor, classifier: Path) -> None:
     module, critic = Classifier(), FeatureCritic()
     checkpoint.load_module(classifier, module)
@@ -59,7 +67,7 @@ def test_features_of_real_images_are_standardised(images: Tensor, classifier: Pa
     assert features.std(0).max() > 0.9
 
 
-def test_the_critic_tells_images_something_and_its_classifier_nothing(images: Tensor, classifier: Path) -> None:
+def test_the_critic_gives_gradients_to_images_and_none_to_its_classifier(images: Tensor, classifier: Path) -> None:
     module, critic = Classifier(), FeatureCritic()
     checkpoint.load_module(classifier, module)
     critic.look_through(module, images)
@@ -106,12 +114,9 @@ def test_a_run_begins_with_the_networks_that_another_ended_with(
 
 
 def test_a_refining_run_that_crashed_ends_as_one_that_did_not(
-    images: Tensor, refine: MakeRefined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Tensor, refined: Run, refine: MakeRefined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("whole", "crashed"):
-        (tmp_path / name).mkdir()
-    one, other = refine(tmp_path / "whole"), refine(tmp_path / "crashed")
-    loop.train(one, images)
+    other = refine(tmp_path)
     calls = 0
 
     def crash(*arguments: object) -> None:
@@ -129,17 +134,16 @@ def test_a_refining_run_that_crashed_ends_as_one_that_did_not(
     other.start.unlink()
     other.classifier.unlink()
     loop.train(open_run(other.folder), images)
-    (first, _), (second, _) = checkpoint.read(one.state), checkpoint.read(other.state)
+    (first, _), (second, _) = checkpoint.read(refined.state), checkpoint.read(other.state)
     assert first.keys() == second.keys()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_the_manifest_tells_of_every_run_that_a_run_goes_back_to(
-    whole: Run, images: Tensor, refine: MakeRefined, tmp_path: Path, config: GanConfig, classifier: Path
+def test_the_manifest_describes_every_run_that_a_run_descends_from(
+    whole: Run, images: Tensor, refined: Run, tmp_path: Path, config: GanConfig, classifier: Path
 ) -> None:
-    run = refine(tmp_path)
+    run = refined
     assert open_run(run.folder) == run
-    loop.train(run, images)
     longer = dataclasses.replace(config, seed=1)
     last = create_run(tmp_path / "last", longer, run.data, run.data_sha256, start=run, classifier=classifier)
     loop.train(last, images)
@@ -148,8 +152,8 @@ def test_the_manifest_tells_of_every_run_that_a_run_goes_back_to(
     _, second = state.load(run.state, run.config)
     digest = {"classifier_sha256": checkpoint.sha256(classifier)}
     before = whole.config.to_json() | {"steps": 20, "seconds": first["seconds"], "torch": torch.__version__}
-    refined = config.to_json() | digest | {"steps": 20, "seconds": second["seconds"], "torch": torch.__version__}
-    assert recipe == longer.to_json() | digest | {"origin": refined | {"origin": before}}
+    middle = config.to_json() | digest | {"steps": 20, "seconds": second["seconds"], "torch": torch.__version__}
+    assert recipe == longer.to_json() | digest | {"origin": middle | {"origin": before}}
 
 
 def test_a_start_that_is_damaged_is_refused_and_leaves_nothing_behind(whole: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -57,22 +58,59 @@ def write_networks(folder: Path, seed: int) -> Path:
     return folder
 
 
-def test_the_same_folder_gets_the_same_companions_and_keeps_what_it_had(
-    folder: Path, small_data: Path, tmp_path: Path
-) -> None:
-    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+class Made(NamedTuple):
+    """A checkpoint folder with companions."""
+
+    folder: Path
+    before: checkpoint.Manifest
+    """The manifest of the folder without companions."""
+    manifest: checkpoint.Manifest
+    """What `make` returned."""
+    learnt: rejection.Seen
+    """The real features that the critic was trained on."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Made:
+    """The networks of `folder` with companions of the small data set. Tests change copies only."""
+    folder = write_networks(tmp_path_factory.mktemp("made") / "checkpoints", 0)
     before = checkpoint.read_manifest(folder)
-    manifest = make.make(folder, small_data, budget=SMALL, download=False)
-    assert manifest == checkpoint.read_manifest(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        learnt = record_training(patch)
+        manifest = make.make(folder, small_data, budget=SMALL, download=False)
+    (seen,) = learnt
+    return Made(folder, before, manifest, seen)
+
+
+def record_training(patch: pytest.MonkeyPatch) -> list[Seen]:
+    """A list that fills with the real features of every critic that is trained from now on."""
+    learnt: list[Seen] = []
+    train = rejection.train
+
+    def spy(real: Seen, fake: Seen, *held: Seen, epochs: int, seed: int) -> Critic:
+        learnt.append(real)
+        return train(real, fake, *held, epochs=epochs, seed=seed)
+
+    patch.setattr(rejection, "train", spy)
+    return learnt
+
+
+def test_the_same_folder_gets_the_same_companions_and_keeps_what_it_had(
+    made: Made, folder: Path, small_data: Path
+) -> None:
+    before, manifest = made.before, made.manifest
+    assert manifest == checkpoint.read_manifest(made.folder)
     assert set(manifest.files) == set(before.files) | set(companions.FILES)
     assert manifest.metrics["frechet"] == 1.0
     assert manifest._replace(files=before.files, metrics=before.metrics) == before
-    assert companions.load(folder, manifest) is not None
-    assert make.make(copy, small_data, budget=SMALL, download=False).files == manifest.files
+    assert companions.load(made.folder, manifest) is not None
+    assert make.make(folder, small_data, budget=SMALL, download=False).files == manifest.files
 
 
-def test_a_new_generator_gets_new_companions_and_the_classifier_is_kept(folder: Path, small_data: Path) -> None:
-    old = make.make(folder, small_data, budget=SMALL, download=False)
+def test_a_new_generator_gets_new_companions_and_the_classifier_is_kept(
+    made: Made, small_data: Path, tmp_path: Path
+) -> None:
+    folder, old = Path(shutil.copytree(made.folder, tmp_path / "copy")), made.manifest
     write_networks(folder, 1)
     new = make.make(folder, small_data, budget=SMALL, download=False)
     kept = [name for name in companions.FILES if old.files[name] == new.files[name]]
@@ -163,28 +201,19 @@ def test_what_a_calibrated_critic_keeps_is_what_was_measured() -> None:
 
 
 def test_no_weights_learn_from_images_that_are_held_out(
-    folder: Path, digits_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Made, folder: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Path(shutil.copytree(folder, tmp_path / "other"))
-    learnt: list[rejection.Seen] = []
-    train = rejection.train
-
-    def spy(real: Seen, fake: Seen, *held: Seen, epochs: int, seed: int) -> Critic:
-        learnt.append(real)
-        return train(real, fake, *held, epochs=epochs, seed=seed)
-
-    monkeypatch.setattr(rejection, "train", spy)
-    make.make(folder, digits_folder, budget=SMALL, download=False)
+    learnt = record_training(monkeypatch)
     path = digits_folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
     content = bytearray(path.read_bytes())
     held = min(SMALL.held_out, TRAIN // 6)
     content[-held * 28 * 28 :] = bytes(255 - value for value in content[-held * 28 * 28 :])
     path.write_bytes(content)
-    make.make(other, digits_folder, budget=SMALL, download=False)
+    make.make(folder, digits_folder, budget=SMALL, download=False)
     for name in (companions.CLASSIFIER_FILE, companions.LATENT_CLASSIFIER_FILE):
-        (one, _), (another, _) = checkpoint.read(folder / name), checkpoint.read(other / name)
+        (one, _), (another, _) = checkpoint.read(made.folder / name), checkpoint.read(folder / name)
         assert all(torch.equal(another[key], value) for key, value in one.items())
-    one_seen, other_seen = learnt
+    one_seen, (other_seen,) = made.learnt, learnt
     assert len(one_seen.features) == TRAIN - held
     assert torch.equal(one_seen.features, other_seen.features)
 
@@ -197,9 +226,9 @@ def test_a_generator_that_learnt_from_what_is_held_out_gets_no_companions(folder
 
 
 def test_a_classifier_of_other_data_is_not_taken_for_one_of_these(
-    folder: Path, small_data: Path, digits_folder: Path
+    made: Made, digits_folder: Path, tmp_path: Path
 ) -> None:
-    make.make(folder, small_data, budget=SMALL, download=False)
+    folder = Path(shutil.copytree(made.folder, tmp_path / "copy"))
     path = digits_folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

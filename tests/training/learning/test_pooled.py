@@ -19,7 +19,8 @@ def margins(layers: nn.Sequential, images: Tensor) -> Tensor:
     for convolution, slope, pool in zip(layers[0::3], layers[1::3], layers[2::3], strict=True):
         before = convolution(signal)
         assert isinstance(pool, nn.MaxPool2d)
-        size = int(pool.kernel_size)
+        size = pool.kernel_size
+        assert isinstance(size, int)
         assert pool.stride == size
         assert pool.padding == 0
         windows = before.unfold(2, size, size).unfold(3, size, size).flatten(4)

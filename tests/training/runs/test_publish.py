@@ -79,10 +79,10 @@ def test_publishing_again_replaces_what_was_there_with_the_same_bytes_and_leaves
     [(Path, "rename", 1), (Path, "rename", 2), (shutil, "rmtree", 1), (shutil, "rmtree", 2), (shutil, "rmtree", 3)],
 )
 def test_a_publication_cut_anywhere_loses_nothing_to_the_next(
-    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, fatal: int
+    whole: Run, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, fatal: int
 ) -> None:
-    target, original, calls = tmp_path / "checkpoints", getattr(owner, name), 0
-    publish(whole, target)
+    original, calls = getattr(owner, name), 0
+    target = Path(shutil.copytree(published, tmp_path / "checkpoints"))
     (target / "evaluators").mkdir()
     (target / "evaluators" / "evaluators.json").write_text("{}")
     (target / CLASSIFIER_FILE).write_bytes(b"of images")
