@@ -49,7 +49,7 @@ class Representation(NamedTuple):
     kind: Kind
 
     def check_dimension(self, dimension: int) -> None:
-        """Raise NotAcceptable where the form has no room for points of so many coordinates."""
+        """Raise NotAcceptable if the format does not support points of this dimension."""
         if self.kind in writing.WRITERS:
             writing.check_dimension(dimension, self.kind)
 
@@ -157,7 +157,7 @@ def encode(
     `present` is the mask of the points of the file that have coordinates. The others are written as NaN.
 
     Raises:
-        NotAcceptable: the format has no room for so many coordinates.
+        NotAcceptable: the format does not support points of this dimension.
         InvalidInput: the registered points overflowed.
     """
     if not np.isfinite(registered).all():

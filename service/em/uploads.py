@@ -147,7 +147,7 @@ def _value(part: Part, pointer: str, max_elements: int) -> Any:
     # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
     if len(part.content) > max_elements and part.content.count(b",") > max_elements:
         raise BodyTooLarge(
-            "a text of so many elements is too large", pointer=pointer, allowed=f"at most {max_elements} elements"
+            "the text has too many elements", pointer=pointer, allowed=f"at most {max_elements} elements"
         )
     content = part.content.strip()
     try:

@@ -45,7 +45,7 @@ def grid(images: UINT8, columns: int | None = None, scale: int = 1) -> UINT8:
 
     Args:
         columns: images in a row, as `shape_of_grid` takes it.
-        scale: every pixel is repeated so many times each way.
+        scale: factor by which every pixel is repeated in both directions.
 
     Returns:
         (rows * H * scale, columns * W * scale)
@@ -81,7 +81,7 @@ def animate(frames: UINT8, kind: str, fps: float, scale: int = 1) -> bytes:
 
     Args:
         fps: frames a second. A GIF counts time in hundredths of a second, the others in thousandths.
-        scale: every pixel is repeated so many times each way.
+        scale: factor by which every pixel is repeated in both directions.
     """
     first, *others = (Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1)) for frame in frames)
     out = io.BytesIO()
@@ -123,7 +123,7 @@ def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = No
                     pointer=pointer,
                     allowed=allowed or f"at most {max_pixels} pixels",
                 )
-            # Decoding alone is content with a file that lacks its end; this reads every checksum.
+            # Decoding alone accepts a truncated file; this call checks every checksum.
             picture.verify()
         if data.startswith(PNG_SIGNATURE) and not _has_all_rows(data):
             raise InvalidInput("the picture's rows end early", pointer=pointer, allowed="a whole PNG")
@@ -131,10 +131,10 @@ def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = No
             return _to_grey(picture, pointer)
     except InvalidInput:
         raise
-    # Pillow's own limit comes first where the header claims some hundred million pixels.
+    # Pillow's own limit applies first if the header claims some hundred million pixels.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InvalidInput(
-            "a picture of so many pixels is too large",
+            "the picture has too many pixels",
             pointer=pointer,
             allowed=allowed or f"at most {max_pixels} pixels",
         ) from None

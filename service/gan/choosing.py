@@ -30,7 +30,7 @@ ROUND_TRIES = 2
 
 
 def never() -> bool:
-    """The hook of a wish that nobody cancels."""
+    """The cancellation hook of a wish that is never cancelled."""
     return False
 
 
@@ -87,7 +87,7 @@ class _Stream:
             rows = self._draw()
             self._ready += rows if self._wish.digit is None else self._screen(rows, self._wish.digit)
         if not self._ready and not self._any_passed and self._best_probability >= 0:
-            # None of so many passed: the likeliest of them has to do.
+            # No candidate passed, so the likeliest one is taken.
             self._any_passed = True
             return [self._best._replace(attempts=self.looked_at)]
         taken, self._ready = self._ready[:count], self._ready[count:]

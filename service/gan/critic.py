@@ -1,8 +1,8 @@
 """The critic of rejection sampling: how much likelier an image is among real ones than among a generator's own.
 
-It sees images as the classifier of digits does. What tells most of a generator's images from real ones is the texture
-that all of them share; a choice by that keeps odd images for a texture nobody looks at, and some digits more than
-others. In the classifier's features such texture hardly shows, and images that are no digit do.
+The critic sees the features of the digit classifier. In pixels, a texture that all generated images share separates
+them from real ones. A critic of pixels would select by that texture, and would favour some digits. The classifier's
+features hardly show the texture, but they show images that are not a digit.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from .sampling import Float32
 class GenerateJob(NamedTuple):
     """Images to draw: of `latents` (n, 128) where given, else `images` of `seed`.
 
-    `digits` has one digit an image; `rejection` lets the critic choose among candidates. `abandoned` is set when nobody
-    waits any longer for what is chosen; the rest is done before it matters.
+    `digits` has one digit per image; `rejection` lets the critic choose among candidates. `abandoned` is set when the
+    result is no longer wanted. Only the choice of latents checks it, because all other steps are short.
     """
 
     images: int

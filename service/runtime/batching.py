@@ -43,10 +43,10 @@ class Limits(NamedTuple):
 
 
 class Observer(Protocol):
-    """What a Batcher tells about itself. All calls come from the event loop."""
+    """Receives the events of a Batcher. All calls come from the event loop."""
 
     def queued(self, items: int, cost: float) -> None:
-        """The queue now holds so many jobs, of so much cost."""
+        """The queue now holds `items` jobs with a total of `cost`."""
 
     def dispatched(self, waits: Sequence[float]) -> None:
         """A batch leaves for the worker; `waits` are its jobs' seconds in the queue."""
@@ -85,9 +85,9 @@ class Batcher(Generic[JobT, ResultT]):
     Args:
         worker: the computation. It is only ever called from one thread.
         limits: bounds of a batch and of the queue. A job that costs more than a whole batch runs by itself.
-        cost: what a job takes out of the budgets.
+        cost: the share of a job in the batch's and the queue's limits.
         key: only jobs with equal keys share a batch. Within a key first come, first served; keys take turns.
-        cancel: called when nobody waits for a job any longer, so that a worker in the midst of it may stop.
+        cancel: called when the result of a job is no longer wanted, so that a running worker may stop.
         is_out_of_memory: tells the device's out-of-memory error from others.
         stall_seconds: a batch that runs for longer means that the worker hangs.
     """

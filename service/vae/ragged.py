@@ -1,7 +1,7 @@
 """Ragged batches: jobs of unequal size as one tensor computation, in which none can change a bit of another's result.
 
 - Each job's elements are flattened into one buffer and padded to whole tiles, so that every SIMD vector holds the
-  elements of one job alone, in the same lanes, whoever else is in the batch.
+  elements of one job alone, in the same lanes, whatever else is in the batch.
 - Beyond IEEE arithmetic only exp, expm1, log and log1p may be used. Torch's own sigmoid, softplus and logaddexp take
   other code for the last elements of a buffer than for its body, and differ there in the last bit.
 - Sums over the last axis add in an order that depends on the row alone, never on how many rows there are.

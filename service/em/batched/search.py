@@ -27,11 +27,11 @@ from .posterior import Posterior, posterior
 from .transforms import fit_sigma, fit_translation, translate
 from .votes import votes
 
-# The search sees at most so many points of either cloud. All of the target, if possible: a source point without its
-# partner tells nothing, while fewer source points only make the same vote quieter.
+# Maximum points of each cloud in the search. The target is complete if possible: a source point without its partner
+# carries no information, whereas fewer source points only make the same vote weaker.
 SOURCE_POINTS = 256
 TARGET_POINTS = 4096
-# Problems searched at once hold at most so many pairs, 8 MB a temporary.
+# Maximum pairs of all problems that are searched at once: 8 MB per temporary array.
 PAIRS = 1 << 20
 # Widths in the annealing. Twelve from the clouds' size to a quarter of the spacing are a factor of 1.3 to 1.6 each.
 LEVELS = 12
@@ -40,7 +40,7 @@ POLISH = 4
 # Standard errors by which a candidate must beat the centroids of clouds of equal size.
 SIGNIFICANT = 2.0
 NEIGHBOURS = 64
-# A candidate so many widths from the winner is another one, and worth a second look if it is so few nats behind.
+# A candidate farther than ELSEWHERE widths from the winner is distinct. It is a rival if it is within RIVAL_GAP nats.
 ELSEWHERE = 3.0
 RIVAL_GAP = 12.0
 

@@ -15,10 +15,10 @@ from ...formats.arrays import Float64
 Colour = tuple[int, int, int]
 
 SHADES = 16
-# How far the farthest dots fade into the paper.
+# Fraction by which the farthest dots fade into the paper.
 FADE = 0.55
 PAPER: Colour = (255, 255, 255)
-# Dots are laid down so many at a time, which bounds memory.
+# Dots drawn at a time, which bounds memory.
 CHUNK = 4096
 
 

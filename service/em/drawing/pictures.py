@@ -28,11 +28,11 @@ PAPER: Colour = (255, 255, 255)
 
 MAX_POINTS = 20_000
 MAX_FRAMES = 60
-# Milliseconds: all iterations together, one of them at least and at most, the first picture and the last.
+# Milliseconds: all iterations together, the shortest and longest iteration, the first and the last picture.
 RUN, SHORTEST, LONGEST, FIRST, LAST = 5000, 70, 350, 900, 2500
-# The panels of a PNG have one scale, unless in it the clouds of one would be so many times too small.
+# Both panels of a PNG share one scale, unless one panel's clouds would then be smaller by more than this factor.
 SHARED = 2.5
-# A GIF has one scale; a source that starts so many windows away from the rest comes in from outside.
+# A GIF has one scale. A source that starts farther away than this, in window widths, enters from outside.
 FAR = 4.0
 
 

@@ -34,24 +34,24 @@ from .pose_answers import End, outcome, pose_of, unfinished
 
 Float64 = NDArray[np.float64]
 
-# The climb runs on a part of the points first, on so many times more at each level, down to so few: each level to the
-# accuracy that its points allow.
+# The climb first runs on samples of the points. Each level has LEVEL_GROWTH times the points of the one before, from
+# at least LEAST_LEVEL points, and stops at the accuracy that its points allow.
 LEVEL_GROWTH = 4
 LEAST_LEVEL = 1000
 LEVEL_ITERATIONS = 40
 LEVEL_ACCURACY = 0.05
 # Points on which the best pose and its runner-up are compared.
 RIVAL_POINTS = 4096
-# The annealing's bin takes some of the good points too; and an estimate rises from little faster than it falls.
+# The annealing's outlier bin also takes some inliers, and a low estimate rises faster than a high one falls.
 DOUBTED = 0.05
 FIRST_OUTLIERS = 0.005
 FEW_OUTLIERS = 2.0
-# With fewer points than this share alone the likelihood ranks poses.
+# Below this share of unmatched points the likelihood ranks poses.
 FEW_ALONE = 0.1
-# A refinement that costs so many nats was misled.
+# A refinement that lowers the log-likelihood by more nats than this used wrong pairs.
 BAD_PAIRS = 20.0
-# The largest estimate of their share; and of few points so many times as determine a transform have partners: fewer
-# match by coincidence, exactly, and a likelihood without bound.
+# Maximum estimate of the outliers' share. Of few points, at least MATCHED times as many as determine a transform must
+# have partners: fewer could match exactly by coincidence, and the likelihood would be unbounded.
 MOST_OUTLIERS = 0.85
 MATCHED = 4
 

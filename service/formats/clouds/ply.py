@@ -47,7 +47,7 @@ class Property(NamedTuple):
 
 
 class Element(NamedTuple):
-    """A table of the file: so many rows of these properties."""
+    """An element of the file: `count` rows of these properties."""
 
     name: str
     rows: int

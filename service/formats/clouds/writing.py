@@ -43,7 +43,7 @@ WRITERS: dict[Format, Callable[[Float64], bytes]] = {
 
 
 def check_dimension(dimension: int, kind: Format) -> None:
-    """Raise NotAcceptable where `kind` has no room for so many coordinates."""
+    """Raise NotAcceptable if the format `kind` does not support `dimension` coordinates."""
     most = MAX_DIMENSION.get(kind)
     if most is not None and dimension > most:
         raise NotAcceptable(
@@ -58,7 +58,7 @@ def write_cloud(points: Float64, kind: Format) -> bytes:
     """The (N, D) points as a file of doubles; reading it gives the same numbers to the bit.
 
     Raises:
-        NotAcceptable: the format has no room for so many coordinates.
+        NotAcceptable: the format does not support points of this dimension.
     """
     check_dimension(points.shape[1], kind)
     return WRITERS[kind](points)
