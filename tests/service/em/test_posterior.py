@@ -60,7 +60,7 @@ def test_of_equally_near_targets_the_first_is_taken() -> None:
 MEMORY = """
 import resource, torch
 from service.em.batched.padding import pack
-from service.em.problem import Problem
+from tests.problems.tight import tight
 from service.em.batched.recursion import Model, initial_state, iterate
 torch.set_num_threads(1)
 points = torch.rand(20_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
