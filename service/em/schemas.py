@@ -213,7 +213,7 @@ class Registration(BaseModel):
         description="(D+1) x (D+1), acts on columns: y = s·R·p + T; null past D = 256"
     )
     matching: list[int | None] = Field(description="for each source point i the matched j, or null")
-    matching_probability: list[float | None] = Field(description="r_ij of the pairs matched; 0 where there is none")
+    matching_probability: list[float | None] = Field(description="r_ij of each matched pair; 0 for an unmatched point")
     outlier_weight: float = Field(description="share of points without a partner, given or estimated")
     outlier_probability: list[float | None] | None = Field(
         description="for each source point that it has no partner; null without an outlier weight"
