@@ -3,8 +3,8 @@
 # Both the classic builder and BuildKit can build it.
 
 FROM python:3.11-slim-bookworm AS build
-# PyTorch's index of CPU builds, so that the image does not include 5 GB of CUDA. If the index cannot be reached, pip
-# installs what other indexes offer. For a GPU: --build-arg TORCH_INDEX= (empty).
+# PyTorch's index of CPU builds, so that the image does not include 5 GB of CUDA. If this index cannot be reached, pip
+# uses its default index. For a GPU: --build-arg TORCH_INDEX= (empty).
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN python3 -m venv /opt/latentserve
 WORKDIR /build
@@ -16,15 +16,15 @@ COPY pyproject.toml setup.py README.md LICENSE ./
 COPY service ./service
 RUN /opt/latentserve/bin/pip install --no-cache-dir -c constraints.txt . \
  && /opt/latentserve/bin/pip uninstall -y pip
-# The image includes the compiled loops of registration. On a different kind of processor they are compiled again at the
-# start, which takes about a minute.
+# The image includes the compiled loops of registration. On another kind of processor, the service compiles them again
+# when it starts, which takes about a minute.
 RUN cd / && NUMBA_CACHE_DIR=/opt/numba /opt/latentserve/bin/python -m latentserve compile
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/latentserve /opt/latentserve
 COPY --from=build /opt/numba /opt/numba
 COPY checkpoints /srv/checkpoints
-# No account has this number, so the process owns no files, in the image or on the host.
+# No account has this id, so the process owns no files, in the image or on the host.
 USER 10001:10001
 WORKDIR /srv
 ENV PATH=/opt/latentserve/bin:$PATH \

@@ -35,14 +35,14 @@ test: .venv/complete ## run all tests except those of the container image
 	@$(MAKE) --no-print-directory compile
 	$(BIN)/python -m pytest -m "not compose" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS) $(TESTS)
 
-test-portable: .venv/complete ## numeric tests with fewer processor instructions; PORTABLE_ARGS=--quick for half
+test-portable: .venv/complete ## run the numeric tests with fewer processor instructions; PORTABLE_ARGS=--quick for half
 	$(BIN)/python -m tests.portable --workers $(WORKERS) $(PORTABLE_ARGS)
 
-# This fills Numba's cache once. Otherwise each test process would compile the same loops.
+# Fills Numba's cache once. Otherwise each test process would compile the same loops.
 compile: .venv/complete
 	@$(BIN)/python -c 'from service.em.worker import warm_up; warm_up()'
 
-check: .venv/complete ## style, types and import contracts
+check: .venv/complete ## check style, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -51,15 +51,15 @@ check: .venv/complete ## style, types and import contracts
 train: .venv/complete ## train a GAN on the MNIST in DATA, which is downloaded if it is missing
 	$(BIN)/python -m training gan --recipe $(RECIPE) --data $(DATA)
 
-evaluate: .venv/complete ## measure the networks in CHECKPOINTS, print the tables of the model card, and compare them with the card
+evaluate: .venv/complete ## measure the networks in CHECKPOINTS and compare the results with the model card
 	$(BIN)/python -m training evaluate $(CHECKPOINTS) --data $(DATA)
 
-venv: .venv/complete ## the environment for tests and training
+venv: .venv/complete ## build the environment for tests and training
 
-bench: .venv/complete ## load and speed of the service; prints tables
+bench: .venv/complete ## measure load and speed of the service; prints tables
 	$(BIN)/python -m benchmarks.serving
 
-bench-registration: .venv-peers/complete ## registration beside pycpd, probreg, rustcpd, Open3D and small_gicp; takes an hour
+bench-registration: .venv-peers/complete ## compare registration with pycpd, probreg, rustcpd, Open3D and small_gicp; takes an hour
 	.venv-peers/bin/python -W ignore -m benchmarks.registration $(BENCH_ARGS)
 
 test-compose: .venv/complete ## build the image, run it with compose, call it, stop it; needs a Docker engine

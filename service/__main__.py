@@ -31,9 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     serve = commands.add_parser("serve", help="serve until SIGTERM; settings come from LATENTSERVE_* and these flags")
     serve.add_argument("--host")
     serve.add_argument("--port", type=int)
-    commands.add_parser("check", help="read settings and checkpoint, and say whether the service would start")
+    commands.add_parser("check", help="check settings and checkpoint, and report whether the service would start")
     commands.add_parser("openapi", help="print the OpenAPI document")
-    commands.add_parser("compile", help="fill NUMBA_CACHE_DIR with compiled code, so that a start need not compile")
+    commands.add_parser("compile", help="compile the loops of registration into NUMBA_CACHE_DIR, for a faster start")
     options = parser.parse_args(arguments)
     if options.command == "compile":
         warm_up()
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server with a drain: after SIGTERM it still serves for some seconds, with /readyz at 503."""
+    """Uvicorn's server with a drain: after SIGTERM it serves for another `drain_seconds`, with /readyz at 503."""
 
     def __init__(self, config: uvicorn.Config, app: Application, drain_seconds: float) -> None:
         super().__init__(config)
@@ -83,7 +83,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # A signal may interrupt code that holds the log's lock, so the handler only schedules the stop in the loop.
-        # Uvicorn's handler would raise the signal again at the end; a requested stop exits with 0.
+        # Uvicorn's own handler would raise the signal again at the end, but a requested stop must exit with 0.
         if self._loop is None:
             self.should_exit = True
         else:
@@ -112,7 +112,7 @@ def _serve(app: Application, settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
     )
-    # Objects of the imports live as long as the process. The collector need not visit them at every collection.
+    # Imported objects live as long as the process, so the garbage collector need not visit them.
     gc.collect()
     gc.freeze()
     _Server(config, app, settings.drain_seconds).run()

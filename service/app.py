@@ -44,14 +44,14 @@ from .web.problems import ProblemDetails, from_domain, from_validation, problem
 log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
 
 
-# The timeout is described here and is not a parameter of the operations. Tools that test a service by its document
+# The timeout is described here and is not a parameter of the operations. Tools that test a service against its document
 # would try timeouts of a millisecond, and report the 504s as faults.
 DESCRIPTION = """\
 The same request gives the same bytes, alone or in any batch.
 
-Every error is `application/problem+json`. With the header `X-Timeout-Seconds` a request is answered 504 when its
-result is not there in time; without it there is no limit. `X-Request-Id` identifies a request in the log, and
-`X-Latentserve-Version` is the version of the service that answered. Every `GET` has its `HEAD`.
+Every error is `application/problem+json`. The header `X-Timeout-Seconds` sets a deadline: if the result is not ready by
+then, the answer is a 504. Without the header there is no deadline. `X-Request-Id` identifies a request in the log, and
+`X-Latentserve-Version` is the version of the service that answered. Every `GET` endpoint also answers `HEAD`.
 """
 
 
@@ -63,7 +63,7 @@ SLICES = (em, vae, gan, probes)
 
 
 class Parts(NamedTuple):
-    """What the routes work with. A route finds its part by type, see `web.parts.part`."""
+    """The parts that routes use. A route finds a part by its type; see `web.parts.part`."""
 
     health: Health
     limits: BodyLimits
@@ -73,14 +73,14 @@ class Parts(NamedTuple):
 
 
 class Application(FastAPI):
-    """FastAPI with typed parts in place of its `state`, and with schemas that no route declares to FastAPI."""
+    """FastAPI with typed parts instead of `state`, and with schemas that the routes do not declare to FastAPI."""
 
     def __init__(self, parts: Parts, **options: Any) -> None:
         super().__init__(**options)
         self.parts = parts
 
     def all_routes(self) -> list[Route]:
-        """The application's own routes and those of the included routers, which FastAPI keeps apart."""
+        """The application's own routes and those of the included routers, which FastAPI stores separately."""
         routes = [*self.routes, *(route for part in SLICES for route in part.router.routes)]
         return [route for route in routes if isinstance(route, Route)]
 
@@ -109,7 +109,7 @@ def create_app(settings: Settings | None = None) -> Application:
     """Build the application: read the checkpoint, place the engines on the device, mount the routes.
 
     Raises:
-        CheckpointError: the checkpoint is missing, damaged or tampered with. Nothing is served then.
+        CheckpointError: the checkpoint is missing or damaged, or a file differs from its manifest.
         InvalidInput: the device does not exist, or the root path begins with a path of the service.
     """
     settings = settings or Settings()
@@ -142,7 +142,7 @@ def create_app(settings: Settings | None = None) -> Application:
         version=VERSION,
         license_info={"name": "MIT", "identifier": "MIT"},
         servers=[{"url": settings.root_path}] if settings.root_path else None,
-        # A redirect to the path without its slash would be built from the Host header, and lose the body of a POST.
+        # A redirect to the path without its slash would use the Host header, and would lose the body of a POST.
         redirect_slashes=False,
         lifespan=_lifespan(parts.health),
         exception_handlers={
@@ -159,7 +159,7 @@ def create_app(settings: Settings | None = None) -> Application:
 
 
 def _check_folder(checkpoints: Path) -> None:
-    """Raise CheckpointError, with the cure, where the folder has no manifest."""
+    """Raise CheckpointError, with the cure, if the folder has no manifest."""
     manifest = checkpoints / checkpoint.MANIFEST_FILE
     if not manifest.exists():
         raise CheckpointError(
@@ -168,12 +168,12 @@ def _check_folder(checkpoints: Path) -> None:
 
 
 def _check_root_path(root_path: str, routes: Sequence[Route]) -> None:
-    """Raise InvalidInput where a path could be read in two ways: below the root path, and as it is."""
+    """Raise InvalidInput if a path of the service begins like `root_path`: requests would be ambiguous."""
     first = "/".join(root_path.split("/")[:2])
     if first and any(f"{route.path}/".startswith(f"{first}/") for route in routes):
         raise InvalidInput(
-            f"LATENTSERVE_ROOT_PATH is {root_path!r}, and {first} is the beginning of the service's own paths; "
-            "serve it under another prefix"
+            f"LATENTSERVE_ROOT_PATH is {root_path!r}, but paths of the service begin with {first}; "
+            "choose another prefix"
         )
 
 
@@ -302,7 +302,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         document = request.scope.get("root_path", "") + "/openapi.json"
         detail = f"there is nothing at {request.url.path}; {document} lists all paths"
     elif error.status_code == 405:
-        # The framework names the methods of the first route only; a path may have one route for each method.
+        # The framework lists the methods of the first route only, but a path may have one route for each method.
         methods = {
             method
             for route in request.app.all_routes()
@@ -312,7 +312,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         if "GET" in methods:
             methods.add("HEAD")
         headers = {"Allow": ", ".join(sorted(methods))}
-        detail = f"{request.method} is not allowed at {request.url.path}; {headers['Allow']} is"
+        detail = f"{request.method} is not allowed at {request.url.path}; allowed: {headers['Allow']}"
     else:
         detail = str(error.detail)
     return problem(error.status_code, "http", detail, headers=headers)

@@ -1,8 +1,7 @@
-"""The tree of domain errors, and the one table that turns an error into an HTTP status.
+"""Domain errors, and the table that maps them to HTTP statuses.
 
-Everything below the routes raises these; only the table knows HTTP. An error says cause and cure, with the
-offending value, in `detail`; `pointer` is the JSON pointer (RFC 6901) of the field that caused it, and `allowed`
-says what would have been accepted there.
+Code below the routes raises these errors, and only the table refers to HTTP. `detail` states cause and cure, with the
+offending value. `pointer` is the JSON pointer (RFC 6901) of the field at fault. `allowed` is what that field accepts.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ class LatentserveError(Exception):
 
 
 class InvalidInput(LatentserveError):
-    """The request is well formed and cannot be computed: shapes, ranges, degenerate sets."""
+    """The request is well formed but cannot be computed, because of its shapes, ranges or degenerate points."""
 
 
 class MalformedBody(LatentserveError):
-    """The body is not what its media type says: broken JSON, a damaged form."""
+    """The body is not valid for its media type: broken JSON, or a damaged form."""
 
 
 class UnsupportedMediaType(LatentserveError):
-    """The body's media type is not one that the endpoint reads."""
+    """The endpoint does not read the media type of the body."""
 
 
 class NotAcceptable(LatentserveError):
-    """None of the forms that the client accepts is one that the answer has."""
+    """The endpoint has no answer in a media type that `Accept` allows."""
 
 
 class UnknownCheckpoint(LatentserveError):
@@ -42,11 +41,11 @@ class UnknownCheckpoint(LatentserveError):
 
 
 class BodyTooLarge(LatentserveError):
-    """The body, or the array inside it, is over the limit that the operator set."""
+    """The body, or its number of elements, exceeds the operator's limit."""
 
 
 class Overloaded(LatentserveError):
-    """The queue is full, or would not reach this job before its deadline. `retry_after` is in seconds."""
+    """The queue is full, or the predicted wait exceeds the job's deadline. `retry_after` is in seconds."""
 
     def __init__(self, detail: str, *, retry_after: float) -> None:
         super().__init__(detail)
@@ -54,27 +53,27 @@ class Overloaded(LatentserveError):
 
 
 class ShuttingDown(Overloaded):
-    """The service drains and takes no new work."""
+    """The service is stopping and accepts no new work."""
 
 
 class DeadlineExceeded(LatentserveError):
-    """The caller's own deadline passed before the result was there."""
+    """The caller's deadline passed before the result was ready."""
 
 
 class WorkerFailed(LatentserveError):
-    """The computation itself broke for this one job, alone in its batch."""
+    """The computation of this job failed, even alone in its batch."""
 
 
 class OutOfMemory(WorkerFailed):
-    """The device ran out of memory for this one job, alone in its batch."""
+    """This job needs more memory than the device has, even alone in its batch."""
 
 
 class CheckpointError(LatentserveError):
-    """A checkpoint is missing, damaged, or not the one that its manifest names. Start-up ends here."""
+    """A checkpoint is missing or damaged, or differs from its manifest. The service does not start."""
 
 
 class StatusOf(NamedTuple):
-    """What the wire says for one kind of error: the status and the last part of the problem's `type`."""
+    """The HTTP status of one kind of error, and the last part of the problem's `type`."""
 
     status: HTTPStatus
     slug: str
@@ -98,5 +97,5 @@ HTTP_STATUS: dict[type[LatentserveError], StatusOf] = {
 
 
 def status_of(error: LatentserveError) -> StatusOf:
-    """The table's row for `error`: its own class, or the nearest ancestor that has one."""
+    """The row of the table for the class of `error`, or for its nearest ancestor that has a row."""
     return next(HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in HTTP_STATUS)

@@ -26,7 +26,7 @@ _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://.+")
 
 
 class _Environment(PydanticBaseSettingsSource):
-    """All LATENTSERVE_* variables, the unknown ones included, so that `extra="forbid"` refuses those."""
+    """All LATENTSERVE_* variables. Unknown ones are included, so that `extra="forbid"` refuses them."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         return self().get(field_name), field_name, False
@@ -40,7 +40,11 @@ class _Environment(PydanticBaseSettingsSource):
 
 
 class Settings(BaseSettings):
-    """The settings. `LATENTSERVE_PORT=9000` sets `port`, and so on for every field."""
+    """The settings. Each field has a variable: `LATENTSERVE_PORT=9000` sets `port`.
+
+    Raises:
+        ValidationError: a value is invalid, or a LATENTSERVE_* variable is unknown.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +53,7 @@ class Settings(BaseSettings):
     root_path: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$",
-        description="path prefix that a reverse proxy strips, as /models/digits; empty without one",
+        description="path prefix that a reverse proxy strips, such as /models/digits; empty if none",
     )
     checkpoints: Path = Field(
         Path(__file__).resolve().parent.parent / "checkpoints", description="folder of the published model"
@@ -62,7 +66,7 @@ class Settings(BaseSettings):
     max_elements: PositiveInt = Field(2**23, description="maximum elements of one JSON body, counted by its commas")
     max_inflight_bytes: PositiveInt = Field(512 * MIB, description="maximum bytes of all request bodies held at once")
     max_effort: PositiveFloat = Field(
-        2e12, description="maximum pairs x D x iterations of one registration, an hour or two of work"
+        2e12, description="maximum pairs x D x iterations of one registration, about one or two hours of work"
     )
 
     queue_items: PositiveInt = Field(4096, description="maximum jobs that wait for one engine")
@@ -78,15 +82,17 @@ class Settings(BaseSettings):
     drain_seconds: NonNegativeFloat = Field(
         2.0,
         le=86400,
-        description="seconds after SIGTERM in which the service still serves, with /readyz at 503",
+        description="seconds after SIGTERM during which requests are still served, with /readyz at 503",
     )
     shutdown_seconds: PositiveFloat = Field(
         20.0, le=86400, description="seconds after the drain for running requests to finish"
     )
-    stall_seconds: PositiveFloat = Field(900.0, description="seconds of one batch after which /livez fails")
+    stall_seconds: PositiveFloat = Field(
+        900.0, description="seconds after which a running batch counts as stalled and /livez fails"
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
-    log_format: Literal["json", "console"] = Field("json", description="json, or console for people")
+    log_format: Literal["json", "console"] = Field("json", description="json, or console for human readers")
 
     @classmethod
     def settings_customise_sources(
@@ -97,7 +103,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments first, then the environment."""
+        """Arguments take precedence over the environment."""
         return init_settings, _Environment(settings_cls)
 
 

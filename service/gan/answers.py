@@ -52,7 +52,7 @@ CHOICES = {
 }
 
 CLASS_PROBABILITIES = "n x 10, the probability of each digit; null if the checkpoint has no companions"
-DIGIT = "the most likely digit of each image; null if the checkpoint has no companions"
+DIGIT = "the most likely digit of each image, the smaller one on a tie; null if the checkpoint has no companions"
 WARNINGS = "what may make the answer meaningless: images that are dark on light, with the cure"
 
 
@@ -106,7 +106,7 @@ class Source(NamedTuple):
 
 
 def check_picture(drawing: Drawing) -> None:
-    """Check that the format can hold a picture of this size.
+    """Check that the format of `drawing` supports the size of its picture.
 
     Raises:
         InvalidInput: a side of the picture is longer than WebP allows.
@@ -122,7 +122,7 @@ def check_picture(drawing: Drawing) -> None:
 
 
 async def images(result: Result, drawing: Drawing, source: Source, headers: dict[str, str]) -> Response:
-    """The images of `result` in the format of `drawing`; scores and choices, if any, are added to the headers."""
+    """The images (n, 32, 32) of `result` in the format of `drawing`, with any scores and choices in the headers."""
     if drawing.format == "json":
         return Response(_json(result, source), headers=headers, media_type=MEDIA_TYPES["json"])
     if result.probability is not None:
@@ -142,13 +142,16 @@ async def images(result: Result, drawing: Drawing, source: Source, headers: dict
 
 
 async def animation(result: Result, query: InterpolateQuery, headers: dict[str, str]) -> Response:
-    """The images of `result` as one animation; how its key images were chosen is added to the headers."""
+    """The images (n, 32, 32) of `result` as one animation, with any choices of its key images in the headers."""
     content = await to_thread.run_sync(animate, result.images, query.format, query.fps, query.scale, limiter=THREADS)
     return Response(content, headers=headers | _choice_headers(result), media_type=ANIMATION_TYPES[query.format])
 
 
 def classes(result: Result) -> dict[str, object]:
-    """The JSON fields that name the digits of `result`."""
+    """The JSON fields with the class probabilities (n, 10) and digits (n,) of `result`; null without companions.
+
+    The digit is the first maximum of the probabilities: on a tie, the smaller digit.
+    """
     by_class = result.class_probabilities
     return {"class_probabilities": by_class, "digit": None if by_class is None else by_class.argmax(1)}
 

@@ -1,7 +1,7 @@
-"""Checkpoints: safetensors files beside a manifest that says where they came from. No pickle anywhere.
+"""Checkpoints: safetensors files, and a manifest that records their origin. Nothing is pickled.
 
-A checkpoint folder holds `generator.safetensors`, `discriminator.safetensors` (each exactly the `state_dict()` of
-its module, float32) and `manifest.json`.
+A checkpoint folder contains `generator.safetensors`, `discriminator.safetensors` and `manifest.json`. Each safetensors
+file is exactly the `state_dict()` of its module, in float32.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MANIFEST_FILE = "manifest.json"
 
 
 class Manifest(NamedTuple):
-    """What `manifest.json` says about the files beside it."""
+    """The contents of `manifest.json`."""
 
     format_version: int
     files: dict[str, str]
-    """File name to sha256, in hexadecimal."""
+    """sha256 of each file, in hexadecimal."""
     recipe: dict[str, Any]
     """All settings of the training run."""
     seed: int
@@ -64,8 +64,12 @@ KINDS: dict[str, type] = {
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader, or a crash at any moment, sees the old file or the new one."""
-    # The name of the temporary file is fixed, so that what a crash leaves behind is overwritten by the next writer.
+    """Write `content` to `path` atomically: readers see the old file or the new one, even after a crash.
+
+    Raises:
+        OSError: the file cannot be written. An old file is then unchanged.
+    """
+    # The temporary file has a fixed name, so that the next write replaces one that a crash left behind.
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
         file.write(content)
@@ -80,7 +84,11 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write `tensors` as one safetensors file, atomically. Tensors on another device are copied to the CPU."""
+    """Write `tensors`, of any shapes, as one safetensors file, atomically. Tensors on a GPU are copied to the CPU.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomic(path, safetensors.torch.save(contiguous, dict(metadata or {})))
 
@@ -88,7 +96,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of one safetensors file.
 
-    Raises CheckpointError when the file is missing or not a safetensors file.
+    Raises:
+        CheckpointError: the file cannot be read, or is not a safetensors file.
     """
     content = _read_bytes(path)
     tensors = _parse(path, content)
@@ -97,15 +106,22 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def sha256(path: Path) -> str:
-    """Digest of a file's bytes, in hexadecimal. Raises CheckpointError when it cannot be read."""
+    """sha256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
     return hashlib.sha256(_read_bytes(path)).hexdigest()
 
 
 def load_module(path: Path, module: nn.Module, sha256: str | None = None) -> None:
     """Copy the tensors of `path` into `module`, after checking that they are exactly its `state_dict()`.
 
-    Checked are the digest (when `sha256` is given), names, shapes, dtype float32, and that all numbers are finite.
-    Raises CheckpointError, naming the file and what is wrong, and then leaves `module` as it was.
+    The check covers the names, the shapes, the dtype float32, that all numbers are finite, and the file's digest, if
+    `sha256` is given.
+
+    Raises:
+        CheckpointError: a check fails; the message names the file and the reason. `module` is then unchanged.
     """
     content = _read_bytes(path)
     if sha256 is not None:
@@ -113,7 +129,7 @@ def load_module(path: Path, module: nn.Module, sha256: str | None = None) -> Non
         if found != sha256:
             raise CheckpointError(
                 f"{path}: sha256 is {found}, expected {sha256}; "
-                "the file is damaged or not the one that the manifest names, publish or copy the folder again"
+                "the file is damaged or does not belong to this manifest; publish or copy the folder again"
             )
     tensors = _parse(path, content)
     expected = module.state_dict()
@@ -135,7 +151,12 @@ def load_module(path: Path, module: nn.Module, sha256: str | None = None) -> Non
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` into `folder`, atomically."""
+    """Write `manifest.json` into `folder`, atomically.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: a number of the manifest is not finite.
+    """
     content = json.dumps(manifest._asdict(), indent=2, allow_nan=False) + "\n"
     write_atomic(folder / MANIFEST_FILE, content.encode())
 
@@ -143,7 +164,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint folder.
 
-    Raises CheckpointError when it is missing, not JSON, lacks a key, or is of a format that this version cannot read.
+    Raises:
+        CheckpointError: the manifest is missing, is not JSON, lacks a key, or has a format that this version cannot
+        read.
     """
     path = folder / MANIFEST_FILE
     try:
@@ -168,7 +191,8 @@ def read_manifest(folder: Path) -> Manifest:
 def load(folder: Path) -> tuple[Generator, Discriminator, Manifest]:
     """Both networks of a checkpoint folder, in eval mode on the CPU, and its manifest.
 
-    Raises CheckpointError when anything in the folder is missing, damaged or not what the manifest names.
+    Raises:
+        CheckpointError: a file is missing or damaged, or differs from the manifest.
     """
     manifest = read_manifest(folder)
     generator, discriminator = Generator(), Discriminator()

@@ -1,8 +1,8 @@
-"""Choosing latents: candidates of a seed's own stream, screened for a digit, and judged by rejection sampling.
+"""Choice of latents among the candidates of an image: screening for a digit, and rejection sampling.
 
-Candidate 0 of an image is its plain latent, the others follow in its own Philox stream, and the uniform numbers that
-decide come from another stretch of it. So a choice depends on (seed, index), the truncation, the digit and the sampler
-alone, never on what else is in the batch: screening always multiplies matrices of the same shape, and the networks of
+Candidate 0 of an image is its plain latent. Further candidates follow in the same Philox stream, and the uniform
+numbers of rejection sampling come from another part of it. A choice therefore depends only on seed, image, truncation,
+digit and sampler, and not on its batch: the screen always multiplies matrices of the same shape, and the networks of
 images give a row the same bits in any batch.
 """
 
@@ -21,23 +21,24 @@ from .critic import acceptance
 from .networks import LATENT_DIM, Generator
 from .sampling import Float32, to_input
 
-# Latents that are screened at once. A digit is one in ten, so that one chunk mostly holds several that pass.
+# Latents screened at once. About one latent in ten shows a given digit, so a chunk usually contains one that passes.
 CHUNK_ROWS = 16
+# Maximum chunks per image.
 MAX_CHUNKS = 128
-# Images that rejection sampling looks at, for one image to be kept, and how many of them in one round.
+# Maximum candidates that the critic judges per image, and candidates per round.
 MAX_TRIES = 64
 ROUND_TRIES = 2
 
 
 def never() -> bool:
-    """The cancellation hook of a wish that is never cancelled."""
+    """The `cancelled` of a request that cannot be cancelled."""
     return False
 
 
-class Wish(NamedTuple):
-    """One image to be: number `image` of `seed`, of one digit or any, and whether candidates may be rejected.
+class ChoiceRequest(NamedTuple):
+    """A request for the latent of image number `image` of `seed`, of one digit or any, with or without rejection.
 
-    `cancelled` is asked before every chunk and every round; once true, the best latent until then is taken.
+    `cancelled` is called before each chunk and each round. Once it returns true, the best latent so far is chosen.
     """
 
     seed: int
@@ -49,26 +50,31 @@ class Wish(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The latent (128,) of one image; whether it passed, or is the best of those that did not; how many were tried."""
+    """The chosen latent of one image."""
 
     latent: Float32
+    """(128,)"""
     accepted: bool
+    """Whether it passed. If not, no candidate did, and it is the best of those examined."""
     attempts: int
+    """Candidates examined, up to the chosen one."""
 
 
 class _Candidate(NamedTuple):
+    """A latent (128,), whether it passed the screen, and its number in the stream, counted from 1."""
+
     latent: Float32
     passed: bool
     attempts: int
 
 
 class _Stream:
-    """The candidates of one image, in order: all of them, or those that look like its digit."""
+    """The candidates of one image, in order: all of them, or those that pass the screen for its digit."""
 
-    def __init__(self, wish: Wish, companions: Companions) -> None:
-        self._wish = wish
+    def __init__(self, request: ChoiceRequest, companions: Companions) -> None:
+        self._request = request
         self._companions = companions
-        self._normals = sampling.normals(wish.seed, wish.image)
+        self._normals = sampling.normals(request.seed, request.image)
         self._chunks = 0
         self._ready: list[_Candidate] = []
         self._best = _Candidate(np.empty(0, np.float32), False, 0)
@@ -76,27 +82,29 @@ class _Stream:
         self._any_passed = False
 
     @property
-    def looked_at(self) -> int:
-        """How many latents were drawn."""
+    def drawn(self) -> int:
+        """Number of latents drawn so far."""
         return self._chunks * CHUNK_ROWS
 
     def take(self, count: int) -> list[_Candidate]:
-        """Up to `count` more candidates; fewer, or none, where the stream's bound is reached."""
-        # One chunk is always drawn: what is cancelled ends with a latent too.
-        while len(self._ready) < count and self._chunks < MAX_CHUNKS and not (self._chunks and self._wish.cancelled()):
+        """Up to `count` more candidates; fewer or none once the maximum of chunks is drawn."""
+        # One chunk is always drawn, so that a cancelled choice also ends with a latent.
+        while (
+            len(self._ready) < count and self._chunks < MAX_CHUNKS and not (self._chunks and self._request.cancelled())
+        ):
             rows = self._draw()
-            self._ready += rows if self._wish.digit is None else self._screen(rows, self._wish.digit)
+            self._ready += rows if self._request.digit is None else self._screen(rows, self._request.digit)
         if not self._ready and not self._any_passed and self._best_probability >= 0:
-            # No candidate passed, so the likeliest one is taken.
+            # No candidate passed, so the most likely one is taken, once.
             self._any_passed = True
-            return [self._best._replace(attempts=self.looked_at)]
+            return [self._best._replace(attempts=self.drawn)]
         taken, self._ready = self._ready[:count], self._ready[count:]
         return taken
 
     def _draw(self) -> list[_Candidate]:
         rows = self._normals.standard_normal((CHUNK_ROWS, LATENT_DIM), np.float32)
-        if self._wish.truncation != 1:
-            rows = sampling.truncate(rows, self._wish.truncation)
+        if self._request.truncation != 1:
+            rows = sampling.truncate(rows, self._request.truncation)
         first = self._chunks * CHUNK_ROWS + 1
         self._chunks += 1
         return [_Candidate(row, True, first + place) for place, row in enumerate(rows)]
@@ -113,24 +121,29 @@ class _Stream:
 
 @torch.inference_mode()
 def screen(companions: Companions, rows: Float32) -> Float32:
-    """Probabilities (16, 10) of the digits for a chunk of latents (16, 128), always computed on the CPU."""
-    # A copy by torch is aligned as kernels like it, wherever numpy's array began.
+    """Probabilities (16, 10) of the digits for a chunk of latents `rows` (16, 128), always computed on the CPU."""
+    # torch aligns its own copy, so the choice of the kernel does not depend on numpy's alignment.
     return probabilities(companions.latent_classifier(torch.from_numpy(rows).clone()).numpy())
 
 
-def choose(wishes: Sequence[Wish], generator: Generator, companions: Companions, device: torch.device) -> list[Choice]:
-    """A latent for each of `wishes`; networks are on `device`, but for the classifier of latents.
+def choose(
+    requests: Sequence[ChoiceRequest], generator: Generator, companions: Companions, device: torch.device
+) -> list[Choice]:
+    """One choice for each of `requests`, in order.
 
-    Without rejection the first candidate that passes the screen is taken. With it candidates are drawn, judged by the
-    critic and kept with the calibrated probability, in rounds over all images that still wait; after 64 tries the one
-    that the critic likes best is taken.
+    Without rejection, the first candidate that passes the screen is chosen. With rejection, the critic judges
+    candidates in rounds over all undecided images, and each candidate is kept with the calibrated probability. After 64
+    tries without success, the candidate with the highest score is chosen. On a tie of scores, the first candidate is
+    the best.
+
+    `device` has all networks except the classifier of latents, which is on the CPU.
     """
-    streams = [_Stream(wish, companions) for wish in wishes]
-    chosen: list[Choice | None] = [None] * len(wishes)
+    streams = [_Stream(request, companions) for request in requests]
+    chosen: list[Choice | None] = [None] * len(requests)
     pending = []
-    for place, (wish, stream) in enumerate(zip(wishes, streams, strict=True)):
-        if wish.rejection:
-            pending.append(_Trial(place, stream, sampling.uniforms(wish.seed, wish.image), wish.cancelled))
+    for place, (request, stream) in enumerate(zip(requests, streams, strict=True)):
+        if request.rejection:
+            pending.append(_Trial(place, stream, sampling.uniforms(request.seed, request.image), request.cancelled))
         else:
             (candidate,) = stream.take(1)
             chosen[place] = Choice(candidate.latent, candidate.passed, candidate.attempts)
@@ -150,7 +163,7 @@ def choose(wishes: Sequence[Wish], generator: Generator, companions: Companions,
 
 
 class _Trial:
-    """Rejection sampling for one image."""
+    """The state of rejection sampling for one image."""
 
     def __init__(
         self, place: int, stream: _Stream, uniforms: np.random.Generator, cancelled: Callable[[], bool]
@@ -164,7 +177,7 @@ class _Trial:
         self._best_log = -np.inf
 
     def judge(self, offer: list[_Candidate], logs: list[float]) -> Choice | None:
-        """The choice, once there is one."""
+        """The choice, or None to continue. `logs` are the critic's scores of the candidates in `offer`."""
         for candidate, log in zip(offer, logs, strict=True):
             self.tries += 1
             if self._best is None or log > self._best_log:
@@ -173,11 +186,11 @@ class _Trial:
                 return Choice(candidate.latent, candidate.passed, candidate.attempts)
             last = candidate.attempts
         if self._best is not None and (not offer or self.tries >= MAX_TRIES or self._cancelled()):
-            return Choice(self._best.latent, False, last if offer else self.stream.looked_at)
+            return Choice(self._best.latent, False, last if offer else self.stream.drawn)
         return None
 
 
 def _criticise(rows: Float32, generator: Generator, companions: Companions, device: torch.device) -> list[float]:
-    # Levels are judged, as they are everywhere.
+    # The critic judges 8-bit levels, as all networks of images do.
     images = to_input(sampling.generate(generator, rows, device))
     return [float(log) for log in sampling.logits(companions.judge, images, device)]

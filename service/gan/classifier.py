@@ -1,7 +1,7 @@
-"""Which digit is it? One network that looks at images, and one that looks at latents before there is an image.
+"""Classifiers of digits: one for images, and one for latents, which does not need the image.
 
-Both are trained offline by `python -m training companions`; the second learns what the first says of G(z)
-(Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015).
+`python -m training companions` trains both offline. The classifier of latents learns the outputs of the image
+classifier for G(z) (Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015).
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ HIDDEN = 256
 
 
 class Classifier(nn.Module):
-    """Images (B, 1, 32, 32) in [-1, 1] to class logits (B, 10). The discriminator's convolutions, 98,442 parameters."""
+    """Images (B, 1, 32, 32) in [-1, 1] to class logits (B, 10).
+
+    It has the convolutions of the discriminator, and 98,442 parameters.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,22 +28,22 @@ class Classifier(nn.Module):
         self.linear = nn.Linear(FEATURES, DIGITS)
 
     def features(self, images: Tensor) -> Tensor:
-        """What enters the last linear layer, (B, 128); a row's bits do not depend on the others."""
+        """Inputs (B, 128) of the last linear layer. A row's bits do not depend on the other rows."""
         return in_pairs(self.layers, images)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Class logits (B, 10) of `features`; a row's bits do not depend on the others."""
+        """Class logits (B, 10) of `features` (B, 128). A row's bits do not depend on the other rows."""
         return linear(features, self.linear)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits (B, 10) of images."""
+        """Class logits (B, 10) of `images` (B, 1, 32, 32)."""
         return self.logits(self.features(images))
 
 
 class LatentClassifier(nn.Module):
     """Latents (B, 128) to the class logits (B, 10) of their images.
 
-    A row's last bits depend on the number of rows: what has to be reproducible asks for a fixed number.
+    A row's last bits depend on the number of rows, so reproducible results need a fixed number.
     """
 
     def __init__(self) -> None:
@@ -54,13 +57,13 @@ class LatentClassifier(nn.Module):
         )
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Class logits (B, 10)."""
+        """Class logits (B, 10) of the images of `latents` (B, 128)."""
         logits: Tensor = self.layers(latents)
         return logits
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax of logits (B, 10), computed in float64, row by row in an order that never changes."""
+    """Softmax (B, 10) of `logits` (B, 10), computed in float64. A row's bits do not depend on the other rows."""
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(1, keepdims=True))
     shares: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)

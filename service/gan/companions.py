@@ -1,8 +1,8 @@
-"""What a generator's companions know: classifiers of its images and latents, and how likely its images are real.
+"""The companions of a generator: classifiers of its images and of its latents, and the critic of rejection sampling.
 
-They are made offline by `python -m training companions` and live in the checkpoint folder beside the two networks:
-`classifier.safetensors`, `latent_classifier.safetensors` and `rejection.safetensors`. The last two belong to one
-generator, whose sha256 stands in their metadata; a folder without companions is whole, and only lacks what they allow.
+`python -m training companions` trains them offline. The checkpoint folder has them as `classifier.safetensors`,
+`latent_classifier.safetensors` and `rejection.safetensors`. The last two belong to one generator, and their metadata
+contains its sha256. A checkpoint without companions is valid, but requests that need them are refused.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ FILES = (CLASSIFIER_FILE, LATENT_CLASSIFIER_FILE, REJECTION_FILE)
 
 
 class Companions(NamedTuple):
-    """Everything that chooses latents and names digits."""
+    """The networks that choose latents and classify digits."""
 
     classifier: Classifier
     latent_classifier: LatentClassifier
     thresholds: tuple[float, ...]
-    """For each digit, the probability from which on a latent counts as one of its own."""
+    """For each digit, the minimum probability with which a latent passes the screen."""
     critic: Critic
-    """What candidates of rejection sampling are kept by."""
+    """Estimates the probability with which rejection sampling keeps an image."""
 
     def judge(self, images: Tensor) -> Tensor:
-        """The log of the probability (B,) of keeping each of `images` (B, 1, 32, 32) in [-1, 1]."""
+        """Log of the probability (B,) of keeping each of `images` (B, 1, 32, 32), in [-1, 1]."""
         return self.critic.judge(self.classifier, images)
 
 
 def load(folder: Path, manifest: Manifest) -> Companions | None:
-    """The companions of a checkpoint folder, in eval mode on the CPU; None where its manifest names none of them.
+    """The companions of a checkpoint folder, in eval mode on the CPU; None if its manifest names none of them.
 
-    Raises CheckpointError when the manifest names some and not all, when a file is damaged, or when it was made for
-    another generator than the folder's.
+    Raises:
+        CheckpointError: the manifest names only some of them, a file is damaged, or it belongs to another generator.
     """
     named = [name for name in FILES if name in manifest.files]
     if not named:
         return None
     if missing := [name for name in FILES if name not in named]:
         raise CheckpointError(
-            f"{folder / MANIFEST_FILE}: files names {', '.join(named)} and not {', '.join(missing)}; "
-            "make them anew with python -m training companions"
+            f"{folder / MANIFEST_FILE}: files names {', '.join(named)} but not {', '.join(missing)}; "
+            "make all companions again with python -m training companions"
         )
     classifier, latent_classifier, critic = Classifier(), LatentClassifier(), Critic()
     for name, module in zip(FILES, (classifier, latent_classifier, critic), strict=True):
@@ -66,25 +66,25 @@ def load(folder: Path, manifest: Manifest) -> Companions | None:
 
 
 def metadata(generator_sha256: str, **numbers: list[float]) -> dict[str, str]:
-    """The metadata of a companion, as JSON: whose it is, and its numbers."""
-    # One entry: the order of several would be another one in every file.
+    """The metadata of a companion as JSON: the sha256 of its generator, and its numbers."""
+    # One entry only, because the order of several entries varies from file to file.
     return {METADATA: json.dumps({"generator": generator_sha256, **numbers})}
 
 
 def _metadata(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """What `metadata` wrote. Raises CheckpointError when it is of another generator."""
+    """The content that `metadata` wrote. Raises CheckpointError if the companion belongs to another generator."""
     _, found = checkpoint.read(path)
     try:
         content: Any = json.loads(found.get(METADATA, ""))
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: its metadata are {found}, expected {METADATA} as a JSON object")
+        raise CheckpointError(f"{path}: metadata is {found}, expected {METADATA} as a JSON object")
     own = manifest.files[GENERATOR_FILE]
     if content.get("generator") != own:
         raise CheckpointError(
-            f"{path}: made for the generator {content.get('generator')}, and this one is {own}; "
-            "make it anew with python -m training companions"
+            f"{path}: made for the generator {content.get('generator')}, but the checkpoint has {own}; "
+            "make it again with python -m training companions"
         )
     return content
 
@@ -95,5 +95,5 @@ def _numbers(path: Path, values: Any, count: int) -> tuple[float, ...]:
         and len(values) == count
         and all(type(value) is float and math.isfinite(value) for value in values)
     ):
-        raise CheckpointError(f"{path}: its thresholds are {values}, expected {count} finite numbers")
+        raise CheckpointError(f"{path}: thresholds are {values}, expected {count} finite numbers")
     return tuple(values)

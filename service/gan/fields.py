@@ -15,7 +15,7 @@ from ..formats.arrays import Rank
 MAX_SEED = 2**63 - 1
 MAX_DIGITS = 64
 MAX_KEYS = 16
-# The fewest leading digits of a sha256 that name a checkpoint.
+# Minimum number of leading digits of a sha256 that name a checkpoint.
 CHECKPOINT_DIGITS = 12
 
 Latents = Annotated[NDArray[np.float64], Rank((2,), ge=-1000, le=1000)]
@@ -31,7 +31,7 @@ def _read_flag(value: object, info: ValidationInfo) -> object:
     if isinstance(value, bool):
         return value
     words = {"true": True, "false": False}
-    # Clients spell booleans as their language does: Python sends True.
+    # Clients write booleans as their language does: Python sends True.
     if info.mode != "json" and isinstance(value, str) and value.lower() in words:
         return words[value.lower()]
     allowed = list(words.values()) if info.mode == "json" else list(words)

@@ -1,12 +1,12 @@
-"""From an image to its latent: the maximum a posteriori z of x = G(z) + noise, z ~ N(0, I).
+"""Inversion: the maximum a posteriori latent z of an image x = G(z) + noise, with z ~ N(0, I).
 
-Minimised is E(z) = ‖x - G(z)‖² + w‖z‖², x and G in grey levels, so that w is the variance of the noise in levels². The
-steps are Levenberg's and Marquardt's (1944, 1963) with the whole Jacobian of G. The weight of the prior begins at 1e5
-and is halved with every step until it is w: first the nearest likely latent is found, then its details (a graduated
-optimisation; Blake and Zisserman, "Visual Reconstruction", 1987). Starts are the nearest images of a fixed bank.
+It minimises E(z) = ‖x - G(z)‖² + w‖z‖² with x and G in grey levels, so w is the variance of the noise in levels². The
+steps are those of Levenberg (1944) and Marquardt (1963), with the full Jacobian of G. The weight of the prior starts at
+1e5 and is halved at each step until it is w. This finds the nearest likely latent first and its details later
+(graduated optimisation; Blake and Zisserman, "Visual Reconstruction", 1987). The starts are the latents of a fixed bank
+whose images are nearest to x.
 
-Every image is solved by itself, on the CPU, with the same shapes throughout, so that its answer does not depend on what
-else was asked for.
+Each image is solved separately, on the CPU and always with the same shapes, so its result does not depend on its batch.
 """
 
 from __future__ import annotations
@@ -21,28 +21,35 @@ from torch.nn.functional import conv_transpose2d
 from . import sampling
 from .networks import LATENT_DIM, NEGATIVE_SLOPE, Generator
 
-# The bank is that of a seed which no request can name, so that it gives no image of a caller's away.
+# No request can use the seed of the bank, so the bank contains no image of a caller. It is drawn in passes of
+# BANK_ROWS.
 BANK_SEED, BANK_IMAGES, BANK_ROWS = 2**64 - 1, 4096, 64
 STARTS = 3
+# Per start.
 MAX_ITERATIONS = 60
+# In levels², as the prior's weight.
 FIRST_WEIGHT, WEIGHT_FACTOR = 1e5, 0.5
 FIRST_DAMPING, LEAST_DAMPING = 1.0, 1e-3
+# Per iteration.
 MAX_DAMPINGS = 6
+# Relative decrease of E below which a start has converged.
 TOLERANCE = 1e-3
+# Grey levels, root mean square, below which no further start is tried.
 GOOD_RESIDUAL = 1.0
+# Grey levels per unit of the generator's output.
 HALF_RANGE = 127.5
 
 
 class Inversion(NamedTuple):
-    """A latent (128,) float32 and how near its image is."""
+    """The latent (128,), float32, of one image, and the quality of the fit."""
 
     latent: Tensor
     residual: float
     """Root mean square of x - G(z), in grey levels, before G(z) is rounded to 8 bits."""
     iterations: int
-    """Of all starts that were tried."""
+    """Sum over all starts that were tried."""
     converged: bool
-    """Whether E stopped falling before the iterations ran out."""
+    """Whether the decrease of E fell below the tolerance within the maximum of iterations."""
 
 
 class _Layer(NamedTuple):
@@ -76,11 +83,12 @@ class Inverter:
 
     @torch.inference_mode()
     def invert(self, image: Tensor, prior_weight: float, cancelled: Callable[[], bool] = lambda: False) -> Inversion:
-        """The latent of `image` (32, 32), grey levels 0 to 255 as float32.
+        """The latent of one image. It does not depend on earlier calls.
 
         Args:
-            prior_weight: w, in levels²; the larger, the likelier the latent and the coarser its image.
-            cancelled: asked before every iteration; once true, the best latent until then is returned.
+            image: (32, 32), grey levels 0 to 255 as float32.
+            prior_weight: w, in levels². A larger value gives a likelier latent and a coarser image.
+            cancelled: called before each iteration. Once it returns true, the best latent so far is returned.
         """
         target = image.reshape(-1) / HALF_RANGE - 1
         best: _Fit | None = None
@@ -93,7 +101,7 @@ class Inverter:
             if best.residual <= GOOD_RESIDUAL or cancelled():
                 break
         if best is None:
-            raise RuntimeError("the bank holds at least one start")
+            raise RuntimeError("the bank has no start")
         return Inversion(best.latent, best.residual, iterations, best.converged)
 
     def _descend(self, start: Tensor, target: Tensor, goal: float, cancelled: Callable[[], bool]) -> _Fit:
@@ -130,7 +138,7 @@ class Inverter:
         return _Fit(latent, _energy(error, latent, goal), residual, iterations, converged)
 
     def _images(self, latents: Tensor) -> Tensor:
-        """G(z) of latents (B, 128), flat, (B, 1024)."""
+        """Flattened images G(z) (B, 1024) of `latents` (B, 128)."""
         signal = latents.reshape(-1, LATENT_DIM, 1, 1)
         for weight, bias, stride, padding in self._layers[:-1]:
             signal = nn.functional.leaky_relu(conv_transpose2d(signal, weight, bias, stride, padding), NEGATIVE_SLOPE)
@@ -138,9 +146,9 @@ class Inverter:
         return conv_transpose2d(signal, weight, bias, stride, padding).tanh().flatten(1)
 
     def _linearise(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """G(z), (1024,), and its derivative in each of the latent's numbers, (128, 1024).
+        """The image G(z) (1024,) of `latent` (128,), and its derivatives (128, 1024) in the latent's components.
 
-        The tangents of all 128 directions go through the layers as one batch (forward accumulation).
+        The tangents of all 128 directions pass through the layers as one batch (forward-mode differentiation).
         """
         weight, bias, stride, padding = self._layers[0]
         signal = conv_transpose2d(latent.reshape(1, LATENT_DIM, 1, 1), weight, bias, stride, padding)
@@ -153,7 +161,7 @@ class Inverter:
         return image.reshape(-1), (tangents * (1 - image * image)).reshape(LATENT_DIM, -1)
 
     def _nearest(self, target: Tensor) -> Tensor:
-        """The latents (STARTS, 128) of the bank whose images are nearest to `target` (1024,)."""
+        """Latents (STARTS, 128) of the bank whose images are nearest to `target` (1024,); on a tie the first ones."""
         if self._bank is None:
             latents = torch.from_numpy(sampling.latents(BANK_SEED, BANK_IMAGES))
             self._bank = latents, torch.cat([self._images(part) for part in torch.split(latents, BANK_ROWS)])

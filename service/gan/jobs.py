@@ -1,4 +1,4 @@
-"""What the GAN is asked for, and what comes back: jobs, results, and how jobs queue."""
+"""Jobs of the GAN, their results, and their lanes, costs and keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .sampling import Float32
 
 
 class GenerateJob(NamedTuple):
-    """Images to draw: of `latents` (n, 128) where given, else `images` of `seed`.
+    """Images to draw: those of `latents` (n, 128) if given, else the first `images` of `seed`.
 
     `digits` has one digit per image; `rejection` lets the critic choose among candidates. `abandoned` is set when the
     result is no longer wanted. Only the choice of latents checks it, because all other steps are short.
@@ -31,7 +31,7 @@ class GenerateJob(NamedTuple):
 
 
 class InterpolateJob(NamedTuple):
-    """The way through image 0 of each of `seeds`, `frames` for each leg."""
+    """Images on the path through image 0 of each of `seeds`, `frames` per leg."""
 
     seeds: tuple[int, ...]
     frames: int
@@ -42,13 +42,13 @@ class InterpolateJob(NamedTuple):
 
 
 class DiscriminateJob(NamedTuple):
-    """Images (n, 28, 28) or (n, 32, 32), 8-bit grey, to be judged."""
+    """Images (n, 28, 28) or (n, 32, 32) to judge, in 8-bit grey levels."""
 
     images: UINT8
 
 
 class InvertJob(NamedTuple):
-    """Images (n, 28, 28) or (n, 32, 32), 8-bit grey, whose latents are sought."""
+    """Images (n, 28, 28) or (n, 32, 32) to invert, in 8-bit grey levels; `prior_weight` is in levels²."""
 
     images: UINT8
     prior_weight: float
@@ -59,24 +59,28 @@ Job = GenerateJob | InterpolateJob | DiscriminateJob | InvertJob
 
 
 class Result(NamedTuple):
-    """`images`, 8-bit grey, drawn (n, 32, 32) or given; `latents` (n, 128) of those drawn; `probability` (n,) and
-    `class_probabilities` (n, 10) of those judged; the `choices` of those chosen, the `inversions` of those inverted.
-    """
+    """The result of one job, in the order of its images."""
 
     images: UINT8
+    """8-bit grey levels, (n, 32, 32) if drawn, else as given."""
     latents: Float32 | None = None
+    """(n, 128), if the images were drawn."""
     probability: Float32 | None = None
+    """Of being real, (n,), if the images were judged."""
     class_probabilities: Float32 | None = None
+    """(n, 10), if the images were judged and the checkpoint has companions."""
     choices: list[Choice] | None = None
+    """If latents were chosen."""
     inversions: list[Inversion] | None = None
+    """If the images were inverted."""
 
 
-# One image and a whole pass, drawn and judged: the shapes whose kernels differ.
+# One image and one full pass, drawn and judged, because these shapes use different kernels.
 WARM_UP = [GenerateJob(images, score=True) for images in (1, sampling.FORWARD_ROWS)]
 
-# Passes through the networks that an image takes, in round numbers, where it is chosen or inverted.
+# Approximate passes through the networks per image: chosen by digit, chosen by rejection, inverted.
 DIGIT_COST, REJECTION_COST, INVERSION_COST = 2, 5, 1000
-# Choices that cost more are large. The rest keeps its lane for a second at most, also where no latent passes.
+# Choices above this cost are large. Smaller ones occupy their lane for at most a second, even if no latent passes.
 SMALL_COST = 64
 
 Lane = Literal["gan", "gan-choices", "gan-large", "gan-inversions"]
@@ -84,7 +88,7 @@ LANES: tuple[Lane, ...] = get_args(Lane)
 
 
 def cost(job: Job) -> float:
-    """Images that pass through the networks, in round numbers: what bounds queues and batches."""
+    """Approximate number of images that pass through the networks. It bounds queues and batches."""
     if isinstance(job, InvertJob):
         return len(job.images) * INVERSION_COST
     if isinstance(job, InterpolateJob):
@@ -99,7 +103,7 @@ def _picked(images: int, by_digit: bool, by_rejection: bool) -> int:
 
 
 def lane(job: Job) -> Lane:
-    """Who waits for whom: plain pictures and judgements, choices and animations, choices of many images, inversions."""
+    """The lane of a job: plain images and judgements, small choices and animations, large choices, or inversions."""
     if isinstance(job, InvertJob):
         return "gan-inversions"
     if isinstance(job, InterpolateJob):
@@ -110,18 +114,18 @@ def lane(job: Job) -> Lane:
 
 
 def key(job: Job) -> Hashable:
-    """Plain images share batches; so does what is chosen, which takes longer; inversions run alone."""
+    """Plain images share batches, and so do choices, which take longer. Inversions run alone."""
     if isinstance(job, InvertJob):
         return id(job)
     return isinstance(job, GenerateJob) and is_chosen(job)
 
 
 def cancel(job: Job) -> None:
-    """Nobody waits any longer: an inversion stops at its next iteration, a choice before its next latents."""
+    """Signal that no result is needed: an inversion stops at its next iteration, a choice before its next chunk."""
     if not isinstance(job, DiscriminateJob) and job.abandoned is not None:
         job.abandoned.set()
 
 
 def is_chosen(job: GenerateJob) -> bool:
-    """Whether its latents are chosen among candidates."""
+    """Whether the latents of `job` are chosen among candidates."""
     return job.digits is not None or job.rejection

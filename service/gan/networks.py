@@ -1,4 +1,4 @@
-"""The generator and the discriminator: two shapes that never change, whatever training does around them.
+"""The generator and the discriminator. Their architectures are the same for all recipes of training.
 
 Both follow the value function of Goodfellow et al., "Generative Adversarial Nets" (2014), eq. 1: D(x) is the
 probability that x is a real image, and G maps a standard Gaussian latent to an image.
@@ -31,18 +31,21 @@ def convolutions() -> nn.Sequential:
 
 
 def in_pairs(layers: nn.Sequential, images: Tensor) -> Tensor:
-    """What `convolutions` make of `images` (B, 1, 32, 32), flat, (B, 128)."""
-    # Convolutions take another kernel for a single image than for two or more, with other last bits. A single
-    # image is therefore computed as one of a pair, so that no result depends on what else is in the batch.
+    """Flattened outputs (B, 128) of `layers`, made by `convolutions`, for `images` (B, 1, 32, 32).
+
+    A row has the same bits in any batch.
+    """
+    # Convolutions use a different kernel for a single image than for two or more, with different last bits. A single
+    # image is therefore computed as one of a pair.
     batch = images.expand(2, -1, -1, -1) if images.shape[0] == 1 else images
     features: Tensor = layers(batch).flatten(1)
     return features[: images.shape[0]]
 
 
 def linear(features: Tensor, layer: nn.Linear) -> Tensor:
-    """`layer` of `features` (B, F), F a power of two, (B, outputs): the same bits for a row in any batch."""
-    # Written out, since matrix products and sums pick another kernel for one row than for many, so that their last
-    # bits would depend on the batch. Halving adds elementwise, in an order that never changes.
+    """Outputs (B, outputs) of `layer` for `features` (B, F), F a power of two. A row has the same bits in any batch."""
+    # Matrix products and sums use a different kernel for one row than for many, so their last bits would depend on the
+    # batch. Repeated halving adds elementwise, in a fixed order.
     terms = features.unsqueeze(1) * layer.weight
     while terms.shape[2] > 1:
         left, right = terms.chunk(2, dim=2)
@@ -53,7 +56,7 @@ def linear(features: Tensor, layer: nn.Linear) -> Tensor:
 class Generator(nn.Module):
     """G: latents (B, 128), from N(0, I), to images (B, 1, 32, 32) in (-1, 1). 172,401 parameters.
 
-    Four transposed convolutions, 1x1 -> 4x4 -> 8x8 -> 16x16 -> 32x32, LeakyReLU between them and Tanh at the end.
+    Four transposed convolutions, 1x1 -> 4x4 -> 8x8 -> 16x16 -> 32x32, with LeakyReLU between them and Tanh at the end.
     """
 
     def __init__(self) -> None:
@@ -88,7 +91,7 @@ class Discriminator(nn.Module):
         self.linear = nn.Linear(FEATURES, 1)
 
     def features(self, images: Tensor) -> Tensor:
-        """What enters the last linear layer, (B, 128), for `images` (B, 1, 32, 32)."""
+        """Inputs (B, 128) of the last linear layer, for `images` (B, 1, 32, 32)."""
         return in_pairs(self.layers, images)
 
     def logits(self, images: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ from .uploads import BINARY, DiscriminateRequest, InvertRequest, Options
 
 
 class GanEngine(NamedTuple):
-    """What the endpoints need: the batchers, and what answers depend on besides the request."""
+    """The batchers of the GAN, and the properties of the checkpoint that answers depend on."""
 
     lanes: Mapping[Lane, Batcher[Job, Result]]
     build: str
@@ -64,7 +64,7 @@ class GanEngine(NamedTuple):
 
 
 def engine(request: Request) -> GanEngine:
-    """The engine that the application was wired with."""
+    """The application's GAN engine."""
     return part(request, GanEngine)
 
 
@@ -148,7 +148,7 @@ async def generate_from(request: Request) -> Response:
     ),
 )
 async def interpolate(request: Request) -> Response:
-    """Animate the way from digit to digit, through the latents between those of several seeds."""
+    """Animate the path through the latents of several seeds."""
     query, timeout, gan = read_query(request, InterpolateQuery), read_timeout(request), engine(request)
     caching.check_checkpoint(query.checkpoint, gan.checkpoint)
     if query.digit is not None:
@@ -200,7 +200,7 @@ async def invert(request: Request) -> Response:
     ),
 )
 async def discriminate(request: Request) -> Response:
-    """Judge how real the uploaded pictures or arrays of levels look to the discriminator."""
+    """Judge the uploaded pictures or arrays of levels: how real are they, and which digits do they show?"""
     images, timeout, gan = await uploads.read_images(request), read_timeout(request), engine(request)
     result = await gan.submit(DiscriminateJob(images), timeout)
     content = {"probability": result.probability, **answers.classes(result), "warnings": polarity_warnings(images)}
@@ -209,7 +209,7 @@ async def discriminate(request: Request) -> Response:
 
 def random_seed() -> int:
     """An unpredictable seed."""
-    # At most 2**53: larger integers lose digits in JavaScript, and the seed has to survive a browser.
+    # Below 2**53, because JavaScript rounds larger integers.
     return secrets.randbelow(min(MAX_SEED, 2**53))
 
 
@@ -238,7 +238,7 @@ def _check_drawing(drawing: Drawing, gan: GanEngine) -> None:
 def _require_companions(gan: GanEngine, name: str, allowed: object = "leave it out") -> None:
     if not gan.has_companions:
         raise InvalidInput(
-            f"{name} needs companions, and this checkpoint has none; "
+            f"{name} needs companions, but this checkpoint has none; "
             "the operator can make them with python -m training companions",
             pointer=f"/{name}",
             allowed=allowed,

@@ -1,8 +1,8 @@
-"""Latents by seed, and the forward passes that serve them.
+"""Latents by seed, and the forward passes of the networks.
 
-Image i of seed s is drawn by a counter-based generator keyed by (s, i) (Philox; Salmon, Moraes, Dror, Shaw, "Parallel
-random numbers: as easy as 1, 2, 3", 2011), so it depends neither on how many images were asked for nor on anything
-drawn before. The stream goes on behind that latent: where latents are chosen, it holds the candidates.
+A counter-based generator with the key (s, i) draws image i of seed s (Philox; Salmon, Moraes, Dror, Shaw, "Parallel
+random numbers: as easy as 1, 2, 3", 2011). An image therefore depends neither on the number of images nor on earlier
+draws. If latents are chosen, the candidates follow in the same stream.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
 Float32 = NDArray[np.float32]
 Network = Callable[[Tensor], Tensor]
 
-# Rows of one forward pass. On CUDA every pass has exactly this many, zeros behind the last: there the kernel, and
-# with it the rounding, is chosen by the shape, so that only one shape gives one answer.
+# Rows of one forward pass. On CUDA every pass is padded with zeros to exactly this many, because the shape determines
+# the kernel and thereby the rounding.
 FORWARD_ROWS = 64
 
 
 def latents(seed: int, count: int, truncation: float = 1.0) -> Float32:
-    """z ~ N(0, truncation² I) for images 0..count-1 of `seed` (0 <= seed < 2**64), shape (count, 128)."""
+    """Latents (count, 128) of images 0 to count - 1 of `seed`, z ~ N(0, truncation² I), for 0 ≤ seed < 2**64."""
     rows = np.empty((count, LATENT_DIM), np.float32)
     for index, row in enumerate(rows):
         normals(seed, index).standard_normal(dtype=np.float32, out=row)
@@ -35,39 +35,39 @@ def latents(seed: int, count: int, truncation: float = 1.0) -> Float32:
 
 
 def normals(seed: int, index: int) -> np.random.Generator:
-    """The stream of image `index` of `seed`: its latent, and the candidates behind it."""
+    """The random stream of image `index` of `seed`: its latent, then its further candidates."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
 
 
 def uniforms(seed: int, index: int) -> np.random.Generator:
-    """The stream of the same key, at a counter that `normals` never reaches: what decides about its candidates."""
+    """The stream that decides about the candidates: the same key, at a counter that `normals` never reaches."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64), counter=[0, 0, 0, 1]))
 
 
 def truncate(rows: Float32, truncation: float) -> Float32:
-    """ψ z, of the same shape: nearer to the origin, where latents are likelier (0 < ψ <= 1)."""
+    """ψ z for latents `rows` (B, 128), with 0 < ψ ≤ 1: closer to the origin, where latents are more likely."""
     return rows * np.float32(truncation)
 
 
 def generate(generator: Generator, rows: Float32, device: torch.device) -> UINT8:
-    """G(z) in 8-bit grey: (B, 128) -> (B, 32, 32)."""
+    """Images G(z) (B, 32, 32), in 8-bit grey levels, of latents `rows` (B, 128)."""
     return to_uint8(_forward(generator, rows, device)[:, 0])
 
 
 def probability_of_real(discriminator: Discriminator, images: Float32, device: torch.device) -> Float32:
-    """D(x): (B, 32, 32) in [-1, 1] -> (B,) in [0, 1]."""
-    # torch's sigmoid rounds the last few elements of an array by another routine than the rest; this one does not.
+    """Probabilities D(x) (B,), in [0, 1], of `images` (B, 32, 32) in [-1, 1]."""
+    # torch's sigmoid rounds the last few elements of an array differently from the rest; scipy's does not.
     probability: Float32 = scipy.special.expit(logits(discriminator.logits, images, device))
     return probability
 
 
 def logits(network: Network, images: Float32, device: torch.device) -> Float32:
-    """What `network` says of images (B, 32, 32) in [-1, 1]: (B,) of a discriminator, (B, 10) of a classifier."""
+    """Outputs of `network` for `images` (B, 32, 32) in [-1, 1]: (B,) for a discriminator, (B, 10) for a classifier."""
     return _forward(network, images[:, None], device)
 
 
 def to_input(images: UINT8) -> Float32:
-    """Levels (B, 32, 32), or (B, 28, 28) as MNIST has them, to (B, 32, 32) in [-1, 1], resized as in training."""
+    """Inputs (B, 32, 32) in [-1, 1] for `images` (B, 32, 32) or (B, 28, 28) in grey levels, resized as in training."""
     if images.shape[-1] == IMAGE_SIZE:
         return from_uint8(images)
     scaled = nn.functional.interpolate(

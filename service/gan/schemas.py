@@ -111,7 +111,7 @@ class Drawing(Picture):
 
     @property
     def needs_generator_only(self) -> bool:
-        """Whether the answer depends on no other network of the checkpoint: nothing is chosen and nothing judged."""
+        """Whether the answer depends on no other network: no latents are chosen, and no images are judged."""
         return self.wanted is None and self.sampler == "plain" and not self.scores and self.format != "json"
 
     @model_validator(mode="after")
@@ -189,7 +189,7 @@ class InterpolateQuery(BaseModel):
 
     @property
     def needs_generator_only(self) -> bool:
-        """Whether the answer depends on no other network of the checkpoint: nothing is chosen."""
+        """Whether the answer depends on no other network: no latents are chosen."""
         return self.digit is None
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidInput
 from ..formats.images import UINT8
 from . import interpolation, sampling
-from .choosing import Choice, Wish, choose, never
+from .choosing import Choice, ChoiceRequest, choose, never
 from .classifier import probabilities
 from .companions import Companions
 from .inversion import Inverter
@@ -47,12 +47,16 @@ class GanWorker:
         self._discriminator = discriminator.to(device).eval()
         self._device = device
         self._companions = companions
-        if companions is not None:  # the classifier of latents stays where latents are drawn, on the CPU
+        if companions is not None:  # the classifier of latents stays on the CPU, where latents are drawn
             companions.classifier.to(device)
             companions.critic.to(device)
 
     def __call__(self, jobs: list[Job]) -> list[Result]:
-        """One pass of the generator over all latents, one of each judge over all images to be judged."""
+        """Results of `jobs`, in order, with one pass of the generator and one of each judge over the whole batch.
+
+        Raises:
+            InvalidInput: a job chooses latents, but the checkpoint has no companions.
+        """
         found = self._latents(jobs)
         drawn = [latents for latents, _ in found if latents is not None]
         pictures = iter(self._draw(drawn))
@@ -63,7 +67,7 @@ class GanWorker:
             for job, (latents, picks) in zip(jobs, found, strict=True)
         ]
         judged = [isinstance(job, DiscriminateJob) or (isinstance(job, GenerateJob) and job.score) for job in jobs]
-        # Levels are judged, also those just drawn: their picture, sent back, gets the same score.
+        # The networks judge 8-bit levels, so that a drawn image has the same score when it is uploaded.
         inputs = [to_input(result.images) for result, wanted in zip(results, judged, strict=True) if wanted]
         scores = iter(self._judge(inputs))
         results = [
@@ -78,10 +82,10 @@ class GanWorker:
         ]
 
     def _latents(self, jobs: list[Job]) -> list[tuple[Float32 | None, list[Choice] | None]]:
-        """The latents of each job that draws, and how they were chosen where they were."""
-        wishes = [_wishes(job) for job in jobs]
-        choices = iter(self._choose([wish for some in wishes for wish in some]))
-        return [self._of(job, [next(choices) for _ in some]) for job, some in zip(jobs, wishes, strict=True)]
+        """For each job, the latents that it draws, and the choices that it made; None where it has none."""
+        requests = [_choice_requests(job) for job in jobs]
+        choices = iter(self._choose([request for some in requests for request in some]))
+        return [self._of(job, [next(choices) for _ in some]) for job, some in zip(jobs, requests, strict=True)]
 
     def _of(self, job: Job, picks: list[Choice]) -> tuple[Float32 | None, list[Choice] | None]:
         if isinstance(job, GenerateJob):
@@ -97,12 +101,12 @@ class GanWorker:
             return interpolation.path(np.stack(keys), job.frames, loop=job.loop), picks or None
         return None, None
 
-    def _choose(self, wishes: list[Wish]) -> list[Choice]:
-        if not wishes:
+    def _choose(self, requests: list[ChoiceRequest]) -> list[Choice]:
+        if not requests:
             return []
-        if self._companions is None:  # the routes refuse such requests with a better word
+        if self._companions is None:  # the routes refuse such requests with a better message
             raise InvalidInput("this checkpoint has no companions")
-        return choose(wishes, self._generator, self._companions, self._device)
+        return choose(requests, self._generator, self._companions, self._device)
 
     def _draw(self, latents: list[Float32]) -> list[UINT8]:
         if not latents:
@@ -132,15 +136,18 @@ class GanWorker:
         return Result(images, latents, inversions=found)
 
 
-def _wishes(job: Job) -> list[Wish]:
+def _choice_requests(job: Job) -> list[ChoiceRequest]:
     if isinstance(job, DiscriminateJob | InvertJob):
         return []
     cancelled = never if job.abandoned is None else job.abandoned.is_set
     if isinstance(job, GenerateJob) and is_chosen(job):
         digits: Sequence[int | None] = job.digits or [None] * job.images
-        return [Wish(job.seed, i, job.truncation, digit, job.rejection, cancelled) for i, digit in enumerate(digits)]
+        return [
+            ChoiceRequest(job.seed, i, job.truncation, digit, job.rejection, cancelled)
+            for i, digit in enumerate(digits)
+        ]
     if isinstance(job, InterpolateJob) and job.digit is not None:
-        return [Wish(seed, 0, job.truncation, job.digit, cancelled=cancelled) for seed in job.seeds]
+        return [ChoiceRequest(seed, 0, job.truncation, job.digit, cancelled=cancelled) for seed in job.seeds]
     return []
 
 

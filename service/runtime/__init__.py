@@ -1,1 +1,1 @@
-"""What carries jobs to the processor: batching, and the choice of the device."""
+"""The batching of jobs, and the choice of the device."""

@@ -1,12 +1,12 @@
 """Batches jobs that arrive one by one: `Batcher[Job, Result]`.
 
-One owner: all bookkeeping happens on the event loop, so there are no locks; the only other thread runs the worker.
-A batch leaves as soon as the worker is idle, and the next one forms while it runs. Nothing polls and nothing sleeps.
+All bookkeeping happens on the event loop, so there are no locks. The only other thread runs the worker. A batch starts
+as soon as the worker is idle, and the next batch forms while it runs. Nothing polls or sleeps.
 
-Promises, whatever the worker does:
-- every submitted job ends: with its result, its own error, its cancellation, its deadline, or the shutdown;
-- a job that breaks the worker fails alone: the batch is halved until the culprit stands by itself;
-- the queue is bounded in jobs and in cost, and a job that cannot make its deadline is refused on arrival.
+Guarantees, whatever the worker does:
+- Every submitted job ends: with its result, its own error, its cancellation, its deadline, or the shutdown.
+- A job that breaks the worker fails alone: the batch is halved until that job is isolated.
+- The queue is bounded in jobs and in cost, and a job that cannot meet its deadline is refused on arrival.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ..errors import DeadlineExceeded, LatentserveError, OutOfMemory, Overloaded, ShuttingDown, WorkerFailed
+from .observer import Observer, SilentObserver
 
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
-# How much one batch moves the running estimate of seconds a batch, and by how much at most: one batch of another
-# kind than the usual ones must not make the next callers hear that the queue takes for ever.
+# Weight of the latest batch in the running mean of seconds per batch.
 _SMOOTHING = 0.2
-_MOST_GROWTH = 2.0
+# Longer batches count as this multiple of the mean, so that one unusual batch does not inflate the predicted wait.
+_MAX_GROWTH = 2.0
 
 
 class Limits(NamedTuple):
-    """Bounds of one Batcher; `cost` is in whatever unit its `cost` function counts (images, pairs, elements)."""
+    """Bounds of one Batcher. Costs are in the unit of its `cost` function: images, pairs or elements."""
 
     batch_items: int
     batch_cost: float
@@ -42,33 +43,10 @@ class Limits(NamedTuple):
     queue_cost: float
 
 
-class Observer(Protocol):
-    """Receives the events of a Batcher. All calls come from the event loop."""
-
-    def queued(self, items: int, cost: float) -> None:
-        """The queue now holds `items` jobs with a total of `cost`."""
-
-    def dispatched(self, waits: Sequence[float]) -> None:
-        """A batch leaves for the worker; `waits` are its jobs' seconds in the queue."""
-
-    def finished(self, items: int, seconds: float) -> None:
-        """The worker took `seconds` for a batch of `items`."""
-
-    def failed(self, error: BaseException) -> None:
-        """One job, alone, broke the worker."""
-
-
-class SilentObserver:
-    """Observes nothing."""
-
-    def queued(self, items: int, cost: float) -> None: ...
-    def dispatched(self, waits: Sequence[float]) -> None: ...
-    def finished(self, items: int, seconds: float) -> None: ...
-    def failed(self, error: BaseException) -> None: ...
-
-
 @dataclass(eq=False, slots=True)
 class _Entry(Generic[JobT, ResultT]):
+    """A job in the queue or in a running batch."""
+
     job: JobT
     key: Hashable
     cost: float
@@ -78,18 +56,20 @@ class _Entry(Generic[JobT, ResultT]):
 
 
 class Batcher(Generic[JobT, ResultT]):
-    """Runs `worker(jobs) -> results`, in order and of equal length, on a thread of its own.
+    """Runs `worker(jobs) -> results` on a thread of its own.
 
-    A result may also be an exception, which then fails that job alone.
+    The worker returns one result per job, in order. A result may be an exception, which then fails its job alone.
 
     Args:
-        worker: the computation. It is only ever called from one thread.
-        limits: bounds of a batch and of the queue. A job that costs more than a whole batch runs by itself.
-        cost: the share of a job in the batch's and the queue's limits.
-        key: only jobs with equal keys share a batch. Within a key first come, first served; keys take turns.
-        cancel: called when the result of a job is no longer wanted, so that a running worker may stop.
-        is_out_of_memory: tells the device's out-of-memory error from others.
-        stall_seconds: a batch that runs for longer means that the worker hangs.
+        name: name of the lane, for errors and the thread.
+        worker: the computation. It is called from one thread only.
+        limits: bounds of a batch and of the queue. A job that costs more than a full batch runs alone.
+        cost: the part of the limits that a job uses, of the batch and of the queue.
+        key: jobs share a batch only if their keys are equal. Jobs of one key run in order of arrival; keys take turns.
+        cancel: called when the result of a job is no longer needed, so that a running worker may stop.
+        is_out_of_memory: whether an error means that the device is out of memory.
+        stall_seconds: a batch that runs longer counts as stalled.
+        observer: receives the events.
     """
 
     def __init__(
@@ -129,17 +109,17 @@ class Batcher(Generic[JobT, ResultT]):
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    # -- life ---------------------------------------------------------------------------------------------------
+    # -- start and stop -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the worker's thread. Call it on the event loop that will submit."""
+        """Start the worker's thread. Call this on the event loop that submits the jobs."""
         self._loop = asyncio.get_running_loop()
-        # A daemon: a worker that hangs for good must not keep the process from ending.
+        # A daemon thread, so that a stalled worker cannot keep the process from ending.
         self._thread = threading.Thread(target=self._serve, name=f"batcher-{self.name}", daemon=True)
         self._thread.start()
 
     async def close(self, timeout: float) -> None:
-        """Take no new jobs, let the queued ones finish within `timeout` seconds, then fail what is left."""
+        """Refuse new jobs, let queued jobs finish within `timeout` seconds, then fail the rest with ShuttingDown."""
         self._closing = True
         try:
             await asyncio.wait_for(self._idle.wait(), timeout)
@@ -151,27 +131,30 @@ class Batcher(Generic[JobT, ResultT]):
             await asyncio.to_thread(self._thread.join, timeout)
 
     def is_alive(self) -> bool:
-        """Whether the worker's thread lives, and does not hang."""
+        """Whether the worker's thread is alive and its batch has not stalled."""
         return self._thread is not None and self._thread.is_alive() and self.running_seconds < self._stall_seconds
 
     @property
     def running_seconds(self) -> float:
-        """Seconds that the batch now on the worker has taken; 0 when it is idle."""
+        """Seconds that the current batch has been running; 0 if the worker is idle."""
         return max(0.0, time.monotonic() - self._running_since)
 
-    # -- the way in ---------------------------------------------------------------------------------------------
+    # -- submission ---------------------------------------------------------------------------------------------
 
     async def submit(self, job: JobT, timeout: float | None = None) -> ResultT:
         """Queue `job` and wait for its result.
 
         Args:
-            timeout: seconds until the answer is of no more use to the caller; None waits as long as it takes.
+            job: the job.
+            timeout: seconds until the deadline; None for no deadline.
 
         Raises:
             Overloaded: the queue is full, or the predicted wait is longer than `timeout`.
-            DeadlineExceeded: `timeout` passed first.
-            WorkerFailed: the worker broke on this very job.
-            LatentserveError: what the worker raised or returned for this job.
+            ShuttingDown: the batcher is closing.
+            DeadlineExceeded: `timeout` passed before the result was ready.
+            WorkerFailed: the worker failed on this job alone. OutOfMemory is one kind of it.
+            LatentserveError: the error that the worker raised or returned for this job.
+            RuntimeError: the batcher was not started.
         """
         entry = self._admit(job, timeout)
         timer = entry.future.get_loop().call_later(timeout, self._expire, entry, timeout) if timeout else None
@@ -189,9 +172,9 @@ class Batcher(Generic[JobT, ResultT]):
             raise RuntimeError(f"batcher {self.name!r} was not started")
         wait = self.predicted_wait()
         if self._closing:
-            raise ShuttingDown("the service is stopping and takes no new work", retry_after=1)
+            raise ShuttingDown("the service is stopping and accepts no new work", retry_after=1)
         cost = self._cost(job)
-        # An empty queue takes any job, so that one which costs more than the whole queue can still be served.
+        # An empty queue accepts any job, even one above the queue's limit, which could otherwise never be served.
         full = self._queued_cost + cost > self._limits.queue_cost and self._queued_items > 0
         if full or self._queued_items >= self._limits.queue_items:
             raise Overloaded(
@@ -199,8 +182,8 @@ class Batcher(Generic[JobT, ResultT]):
             )
         if timeout is not None and wait > timeout:
             raise Overloaded(
-                f"{self._queued_items + len(self._running)} jobs are ahead and take about {wait:.3g} s, longer than "
-                f"the {timeout:.3g} s allowed; allow more or try again later",
+                f"the {self._queued_items + len(self._running)} jobs ahead take about {wait:.3g} s, longer than the "
+                f"{timeout:.3g} s allowed; allow more time or try again later",
                 retry_after=wait,
             )
         now, future = time.monotonic(), self._loop.create_future()
@@ -212,7 +195,7 @@ class Batcher(Generic[JobT, ResultT]):
         return entry
 
     def predicted_wait(self) -> float:
-        """Seconds until the queue of this moment would be done, from how long recent batches took."""
+        """Predicted seconds until all present jobs are done, from the duration of recent batches."""
         batches = max(self._queued_items / self._limits.batch_items, self._queued_cost / self._limits.batch_cost)
         running = max(0.0, self._batch_seconds - self.running_seconds) if self._running else 0.0
         return running + math.ceil(batches) * self._batch_seconds
@@ -221,7 +204,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._abandon(entry, DeadlineExceeded(f"no result within the {timeout:.3g} s that the request allowed"))
 
     def _abandon(self, entry: _Entry[JobT, ResultT], error: LatentserveError | None) -> None:
-        """Nobody waits for `entry` any longer: out of the queue with it, and a hint to a worker that has it."""
+        """End `entry`: remove it from the queue, fail it with `error` if given, and signal a running worker."""
         queue = self._queues.get(entry.key)
         if queue is not None and entry in queue:
             del queue[entry]
@@ -233,10 +216,10 @@ class Batcher(Generic[JobT, ResultT]):
         self._cancel(entry.job)
         self._settle()
 
-    # -- the way through ----------------------------------------------------------------------------------------
+    # -- dispatch and completion --------------------------------------------------------------------------------
 
     def _dispatch_soon(self) -> None:
-        # One turn of the loop later, so that requests which became readable together leave together.
+        # Dispatch in the next turn of the loop, so that requests that became readable together share a batch.
         if not self._running and not self._dispatch_due and self._loop is not None:
             self._dispatch_due = True
             self._loop.call_soon(self._dispatch)
@@ -268,14 +251,14 @@ class Batcher(Generic[JobT, ResultT]):
     def _finished(self, outcomes: list[ResultT | BaseException], seconds: float) -> None:
         batch, self._running, self._running_since = self._running, [], math.inf
         if self._batch_seconds:
-            seconds_clipped = min(seconds, self._batch_seconds * _MOST_GROWTH)
+            seconds_clipped = min(seconds, self._batch_seconds * _MAX_GROWTH)
             self._batch_seconds += (seconds_clipped - self._batch_seconds) * _SMOOTHING
         else:
             self._batch_seconds = seconds
         self._observer.finished(len(batch), seconds)
         for entry, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, BaseException):
-                # In the context of its request, so that the log line bears its id.
+                # Run in the context of the request, so that the log line has its id.
                 error = entry.context.run(self._explain, outcome)
                 if not entry.future.done():
                     entry.future.set_exception(error)
@@ -290,7 +273,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._observer.failed(error)
         explained: LatentserveError
         if self._is_out_of_memory(error):
-            explained = OutOfMemory("the device has not enough memory for this request alone; make it smaller")
+            explained = OutOfMemory("this request alone needs more memory than the device has; make it smaller")
         else:
             explained = WorkerFailed(f"the computation failed: {type(error).__name__}")
         explained.__cause__ = error
@@ -298,7 +281,7 @@ class Batcher(Generic[JobT, ResultT]):
 
     def _count(self, items: int, cost: float) -> None:
         self._queued_items += items
-        # Costs are floats: an empty queue is exactly zero again, whatever their sum rounded to.
+        # Costs are floats, so the cost of an empty queue is reset to exactly 0.
         self._queued_cost = self._queued_cost + cost if self._queued_items else 0.0
         self._observer.queued(self._queued_items, self._queued_cost)
 
@@ -306,27 +289,27 @@ class Batcher(Generic[JobT, ResultT]):
         if not self._running and not self._queues:
             self._idle.set()
 
-    # -- the worker's thread ------------------------------------------------------------------------------------
+    # -- worker thread ------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         loop = self._loop
         if loop is None:
-            raise RuntimeError("the thread starts after the loop is known")
+            raise RuntimeError("the worker thread was started without an event loop")
         while (batch := self._inbox.get()) is not None:
             start = time.perf_counter()
             outcomes = self._attempt([entry.job for entry in batch])
             try:
                 loop.call_soon_threadsafe(self._finished, outcomes, time.perf_counter() - start)
-            except RuntimeError:  # the loop was closed under a batch that outlived the shutdown's patience
+            except RuntimeError:  # the loop was closed, because the batch ran past the shutdown's timeout
                 return
 
     def _attempt(self, jobs: list[JobT]) -> list[ResultT | BaseException]:
-        """Run `jobs`; where that raises, halve until each culprit stands alone. Out of memory ends up here too."""
+        """Run `jobs`. If the worker raises, for example out of memory, halve them until each faulty job is alone."""
         try:
             results = list(self._worker(jobs))
             if len(results) != len(jobs):
                 raise RuntimeError(f"the worker returned {len(results)} results for {len(jobs)} jobs")
-        except BaseException as error:  # no exception whatsoever may end this thread
+        except BaseException as error:  # no exception may end this thread
             if len(jobs) == 1:
                 return [error]
             # Its traceback would keep the failed batch's tensors alive while the halves run.

@@ -9,10 +9,14 @@ _NEAR = 0.125
 
 
 def excess(x: torch.Tensor, log1p_x: torch.Tensor) -> torch.Tensor:
-    """x - log(1 + x), given both terms, elementwise for x ≥ -1: never negative, 0 only at 0, accurate near it.
+    """x - log(1 + x), elementwise for x ≥ -1 of any shape. It is never negative, 0 only at 0, and accurate near 0.
 
-    Near 0, with r = x/(2 + x), log(1 + x) = 2 artanh(r) = 2(r + r³/3 + r⁵/5 + ...) and x - 2r = x·r, hence
-    r·(x - 2r²(1/3 + r²/5 + ...)): nothing cancels.
+    Near 0, let r = x/(2 + x). Then log(1 + x) = 2 artanh(r) = 2(r + r³/3 + r⁵/5 + ...) and x - 2r = x·r, so the result
+    is r·(x - 2r²(1/3 + r²/5 + ...)), where nothing cancels.
+
+    Args:
+        x: of any shape.
+        log1p_x: log(1 + x), of the shape of x.
     """
     r = x / (x + 2)
     square = r * r
@@ -24,6 +28,6 @@ def excess(x: torch.Tensor, log1p_x: torch.Tensor) -> torch.Tensor:
 
 
 def softplus_and_sigmoid(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """log(1 + eᵃ) and 1/(1 + e⁻ᵃ), elementwise, to a few ulps for every finite a, both tails included."""
+    """log(1 + eᵃ) and 1/(1 + e⁻ᵃ), elementwise for `a` of any shape, to a few ulps for all finite values."""
     e = torch.exp(-a.abs())
     return a.clamp_min(0) + torch.log1p(e), torch.where(a >= 0, torch.ones_like(e), e) / (1 + e)

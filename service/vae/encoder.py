@@ -1,4 +1,4 @@
-"""How many numbers the encoder of a Gaussian latent emits, and why."""
+"""The number of outputs of an encoder of a Gaussian latent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CovarianceKind = Literal["identity", "diagonal", "full"]
 
 
 class EncoderSize(NamedTuple):
-    """`size` = `mean` + `covariance` numbers for one latent, and a sentence that says what they are."""
+    """`size` = `mean` + `covariance` outputs for one latent, and a sentence that explains them."""
 
     size: int
     mean: int
@@ -21,8 +21,11 @@ class EncoderSize(NamedTuple):
 def encoder_size(dimension: int, covariance: CovarianceKind) -> EncoderSize:
     """The width of the encoder's last layer for a latent of `dimension` d: d, 2d, or d + d(d+1)/2.
 
-    A symmetric d×d covariance has d(d+1)/2 free entries; its Cholesky factor, which is emitted since any values with
-    a positive diagonal make a valid covariance, has as many. Raises InvalidInput for d < 1 and an unknown kind.
+    A symmetric d×d covariance has d(d+1)/2 free entries, and so has its Cholesky factor. The encoder outputs the
+    factor, because any lower triangle with a positive diagonal gives a valid covariance.
+
+    Raises:
+        InvalidInput: d is not an integer ≥ 1, or the kind of the covariance is unknown.
     """
     if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 1:
         allowed = "an integer ≥ 1"
@@ -34,7 +37,7 @@ def encoder_size(dimension: int, covariance: CovarianceKind) -> EncoderSize:
     d = dimension
     means = _count(d, "mean")
     if covariance == "identity":
-        return EncoderSize(d, d, 0, f"{means}; nothing to emit for the covariance, which is fixed to the identity")
+        return EncoderSize(d, d, 0, f"{means}; none for the covariance, which is fixed to the identity")
     if covariance == "diagonal":
         return EncoderSize(2 * d, d, d, f"{means} and {_count(d, 'log variance')}, one for each coordinate")
     entries = d * (d + 1) // 2

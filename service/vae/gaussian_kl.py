@@ -1,7 +1,6 @@
-"""KL(q‖p) of two diagonal Gaussians with its gradients, for many requests at once.
+"""KL(q‖p) of two diagonal Gaussians with its gradients, in ragged batches.
 
-A job has the same result to the bit alone and in any batch (see `ragged`).
-`docs/mathematics/reparameterization.md` derives the formulas.
+`docs/mathematics/reparameterization.md` derives the formulas, and `ragged` makes results independent of the batch.
 """
 
 from __future__ import annotations
@@ -15,25 +14,9 @@ import torch
 
 from ..errors import InvalidInput
 from .elementary import excess
-from .inputs import (
-    Array,
-    Real,
-    all_finite,
-    as_array,
-    require,
-    require_shape,
-    require_vectors,
-)
+from .inputs import Array, Real, all_finite, as_array, require, require_shape, require_vectors
 from .overflow import CLOSER, LARGER, SMALLER, Factor, Product, accuse, log_abs
-from .ragged import (
-    Device,
-    lay_out,
-    only,
-    pack,
-    run_batch,
-    sum_rows,
-    unpack,
-)
+from .ragged import Device, lay_out, only, pack, run_batch, sum_rows, unpack
 
 GaussianScale = Literal["sigma", "log_variance"]
 
@@ -41,7 +24,7 @@ GaussianScale = Literal["sigma", "log_variance"]
 class GaussianPair(NamedTuple):
     """q = N(mu_q, σ_q²) and p = N(mu_p, σ_p²), both diagonal; four arrays of one shape, (D,) or (B, D).
 
-    `scale_q` and `scale_p` are σ > 0 or log σ², as `parametrization_q` and `parametrization_p` say.
+    `scale_q` and `scale_p` are σ > 0 or log σ², according to `parametrization_q` and `parametrization_p`.
     """
 
     mu_q: Real
@@ -69,7 +52,11 @@ def to_standard_normal(mu: Real, scale: Real, parametrization: GaussianScale = "
 
 
 def gaussian_kl(pair: GaussianPair, *, device: Device = "cpu") -> GaussianDivergence:
-    """KL(q‖p) of one job. Raises the InvalidInput that `gaussian_kl_batch` returns."""
+    """KL(q‖p) of one job; see `gaussian_kl_batch`.
+
+    Raises:
+        InvalidInput: the outcome of the job is this error.
+    """
     return only(gaussian_kl_batch([pair], device=device))
 
 
@@ -78,8 +65,8 @@ def gaussian_kl_batch(
 ) -> list[GaussianDivergence | InvalidInput]:
     """KL(q‖p) = ½ Σ_d (σ_q²/σ_p² - 1 - log(σ_q²/σ_p²) + (μ_q - μ_p)²/σ_p²) of each job, with gradients, in nats.
 
-    Jobs may differ in B and D. The outcome of a job is InvalidInput if shapes differ, a value is not finite, σ ≤ 0, or
-    the result overflows float64. Pointers are /q/mu, /q/sigma, /q/log_variance and the same under /p, with the index
+    Jobs may differ in B and D. The outcome of a job is InvalidInput if its shapes differ, a value is not finite, σ ≤ 0,
+    or a result overflows float64. Pointers are /q/mu, /q/sigma, /q/log_variance and the same under /p, with the index
     of the element.
     """
     return run_batch(pairs, _prepare, _compute, _diagnose, device)
@@ -152,7 +139,7 @@ def _products(pair: GaussianPair, *, divergence_only: bool = False) -> list[Prod
     name_q, name_p = f"q/{pair.parametrization_q}", f"p/{pair.parametrization_p}"
     log_q = log_abs(scale_q) if pair.parametrization_q == "sigma" else 0.5 * scale_q
     log_p = log_abs(scale_p) if pair.parametrization_p == "sigma" else 0.5 * scale_p
-    # Of halves, since the difference itself may overflow. The mean of larger magnitude is to blame for it.
+    # Half of each mean, because the difference may overflow. The mean of larger magnitude is to blame.
     log_shift = log_abs(0.5 * mu_q - 0.5 * mu_p) + np.log(2)
     blames_q = np.abs(mu_q) >= np.abs(mu_p)
 

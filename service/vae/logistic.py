@@ -1,7 +1,6 @@
-"""-log Q(y|x) of a label under a logistic model with its gradients, for many requests at once.
+"""-log Q(y|x) of a label under a logistic model with its gradients, in ragged batches.
 
-A job has the same result to the bit alone and in any batch (see `ragged`).
-`docs/mathematics/reparameterization.md` derives the formulas.
+`docs/mathematics/reparameterization.md` derives the formulas, and `ragged` makes results independent of the batch.
 """
 
 from __future__ import annotations
@@ -15,32 +14,15 @@ import torch
 
 from ..errors import InvalidInput
 from .elementary import softplus_and_sigmoid
-from .inputs import (
-    Array,
-    Real,
-    all_finite,
-    as_array,
-    require,
-    require_shape,
-    require_vectors,
-)
+from .inputs import Array, Real, all_finite, as_array, require, require_shape, require_vectors
 from .overflow import Factor, accuse, log_abs
-from .ragged import (
-    Device,
-    lay_out,
-    only,
-    pack,
-    run_batch,
-    spread_rows,
-    sum_rows,
-    unpack,
-)
+from .ragged import Device, lay_out, only, pack, run_batch, spread_rows, sum_rows, unpack
 
 
 class LabelledPoint(NamedTuple):
     """A label y in {0, 1} of a point x under weights w, in the model Q(y=0|x) = sigmoid(wᵀx).
 
-    Shapes: x (D,) or (B, D); w (D,), shared by all rows, or like x; y () or (B,).
+    Shapes: x is (D,) or (B, D); w is (D,), shared by all rows, or like x; y is () or (B,).
     """
 
     x: Real
@@ -58,17 +40,22 @@ class LogisticDivergence(NamedTuple):
 
 
 def logistic_divergence(point: LabelledPoint, *, device: Device = "cpu") -> LogisticDivergence:
-    """The divergence of one job. Raises the InvalidInput that `logistic_divergence_batch` returns."""
+    """The divergence of one job; see `logistic_divergence_batch`.
+
+    Raises:
+        InvalidInput: the outcome of the job is this error.
+    """
     return only(logistic_divergence_batch([point], device=device))
 
 
 def logistic_divergence_batch(
     points: Sequence[LabelledPoint], *, device: Device = "cpu"
 ) -> list[LogisticDivergence | InvalidInput]:
-    """softplus((2y-1) wᵀx) of each row in nats, with gradients (y - 1 + sigmoid(wᵀx))·x in w and (...)·w in x.
+    """softplus((2y-1) wᵀx) of each row in nats, with gradients r·x in w and r·w in x, where r = y - 1 + sigmoid(wᵀx).
 
-    Jobs may differ in B and D. The outcome of a job is InvalidInput if shapes do not match, a value is not finite, y is
-    neither 0 nor 1, or wᵀx or a gradient overflows float64. Pointers are /x, /w and /y, with the index of the element.
+    Jobs may differ in B and D. The outcome of a job is InvalidInput if its shapes do not match, a value is not finite,
+    y is neither 0 nor 1, or wᵀx or a gradient overflows float64. Pointers are /x, /w and /y, with the index of the
+    element.
     """
     return run_batch(points, _prepare, _compute, _diagnose, device)
 
@@ -99,7 +86,7 @@ def _compute(key: None, points: list[LabelledPoint], device: torch.device) -> tu
     grads_w = unpack((slope * x).cpu().numpy(), layout, shapes)
     grads_x = unpack((slope * w).cpu().numpy(), layout, shapes)
     with np.errstate(all="ignore"):
-        # Rows are added one after the other, in an order that depends on the job alone.
+        # Rows are added one by one, in an order that depends on the job alone.
         grads_w = [
             grad if w.shape == grad.shape else np.add.reduce(grad, axis=0) for w, grad in zip(ws, grads_w, strict=True)
         ]

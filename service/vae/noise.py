@@ -11,7 +11,7 @@ from .inputs import Array
 def draw_noise(seed: int, shape: int | tuple[int, ...]) -> Array:
     """Standard normal float64 noise of `shape`, (D,) or (B, D), from a Philox generator keyed by `seed`.
 
-    The stream fills the array row by row: row b of a (B, D) draw is the same for every B > b, and (D,) is row 0.
+    The stream fills the array row by row: row b of a (B, D) array is the same for every B > b, and (D,) is row 0.
 
     Raises:
         InvalidInput: `seed` is not an integer with 0 ≤ seed < 2**64.

@@ -47,8 +47,8 @@ def accuse(suspects: NDArray[np.bool_], products: Sequence[Product], why: str) -
     """Blame a value of the request if any of `suspects`, of shape S, is true.
 
     Args:
-        suspects: elements that belong to a result which is not finite.
-        products: the terms that results consist of.
+        suspects: elements that belong to a result that is not finite.
+        products: the terms of the results; each broadcasts to S.
         why: what overflows, as the end of the sentence that starts with the value.
 
     Raises:

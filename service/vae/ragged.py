@@ -1,10 +1,10 @@
-"""Ragged batches: jobs of unequal size as one tensor computation, in which none can change a bit of another's result.
+"""Ragged batches: jobs of unequal size in one tensor computation, where no job can change a bit of another's result.
 
-- Each job's elements are flattened into one buffer and padded to whole tiles, so that every SIMD vector holds the
-  elements of one job alone, in the same lanes, whatever else is in the batch.
-- Beyond IEEE arithmetic only exp, expm1, log and log1p may be used. Torch's own sigmoid, softplus and logaddexp take
-  other code for the last elements of a buffer than for its body, and differ there in the last bit.
-- Sums over the last axis add in an order that depends on the row alone, never on how many rows there are.
+- Each job's elements are flattened into one buffer and padded to whole tiles. A SIMD vector therefore contains elements
+  of one job only, in the same lanes for every batch.
+- Apart from IEEE arithmetic, only exp, expm1, log and log1p may be used. torch's sigmoid, softplus and logaddexp use
+  different code for the last elements of a buffer, and differ there in the last bit.
+- Sums over the last axis add in an order that depends only on the row, not on the number of rows.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .inputs import Array
 
 Device = torch.device | str
 
-# Elements in a tile: four times the sixteen doubles that the widest unrolled loop (AVX-512) takes at once.
+# Elements in a tile: four times the 16 doubles that the widest unrolled loop (AVX-512) processes at once.
 TILE = 64
-# Padding of ones is a valid value of every column (mean, σ, log σ², noise, x, w, y), so pads never look like errors.
+# Pads are ones, which are valid in every column (mean, σ, log σ², noise, x, w, y) and cannot look like errors.
 _PADS = [np.ones(gap) for gap in range(TILE + 1)]
 
 Job = TypeVar("Job")
@@ -50,8 +50,8 @@ def lay_out(sizes: Sequence[int]) -> Layout:
 
 
 def pack(columns: Sequence[Sequence[Array]], layout: Layout) -> torch.Tensor:
-    """Several arrays of each job, `columns[c][k]`, as a (C, total) float64 tensor on the CPU, padded with ones."""
-    # Torch aligns its own allocations to 64 bytes and numpy does not: aligned, a tile is a whole number of vectors.
+    """The arrays `columns[c][k]` of all jobs k, of any shape, as one float64 tensor (C, total), padded with ones."""
+    # torch aligns its allocations to 64 bytes and numpy does not. An aligned tile is a whole number of vectors.
     buffer = torch.empty((len(columns), layout.total), dtype=torch.float64)
     pads = [_PADS[start - stop] for start, stop in zip([*layout.starts[1:], layout.total], layout.stops, strict=True)]
     pieces: list[Array] = pads * 2
@@ -63,7 +63,7 @@ def pack(columns: Sequence[Sequence[Array]], layout: Layout) -> torch.Tensor:
 
 
 def unpack(values: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    """Each job's part of a flat buffer (total,), as views in the jobs' own shapes."""
+    """Each job's part of the flat buffer `values` (total,), as views with the jobs' own shapes."""
     parts = zip(layout.starts, layout.stops, shapes, strict=True)
     return [
         values[start:stop] if len(shape) == 1 else values[start:stop].reshape(shape) for start, stop, shape in parts
@@ -71,7 +71,7 @@ def unpack(values: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) -> 
 
 
 def row_starts(layout: Layout, widths: Sequence[int]) -> NDArray[np.int64]:
-    """Where each row (`widths[k]` elements) of each job begins, and after a job's last row where its pads begin."""
+    """The start of each row (`widths[k]` elements) of each job and, after its last row, the start of its pads; (R,)."""
     starts, stops, steps = np.array(layout.starts), np.array(layout.stops), np.array(widths)
     counts = (stops - starts) // steps + 1
     firsts = np.cumsum(counts) - counts
@@ -82,12 +82,12 @@ def row_starts(layout: Layout, widths: Sequence[int]) -> NDArray[np.int64]:
 
 
 def sum_rows(terms: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    """Σ over the last axis of each job: from (total,) to one array of shape `shapes[k][:-1]` a job.
+    """Sums of the buffer `terms` (total,) over the last axis of each job: an array of shape `shapes[k][:-1]` per job.
 
-    `reduceat` sums each segment pairwise, in an order given by its length; torch's own sum picks its order by the
-    shape of the whole tensor and by the number of threads.
+    `reduceat` sums each segment in an order that depends on its length only. The order of torch's own sum depends on
+    the shape of the whole tensor and on the number of threads.
     """
-    with np.errstate(all="ignore"):  # what overflows is found, and named, afterwards
+    with np.errstate(all="ignore"):  # overflows are diagnosed later
         sums = np.add.reduceat(terms, row_starts(layout, [shape[-1] for shape in shapes]))
     results, at = [], 0
     for start, stop, shape in zip(layout.starts, layout.stops, shapes, strict=True):
@@ -98,7 +98,7 @@ def sum_rows(terms: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) ->
 
 
 def spread_rows(values: Sequence[Array], layout: Layout, shapes: Sequence[tuple[int, ...]]) -> Array:
-    """The reverse way: one number a row, `values[k]` of shape `shapes[k][:-1]`, repeated along the row: (total,)."""
+    """The transpose of `sum_rows`: a buffer (total,) of `values[k]`, of shape `shapes[k][:-1]`, repeated along rows."""
     starts = row_starts(layout, [shape[-1] for shape in shapes])
     pieces: list[Array] = [_PADS[1]] * (2 * len(values))
     pieces[::2] = values
@@ -112,11 +112,15 @@ def run_batch(
     diagnose: Callable[[Job, Result], None],
     device: Device,
 ) -> list[Result | InvalidInput]:
-    """One outcome a job, in order: its result, or the error that it alone has.
+    """One outcome per job, in order: its result or its error.
 
-    `prepare` normalises a job and gives the key of the group that it is computed with, or raises. `compute` runs a
-    group and says whether all of it is sound. Only if not, `diagnose` looks at each job of the group, and raises for
-    the bad ones; the others keep their results, which elementwise arithmetic has kept apart.
+    Args:
+        jobs: the jobs; see the caller for the shapes of their arrays.
+        prepare: normalises a job and returns it with the key of its group, or raises InvalidInput.
+        compute: computes a group, and returns its results and whether all of them are sound.
+        diagnose: raises InvalidInput if a job is faulty. It is called for the jobs of an unsound group only. The other
+            jobs keep their results, which do not depend on the faulty ones.
+        device: where `compute` runs.
     """
     outcomes: dict[int, Result | InvalidInput] = {}
     groups: dict[Key, tuple[list[int], list[Job]]] = {}
@@ -143,7 +147,11 @@ def run_batch(
 
 
 def only(outcomes: list[Result | InvalidInput]) -> Result:
-    """The one outcome of a batch of one, raised if it is an error."""
+    """The outcome of a batch of one job.
+
+    Raises:
+        InvalidInput: the outcome is this error.
+    """
     (outcome,) = outcomes
     if isinstance(outcome, InvalidInput):
         raise outcome

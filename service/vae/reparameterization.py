@@ -1,8 +1,7 @@
-"""The reparameterized Gaussian latent z = μ + σ∘v and its gradients, for many requests at once.
+"""The reparameterized Gaussian latent z = μ + σ∘v with its gradients, in ragged batches.
 
-Gradients are analytic, without autograd; `docs/mathematics/reparameterization.md` derives them.
-A job has the same result to the bit alone
-and in any batch (see `ragged`).
+`docs/mathematics/reparameterization.md` derives the formulas, and `ragged` makes results independent of the batch.
+Gradients are analytic, without autograd.
 """
 
 from __future__ import annotations
@@ -18,26 +17,9 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInput
 from .elementary import excess, softplus_and_sigmoid
-from .inputs import (
-    Array,
-    Real,
-    all_finite,
-    as_array,
-    require,
-    require_shape,
-    require_vectors,
-)
+from .inputs import Array, Real, all_finite, as_array, require, require_shape, require_vectors
 from .overflow import LARGER, SMALLER, Factor, Product, accuse, log_abs
-from .ragged import (
-    Device,
-    Layout,
-    lay_out,
-    only,
-    pack,
-    run_batch,
-    sum_rows,
-    unpack,
-)
+from .ragged import Device, Layout, lay_out, only, pack, run_batch, sum_rows, unpack
 
 Parametrization = Literal["sigma", "log_variance", "softplus", "scale_tril"]
 PARAMETRIZATIONS: tuple[Parametrization, ...] = get_args(Parametrization)
@@ -52,8 +34,8 @@ _SOFTPLUS_IS_EXP = -40.0
 class ReparameterizationJob(NamedTuple):
     """One request: mu, noise v and grad_z = ∂L/∂z of one shape, (D,) or (B, D), and `scale` in a parametrization.
 
-    `scale` is σ > 0, log σ², or ρ with σ = log(1 + e^ρ), of the same shape; or scale_tril, the lower triangular L with
-    positive diagonal in z = μ + L v, (D, D) or (B, D, D). A `kl_weight` β ≥ 0 adds the KL to N(0, I).
+    `scale` is σ > 0, log σ², or ρ with σ = log(1 + e^ρ), of the same shape. With scale_tril it is the lower triangular
+    L in z = μ + L v, with a positive diagonal, (D, D) or (B, D, D). A `kl_weight` β ≥ 0 adds the KL to N(0, I).
     """
 
     mu: Real
@@ -65,7 +47,7 @@ class ReparameterizationJob(NamedTuple):
 
 
 class Reparameterization(NamedTuple):
-    """z, and the pathwise gradients of L, each shaped like its argument; the KL part is None unless it was requested.
+    """z, and the pathwise gradients of L, each of its argument's shape. The KL part is None unless it was requested.
 
     `kl` is KL(q‖N(0, I)) in nats, unweighted, () or (B,). `kl_grad_mu` and `kl_grad_scale` are β times its gradients,
     so that `grad_mu + kl_grad_mu` and `grad_scale + kl_grad_scale` are the gradients of L + β Σ_b KL_b.
@@ -80,22 +62,27 @@ class Reparameterization(NamedTuple):
 
 
 def reparameterize(job: ReparameterizationJob, *, device: Device = "cpu") -> Reparameterization:
-    """z and the gradients of one job. Raises the InvalidInput that `reparameterize_batch` returns."""
+    """z and the gradients of one job; see `reparameterize_batch`.
+
+    Raises:
+        InvalidInput: the outcome of the job is this error.
+    """
     return only(reparameterize_batch([job], device=device))
 
 
 def reparameterize_batch(
     jobs: Sequence[ReparameterizationJob], *, device: Device = "cpu"
 ) -> list[Reparameterization | InvalidInput]:
-    """z = μ + σ∘v of each job with, for g = ∂L/∂z, ∂L/∂μ = g and the gradient in the scale as parametrized.
+    """z = μ + σ∘v of each job, and the gradients of L in μ and in the scale.
 
-    sigma: g∘v. log_variance: ½ g∘v∘σ. softplus: g∘v∘sigmoid(ρ). scale_tril: tril(g vᵀ). With `kl_weight` also
-    KL = ½ Σ (σ² + μ² - 1 - log σ²), or ½ (tr LLᵀ + μᵀμ - D - 2 Σ log L_ii), with β times its own gradients.
+    With g = ∂L/∂z, the gradient in μ is g. The gradient in the scale depends on the parametrization: g∘v for sigma,
+    ½ g∘v∘σ for log_variance, g∘v∘sigmoid(ρ) for softplus, tril(g vᵀ) for scale_tril. With a `kl_weight` β the result
+    also has KL = ½ Σ (σ² + μ² - 1 - log σ²), or ½ (tr LLᵀ + μᵀμ - D - 2 Σ log L_ii), and β times its gradients.
 
     Jobs may differ in B, D and parametrization. The arrays of an outcome are views of the batch's arrays. The outcome
-    of a job is InvalidInput if shapes do not match, a value is not finite, σ ≤ 0, L is not lower triangular with a
-    positive diagonal, or a result overflows float64. Pointers are the names of the fields (that of the scale is its
-    parametrization), with the index of the element.
+    of a job is InvalidInput if its shapes do not match, a value is not finite, σ ≤ 0, L is not lower triangular with a
+    positive diagonal, or a result overflows float64. Pointers are the names of the fields, with the index of the
+    element; the name of the scale is its parametrization.
     """
     return run_batch(jobs, _prepare, _compute, _diagnose, device)
 
@@ -142,12 +129,12 @@ def _sigma_of(theta: torch.Tensor, parametrization: Parametrization) -> tuple[to
 def _kl_parts(
     theta: torch.Tensor, parametrization: Parametrization, sigma: torch.Tensor, slope: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """x = σ² - 1, log σ² and (dσ/dθ)/σ, elementwise; the last one since dKL/dσ = σ - 1/σ = x/σ."""
+    """x = σ² - 1, log σ² and (dσ/dθ)/σ, elementwise. The gradient of the KL is x·(dσ/dθ)/σ, as dKL/dσ = x/σ."""
     if parametrization == "log_variance":
         return torch.expm1(theta), theta, torch.full_like(theta, 0.5)
     x = (sigma - 1) * (sigma + 1)  # σ - 1 is exact near 1, where σ² - 1 would cancel
     if parametrization == "softplus":
-        tiny = theta < _SOFTPLUS_IS_EXP  # where σ may underflow to 0, its logarithm and the ratio do not
+        tiny = theta < _SOFTPLUS_IS_EXP  # σ may underflow to 0 there, but its logarithm and the ratio do not
         return x, 2 * torch.where(tiny, theta, sigma.log()), torch.where(tiny, torch.ones_like(theta), slope / sigma)
     return x, 2 * sigma.log(), 1 / sigma
 
@@ -161,7 +148,7 @@ def _compute_diagonal(
     packed = pack(columns, layout)
     mu, theta, noise, grad_z = packed.to(device)
     sigma, slope = _sigma_of(theta, parametrization)
-    # One operation at a time: a fused multiply-add rounds once, and only some kernels, or parts of one, would use it.
+    # No fused multiply-add, which rounds only once, and which only some kernels, or parts of one, would use.
     flat = [(mu + sigma * noise).cpu().numpy(), packed[3].numpy(), (grad_z * noise * slope).cpu().numpy()]
     sound = all_finite(packed.numpy(), *flat) and (parametrization != "sigma" or bool((packed[1] > 0).all()))
     parts = [unpack(values, layout, shapes) for values in flat]
@@ -175,7 +162,7 @@ def _compute_diagonal(
 
 
 def _columns(jobs: list[ReparameterizationJob]) -> tuple[list[list[Array]], list[tuple[int, ...]]]:
-    """mu, scale, noise and grad_z, each of all jobs (`_prepare` made them ndarrays), and the shapes of mu."""
+    """mu, scale, noise and grad_z of all jobs, which `_prepare` converted to ndarrays, and the shapes of mu."""
     mus, scales, _, noises, grads, _ = zip(*jobs, strict=True)
     return cast("list[list[Array]]", [mus, scales, noises, grads]), [mu.shape for mu in mus]
 
@@ -204,10 +191,10 @@ def _standard_kl(
 
 
 def fold(terms: torch.Tensor) -> torch.Tensor:
-    """Σ over the last axis, (..., D) -> (...), by adding its second half to its first until one is left.
+    """Sums (...) of `terms` (..., D) over the last axis, by adding its second half to the first until one is left.
 
-    Elementwise additions, so the order depends on D alone. (A batched matrix product is not like that: measured with
-    MKL, rows of bmm and einsum from D = 33 on change in the last bit with the number of matrices.) Overwrites `terms`.
+    The additions are elementwise, so their order depends on D alone. (With MKL, the last bits of bmm and einsum depend
+    on the number of matrices, measured from D = 33.) `terms` is overwritten.
     """
     while (width := terms.shape[-1]) > 1:
         half = width // 2
@@ -219,7 +206,7 @@ def fold(terms: torch.Tensor) -> torch.Tensor:
 def _compute_tril(
     key: _Key, jobs: list[ReparameterizationJob], device: torch.device
 ) -> tuple[list[Reparameterization], bool]:
-    """All jobs of one D, stacked to L (R, D, D) and mu, noise, grad_z (R, D), R rows in all."""
+    """All jobs of one D, stacked to L (R, D, D) and mu, noise and grad_z (R, D), with R rows in total."""
     _, with_kl, width = key
     columns, shapes = _columns(jobs)
     stacked = [np.concatenate(column, axis=None).reshape(-1, width) for column in columns]
@@ -251,7 +238,7 @@ def _tril_kl(
 ) -> tuple[Array, tuple[Array, Array]]:
     """½ (tr LLᵀ + μᵀμ - D - 2 Σ log L_ii), (R,); β μ, (R·D,); β (tril(L) - diag(1/L_ii)), (R, D, D).
 
-    The diagonal is a σ of its own, with the same care near 1; below it only squares are added.
+    The diagonal is treated as σ, which keeps its accuracy near 1. The entries below it contribute only squares.
     """
     width, device = factor.shape[-1], factor.device
     layout = lay_out([mu.size for mu in columns[0]])
@@ -266,7 +253,7 @@ def _tril_kl(
     grad_factor = (beta[:, None, None] * below).cpu().numpy()
     flat = [np.concatenate(unpack(grad, layout, shapes), axis=None) for grad in (grad_mu, grad_on)]
     grad_factor.reshape(-1, width * width)[:, :: width + 1] = flat[1].reshape(-1, width)
-    with np.errstate(all="ignore"):  # what overflows is found, and named, afterwards
+    with np.errstate(all="ignore"):  # overflows are diagnosed later
         return np.concatenate(on, axis=None) + 0.5 * off, (flat[0], grad_factor)
 
 
@@ -289,7 +276,7 @@ def _diagnose(job: ReparameterizationJob, result: Reparameterization) -> None:
 
 
 def _diagnose_overflow(job: ReparameterizationJob, result: Reparameterization) -> None:
-    """Blame the largest factor of the largest term of what overflows, if anything does; see `overflow.accuse`."""
+    """If a result overflows, blame the largest factor of its largest term; see `overflow.accuse`."""
     (mu,), (scale,), (noise,), (grad_z,) = _columns([job])[0]
     field = job.parametrization
     # With a full L, elements are (..., i, j): L_ij v_j is a term of z_i, and g_i v_j is the gradient in L_ij.
@@ -313,7 +300,7 @@ def _diagnose_overflow(job: ReparameterizationJob, result: Reparameterization) -
     if result.kl is None or result.kl_grad_mu is None or result.kl_grad_scale is None:
         return
     weight = np.asarray(float(job.kl_weight or 0))
-    # With a weight of 0 it is the KL itself that overflows.
+    # With a weight of 0, the KL itself overflows.
     of_weight = Factor("kl_weight", weight, log_abs(weight) if weight > 0 else weight, axes=())
     small = np.where(log_sigma < 0, log_kl_slope, -np.inf), np.where(log_sigma < 0, -np.inf, log_kl_slope)
     slopes = [Factor(field, scale, log, cure) for log, cure in zip(small, (LARGER, SMALLER), strict=True)]
@@ -328,7 +315,7 @@ def _diagnose_overflow(job: ReparameterizationJob, result: Reparameterization) -
 
 
 def _logs(scale: Array, parametrization: Parametrization) -> tuple[Array, Array, Array]:
-    """Logarithms of σ, of |dσ/dθ| and of |dKL/dθ|, elementwise for the scale θ; those of L are of its entries."""
+    """Logarithms of σ, |dσ/dθ| and |dKL/dθ|, elementwise for the scale θ; for L, of its entries."""
     if parametrization == "log_variance":
         return 0.5 * scale, np.log(0.5) + 0.5 * scale, np.where(scale > 40, scale, log_abs(np.expm1(scale)))
     log = log_abs(scale)

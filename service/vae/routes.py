@@ -1,4 +1,4 @@
-"""The VAE's endpoints: validate, await, encode."""
+"""The VAE's endpoints: read the request, submit a job, encode the result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from .worker import Reparameterized as Computed
 
 
 class VaeEngine(NamedTuple):
-    """The way to the worker, which answers each kind of job with its own kind of result."""
+    """The batcher of the VAE's jobs, with the type of the result for each type of job."""
 
     batcher: Batcher[Job, Result]
 
@@ -58,7 +58,7 @@ class VaeEngine(NamedTuple):
 
 
 def engine(request: Request) -> VaeEngine:
-    """The engine that the application was wired with."""
+    """The application's VAE engine."""
     return part(request, VaeEngine)
 
 
@@ -89,7 +89,8 @@ async def reparameterize(request: Request) -> Response:
     with np.errstate(over="ignore"):
         grad_mu, grad_scale = result.grad_mu + result.kl_grad_mu, result.grad_scale + result.kl_grad_scale
     if not all_finite(grad_mu, grad_scale):
-        raise InvalidInput("the sum of the gradients overflows float64", pointer="/kl_weight", allowed="a smaller one")
+        detail = "the sum of the gradients overflows float64"
+        raise InvalidInput(detail, pointer="/kl_weight", allowed="a smaller value")
     return answer(
         always
         | {
@@ -104,7 +105,9 @@ async def reparameterize(request: Request) -> Response:
 
 @router.post(
     "/kl",
-    **operation(Divergence, description="nats, and gradients", body=KLRequest, errors=(*READ, *COMPUTED)),
+    **operation(
+        Divergence, description="the divergence in nats, with gradients", body=KLRequest, errors=(*READ, *COMPUTED)
+    ),
 )
 async def kl(request: Request) -> Response:
     """KL of two diagonal Gaussians, or of a label against the logistic model, with gradients."""
@@ -124,10 +127,10 @@ async def kl(request: Request) -> Response:
 
 
 @router.get(
-    "/encoder-size", **operation(EncoderSizeAnswer, description="the size, and what it is for", query=EncoderSizeQuery)
+    "/encoder-size", **operation(EncoderSizeAnswer, description="the size and its explanation", query=EncoderSizeQuery)
 )
 async def size(request: Request) -> Response:
-    """How many numbers does the encoder of a d-dimensional latent emit, and why?"""
+    """The number of outputs of an encoder for a d-dimensional latent, with an explanation."""
     query = read_query(request, EncoderSizeQuery)
     return answer(encoder_size(query.dimension, query.covariance)._asdict())
 

@@ -1,4 +1,4 @@
-"""The VAE's wire shapes and limits."""
+"""Schemas and limits of the VAE's requests and answers."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ class ReparameterizeRequest(BaseModel):
         None, description="lower triangular L with positive diagonal, z = μ + L v; (D, D) or (B, D, D)"
     )
     grad_z: VectorOrMatrix = Field(description="∂L/∂z, of mu's shape")
-    noise: VectorOrMatrix | None = Field(None, description="v, of mu's shape; drawn when left out")
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="draws the same noise every time")
+    noise: VectorOrMatrix | None = Field(None, description="v, of mu's shape; drawn from seed if omitted")
+    seed: int | None = Field(
+        None, ge=0, le=MAX_SEED, description="seed of the noise; default: a random one, which the answer contains"
+    )
     kl_weight: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="β: adds β times the gradients of KL(q‖N(0, I))"
     )
 
     @property
     def parametrization(self) -> Parametrization:
-        """The one parametrization that was given."""
+        """The parametrization that was given."""
         return next(name for name in PARAMETRIZATIONS if getattr(self, name) is not None)
 
     @model_validator(mode="after")
@@ -50,33 +52,33 @@ class ReparameterizeRequest(BaseModel):
             found = " and ".join(given) or "none of them"
             raise PydanticCustomError(
                 "one_parametrization",
-                "exactly one parametrization is needed, and the request has {found}",
+                "exactly one parametrization is required, but the request has {found}",
                 {"found": found, "allowed": list(PARAMETRIZATIONS)},
             )
         if self.noise is not None and self.seed is not None:
             raise PydanticCustomError(
                 "noise_and_seed",
-                "noise and seed both say what v is; leave one out",
+                "noise and seed both determine v; leave one out",
                 {"allowed": ["noise", "seed"], "field": "seed"},
             )
         return self
 
 
 class Reparameterized(BaseModel):
-    """z and the gradients; those of the parametrizations that were not given are left out."""
+    """z and the gradients. Only the parametrization of the request has gradients."""
 
     model_config = ConfigDict(extra="forbid")
 
     z: list[Any]
     noise: list[Any] = Field(description="v, given or drawn")
-    seed: int | None = Field(description="what the noise was drawn from; null where noise was given")
+    seed: int | None = Field(description="seed of the noise; null if noise was given")
     grad_mu: list[Any]
     grad_sigma: list[Any] = Field(default=[])
     grad_log_variance: list[Any] = Field(default=[])
     grad_softplus: list[Any] = Field(default=[])
     grad_scale_tril: list[Any] = Field(default=[])
-    kl: float | list[float] | None = Field(None, description="KL(q‖N(0, I)) in nats, unweighted; one for each row")
-    kl_grad_mu: list[Any] = Field(default=[], description="the part of grad_mu that comes from the KL")
+    kl: float | list[float] | None = Field(None, description="KL(q‖N(0, I)) in nats, unweighted, for each row")
+    kl_grad_mu: list[Any] = Field(default=[], description="the part of grad_mu due to the KL")
     kl_grad_sigma: list[Any] = Field(default=[])
     kl_grad_log_variance: list[Any] = Field(default=[])
     kl_grad_softplus: list[Any] = Field(default=[])
@@ -94,7 +96,7 @@ class Gaussian(BaseModel):
 
     @property
     def parametrization(self) -> Literal["sigma", "log_variance"]:
-        """The one that was given."""
+        """The parametrization that was given."""
         return "sigma" if self.sigma is not None else "log_variance"
 
     @model_validator(mode="after")
@@ -102,7 +104,7 @@ class Gaussian(BaseModel):
         if (self.sigma is None) == (self.log_variance is None):
             raise PydanticCustomError(
                 "one_scale",
-                "exactly one of sigma and log_variance is needed",
+                "exactly one of sigma and log_variance is required",
                 {"allowed": ["sigma", "log_variance"]},
             )
         return self
@@ -116,7 +118,7 @@ class GaussianRequest(BaseModel):
     )
 
     q: Gaussian
-    p: Gaussian | None = Field(None, description="N(0, I) when left out")
+    p: Gaussian | None = Field(None, description="default: N(0, I)")
 
 
 class LogisticRequest(BaseModel):
@@ -149,7 +151,7 @@ class KLRequest(
 
 
 class GaussianGradient(BaseModel):
-    """Gradients in the parameters as they were given."""
+    """Gradients in the parameters that were given."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -159,7 +161,7 @@ class GaussianGradient(BaseModel):
 
 
 class Divergence(BaseModel):
-    """The divergence in nats, one for each row, and its gradients."""
+    """The divergence of each row, in nats, and its gradients."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -181,7 +183,7 @@ class EncoderSizeQuery(BaseModel):
 
 
 class EncoderSizeAnswer(BaseModel):
-    """How many numbers the encoder emits, and what they are."""
+    """The number of encoder outputs, and their explanation."""
 
     size: int
     mean: int

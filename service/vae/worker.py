@@ -34,7 +34,7 @@ class ReparameterizeJob(NamedTuple):
 
 
 class Reparameterized(NamedTuple):
-    """The mathematics' result, with the noise that went in."""
+    """A reparameterization, and the noise that it used."""
 
     noise: Array
     result: Reparameterization
@@ -53,29 +53,29 @@ WARM_UP: list[Job] = [
 
 
 def cost(job: Job) -> float:
-    """Elements of the largest array that the computation touches."""
+    """Number of elements of the job's largest array."""
     arrays = (job.x, job.w) if isinstance(job, LabelledPoint) else job[:2]
     return max(np.size(array) for array in arrays)
 
 
 def key(job: Job) -> str:
-    """Jobs of one kind share a batch; the mathematics sorts them further."""
+    """Jobs of one type share a batch."""
     return type(job).__name__
 
 
 class VaeWorker:
-    """Computes all of the slice's divergences and reparameterizations on one device."""
+    """Computes divergences and reparameterizations on one device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
     def __call__(self, jobs: Sequence[Job]) -> Sequence[Result | Exception]:
-        """One call of the mathematics for the whole batch, whose jobs are of one kind."""
+        """Outcomes of `jobs`, in order; all jobs have the same type."""
         return COMPUTE[type(jobs[0])](jobs, device=self._device)
 
 
 def reparameterize(jobs: Sequence[ReparameterizeJob], *, device: torch.device) -> list[Reparameterized | InvalidInput]:
-    """Draw the noise that was not given, each from its own generator; then the batch."""
+    """Outcomes of `jobs`, in order. Noise that was not given is drawn from the job's seed, in the shape of `mu`."""
     noises = [job.noise if job.noise is not None else draw_noise(job.seed, job.mu.shape) for job in jobs]
     outcomes = reparameterize_batch(
         [

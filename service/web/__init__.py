@@ -1,1 +1,1 @@
-"""How the service speaks HTTP: reading requests, problems, the outermost layer, health, logs and metrics."""
+"""The HTTP layer: reading of requests, problems, the edge, health, logs and metrics."""

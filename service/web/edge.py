@@ -1,6 +1,6 @@
-"""The outermost ASGI layer: rules that apply to every request, whatever its route.
+"""The edge: the outermost ASGI layer, with the rules that apply to every request.
 
-It is pure ASGI, because Starlette's BaseHTTPMiddleware hides from the application that the client has disconnected.
+It is pure ASGI, because Starlette's BaseHTTPMiddleware hides client disconnects from the application.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ VERSION_HEADER = (b"x-latentserve-version", VERSION.encode())
 
 
 class Edge:
-    """Request ids, HEAD, body limits, cancellation of abandoned requests, metrics, access log, and the last resort."""
+    """Request ids, HEAD, body limits, cancellation of abandoned requests, metrics, access log, unexpected errors."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, limits: BodyLimits, root_path: str = "") -> None:
         self.app = app
@@ -41,7 +41,7 @@ class Edge:
         self.inflight_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection scope; anything but HTTP passes through."""
+        """Handle one ASGI scope. Scopes other than HTTP pass through unchanged."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -51,7 +51,7 @@ class Edge:
 
 
 def _below(root_path: str, scope: Scope) -> Scope:
-    """The scope as the client meant it: ASGI's path includes the root path, which the proxy has stripped."""
+    """The scope with the root path in front of its path, as ASGI requires, whether or not a proxy stripped it."""
     below = {**scope, "root_path": root_path}
     if not scope["path"].startswith(root_path + "/"):
         below["path"] = root_path + scope["path"]
@@ -66,7 +66,7 @@ class _Exchange:
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self.edge = edge
         self.method: str = scope["method"]
-        # HEAD is GET whatever the route (RFC 9110, 9.3.2); the server, whose own scope says HEAD, leaves out the body.
+        # HEAD is handled as GET (RFC 9110, 9.3.2). The server omits the body, because its own scope still says HEAD.
         self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
         self._receive = receive
         self._send = send
@@ -97,10 +97,10 @@ class _Exchange:
             task.uncancel()
             if self.client_gone:
                 self.status = CLIENT_CLOSED_REQUEST
-            elif self.status == 0:  # the time for running requests is over
+            elif self.status == 0:  # the shutdown's timeout passed
                 late = ShuttingDown("the service stopped before this request was finished; try again", retry_after=1)
                 await from_domain(late)(self.scope, self.receive, self.send)
-        except ClientDisconnect:  # while it sent its body
+        except ClientDisconnect:  # the client left while it sent its body
             self.status = CLIENT_CLOSED_REQUEST
         except Exception as error:
             log.error("request failed", path=self.scope["path"], exc_info=error)
@@ -119,7 +119,7 @@ class _Exchange:
         self.watcher = asyncio.create_task(self._cancel_when_gone(task))
 
     async def _cancel_when_gone(self, task: asyncio.Task[object]) -> None:
-        await self.body_complete.wait()  # until then the application itself reads, and sees the disconnect
+        await self.body_complete.wait()  # until then the application reads, and detects a disconnect
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.client_gone = True
@@ -127,7 +127,7 @@ class _Exchange:
 
     async def receive(self) -> Message:
         edge = self.edge
-        # A declared length is refused before the body is read; an undeclared one, while the body arrives.
+        # A declared length is checked before the body is read. Without one, the bytes are counted as they arrive.
         if max(self.declared_bytes, self.body_bytes) > edge.limits.body_bytes:
             raise BodyTooLarge(
                 f"a body of {max(self.declared_bytes, self.body_bytes)} bytes is too large",
@@ -155,7 +155,7 @@ class _Exchange:
 
     def _record(self, seconds: float) -> None:
         route = self.scope.get("route")
-        # The route's template, not the raw path: every mistyped path would become a time series.
+        # The route's template, because each mistyped raw path would create a time series of its own.
         path = getattr(route, "path", "unmatched")
         metrics = self.edge.metrics
         metrics.requests.labels(self.method, path, self.status).inc()

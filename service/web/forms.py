@@ -1,4 +1,4 @@
-"""Reading multipart/form-data: complete forms only, in memory; every fault is a MalformedBody."""
+"""Reading of multipart/form-data, in memory. An incomplete or damaged form raises MalformedBody."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Part(NamedTuple):
 
 
 class _Parser(MultiPartParser):
-    # The outermost layer bounds the body as a whole, so parts stay in memory and have no bounds of their own: the
-    # default would write files of a megabyte to disk, which may be read-only, and refuse such texts.
+    # The edge limits the body as a whole, so parts stay in memory and have no limits of their own. By default the
+    # parser would write files above 1 MB to the disk, which may be read-only, and refuse texts of that size.
     spool_max_size = sys.maxsize
 
     def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], max_parts: int) -> None:
@@ -39,7 +39,7 @@ class _Parser(MultiPartParser):
     async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async for chunk in stream:
             yield chunk
-        if not self._complete:  # the parser accepts a truncated form, without its last part
+        if not self._complete:  # the parser accepts a truncated form and drops its last part
             raise MultiPartException("it ends before its closing boundary.")
 
     def on_end(self) -> None:
@@ -47,12 +47,12 @@ class _Parser(MultiPartParser):
 
 
 async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]:
-    """The parts of a multipart/form-data body, in their order; at most `max_parts` files and as many texts.
+    """The parts of a multipart/form-data body, in order; at most `max_parts` files and `max_parts` texts.
 
     Raises:
-        MalformedBody: the form breaks its grammar, ends early, or has too many parts.
+        MalformedBody: the form is invalid, ends early, or has too many parts.
         UnsupportedMediaType: the body is compressed.
-        DeadlineExceeded: it does not arrive before the request's deadline.
+        DeadlineExceeded: the body does not arrive before the request's deadline.
     """
     refuse_encoding(request)
     try:
@@ -60,11 +60,11 @@ async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]
             form = await _Parser(request.headers, request.stream(), max_parts).parse()
     except MultiPartException as error:
         raise MalformedBody(f"the form cannot be read: {error.message}") from None
-    except UnicodeError:  # of a charset parameter that names a strange codec
-        raise MalformedBody("the form's texts are not of the charset that its media type names") from None
+    except UnicodeError:  # the charset parameter names a codec that cannot decode the text
+        raise MalformedBody("the form's text is not in the charset that its media type declares") from None
     try:
         return [
-            # Strange charsets decode to surrogates, which no answer could repeat.
+            # Some charsets decode to surrogates, which an answer in UTF-8 cannot contain.
             Part(name.encode(errors="replace").decode(), await value.read(), value.filename or "")
             if isinstance(value, UploadFile)
             else Part(name.encode(errors="replace").decode(), value.encode(errors="replace"), None)

@@ -30,7 +30,7 @@ class Health:
     draining: bool = False
 
     def stuck(self) -> list[str]:
-        """Engines whose worker died, or whose batch runs longer than the limit."""
+        """Names of the lanes whose worker died, or whose batch has stalled."""
         return [name for name, batcher in self.batchers.items() if not batcher.is_alive()]
 
     def unready(self) -> str:
@@ -73,22 +73,22 @@ router = APIRouter(tags=["health"], route_class=StrictRoute)
 MODELS = (Status, ServerMetadata, ModelMetadata)
 
 
-PROBE: dict[str, Any] = operation(Status, description="yes", errors=(422, 503))
+PROBE: dict[str, Any] = operation(Status, description="the probe succeeds", errors=(422, 503))
 
 
 @router.get("/livez", **PROBE)
 @router.get("/v2/health/live", **PROBE)
 async def live(request: Request) -> Response:
-    """Is the process worth keeping? Fails when a worker died or hangs: restart it then."""
+    """Report whether all workers are alive. If this fails, restart the process."""
     if stuck := health(request).stuck():
-        return problem(503, "stuck", f"the worker of {', '.join(stuck)} does not answer")
+        return problem(503, "stuck", f"the worker died or stalled: {', '.join(stuck)}")
     return answer({"status": "live"})
 
 
 @router.get("/readyz", **PROBE)
 @router.get("/v2/health/ready", **PROBE)
 async def ready(request: Request) -> Response:
-    """Should requests be sent here? Not before it is warm, and not while it drains."""
+    """Report whether the service accepts requests. It does not during warm-up and while it drains."""
     if reason := health(request).unready():
         return problem(503, "not-ready", reason)
     return answer({"status": "ready"})
@@ -99,7 +99,7 @@ async def ready(request: Request) -> Response:
     **operation({"text/plain": {"schema": {"type": "string"}}}, description="Prometheus' text format"),
 )
 async def metrics(request: Request) -> Response:
-    """Requests, queues, batch sizes and device time."""
+    """Metrics of requests, queues, batches and device time."""
     return Response(health(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -109,20 +109,20 @@ async def server(request: Request) -> Response:
     return answer({"name": "latentserve", "version": health(request).version, "extensions": []})
 
 
-@router.get("/v2/models/{name}", **operation(ModelMetadata, description="the model", errors=(404, 422)))
+@router.get("/v2/models/{name}", **operation(ModelMetadata, description="the metadata of the model", errors=(404, 422)))
 async def model(name: str, request: Request) -> Response:
     """Inputs, outputs and version of one model."""
     return answer(_model(health(request), name))
 
 
-@router.get("/v2/models/{name}/ready", **operation(Status, description="yes", errors=(404, 422, 503)))
+@router.get("/v2/models/{name}/ready", **operation(Status, description="the model is ready", errors=(404, 422, 503)))
 async def model_ready(name: str, request: Request) -> Response:
-    """Is this model ready?"""
+    """Report whether the model is ready."""
     _model(health(request), name)
     return await ready(request)
 
 
 def _model(state: Health, name: str) -> Mapping[str, object]:
     if name not in state.models:
-        raise HTTPException(404, f"there is no model {name!r}; there are {', '.join(state.models)}")
+        raise HTTPException(404, f"unknown model {name!r}; the models are {', '.join(state.models)}")
     return state.models[name]

@@ -1,6 +1,6 @@
-"""JSON as text, before it is read into a schema: its encoding, and keys that one object has twice.
+"""Checks of the text of a JSON body: its encoding, and repeated keys.
 
-RFC 8259 leaves repeated keys undefined, and parsers take the last value without a word. Here they are refused.
+RFC 8259 leaves the meaning of repeated keys undefined, and parsers silently keep the last value. Here they are refused.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import re
 from ..errors import MalformedBody
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# A string, and whether a colon follows it, which makes it a key. Possessive, so that memory does not grow with escapes.
+# A string, and a colon if it is a key. The quantifiers are possessive, so that memory does not grow with escapes.
 _STRING = re.compile(rb'"((?:[^"\\]++|\\.)*+)"([ \t\r\n]*:)?', re.DOTALL)
 
 
 class _Object:
-    """One object that is still open: its keys, the last of them, and the objects that were read as values of it."""
+    """An object whose end was not reached yet: its keys, the latest key, and the number of objects in its value."""
 
     __slots__ = ("children", "is_array", "key", "keys")
 
@@ -28,7 +28,11 @@ class _Object:
 
 
 def as_utf8(body: bytes) -> bytes:
-    """The body without a byte order mark. Raises MalformedBody for UTF-16 and UTF-32."""
+    """The body without a byte order mark.
+
+    Raises:
+        MalformedBody: the body is encoded in UTF-16 or UTF-32.
+    """
     if body.startswith(BYTE_ORDER_MARK):
         return body[len(BYTE_ORDER_MARK) :]
     encoding = json.detect_encoding(body)
@@ -39,11 +43,14 @@ def as_utf8(body: bytes) -> bytes:
 
 
 def refuse_repeated_keys(text: bytes) -> None:
-    """Raise MalformedBody where an object of the valid JSON `text` has the same key twice.
+    """Check that no object has the same key twice. `text` must be valid JSON.
 
-    Bodies are mostly numbers. Only strings and the braces between them are visited, and the search for those runs in C.
+    Bodies consist mostly of numbers. Only strings and the braces between them are visited, and both searches run in C.
+
+    Raises:
+        MalformedBody: an object has a key twice; the pointer names the key.
     """
-    open_objects = [_Object()]  # the first one stands for the document itself
+    open_objects = [_Object()]  # the first one represents the document itself
     end = 0
     for string in _STRING.finditer(text):
         start = string.start()
@@ -51,7 +58,7 @@ def refuse_repeated_keys(text: bytes) -> None:
         while opening >= 0 or closing >= 0:
             if closing < 0 or 0 <= opening < closing:
                 parent = open_objects[-1]
-                # The objects of an array are its only elements in every schema, so that their count is the index.
+                # In every schema, an array with objects contains nothing else, so their count is the index.
                 parent.is_array = parent.children > 0 or text.find(b"[", end, opening) >= 0
                 parent.children += 1
                 open_objects.append(_Object())

@@ -22,7 +22,8 @@ def refuse_encoding(request: Request) -> None:
     codings = ", ".join(request.headers.getlist("content-encoding")).strip()
     if codings.lower() not in {"", "identity"}:
         raise UnsupportedMediaType(
-            f"the body came with Content-Encoding {codings[:80]!r}; compressed bodies are not read; send it as it is",
+            f"the body has Content-Encoding {codings[:80]!r}, but compressed bodies are not supported; "
+            "send it uncompressed",
             pointer="/Content-Encoding",
             allowed=["identity"],
         )

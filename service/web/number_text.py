@@ -1,4 +1,4 @@
-"""Numbers given as text, in query strings and forms: written as in JSON, except that leading zeros are allowed."""
+"""Numbers given as text, in query strings and forms. They are written as in JSON, but may have leading zeros."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 Kind = Literal["int", "float"]
 
-# Python also reads "1_000", " 5", "+5" and "٣".
+# Python's int and float would also accept "1_000", " 5", "+5" and "٣".
 WRITTEN: dict[Kind, re.Pattern[str]] = {
     "int": re.compile(r"-?[0-9]+"),
     "float": re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
@@ -20,13 +20,13 @@ WRITTEN: dict[Kind, re.Pattern[str]] = {
 NAMES: dict[Kind, str] = {"int": "an integer", "float": "a number"}
 
 
-def sloppy_numbers(fields: Mapping[str, Any], model: type[BaseModel]) -> list[dict[str, Any]]:
-    """Errors in pydantic's form, one for each text in `fields` that must be a number of `model` and is not."""
+def malformed_numbers(fields: Mapping[str, Any], model: type[BaseModel]) -> list[dict[str, Any]]:
+    """Errors in pydantic's form, one for each text in `fields` that is not written as the number that `model` needs."""
     return [
         {
             "type": f"{kind}_text",
             "loc": (name,),
-            "msg": f"not {NAMES[kind]} in plain digits, as JSON has them",
+            "msg": f"must be {NAMES[kind]}, written as in JSON",
             "input": fields[name],
         }
         for name, kind in _kinds(model).items()

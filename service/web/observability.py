@@ -28,7 +28,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send all log lines, those of libraries included, to stderr in one format. Call it once per process."""
+    """Send all log lines, including those of libraries, to stderr in one format. Call this once per process."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -79,19 +79,19 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.in_flight = Gauge("latentserve_requests_in_flight", "Requests being answered.", registry=self.registry)
+        self.in_flight = Gauge("latentserve_requests_in_flight", "Requests in progress.", registry=self.registry)
         self.queue_items = Gauge(
-            "latentserve_queue_items", "Jobs that wait for the engine.", ["engine"], registry=self.registry
+            "latentserve_queue_items", "Jobs in the queue of the engine.", ["engine"], registry=self.registry
         )
         self.queue_cost = Gauge(
             "latentserve_queue_cost",
-            "Work that waits, in the engine's own unit (images, elements, pairs).",
+            "Queued work, in the unit of the engine (images, elements or pairs).",
             ["engine"],
             registry=self.registry,
         )
         self.queue_seconds = Histogram(
             "latentserve_queue_seconds",
-            "Seconds that a job waited for its batch to leave.",
+            "Seconds from the arrival of a job to the start of its batch.",
             ["engine"],
             buckets=SECONDS,
             registry=self.registry,
@@ -101,13 +101,13 @@ class Metrics:
         )
         self.batch_seconds = Histogram(
             "latentserve_batch_seconds",
-            "Seconds of the device for one batch.",
+            "Seconds that the device took for one batch.",
             ["engine"],
             buckets=SECONDS,
             registry=self.registry,
         )
         self.failures = Counter(
-            "latentserve_job_failures", "Jobs that broke the worker.", ["engine"], registry=self.registry
+            "latentserve_job_failures", "Jobs on which the worker failed.", ["engine"], registry=self.registry
         )
 
     def engine(self, name: str) -> EngineObserver:
@@ -147,6 +147,6 @@ class EngineObserver:
         self._seconds.observe(seconds)
 
     def failed(self, error: BaseException) -> None:
-        """Count the failure, and log its traceback, which the caller does not see."""
+        """Count the failure, and log its traceback, which the answer does not contain."""
         self._failures.inc()
         log.error("job failed", engine=self._name, exc_info=error)

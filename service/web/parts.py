@@ -1,4 +1,4 @@
-"""How a route finds the part of the application that it needs: by the part's type."""
+"""Lookup of the application's parts by their types."""
 
 from __future__ import annotations
 

@@ -16,15 +16,15 @@ from ..formats.arrays import UNION_TAG, to_json
 
 MEDIA_TYPE = "application/problem+json"
 # Maximum errors listed in one answer.
-_MOST_ERRORS = 20
+_MAX_ERRORS = 20
 
 
 class FieldError(BaseModel):
-    """What is wrong with one field."""
+    """The error of one field."""
 
     pointer: str = Field(description="JSON pointer (RFC 6901) into the body, or /name of a parameter")
     detail: str
-    allowed: Any = Field(None, description="what would have been accepted")
+    allowed: Any = Field(None, description="what the field accepts")
 
 
 class ProblemDetails(BaseModel):
@@ -38,7 +38,7 @@ class ProblemDetails(BaseModel):
 
 
 class Found(NamedTuple):
-    """One mistake, before it becomes JSON."""
+    """One error, before its conversion to JSON."""
 
     pointer: str
     detail: str
@@ -83,9 +83,9 @@ def from_domain(error: LatentserveError) -> Response:
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, BodyTooLarge):
-        headers["Connection"] = "close"  # else the server would go on to read what was refused
+        headers["Connection"] = "close"  # otherwise the server would read the rest of the refused body
     if isinstance(error, UnknownCheckpoint):
-        headers["Cache-Control"] = "no-store"  # caches may keep a 404, and another replica may serve the checkpoint
+        headers["Cache-Control"] = "no-store"  # caches may store a 404, but another replica may serve the checkpoint
     return _respond(object_of_domain(error), headers)
 
 
@@ -97,7 +97,7 @@ def object_of_domain(error: LatentserveError, at: str = "") -> dict[str, object]
 
 
 def from_validation(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> Response:
-    """The response for pydantic's errors. `known` are the fields that exist where an unknown one was given."""
+    """The response for pydantic's errors. `known` are the valid fields, for errors about unknown ones."""
     return _respond(object_of_validation(errors, known))
 
 
@@ -105,7 +105,7 @@ def object_of_validation(
     errors: Sequence[Mapping[str, Any]], known: Sequence[str] = (), at: str = ""
 ) -> dict[str, object]:
     """The problem for pydantic's errors; `at` is the pointer of the part of the body that they concern."""
-    found = [_translate(error, known) for error in errors[:_MOST_ERRORS]]
+    found = [_translate(error, known) for error in errors[:_MAX_ERRORS]]
     first = found[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     detail = f"{first.pointer or 'the request'}: {first.detail}{more}"
@@ -115,13 +115,13 @@ def object_of_validation(
 def _translate(error: Mapping[str, Any], known: Sequence[str]) -> Found:
     kind, context = error["type"], error.get("ctx") or {}
     location = [part for part in error["loc"] if not str(part).startswith(UNION_TAG)]
-    if "field" in context:  # a check of the whole object that names the field at fault
+    if "field" in context:  # from a check of the whole object, which names the field at fault
         location.append(context["field"])
     if location and location[0] in {"query", "path", "header"}:
         location = location[1:]
     pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
     if kind == "extra_forbidden":
-        allowed = sorted(known) if len(location) == 1 else []  # the fields are known of the outermost object alone
+        allowed = sorted(known) if len(location) == 1 else []  # `known` has the fields of the outermost object only
         return Found(pointer, f"unknown field {location[-1]!r}", allowed or None)
     if kind == "missing":
         return Found(pointer, "this field is required", "a value")

@@ -1,4 +1,4 @@
-"""Uvicorn's fast HTTP/1.1 protocol, changed in three places: upgrades, endless headers, and errors of the parser."""
+"""Uvicorn's httptools protocol for HTTP/1.1, with other rules for upgrades, oversized headers and parser errors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 class Protocol(HttpToolsProtocol):
     """One connection.
 
-    A server may ignore an offer to upgrade (RFC 9110, 7.8). Some clients offer one unasked: Java's client offers HTTP/2
-    with every first request. The parser, however, stops after the headers of such a request, and the body is lost. The
-    protocol therefore renames the header before the parser sees it.
+    A server may ignore an offer to upgrade (RFC 9110, 7.8). Some clients always make one: Java's client offers HTTP/2
+    with its first request. The parser, however, stops after the headers of such a request, and its body is lost. The
+    header is therefore renamed before the parser reads it.
     """
 
     _in_message = False
@@ -41,7 +41,7 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
-            self.transport.abort()  # a client that sends this much is still sending, and does not read an answer
+            self.transport.abort()  # such a client is still sending and would not read an answer
             return
         super().on_header(name, value)
 
@@ -50,10 +50,10 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer bytes that the parser refused with a problem, and close the connection.
+        """Answer bytes that are not valid HTTP with a problem, and close the connection.
 
-        Uvicorn calls this while it handles the parser's exception. Requests that were complete before those bytes are
-        still answered, and then the connection closes: a 400 would be taken for the answer to the first of them.
+        Uvicorn calls this while it handles the parser's exception. Earlier requests that were complete are still
+        answered, and then the connection closes without a 400, which clients would take for one of those answers.
         """
         if self.transport.is_closing():
             return
@@ -62,7 +62,7 @@ class Protocol(HttpToolsProtocol):
             if not cycle.more_body:
                 cycle.keep_alive = False
                 return
-            # The body of this request is broken, and the application waits for the rest of it.
+            # The body of this request is damaged, and the application still waits for the rest of it.
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started or self.pipeline:

@@ -1,9 +1,9 @@
 """How endpoints read requests, and how the OpenAPI document describes them.
 
-An endpoint takes the bare `Request` and reads it with the functions below, from text straight into its schema. They
-check more than FastAPI's own parameters do: numbers must be written as in JSON, a parameter must not occur twice, and
-every error is made in one place. `operation` describes the endpoint in the document, and `StrictRoute` refuses query
-parameters that the document does not name.
+An endpoint takes the bare `Request`, and parses it directly into its schema with the functions below. They check more
+than FastAPI's own parameters do: numbers must be written as in JSON, and a parameter must not occur twice. All errors
+are made in one place. `operation` describes the endpoint in the document, and `StrictRoute` refuses query parameters
+that the document does not name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..errors import BodyTooLarge, DeadlineExceeded, InvalidInput, MalformedBody
 from ..formats.arrays import to_json
 from .json_text import as_utf8, refuse_repeated_keys
 from .media import is_json, media_type, refuse_encoding
-from .number_text import WRITTEN, sloppy_numbers
+from .number_text import WRITTEN, malformed_numbers
 from .parts import BodyLimits, part
 from .problems import responses
 
@@ -56,10 +56,10 @@ class Status(NamedTuple):
 
 
 class StrictRoute(APIRoute):
-    """An APIRoute that refuses query parameters that its document does not name, and repeated ones."""
+    """An APIRoute that refuses unknown and repeated query parameters, and an invalid timeout."""
 
     def get_route_handler(self) -> Handler:
-        """FastAPI's handler behind the check."""
+        """FastAPI's handler, which runs after the checks."""
         handle = super().get_route_handler()
         described = (self.openapi_extra or {}).get("parameters", [])
         known = sorted(parameter["name"] for parameter in described if parameter["in"] == "query")
@@ -67,7 +67,7 @@ class StrictRoute(APIRoute):
         async def strict(request: Request) -> Response:
             if request.scope["query_string"]:
                 _check_names([name for name, _ in request.query_params.multi_items()], known)
-            read_timeout(request)  # a bad one is refused before the body is read
+            read_timeout(request)  # an invalid timeout is refused before the body is read
             return await handle(request)
 
         return strict
@@ -87,7 +87,7 @@ def operation(
     """Keyword arguments for a router's decorator: the OpenAPI entry of one endpoint.
 
     Args:
-        content: schema of the answer, or its media types where it is not JSON of one schema.
+        content: schema of the answer, or its media types if it is not JSON of one schema.
         description: of the answer.
         query: schema of the query parameters.
         body: schema of the JSON body, or the media types of the body.
@@ -144,29 +144,37 @@ def answer(content: object) -> Response:
 
 
 def read_query(request: Request, model: type[ModelT]) -> ModelT:
-    """The query string as `model`. Raises RequestValidationError if it does not fit."""
+    """The query string as `model`.
+
+    Raises:
+        RequestValidationError: the query string does not fit `model`.
+    """
     return _validate(dict(request.query_params), model, None)
 
 
 def read_fields(fields: Mapping[str, Any], model: type[ModelT]) -> ModelT:
-    """Fields of a form as `model`. Raises RequestValidationError if they do not fit."""
+    """Fields of a form as `model`.
+
+    Raises:
+        RequestValidationError: the fields do not fit `model`.
+    """
     return _validate(fields, model, model)
 
 
 def _validate(fields: Mapping[str, Any], model: type[ModelT], body: type[BaseModel] | None) -> ModelT:
-    errors: list[Any] = sloppy_numbers(fields, model)
+    errors: list[Any] = malformed_numbers(fields, model)
     try:
         found = model.model_validate(fields)
     except ValidationError as error:
-        told = {sloppy["loc"] for sloppy in errors}
-        errors += [other for other in error.errors(include_url=False) if other["loc"] not in told]
+        reported = {known["loc"] for known in errors}
+        errors += [other for other in error.errors(include_url=False) if other["loc"] not in reported]
     if errors:
         raise RequestValidationError(errors, body=body)
     return found
 
 
 async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str] = ("application/json",)) -> ModelT:
-    """The body as `model`, from JSON text without Python objects in between.
+    """The body as `model`, parsed from JSON text without intermediate Python objects.
 
     `allowed` lists the media types that the endpoint reads, for the error message.
 
@@ -174,19 +182,19 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
         UnsupportedMediaType: the body is not declared to be JSON.
         MalformedBody: it is not JSON in UTF-8, or one of its objects has a key twice.
         RequestValidationError: it is JSON that does not fit `model`.
-        BodyTooLarge: it exceeds the operator's limit.
+        BodyTooLarge: it exceeds the operator's limits.
         DeadlineExceeded: it does not arrive before the request's deadline.
     """
     kind = media_type(request)
     if not is_json(kind):
         raise UnsupportedMediaType(
-            f"this endpoint reads JSON, and the body came as {kind or 'nothing declared'}; "
+            f"this endpoint reads JSON, but the body has {f'the media type {kind}' if kind else 'no media type'}; "
             "send it with Content-Type: application/json",
             allowed=list(allowed),
         )
     body = as_utf8(await read_body(request))
-    # A number may take as little as two bytes of text, and takes up to a hundred times that in memory while it is read.
-    # A limit on bytes alone would not bound the memory.
+    # A number may have as little as two bytes of text, and parsing takes up to a hundred times that in memory. A limit
+    # on bytes alone would not bound the memory.
     most = part(request, BodyLimits).elements
     if len(body) > most and body.count(b",") > most:
         raise BodyTooLarge("the body has too many elements", allowed=f"at most {most} elements")
@@ -216,7 +224,11 @@ async def read_body(request: Request) -> bytes:
 
 @asynccontextmanager
 async def within_deadline(request: Request) -> AsyncIterator[None]:
-    """Raise DeadlineExceeded if the block does not end before the request's deadline."""
+    """Run the block, which reads the body, within the request's deadline.
+
+    Raises:
+        DeadlineExceeded: the block does not end before the deadline.
+    """
     left = read_timeout(request)
     try:
         async with asyncio.timeout(left):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from service.gan import checkpoint, companions, sampling
-from service.gan.choosing import Wish, choose
+from service.gan.choosing import ChoiceRequest, choose
 from service.gan.classifier import probabilities
 from tests.e2e.conftest import ROOT
 from training.evaluation import evaluators
@@ -80,14 +80,14 @@ def test_the_companions_find_every_digit_and_reject_some_images() -> None:
     generator, _, manifest = checkpoint.load(FOLDER)
     found = companions.load(FOLDER, manifest)
     assert found is not None
-    wishes = [Wish(seed, digit, 1.0, digit) for seed in range(40) for digit in range(10)]
-    choices = choose(wishes, generator, found, torch.device("cpu"))
+    requests = [ChoiceRequest(seed, digit, 1.0, digit) for seed in range(40) for digit in range(10)]
+    choices = choose(requests, generator, found, torch.device("cpu"))
     images = sampling.generate(generator, np.stack([choice.latent for choice in choices]), torch.device("cpu"))
     logits = sampling.logits(found.classifier, sampling.to_input(images), torch.device("cpu"))
-    assert (logits.argmax(1) == [wish.digit for wish in wishes]).mean() >= 0.99
+    assert (logits.argmax(1) == [request.digit for request in requests]).mean() >= 0.99
     assert all(choice.accepted for choice in choices)
-    assert len({image.tobytes() for image in images}) == len(wishes)
-    kept = choose([Wish(seed, 0, rejection=True) for seed in range(40)], generator, found, torch.device("cpu"))
+    assert len({image.tobytes() for image in images}) == len(requests)
+    kept = choose([ChoiceRequest(seed, 0, rejection=True) for seed in range(40)], generator, found, torch.device("cpu"))
     assert 1.2 < np.mean([choice.attempts for choice in kept]) < 8
     assert all(choice.accepted for choice in kept)
 

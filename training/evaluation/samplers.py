@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from service.gan import sampling
-from service.gan.choosing import Wish, choose
+from service.gan.choosing import ChoiceRequest, choose
 from service.gan.companions import Companions
 from service.gan.networks import Generator
 from service.gan.sampling import Float32
@@ -34,7 +34,7 @@ def samplers(generator: Generator, companions: Companions | None) -> dict[str, D
         f"truncation {TRUNCATION}": lambda seed, count: _images(generator, sampling.latents(seed, count, TRUNCATION)),
     }
     if companions is not None:
-        found["rejection"] = partial(_chosen, generator, companions, Wish(0, 0, rejection=True))
+        found["rejection"] = partial(_chosen, generator, companions, ChoiceRequest(0, 0, rejection=True))
     return found
 
 
@@ -42,12 +42,12 @@ def digit_samplers(generator: Generator, companions: Companions | None) -> dict[
     """What draws each digit when it is asked for; none without companions."""
     if companions is None:
         return {}
-    return {digit: partial(_chosen, generator, companions, Wish(0, 0, digit=digit)) for digit in range(10)}
+    return {digit: partial(_chosen, generator, companions, ChoiceRequest(0, 0, digit=digit)) for digit in range(10)}
 
 
-def _chosen(generator: Generator, companions: Companions, wish: Wish, seed: int, count: int) -> Tensor:
-    wishes = [wish._replace(seed=seed, image=image) for image in range(count)]
-    blocks = [wishes[start : start + BLOCK] for start in range(0, count, BLOCK)]
+def _chosen(generator: Generator, companions: Companions, request: ChoiceRequest, seed: int, count: int) -> Tensor:
+    requests = [request._replace(seed=seed, image=image) for image in range(count)]
+    blocks = [requests[start : start + BLOCK] for start in range(0, count, BLOCK)]
     choices = [choice for block in blocks for choice in choose(block, generator, companions, CPU)]
     return _images(generator, np.stack([choice.latent for choice in choices]))
 

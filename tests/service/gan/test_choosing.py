@@ -14,7 +14,7 @@ from service.gan.choosing import (
     MAX_CHUNKS,
     MAX_TRIES,
     Choice,
-    Wish,
+    ChoiceRequest,
     choose,
     screen,
 )
@@ -26,11 +26,11 @@ DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
 KINDS = list(product([1.0, 0.6], [None, 3], [False, True]))
 
 
-def pick(wishes: list[Wish], companions: Companions, device: torch.device = CPU) -> list[Choice]:
+def pick(requests: list[ChoiceRequest], companions: Companions, device: torch.device = CPU) -> list[Choice]:
     generator, _ = networks()
     companions.classifier.to(device)
     companions.critic.to(device)
-    return choose(wishes, generator.to(device), companions, device)
+    return choose(requests, generator.to(device), companions, device)
 
 
 def same(one: Choice, other: Choice) -> bool:
@@ -40,21 +40,21 @@ def same(one: Choice, other: Choice) -> bool:
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_choice_is_the_same_alone_and_in_any_company(device: torch.device) -> None:
     companions = make_companions()
-    wishes = [
-        Wish(seed, image, truncation, digit, rejection)
+    requests = [
+        ChoiceRequest(seed, image, truncation, digit, rejection)
         for seed, image in ((7, 0), (7, 1), (2**63 - 1, 63))
         for truncation, digit, rejection in KINDS
     ]
-    alone = [pick([wish], companions, device)[0] for wish in wishes]
-    order = np.random.default_rng(0).permutation(len(wishes))
-    together = pick([wishes[place] for place in order], companions, device)
+    alone = [pick([request], companions, device)[0] for request in requests]
+    order = np.random.default_rng(0).permutation(len(requests))
+    together = pick([requests[place] for place in order], companions, device)
     assert all(same(choice, alone[place]) for choice, place in zip(together, order, strict=True))
 
 
 def test_where_everything_passes_and_is_kept_the_latent_is_the_plain_one() -> None:
     companions = keep_with(make_companions(), 0.0)._replace(thresholds=(0.0,) * 10)
     for truncation, digit, rejection in KINDS:
-        choices = pick([Wish(5, image, truncation, digit, rejection) for image in range(3)], companions)
+        choices = pick([ChoiceRequest(5, image, truncation, digit, rejection) for image in range(3)], companions)
         assert np.array_equal([choice.latent for choice in choices], sampling.latents(5, 3, truncation))
         assert all(choice.accepted and choice.attempts == 1 for choice in choices)
 
@@ -64,7 +64,7 @@ def test_with_a_digit_it_is_the_first_candidate_of_the_stream_that_passes(trunca
     companions = make_companions()._replace(thresholds=(0.13,) * 10)
     seen = set()
     for image in range(12):
-        (choice,) = pick([Wish(3, image, truncation, 4)], companions)
+        (choice,) = pick([ChoiceRequest(3, image, truncation, 4)], companions)
         rows = sampling.normals(3, image).standard_normal((20 * CHUNK_ROWS, 128), np.float32) * np.float32(truncation)
         scores = np.concatenate([screen(companions, chunk)[:, 4] for chunk in np.split(rows, 20)])
         first = int(np.flatnonzero(scores >= 0.13)[0])
@@ -77,12 +77,12 @@ def test_with_a_digit_it_is_the_first_candidate_of_the_stream_that_passes(trunca
 
 def test_where_no_latent_passes_the_likeliest_is_taken_and_said_so() -> None:
     companions = make_companions()._replace(thresholds=(2.0,) * 10)
-    (choice,) = pick([Wish(3, 0, 1.0, 4)], companions)
+    (choice,) = pick([ChoiceRequest(3, 0, 1.0, 4)], companions)
     rows = sampling.normals(3, 0).standard_normal((MAX_CHUNKS * CHUNK_ROWS, 128), np.float32)
     scores = np.concatenate([screen(companions, chunk)[:, 4] for chunk in np.split(rows, MAX_CHUNKS)])
     assert (choice.accepted, choice.attempts) == (False, len(rows))
     assert np.array_equal(choice.latent, rows[scores.argmax()])
-    (choice,) = pick([Wish(3, 0, 1.0, 4, rejection=True)], companions)
+    (choice,) = pick([ChoiceRequest(3, 0, 1.0, 4, rejection=True)], companions)
     assert not choice.accepted
     assert np.array_equal(choice.latent, rows[scores.argmax()])
 
@@ -99,8 +99,8 @@ def test_a_cancelled_choice_ends_and_the_others_are_what_they_are_without_it(
         polls.append(None)
         return len(polls) > 3
 
-    patient = [Wish(3, image, 1.0, digit, rejection) for image in range(2)]
-    impatient = Wish(3, 5, 1.0, digit, rejection, after_three)
+    patient = [ChoiceRequest(3, image, 1.0, digit, rejection) for image in range(2)]
+    impatient = ChoiceRequest(3, 5, 1.0, digit, rejection, after_three)
     before, cancelled, after = pick([patient[0], impatient, patient[1]], hopeless)
     assert all(same(one, other) for one, other in zip((before, after), pick(patient, hopeless), strict=True))
     if digit is not None or rejection:
@@ -112,7 +112,7 @@ def test_a_cancelled_choice_ends_and_the_others_are_what_they_are_without_it(
 def test_after_64_tries_the_one_that_the_critic_likes_best_is_taken() -> None:
     companions = make_companions()
     companions.critic.offsets.sub_(1000)
-    (choice,) = pick([Wish(3, 1, rejection=True)], companions)
+    (choice,) = pick([ChoiceRequest(3, 1, rejection=True)], companions)
     rows = sampling.normals(3, 1).standard_normal((MAX_TRIES, 128), np.float32)
     assert (choice.accepted, choice.attempts) == (False, MAX_TRIES)
     assert np.array_equal(choice.latent, rows[judge(companions, rows).argmax()])
@@ -120,7 +120,9 @@ def test_after_64_tries_the_one_that_the_critic_likes_best_is_taken() -> None:
 
 def test_tries_of_a_constant_acceptance_are_geometric() -> None:
     companions = keep_with(make_companions(), float(np.log(0.25)))
-    attempts = [choice.attempts for choice in pick([Wish(seed, 0, rejection=True) for seed in range(400)], companions)]
+    attempts = [
+        choice.attempts for choice in pick([ChoiceRequest(seed, 0, rejection=True) for seed in range(400)], companions)
+    ]
     # Mean 4, standard deviation sqrt(12): four standard errors of 400.
     assert abs(np.mean(attempts) - 4) < 4 * np.sqrt(12 / 400)
     assert np.mean(np.equal(attempts, 1)) == pytest.approx(0.25, abs=0.09)
@@ -130,7 +132,7 @@ def test_rejection_keeps_what_the_critic_prefers() -> None:
     companions = make_companions()
 
     def mean_log(rejection: bool) -> float:
-        choices = pick([Wish(seed, 0, rejection=rejection) for seed in range(100)], companions)
+        choices = pick([ChoiceRequest(seed, 0, rejection=rejection) for seed in range(100)], companions)
         return float(judge(companions, np.stack([choice.latent for choice in choices])).mean())
 
     # By half a standard deviation at the least: that of the logs is one.

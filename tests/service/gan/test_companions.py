@@ -48,7 +48,7 @@ def test_companions_of_another_generator_are_refused(folder: Path) -> None:
     digest = checkpoint.sha256(folder / GENERATOR_FILE)
     checkpoint.write_manifest(folder, manifest._replace(files=manifest.files | {GENERATOR_FILE: digest}))
     checkpoint.load(folder)
-    with pytest.raises(CheckpointError, match=f"made for the generator .*, and this one is {digest}"):
+    with pytest.raises(CheckpointError, match=f"made for the generator .*, but the checkpoint has {digest}"):
         load(folder)
 
 
@@ -57,7 +57,7 @@ def test_some_of_the_companions_are_none(folder: Path, name: str) -> None:
     manifest = checkpoint.read_manifest(folder)
     files = {other: digest for other, digest in manifest.files.items() if other != name}
     checkpoint.write_manifest(folder, manifest._replace(files=files))
-    with pytest.raises(CheckpointError, match=f"and not {name}"):
+    with pytest.raises(CheckpointError, match=f"but not {name}"):
         load(folder)
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from service.errors import DeadlineExceeded, InvalidInput, OutOfMemory, Overloaded, ShuttingDown, WorkerFailed
 from service.runtime import batching
-from service.runtime.batching import Batcher, Limits, SilentObserver
+from service.runtime.batching import Batcher, Limits
+from service.runtime.observer import SilentObserver
 
 WIDE = Limits(batch_items=64, batch_cost=64, queue_items=1000, queue_cost=1000)
 

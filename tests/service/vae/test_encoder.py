@@ -38,7 +38,7 @@ def test_all_kinds_but_identity_agree_in_one_dimension() -> None:
 @pytest.mark.parametrize(
     ("dimension", "covariance", "words"),
     [
-        (2, "identity", "2 means; nothing to emit for the covariance"),
+        (2, "identity", "2 means; none for the covariance"),
         (1, "diagonal", "1 mean and 1 log variance,"),
         (2, "diagonal", "2 means and 2 log variances"),
         (1, "full", "1 entry of the lower triangle of the 1×1 Cholesky factor"),
