@@ -11,34 +11,35 @@ climbing, batched                           EM on one problem; on many translati
 coordinates                                 both clouds in the units that the loops compute in
 model                                       the parameters, and the choices that hold for the whole iteration
 kernel                                      the E-step over neighbours, the M-step, measures of clouds
-jit                                         compilation
+jit, loop                                   compilation; the contract of the iterations
 
 Beside them: problem (questions and answers), matching, ambiguity, steps (the model with all N x M numbers) and drawing.
 
-The loops. Each takes E- and M-steps from a start until the points and σ settle. f64 and f32 are the precision of the
-E-step; sums, M-steps and results are float64 everywhere. "Steps" in the column "compiled" means that the E-step is
-compiled and the loop around it is Python; "whole" means that the loop itself is compiled.
+The loops. Each takes E- and M-steps from a start until the points and σ settle. `loop.Loop` is their contract: init,
+step, converged, outcome. f64 and f32 are the precision of the E-step; sums, M-steps and results are float64 everywhere.
+The column "driver" says what runs the four parts: `loop.iterate`; the compiled loop itself, whose docstring names them;
+or the batch, whose functions are the parts for all of its problems at once. E-steps are compiled in all of them.
 
-loop                            precision  acceleration        compiled  why it exists
-------------------------------  ---------  ------------------  --------  -----------------------------------------------
-climbing.climb.climb            f64        Anderson, with a    steps     any transform, prior and normalisation, any
-                                           safeguard                     size: accelerates slow convergence
-climbing.plain.ascend           f64        none                whole     the first 12 steps of a small problem, where a
-                                                                         call costs more than its arithmetic
-solving.literal.recur           f64        none                steps     the literal prior Π ← R, for any transform: its
-                                                                         steps are the answer, so none may be skipped
-batched.recursion.iterate       f64        none                steps     many small translations in one batch, each to
-                                                                         the bit as it is alone
-batched.search                  f64        none                steps     the start of those: several candidates for each
-                                                                         problem of the batch, annealed together
-starting.annealing.anneal       f64        Anderson on the     steps     from a rough pose to one worth climbing from:
-                                           pose, at one width            thinned, robust, scored
-starting.descent.descend        f32, then  Aitken, on rigid    whole     the same for a small problem near the right
-                                f64        poses                         pose, without thinning and scores
-starting.global_start._judge    f32        none                whole     three steps from each of 700 rotations: only
-                                                                         their rank counts
-motion.drift.climb              f64        none                steps     a smooth motion: the M-step solves for hundreds
-                                                                         of coefficients
+loop                       precision  acceleration      driver    why it exists
+-------------------------  ---------  ----------------  --------  ------------------------------------------------------
+climbing.climb.climb       f64        Anderson, with a  iterate   any transform, prior and normalisation, any size:
+                                      safeguard                   accelerates slow convergence
+climbing.plain.ascend      f64        none              compiled  the first 12 steps of a small problem, where a call
+                                                                  costs more than its arithmetic
+solving.literal.recur      f64        none              iterate   the literal prior Π ← R, for any transform: its steps
+                                                                  are the answer, so none may be skipped
+batched.recursion          f64        none              batch     many small translations in one batch, each with the
+                                                                  bits that it has alone
+batched.search             f64        none              batch     the start of those: several candidates for each
+                                                                  problem of the batch, annealed together
+starting.annealing.anneal  f64        Anderson on the   iterate,  from a rough pose to one worth climbing from: thinned,
+                                      pose, at a width  twice     robust, scored
+starting.descent.descend   f32, then  Aitken, on rigid  compiled  the same for a small problem near the right pose,
+                           f64        poses                       without thinning and scores
+starting.global_start      f32        none              compiled  three steps from each of 700 rotations, of which only
+                                                                  the rank matters
+motion.drift.climb         f64        none              iterate   a smooth motion: the M-step solves for hundreds of
+                                                                  coefficients
 
 All of them but the batched ones return the same E-step, `kernel.truncated.EStep`, or extend it by sums over the other
 cloud.

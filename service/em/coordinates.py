@@ -1,8 +1,8 @@
 """The frame: each cloud relative to its own median, in its own unit, a power of two.
 
 The median of each coordinate is robust to a few distant points. It is one of the coordinates itself, so subtracting it
-is exact if the cloud is small relative to its distance from the origin. Dividing by a power of two is exact too. Hence
-the loops need not care whether the caller's unit is a nanometre or a light year.
+is exact if the cloud is small relative to its distance from the origin. Dividing by a power of two is exact too. The
+loops therefore compute alike whether the caller's unit is a nanometre or a light year.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Int64 = NDArray[np.int64]
 
 # A cloud whose standard deviation along an axis is less than this share of its largest counts as flat there.
 FLAT = 1e-9
-# With a least variance above this share of the largest, no closer look is needed.
+# If the least variance is above this share of the largest, the cloud spans all dimensions without a closer test.
 SOLID = 1e-6
 # A strided sample of this many points determines the rank of a cloud.
 RANKED = 10_000
@@ -44,12 +44,12 @@ class Transform(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """Both clouds in coordinates of magnitude about 1, coordinates first; with rows of zeros up to three."""
+    """Both clouds in coordinates of magnitude about 1, one row for each coordinate, with rows of zeros up to three."""
 
     source: Float64  # (P, N), P = max(D, 3)
     target: Float64  # (P, M)
     dimension: int  # D
-    source_centre: Float64  # (D,)
+    source_centre: Float64  # (D,) in the caller's coordinates, and so are
     target_centre: Float64  # (D,)
     source_unit: float
     target_unit: float
@@ -83,7 +83,7 @@ class Frame(NamedTuple):
         return out
 
     def moved_to_caller(self, moved: Float64) -> Float64:
-        """The source moved, (P, N) in the target's coordinates, as (N, D) of the caller's, in the caller's order."""
+        """The moved source (P, N), in the frame's target unit, as (N, D) in the caller's coordinates and order."""
         out = np.empty((moved.shape[1], self.dimension))
         out[self.source_order] = moved[self.back].T * self.target_unit + self.target_centre
         return out
@@ -145,14 +145,14 @@ def _square(points: Float64) -> float:
 
 
 def check_rank(frame_: Frame, needed: int, transform: str) -> None:
-    """Raise InvalidInput unless both clouds span `needed` dimensions, which determine this `transform`."""
+    """Raise InvalidInput unless both clouds span at least `needed` dimensions, as this `transform` requires."""
     for name, points in (("source", frame_.source), ("target", frame_.target)):
         rank = span(points[: frame_.dimension], frame_.rounding)
         if rank < needed:
             shape = ["lie in one place", "lie on one line", "lie in one plane"]
             what = shape[rank] if rank < len(shape) else f"span only {rank} dimensions"
             raise InvalidInput(
-                f"all {points.shape[1]} points of the {name} {what}: that leaves transform {transform} undetermined",
+                f"all {points.shape[1]} points of the {name} {what}, which leaves transform {transform} undetermined",
                 pointer=f"/{name}",
                 allowed=f"points that span {needed} dimension{'s' if needed > 1 else ''}, or transform translation",
             )

@@ -1,4 +1,4 @@
-"""The engine that EM's endpoints submit work to: it admits a job and picks the lane that it waits in."""
+"""The engine of registration: it admits jobs and selects their lanes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Res
 
 
 class EmEngine(NamedTuple):
-    """Two lanes to the same worker: a large problem occupies a thread for long, and small ones overtake it.
+    """Two lanes, each with its own thread, so that small problems do not wait for large ones.
 
-    `small_effort` is the greatest effort of a job in the small lane, and `max_effort` the greatest that is accepted;
-    both are in the units of `Plan.effort`.
+    `small_effort` is the maximum effort of a job in the small lane, and `max_effort` that of an accepted registration.
+    Both are in the units of `Plan.effort`: pairs × D × iterations.
     """
 
     small: Batcher[Job, Result]
@@ -33,21 +33,21 @@ class EmEngine(NamedTuple):
     @overload
     async def submit(self, job: LikelihoodJob, timeout: float | None) -> CompleteLikelihood: ...
     async def submit(self, job: Job, timeout: float | None) -> Result:
-        """The job's result; see `Batcher.submit`."""
+        """The job's result; `timeout` is in seconds, None for no limit. Raises what `Batcher.submit` raises."""
         batcher = self.small if effort(job) <= self.small_effort else self.large
         return await batcher.submit(job, timeout)
 
     async def solve(self, problem: Problem, timeout: float | None) -> Outcome:
         """Register one problem; `timeout` is in seconds, None for no limit.
 
-        Raises InvalidInput where `check` does and for a problem of more than `max_effort`, and whatever
-        `Batcher.submit` raises.
+        Raises InvalidInput where `check` does and for an effort above `max_effort`, and whatever `Batcher.submit`
+        raises.
         """
         job = registration(problem)
         if job.plan.effort > self.max_effort:
             raise InvalidInput(
-                f"{len(problem.source)} x {len(problem.target)} pairs in {problem.max_iterations} iterations are more "
-                "than this server takes on",
+                f"{len(problem.source)} x {len(problem.target)} pairs in {problem.max_iterations} iterations exceed "
+                "the limit of this server",
                 pointer="/max_iterations",
                 allowed="fewer points, or fewer iterations",
             )

@@ -1,4 +1,4 @@
-"""Points of files that have no coordinates: they take no part in a registration, and the others keep their indices."""
+"""Points of files without coordinates: registration omits them, and the other points keep their indices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInput
 from ..formats.arrays import Float64
-from .schemas import MAX_WIRE_PAIRS, RegisterRequest
+from .schemas.options import MAX_WIRE_PAIRS
+from .schemas.registration import RegisterRequest
 
 Mask = NDArray[np.bool_]
 
@@ -18,18 +19,18 @@ BY_SOURCE = ("matching_probability", "outlier_probability", "registered", "displ
 
 
 class Present(NamedTuple):
-    """Masks of the points that have coordinates, (N,) and (M,); None where all have."""
+    """Masks of the points with coordinates, (N,) and (M,); None if all points have them."""
 
     source: Mask | None = None
     target: Mask | None = None
 
     def check(self, body: RegisterRequest) -> None:
-        """Raise InvalidInput for a prior matrix, and for more responsibilities than the answer may hold."""
+        """If points are missing, raise InvalidInput for a prior matrix or more than MAX_WIRE_PAIRS responsibilities."""
         if self.source is None and self.target is None:
             return
         if isinstance(body.prior, np.ndarray):
             raise InvalidInput(
-                "a prior matrix is given for files with points without coordinates; remove these points first",
+                "a prior matrix cannot be combined with points without coordinates; remove these points first",
                 pointer="/prior",
                 allowed="the name of a prior",
             )
@@ -37,16 +38,16 @@ class Present(NamedTuple):
         pairs = rows * len(body.target if self.target is None else self.target)
         if "responsibilities" in body.include and pairs > MAX_WIRE_PAIRS:
             raise InvalidInput(
-                f"responsibilities would be {pairs} numbers; leave them out, or send fewer points",
+                f"responsibilities would be {pairs} numbers; omit them, or send fewer points",
                 pointer="/include",
                 allowed=f"at most {MAX_WIRE_PAIRS} pairs",
             )
 
     def restore(self, found: dict[str, Any]) -> dict[str, Any]:
-        """The answer in the indices of the files: null where a point has no coordinates.
+        """The answer in the indices of the files, with null or NaN for points without coordinates.
 
         Args:
-            found: the answer for the points that have coordinates, as `wire.registration` gives it.
+            found: the answer for the points with coordinates, from `wire.registration`.
         """
         restored = dict(found)
         if self.target is not None:
@@ -65,12 +66,12 @@ class Present(NamedTuple):
 
 
 def separate(fields: dict[str, Any]) -> tuple[dict[str, Any], Present]:
-    """The fields of a form with clouds of finite points, and where in the files these points are."""
+    """The fields of a form with the points that have coordinates only, and the masks of these points."""
     masks: dict[str, Mask] = {}
     fields = dict(fields)
     for name in ("source", "target"):
         points = fields.get(name)
-        # A point without coordinates is NaN throughout, as `read_cloud` promises.
+        # `read_cloud` sets all coordinates of a missing point to NaN.
         if isinstance(points, np.ndarray) and np.isnan(points[:, 0]).any():
             masks[name] = ~np.isnan(points[:, 0])
             fields[name] = points[masks[name]]
@@ -78,7 +79,7 @@ def separate(fields: dict[str, Any]) -> tuple[dict[str, Any], Present]:
 
 
 def expand(values: Float64, present: Mask | None) -> Float64:
-    """The rows at their places in the file, and NaN in the rows of points without coordinates."""
+    """`values` (n, ...) at the n places that `present` (N,) marks, and NaN rows elsewhere: (N, ...)."""
     if present is None:
         return values
     whole = np.full((len(present), *values.shape[1:]), np.nan)

@@ -1,4 +1,4 @@
-"""The model of one registration, shared by all loops: parameters, choices, truncation, and the density of outliers."""
+"""The model of one registration, shared by all loops: parameters, choices, cutoffs and the density of outliers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 class Model(NamedTuple):
-    """The choices that hold for the whole iteration."""
+    """The choices that stay the same during the iteration."""
 
     kind: int  # one of fitting.KINDS
     normalize: Normalize = "rows"
@@ -40,8 +40,8 @@ class Model(NamedTuple):
 class Parameters(NamedTuple):
     """The estimates, in the coordinates of a `Frame`."""
 
-    transform: Float64  # (D, D + 1)
-    sigma: float
+    transform: Float64  # (D, D + 1) [A | t]
+    sigma: float  # in the target's unit
     outliers: float = 0.0  # w
     weights: Float64 = NONE  # π: (M,), or (N,) for columns; empty for equal weights
 
@@ -57,7 +57,7 @@ def bin_weight(outliers: float, sigma: float, dimension: int, log_volume: float,
     """The weight β of the outlier bin relative to Gaussians without their normaliser, the largest weighing 1.
 
     β = w/(1 - w) · (√(2π)σ)^D / V / max_j π_j, with the share of outliers w, spread evenly over the volume V, and
-    `largest` = max_j π_j. If the kernel is wider than V, outliers are as dense as everything else.
+    `largest` = max_j π_j. If the kernel is wider than V, the density of outliers is that of the kernel.
     """
     gauss = dimension * log_root(sigma) - log_volume
     return outliers / (1 - outliers) / largest * math.exp(min(gauss, 0.0))

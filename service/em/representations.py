@@ -1,4 +1,4 @@
-"""In which form a registration is answered: the numbers as JSON, the registered cloud as a file, or a picture."""
+"""The forms of a registration's answer: JSON, a file of the registered cloud, or a picture."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from .missing import Mask, expand
 
 Kind = Literal["json"] | writing.Format | PictureKind
 
-# In the order of preference where the client has none.
+# In order of preference, if the client has none.
 MEDIA_TYPES: dict[str, Kind] = {
     "application/json": "json",
     **writing.MEDIA_TYPES,
     "image/png": "png",
     "image/gif": "gif",
 }
-# The OpenAPI document's entry for the forms besides JSON.
+# The entries of the OpenAPI document for all forms but JSON.
 CONTENT: dict[str, Any] = {
     name: {"schema": {"type": "string"} | ({} if name.startswith("text/") else {"format": "binary"})}
     for name, kind in MEDIA_TYPES.items()
     if kind != "json"
 }
-# Servers and proxies bound the length of headers; this is D = 7.
+# Servers and proxies limit the length of headers. 64 numbers are a matrix for D = 7.
 MAX_HEADER_NUMBERS = 64
 MAX_WARNINGS = 4096  # characters
-TOO_LONG = "the warnings are too long for a header; ask for JSON"
+TOO_LONG = "the warnings are too long for a header; the JSON answer has them"
 
-# Frames in which a nonrigid displacement unfolds.
+# Frames over which a nonrigid displacement grows to its full size.
 UNFOLDING = 15
-# A comma within quotes does not end a range.
+# One range of an Accept header. A comma within quotes does not end it.
 RANGE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 WEIGHT = re.compile(r"\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*", re.IGNORECASE)
 
 
 class Representation(NamedTuple):
-    """The form of an answer, and the name by which it was asked for."""
+    """The form of an answer, and its media type as requested."""
 
     media_type: str
     kind: Kind
@@ -59,7 +59,7 @@ class _Range(NamedTuple):
     quality: float
 
     def specificity(self, media_type: str) -> int:
-        """2 where it names the type, 1 for its family, 0 for any type, -1 where it does not match."""
+        """2 for the type itself, 1 for its family, 0 for `*/*`, -1 for no match."""
         if self.pattern == media_type:
             return 2
         if self.pattern == media_type.partition("/")[0] + "/*":
@@ -68,14 +68,14 @@ class _Range(NamedTuple):
 
 
 def negotiate(accept: str | None) -> Representation:
-    """The form that an Accept header likes best (RFC 9110, 12.5.1); JSON without one.
+    """The form that an Accept header prefers (RFC 9110, 12.5.1); JSON if the header is absent.
 
-    The most specific range that matches a form gives its quality, 0 excludes it. Where two forms have the same
-    quality, the one that is named beats the one that a wildcard lets through: `image/png, */*` is a picture.
-    Parameters but q are not looked at, and ranges that break the grammar are passed over.
+    The most specific range that matches a form gives its quality, and 0 excludes the form. If two forms have the same
+    quality, a named form precedes one that only a wildcard matches: `image/png, */*` selects the picture. Parameters
+    other than q, and ranges that violate the grammar, are ignored.
 
     Raises:
-        NotAcceptable: the header excludes all of them.
+        NotAcceptable: the header excludes all forms.
     """
     if accept is None or not accept.strip():
         return Representation("application/json", "json")
@@ -90,7 +90,7 @@ def negotiate(accept: str | None) -> Representation:
             best, chosen = (quality, specificity), Representation(media_type, kind)
     if chosen is None:
         raise NotAcceptable(
-            f"a registration has none of the forms that Accept: {accept[:200]} asks for",
+            f"a registration is available in none of the forms in Accept: {accept[:200]}",
             pointer="/Accept",
             allowed=list(MEDIA_TYPES),
         )
@@ -110,13 +110,13 @@ def _range(text: str) -> _Range | None:
 
 
 class Iterations:
-    """Frames of a picture: the source, (N, D), as each iteration's y = A·p + t moves it, computed when looked up.
+    """Frames of a picture: the source (N, D) moved by each iteration's y = A·p + t, computed on access.
 
     Args:
-        source: (N, D)
-        translations: (K, D), the t of each iteration.
-        linear: (K, D, D), the A of each; None is the identity.
-        displacement: (N, D), by which a nonrigid transform moves the points on; shown in UNFOLDING frames at the end.
+        source: (N, D).
+        translations: (K, D), t of each iteration.
+        linear: (K, D, D), A of each iteration; None for the identity.
+        displacement: (N, D), of a nonrigid transform, added after A and t; it grows over UNFOLDING frames at the end.
     """
 
     def __init__(
@@ -130,11 +130,11 @@ class Iterations:
         self.displacement = displacement
 
     def __len__(self) -> int:
-        """How many frames there are."""
+        """The number of frames."""
         return len(self.translations) + (UNFOLDING if self.displacement is not None else 0)
 
     def __getitem__(self, index: int, /) -> Float64:
-        """(N, D)"""
+        """Frame `index`, (N, D)."""
         beyond = max(0, index - len(self.translations) + 1)
         pose = index - beyond
         turned = self.source if self.linear is None else self.source @ self.linear[pose].T
@@ -152,38 +152,36 @@ def encode(
     frames: Frames = (),
     present: Mask | None = None,
 ) -> bytes:
-    """The body of an answer that is not JSON: a file of the registered cloud, or a picture; see `pictures.draw`.
+    """The body of an answer other than JSON: a file of the registered cloud, or a picture; see `pictures.draw`.
 
-    `present` is the mask of the points of the file that have coordinates. The others are written as NaN.
+    `source` and `registered` are (N, D), `target` (M, D). `present` is the mask of the file's points with coordinates;
+    the others are written as NaN.
 
     Raises:
         NotAcceptable: the format does not support points of this dimension.
-        InvalidInput: the registered points overflowed.
+        InvalidInput: coordinates of registered points are not finite.
     """
     if not np.isfinite(registered).all():
-        raise InvalidInput(
-            "the registered points are beyond the largest float; scale the clouds down", pointer="/source"
-        )
+        raise InvalidInput("coordinates of the registered points overflow; scale the clouds down", pointer="/source")
     if form.kind in {"png", "gif"}:
         return draw(source, target, registered, frames, form.kind)
     if form.kind in writing.WRITERS:
         return writing.write_cloud(expand(registered, present), form.kind)
-    raise ValueError("JSON is not encoded here")
+    raise ValueError(f"{form.kind} is not a cloud or a picture")
 
 
 HEADERS = {
-    "X-Transform": "the matrix as JSON; with a cloud or a picture",
-    "X-Log-Likelihood": "the number; with a cloud or a picture",
-    "X-Warnings": "the warnings as a JSON list, if there are any; with a cloud or a picture",
+    "X-Transform": "the matrix as JSON; in answers with a cloud or a picture",
+    "X-Log-Likelihood": "the log-likelihood in nats; in answers with a cloud or a picture",
+    "X-Warnings": "the warnings, if any, as a JSON list; in answers with a cloud or a picture",
 }
 
 
 def headers(found: Mapping[str, Any]) -> dict[str, str]:
-    """What of a registration goes along with a cloud or a picture: `X-Transform` and
-    `X-Warnings`, as JSON, and `X-Log-Likelihood`.
+    """The headers of an answer with a cloud or a picture: `X-Transform`, `X-Log-Likelihood` and `X-Warnings`.
 
     Args:
-        found: the registration as JSON would have it; `matrix` and `log_likelihood` may be None.
+        found: the registration, from `wire.registration`; `matrix` and `log_likelihood` may be None.
     """
     matrix, likelihood = found["matrix"], found["log_likelihood"]
     result = {}

@@ -1,4 +1,4 @@
-"""EM's endpoints: validate, await, encode."""
+"""EM's endpoints: each validates its body, awaits the engine and encodes the result."""
 
 from __future__ import annotations
 
@@ -29,24 +29,22 @@ from ..web.routing import (
 from . import checks, representations, uploads, wire
 from .engine import EmEngine
 from .missing import Present, separate
-from .schemas import (
-    MAX_WIRE_PAIRS,
+from .schemas.answers import RegisterBatchAnswer, Registration
+from .schemas.options import MAX_WIRE_PAIRS
+from .schemas.registration import RegisterBatchRequest, RegisterRequest
+from .schemas.steps import (
     Expectation,
     ExpectationRequest,
     LogLikelihood,
     LogLikelihoodRequest,
     Maximization,
     MaximizationRequest,
-    RegisterBatchAnswer,
-    RegisterBatchRequest,
-    RegisterRequest,
-    Registration,
 )
 from .worker import ExpectJob, LikelihoodJob, MaximizeJob
 
 
 def engine(request: Request) -> EmEngine:
-    """The engine that the application was wired with."""
+    """The application's engine for registrations."""
     return part(request, EmEngine)
 
 
@@ -75,15 +73,15 @@ FORM = "multipart/form-data"
     "/register",
     **operation(
         REGISTERED,
-        description="the transform and the matching; or, as Accept asks, the registered cloud or a picture",
+        description="the transform and the matching; or the registered cloud or a picture, as selected by Accept",
         body=uploads.content(RegisterRequest),
         errors=(*READ, 406, *COMPUTED),
         sent=representations.HEADERS | {"Vary": "Accept"},
     ),
 )
 async def register(request: Request) -> Response:
-    """Find the transform that moves the source onto the target, and which point belongs to which."""
-    # What cannot be answered is refused before the body is read.
+    """Find the transform that moves the source onto the target, and match the points."""
+    # An unsupported Accept is refused before the body is read.
     form = representations.negotiate(", ".join(request.headers.getlist("accept")))
     (body, present, warnings), timeout = await _read_registration(request), read_timeout(request)
     if form.kind == "json":
@@ -97,7 +95,7 @@ async def register(request: Request) -> Response:
 
 
 async def _read_registration(request: Request) -> tuple[RegisterRequest, Present, tuple[str, ...]]:
-    """The request, which points of its files it has, and warnings about how these were read."""
+    """The request, the masks of its files' points with coordinates, and warnings from reading the files."""
     if media_type(request) != FORM:
         return await read_json(request, RegisterRequest, ("application/json", FORM)), Present(), ()
     form = await uploads.read_form(request, max_elements=part(request, BodyLimits).elements)
@@ -120,7 +118,7 @@ async def _represent(
     problem = wire.problem(body, path=moving)._replace(responsibilities=False, trace=moving, registered=True)
     outcome = await engine(request).solve(problem, timeout)
     if outcome.registered is None:
-        raise RuntimeError("the registered cloud was asked for")
+        raise RuntimeError("the outcome lacks the registered cloud, which its problem requested")
     content = await to_thread.run_sync(
         representations.encode,
         form,
@@ -140,17 +138,17 @@ async def _represent(
     "/register/batch",
     **operation(
         RegisterBatchAnswer,
-        description="one result or one problem for each problem, in order",
+        description="the result or the error of each problem, in order",
         body=RegisterBatchRequest,
         errors=(*READ, *COMPUTED),
     ),
 )
 async def register_batch(request: Request) -> Response:
-    """Register many problems. A problem that cannot be computed is answered with its error in its place."""
+    """Register many problems. A problem that cannot be computed has its error as its result."""
     body, timeout = await read_json(request, RegisterBatchRequest), read_timeout(request)
     em = engine(request)
 
-    included = 0  # numbers in the large parts of all answers
+    included = 0  # total numbers in the large parts of the answers
 
     async def one(index: int, raw: object) -> Mapping[str, object]:
         nonlocal included
@@ -159,9 +157,9 @@ async def register_batch(request: Request) -> Response:
             problem = RegisterRequest.model_validate(raw)
             if included + problem.wire_numbers > MAX_WIRE_PAIRS:
                 raise InvalidInput(
-                    "the answers of one batch would be too large; ask for fewer large parts",
+                    "the answers of this batch would be too large; include fewer large parts",
                     pointer="/include",
-                    allowed=f"at most {MAX_WIRE_PAIRS} numbers in all",
+                    allowed=f"at most {MAX_WIRE_PAIRS} numbers in total",
                 )
             included += problem.wire_numbers
             outcome = await em.solve(wire.problem(problem), timeout)
@@ -172,7 +170,7 @@ async def register_batch(request: Request) -> Response:
             return object_of_domain(error, at)
         except Exception as error:  # the other problems keep their results
             log.error("problem failed", index=index, exc_info=error)
-            return problem_object(500, "internal", "the service failed on this problem; its log has the cause")
+            return problem_object(500, "internal", "the service failed on this problem; the log has the cause")
 
     return answer({"results": await asyncio.gather(*(one(index, raw) for index, raw in enumerate(body.problems)))})
 
@@ -182,7 +180,7 @@ async def register_batch(request: Request) -> Response:
     **operation(Expectation, description="R and Q", body=ExpectationRequest, errors=(*READ, *COMPUTED)),
 )
 async def expectation(request: Request) -> Response:
-    """E-step: the responsibilities at ψ, and Q of a second set of parameters, or of ψ itself."""
+    """E-step: the responsibilities at ψ, and Q at a second set of parameters, by default ψ itself."""
     body, timeout = await read_json(request, ExpectationRequest), read_timeout(request)
     source, target = wire.points(body)
     psi = wire.parameters(body, source, target, "")
@@ -196,7 +194,7 @@ async def expectation(request: Request) -> Response:
     **operation(Maximization, description="Π and T", body=MaximizationRequest, errors=(*READ, *COMPUTED)),
 )
 async def maximization(request: Request) -> Response:
-    """M-step: the prior and the translation that maximise Q, from the responsibilities."""
+    """M-step: the prior and the translation that maximise Q for given responsibilities."""
     body, timeout = await read_json(request, MaximizationRequest), read_timeout(request)
     source, target = wire.points(body)
     shape = len(source), len(target)
@@ -207,10 +205,10 @@ async def maximization(request: Request) -> Response:
 
 @router.post(
     "/log-likelihood",
-    **operation(LogLikelihood, description="the number", body=LogLikelihoodRequest, errors=(*READ, *COMPUTED)),
+    **operation(LogLikelihood, description="the log-likelihood", body=LogLikelihoodRequest, errors=(*READ, *COMPUTED)),
 )
 async def log_likelihood(request: Request) -> Response:
-    """The log-likelihood at ψ: complete-data with an assignment Z, observed-data without."""
+    """The log-likelihood at ψ: complete-data if an assignment Z is given, else observed-data."""
     body, timeout = await read_json(request, LogLikelihoodRequest), read_timeout(request)
     source, target = wire.points(body)
     psi = wire.parameters(body, source, target, "")

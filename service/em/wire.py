@@ -16,7 +16,9 @@ from .checks import check_pair, check_sigma, check_translation
 from .outcome import Outcome
 from .problem import Init, Pose, Problem, Transform
 from .representations import Iterations
-from .schemas import GivenTransform, Pair, Parameters, RegisterRequest
+from .schemas.options import GivenTransform
+from .schemas.registration import RegisterRequest
+from .schemas.steps import Pair, Parameters
 from .steps import Parameters as Psi
 
 

@@ -1,4 +1,4 @@
-"""The iteration: E- and M-steps, accelerated under a safeguard, until the transform settles.
+"""The climb: accelerated E- and M-steps with a safeguard, until the transform settles.
 
 EM is a fixed-point map θ → g(θ) that converges linearly, slowly where the matching is ambiguous. Anderson's method
 (1965; Walker and Ni 2011, SIAM J. Numer. Anal. 49) combines the last few steps into a proposal. The E-step at a
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernel.fitting import RIGID, SIMILARITY, mean_square_step, rotation
+from ..loop import Ending, iterate
 from ..model import Model, Parameters
 from .mixture import Mixture, Step
 
@@ -23,21 +24,89 @@ Float64 = NDArray[np.float64]
 
 # The most steps that a proposal combines; a rigid pose in space with σ has seven numbers.
 MEMORY = 6
-# Plain steps of a small problem before acceleration pays off.
+# The most plain steps of a small problem before acceleration.
 PLAIN = 12
-# The largest proposal, in plain steps; larger ones are shortened.
+# The maximum length of a proposal, in plain steps; longer ones are shortened.
 STRIDE = 30.0
 # The relative rounding error of a sum of log-likelihoods.
 ROUNDING = 1e-13
 
 
 class Climb(NamedTuple):
-    """Where the iteration ended."""
+    """The end of a climb."""
 
     parameters: Parameters  # after the last M-step
-    last: Step  # that M-step's own
-    iterations: int
+    last: Step  # the last E-step, and its M-step
+    iterations: int  # E-steps, with those at rejected proposals
     converged: bool
+
+
+class Accepted(NamedTuple):
+    """An accepted step."""
+
+    at: Parameters  # of its E-step
+    step: Step
+
+
+class Ascent(NamedTuple):
+    """The state of a climb."""
+
+    iterations: int
+    after: Parameters  # where plain EM goes on
+    best: float  # log-likelihood of the last accepted step
+    last: Accepted | None  # None at first, and after a rejected proposal
+
+
+class _Climbing:
+    """The climb's `loop.Loop`: accelerated steps of a mixture."""
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        start: Parameters,
+        anderson: Anderson,
+        *,
+        taken: int,
+        tolerance: float,
+        max_iterations: int,
+        floor: float,
+    ) -> None:
+        self._mixture, self._start, self._anderson = mixture, start, anderson
+        self._taken, self._tolerance, self._max_iterations, self._floor = taken, tolerance, max_iterations, floor
+
+    def init(self) -> Ascent:
+        """At the start, after the steps that were already taken."""
+        return Ascent(self._taken, self._start, -math.inf, None)
+
+    def step(self, state: Ascent) -> Ascent:
+        """An E-step at the proposal, or where plain EM goes on. A proposal that lowers the likelihood is rejected."""
+        iterations = state.iterations + 1
+        proposal = None
+        # The last iteration is never at a proposal: it could be rejected.
+        if state.last is not None and iterations < self._max_iterations:
+            proposal = self._anderson.propose(state.last.at, state.after)
+        at = state.after if proposal is None else _floored(proposal, self._floor)
+        step = self._mixture.step(at)
+        value = step.log_likelihood
+        if proposal is not None and value < state.best - ROUNDING * abs(state.best):
+            self._anderson.forget()
+            return state._replace(iterations=iterations, last=None)
+        return Ascent(iterations, _floored(step.after, self._floor), value, Accepted(at, step))
+
+    def converged(self, state: Ascent) -> bool:
+        """Whether the accepted step moved the points and σ by less than the tolerance."""
+        if state.last is None:
+            return False
+        (at, step), after = state.last, state.after
+        moved = math.sqrt(mean_square_step(step.sums.within, at.transform, after.transform))
+        bound = self._tolerance * after.sigma
+        return moved < bound and abs(after.sigma - at.sigma) < bound
+
+    def outcome(self, state: Ascent, ending: Ending) -> Climb:
+        """The last accepted step."""
+        if state.last is None:
+            raise AssertionError("the last iteration is not at a proposal")
+        return Climb(state.after, state.last.step, state.iterations, ending.converged)
 
 
 def climb(
@@ -53,9 +122,16 @@ def climb(
 ) -> Climb:
     """Iterate from `start` until a step moves the points, root mean square, and σ by less than `tolerance` times σ.
 
-    `floor` is the least σ. `accept` receives the parameters and the log-likelihood of every accepted E-step, and
-    ends the iteration by returning False. `anderson` may come from a climb on a sample of the same problem. With
-    `at_once` a small problem takes its first, plain steps in one compiled run.
+    Args:
+        mixture: takes the steps.
+        start: the first parameters, in the frame's coordinates.
+        tolerance: see above; 0 never ends the iteration early.
+        max_iterations: the most E-steps, at least 1.
+        floor: the least σ, in the target's unit.
+        accept: receives the parameters and the log-likelihood of every accepted E-step, and ends the iteration by
+            returning False. It may raise.
+        anderson: the acceleration of a climb on a sample of the same problem, which continues.
+        at_once: take the first, plain steps of a small problem in one compiled run.
     """
     taken = 0
     if at_once:
@@ -70,24 +146,14 @@ def climb(
             start = step.after
     anderson = anderson or Anderson(mixture.model)
     anderson.resume()
-    here, fallback, best = start, None, -math.inf
-    iteration = taken
-    while True:
-        iteration += 1
-        step = mixture.step(here)
-        after = _floored(step.after, floor)
-        if fallback is not None and step.log_likelihood < best - ROUNDING * abs(best):
-            here, fallback = fallback, None
-            anderson.forget()
-            continue  # never the last iteration: the last one is not taken at a proposal
-        best = step.log_likelihood
-        moved = math.sqrt(mean_square_step(step.sums.within, here.transform, after.transform))
-        still = moved < tolerance * after.sigma and abs(after.sigma - here.sigma) < tolerance * after.sigma
-        going = accept is None or accept(here, step.log_likelihood)
-        if not going or still or iteration >= max_iterations:
-            return Climb(after, step, iteration, still)
-        proposal = anderson.propose(here, after) if iteration + 1 < max_iterations else None
-        here, fallback = (after, None) if proposal is None else (_floored(proposal, floor), after)
+
+    def going_on(state: Ascent) -> bool:
+        return accept is None or state.last is None or accept(state.last.at, state.last.step.log_likelihood)
+
+    loop = _Climbing(
+        mixture, start, anderson, taken=taken, tolerance=tolerance, max_iterations=max_iterations, floor=floor
+    )
+    return iterate(loop, max_iterations=max_iterations - taken, accept=going_on)
 
 
 def _floored(parameters: Parameters, floor: float) -> Parameters:
@@ -95,7 +161,10 @@ def _floored(parameters: Parameters, floor: float) -> Parameters:
 
 
 class Anderson:
-    """Anderson's method on the vector of a model's parameters."""
+    """Anderson's method on the vector of a model's parameters: the transform's numbers and log σ.
+
+    It keeps the last steps, at most MEMORY. Mixing and sinkhorn have further state, and are not accelerated.
+    """
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -116,7 +185,7 @@ class Anderson:
         self._last = None
 
     def propose(self, before: Parameters, after: Parameters) -> Parameters | None:
-        """The parameters to try in place of the plain step from `before` to `after`; None for the plain step."""
+        """The parameters to try next, after a plain step from `before` to `after`; None for `after` itself."""
         if not self._possible:
             return None
         value = self._vector(after)
@@ -141,7 +210,7 @@ class Anderson:
         return self._parameters(proposal, after)
 
     def _vector(self, parameters: Parameters) -> Float64:
-        # Without w: on its way to 0 it would distort the combination, and it settles by itself.
+        # w is omitted: while it falls to 0 it would distort the combination, and it settles by itself.
         return np.array([*parameters.transform.ravel(), math.log(parameters.sigma)])
 
     def _scale(self, value: Float64, sigma: float) -> Float64:

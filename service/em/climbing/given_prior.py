@@ -1,4 +1,4 @@
-"""Rows sum to one, and the caller gives a prior Π_ij for each pair: N x M numbers are computed."""
+"""Rows sum to one, and the caller gives a prior Π_ij for each pair. This computes N x M numbers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class GivenPrior:
         return Expectation(at, moved, found, sums_of_rows(clouds.source, clouds.dimension, found), 1.0)
 
     def view(self, last: Expectation) -> View:
-        """The E-step as it is, with R itself."""
+        """The E-step itself, with R."""
         clouds, at, found = self._clouds, last.at, last.found
         return View(
             last.moved,

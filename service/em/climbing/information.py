@@ -8,8 +8,8 @@ weighted by r_ij (Louis 1982):
     -∂²ℓ/∂(log σ)² = 2⟨‖v‖²⟩/σ² - (⟨u²⟩ - ⟨u⟩²)
 
 The subtracted term is the spread of the matching. A certain matching has the information of known pairs; an ambiguous
-one has less, down to none. A transform's parameters θ move x by B_k x (generators, acting on the
-point as it is now) and by the translation; a rotation's second derivative adds -∂ℓ/∂x · ½(B_k B_l + B_l B_k) x.
+one has less, down to none. A transform's parameters θ move x, the moved point, by the generators, B_k x, and by the
+translation. A rotation's second derivative adds -∂ℓ/∂x · ½(B_k B_l + B_l B_k) x.
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ def measure(
             square += weight[k] * u * u
         out.mass[i], out.once[i], out.square[i] = mass, once, square
         for d in range(dimension):
-            drawn, cubic = 0.0, 0.0
+            mean, cubic = 0.0, 0.0
             for k in range(found):
                 v = weight[k] * (grid.points[d, index[k]] - moved[d, i])
-                drawn += v
+                mean += v
                 cubic += v * (2 * precision * distance[k] - dimension)
-            out.mean[d, i], out.skew[d, i] = drawn, cubic
+            out.mean[d, i], out.skew[d, i] = mean, cubic
             for e in range(d + 1):
                 moment = 0.0
                 for k in range(found):

@@ -1,4 +1,4 @@
-"""The first, plain steps of the climb, compiled as a whole: nothing is faster if EM converges in a few steps."""
+"""The first, plain steps of a climb, compiled as a whole, which is fastest if EM converges in a few steps."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Float64 = NDArray[np.float64]
 
 
 class Rules(NamedTuple):
-    """The choices of the model, in a form that compiled code takes; see `mixture`."""
+    """The choices of the model, in a form for compiled code; see `mixture`."""
 
     kind: int
     estimate_sigma: bool
     estimate_outliers: bool
     least_outliers: float
     most_outliers: float
-    log_volume: float
+    log_volume: float  # log V
     cutoff: float
-    tolerance: float
+    tolerance: float  # in units of σ
     max_iterations: int
-    floor: float
+    floor: float  # the least σ
 
 
 class Ascent(NamedTuple):
@@ -59,6 +59,9 @@ def ascend(
 
     `source` and `moved` are (P, N), `target` (P, M). `transforms` (max_iterations, D, D + 1) and `numbers`
     (max_iterations, 3) receive the transform, and σ, w and Σ log z, of each E-step.
+
+    The parts of `loop.Loop`: the lines before `while` are init, those up to `bound` step, `still` is converged, and the
+    return is outcome.
     """
     dimension = transform.shape[0]
     none = np.empty(0)

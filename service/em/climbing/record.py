@@ -1,4 +1,4 @@
-"""The record of an iteration: its trace, its path for a picture, and the check for cancellation."""
+"""The record of an iteration: its trace, its path for pictures, and the check for cancellation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Record:
         self.path: list[Float64] = []
 
     def keep(self, at: Parameters, log_likelihood: float) -> bool:
-        """Record one step. Returns True, so that the iteration continues. Raises Cancelled."""
+        """Record one step. Returns True, so that the iteration continues. Raises Cancelled as `poll` does."""
         self.poll()
         if self._problem.trace:
             self.steps.append((at, log_likelihood))
@@ -32,12 +32,12 @@ class Record:
         return True
 
     def on_the_way(self, transforms: list[Float64]) -> None:
-        """Record transforms (D, D + 1) for the picture alone."""
+        """Record transforms (D, D + 1) for pictures only."""
         if self._problem.path:
             self.path += transforms
 
     def poll(self) -> bool:
-        """Returns True. Raises Cancelled if the problem's hook returns True."""
+        """Return True. Raises Cancelled if the problem's `cancelled` returns True."""
         if self._problem.cancelled():
             raise Cancelled
         return True

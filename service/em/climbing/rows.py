@@ -36,7 +36,7 @@ class Rows:
         return Expectation(at, moved, found, sums, largest, unsorted(mass, grid))
 
     def view(self, last: Expectation) -> View:
-        """The E-step as it is: the source is the data."""
+        """The E-step itself, because the source is the data."""
         clouds, at, found = self._clouds, last.at, last.found
         grid = clouds.target_grid(at.sigma)
         offset = unsorted(offsets(at.weights, grid)[0], grid)

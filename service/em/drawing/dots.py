@@ -1,4 +1,4 @@
-"""Antialiased dots: hard ones of few colours on a larger sheet, in painter's order, which is then averaged down."""
+"""Antialiased dots: drawn without antialiasing on a larger sheet, from far to near, and then averaged down."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...formats.arrays import Float64
 Colour = tuple[int, int, int]
 
 SHADES = 16
-# Fraction by which the farthest dots fade into the paper.
+# The share of paper in the colour of the farthest dots.
 FADE = 0.55
 PAPER: Colour = (255, 255, 255)
 # Dots drawn at a time, which bounds memory.
@@ -23,23 +23,21 @@ CHUNK = 4096
 
 
 class Dots(NamedTuple):
-    """Dots of one look: (N, 2) centres in pixels from the upper left, (N,) depths from 0, far, to 1; a pixel radius.
+    """Dots of one colour and size. Lengths are in pixels."""
 
-    A ring lets through what is in its hole; an edge of paper, `edge` wide, keeps neighbours apart.
-    """
-
-    centres: Float64
-    depths: Float64
+    centres: Float64  # (N, 2) from the upper left corner
+    depths: Float64  # (N,) from 0, far, to 1, near
     radius: float
     colour: Colour
-    hole: float = 0.0
-    edge: float = 0.0
+    hole: float = 0.0  # inner radius of a ring, which is transparent inside
+    edge: float = 0.0  # width of the rim of paper that separates neighbouring dots
 
 
 def paint(layers: Sequence[Dots], side: int, samples: int = 4) -> Image.Image:
-    """A square RGB picture of the dots, the nearest of them on top and, at one depth, the later layers.
+    """A square RGB picture of the dots, `side` pixels wide.
 
-    `samples` squared of its hard pixels are averaged for each of the picture's.
+    Near dots cover far ones. At equal depth the dots of later layers cover those of earlier ones. Each pixel is the
+    mean of `samples` × `samples` pixels of the sheet.
     """
     palette = [PAPER]
     large = side * samples
@@ -48,13 +46,13 @@ def paint(layers: Sequence[Dots], side: int, samples: int = 4) -> Image.Image:
     steps = np.arange(-reach, reach + 1)
     offsets = (steps[:, None] * sheet.shape[1] + steps).ravel()
 
-    # For each layer the part of its stamp that a dot covers, and which of that is coloured.
+    # For each layer the pixels of the stamp that a dot covers, and those of them that are coloured.
     covers, inks, places, colours, depths, kinds = [], [], [], [], [], []
     for kind, layer in enumerate(layers):
         distance = np.hypot(steps[:, None], steps).ravel() / samples
         covers.append((distance <= layer.radius + layer.edge) & (distance >= layer.hole - layer.edge))
         inks.append((distance <= layer.radius) & (distance >= layer.hole))
-        # Dots outside of the picture are left away; those on its rim fit into the sheet's border.
+        # Dots outside the picture are omitted. Dots on its rim fit into the sheet's border.
         corner = np.rint(layer.centres * samples - 0.5)
         inside = ((corner >= -1) & (corner <= large)).all(1)
         corner = corner[inside].astype(np.int64) + reach
@@ -73,7 +71,7 @@ def paint(layers: Sequence[Dots], side: int, samples: int = 4) -> Image.Image:
         part = slice(start, start + CHUNK)
         covered = cover[kind_of[part]]
         where = (place[part, None] + offsets)[covered]
-        # Where an index comes twice, the later value stays: that is the painter's order.
+        # Of repeated indices NumPy keeps the last value, so near dots cover far ones.
         flat[where] = (ink[kind_of[part]] * colour[part, None])[covered]
     picture = Image.fromarray(np.ascontiguousarray(sheet[reach:-reach, reach:-reach]), "P")
     picture.putpalette(np.array(palette, np.uint8).tobytes())
@@ -81,7 +79,7 @@ def paint(layers: Sequence[Dots], side: int, samples: int = 4) -> Image.Image:
 
 
 def _shades(colour: Colour) -> list[Colour]:
-    """From the colour itself to its faded look."""
+    """SHADES shades, from the colour itself to its most faded one."""
     fades = np.linspace(0, FADE, SHADES)[:, None]
     mixed: NDArray[np.int64] = np.rint((1 - fades) * colour + fades * PAPER).astype(np.int64)
     return [(r, g, b) for r, g, b in mixed.tolist()]

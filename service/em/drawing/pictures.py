@@ -1,4 +1,4 @@
-"""What a registration did, to look at: a PNG of before and after, or a GIF of the iterations."""
+"""Pictures of a registration: a PNG with before and after, or a GIF of the iterations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .projections import Projection, Window, projection, scale_bar, window
 
 PictureKind = Literal["png", "gif"]
 
-# Blue and vermilion of Okabe and Ito's palette, which every kind of colour vision tells apart.
+# Blue and vermilion of Okabe and Ito's palette, which are distinguishable with every kind of colour vision.
 TARGET: Colour = (0, 114, 178)
 SOURCE: Colour = (213, 94, 0)
 INK: Colour = (45, 52, 60)
@@ -28,16 +28,16 @@ PAPER: Colour = (255, 255, 255)
 
 MAX_POINTS = 20_000
 MAX_FRAMES = 60
-# Milliseconds: all iterations together, the shortest and longest iteration, the first and the last picture.
+# Durations in milliseconds: all iterations together, the shortest and longest iteration, the first and last frame.
 RUN, SHORTEST, LONGEST, FIRST, LAST = 5000, 70, 350, 900, 2500
-# Both panels of a PNG share one scale, unless one panel's clouds would then be smaller by more than this factor.
+# Both panels of a PNG have one scale, unless their own scales differ by more than this factor.
 SHARED = 2.5
-# A GIF has one scale. A source that starts farther away than this, in window widths, enters from outside.
+# A GIF has one scale. It leaves out the start of the source if that would enlarge the window by more than this factor.
 FAR = 4.0
 
 
 class Frames(Protocol):
-    """The source as it stood after each iteration, (N, D); a list, or what computes a frame when it is looked up."""
+    """The source (N, D) after each iteration: a list, or an object that computes a frame on access."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Float64: ...
@@ -60,11 +60,11 @@ GIF = Style(side=480, gap=18, head=50, foot=44, title=18, text=14, samples=3)
 
 
 class Scene(NamedTuple):
-    """What all panels of a picture share: the target on the plane, the counts, and how dots look."""
+    """The data that all panels of a picture share."""
 
-    target: Float64
-    counts: tuple[int, int]
-    dimension: int
+    target: Float64  # (m, 3) on the plane, thinned
+    counts: tuple[int, int]  # N and M, before thinning
+    dimension: int  # D
     projection: Projection
     style: Style
 
@@ -75,17 +75,17 @@ def draw(
     """A picture of a registration. The same input gives the same bytes.
 
     Args:
-        source: (N, D) points as they came.
-        target: (M, D) points that they were moved onto.
-        registered: (N, D), the source as it was moved in the end.
-        frames: for a GIF. Fewer than `MAX_FRAMES` are looked up, evenly spread; the last one is `registered`.
+        source: (N, D), before registration.
+        target: (M, D).
+        registered: (N, D), the source after registration.
+        frames: for a GIF. Fewer than `MAX_FRAMES` of them are used, evenly spaced; `registered` replaces the last.
         kind: png shows before and after side by side; gif shows source, frames and registered in turn.
 
     Raises:
-        ValueError: the clouds are empty, differ in dimension, or hold numbers that are not finite.
+        ValueError: the clouds are empty, differ in dimension, or have coordinates that are not finite.
     """
     if source.shape != registered.shape or source.shape[1:] != target.shape[1:] or not (source.size and target.size):
-        raise ValueError(f"clouds of shapes {source.shape}, {target.shape} and {registered.shape} are no registration")
+        raise ValueError(f"clouds of shapes {source.shape}, {target.shape} and {registered.shape} do not fit together")
     return _gif(source, target, registered, frames) if kind == "gif" else _png(source, target, registered)
 
 
@@ -108,10 +108,10 @@ def _png(source: Float64, target: Float64, registered: Float64) -> bytes:
 
 def _gif(source: Float64, target: Float64, registered: Float64, frames: Frames) -> bytes:
     style, last = GIF, len(frames)
-    # The last iteration is `registered`, whatever has been done to it since.
+    # `registered` replaces the last iteration: it may have been refined since.
     shown = chosen(last)[:-1]
     thinned = {index: _thinned(frames[index]) for index in shown}
-    # An iteration on its way may overflow; it is left out, as it is nowhere in the picture.
+    # An intermediate iteration may overflow. It is outside every picture, and omitted.
     shown = [index for index, frame in thinned.items() if np.isfinite(frame).all()]
     states = [source, *(thinned[index] for index in shown), registered]
     titles = ["before", *(f"iteration {index + 1} of {last}" for index in shown)]
@@ -127,7 +127,7 @@ def _gif(source: Float64, target: Float64, registered: Float64, frames: Frames) 
         pen.text((style.gap, _over(style)), title, INK, _font(style.title), anchor="ls")
         _legend(sheet, scene)
         if far and plane is planes[0]:
-            text = "the source starts outside of this view"
+            text = "the source starts outside this view"
             pen.text((sheet.width / 2, style.head + style.side - 14), text, FAINT, _font(style.text), anchor="ms")
         pictures.append(sheet)
     pause = min(max(RUN // max(len(shown), 1), SHORTEST), LONGEST)
@@ -135,7 +135,7 @@ def _gif(source: Float64, target: Float64, registered: Float64, frames: Frames) 
 
 
 def chosen(count: int) -> list[int]:
-    """Indices of the frames that a GIF shows of `count`: evenly spread, the first and the last among them."""
+    """Indices of the frames that a GIF shows, evenly spaced among `count`, with the first and the last."""
     return sorted({round(index) for index in np.linspace(0, count - 1, min(count, MAX_FRAMES - 1)).tolist()})
 
 
@@ -143,14 +143,14 @@ def _scene(states: Sequence[Float64], target: Float64, style: Style) -> tuple[Sc
     counts = len(states[0]), len(target)
     target, states = _thinned(target), [_thinned(state) for state in states]
     if not all(np.isfinite(cloud).all() for cloud in (target, *states)):
-        raise ValueError("clouds that are not finite cannot be drawn")
+        raise ValueError("the clouds have coordinates that are not finite")
     to_plane = projection([target, *states], target)
     plane, planes = to_plane(target), [to_plane(state) for state in states]
     return Scene(plane, counts, target.shape[1], to_plane, style), planes
 
 
 def _thinned(points: Float64) -> Float64:
-    # A copy, as a view would keep all points of every frame.
+    # A copy, because a view would keep all points of every frame in memory.
     return points[:: _stride(len(points))].copy() if len(points) > MAX_POINTS else points
 
 
@@ -179,10 +179,10 @@ def _left(column: int, style: Style) -> int:
 def _panel(sheet: Image.Image, scene: Scene, plane: Float64, view: Window, column: int) -> None:
     style, side, pen = scene.style, scene.style.side, ImageDraw.Draw(sheet)
     left, top, half = _left(column, style), style.head, view.half or 1.0
-    # Dots are as large as the target, where it is on the sheet, leaves room for.
+    # The radius follows from the area of the panel that the target covers.
     room = side * (window([scene.target]).half / half or 1.0) / math.sqrt(max(len(plane), len(scene.target)))
     radius = min(max(0.145 * room, 1.0), 5.0)
-    # On a line the clouds would hide one another, so each has a line of its own.
+    # Clouds of one dimension would cover each other, so each has its own line.
     lane = 0.04 * side if scene.dimension == 1 else 0.0
 
     def dots(points: Float64, lane: float) -> tuple[Float64, Float64]:
@@ -190,7 +190,7 @@ def _panel(sheet: Image.Image, scene: Scene, plane: Float64, view: Window, colum
         low, high = points[:, 2].min(), points[:, 2].max()
         return np.add(across, (0, lane)), (points[:, 2] - low) / (high - low) if high > low else np.ones(len(points))
 
-    # Rings with dots in them show which is which where both are at one place; small dots have no room for rings.
+    # The target's dots are rings, so that a source dot at the same place is visible, unless they are too small.
     ringed = radius > 1.8
     ring, hole, dot, edge = (1.3, 0.8, 0.8, 0.5) if ringed else (1.0, 0.0, 0.9, 0.0)
     layers = [
@@ -233,13 +233,13 @@ def _legend(sheet: Image.Image, scene: Scene) -> None:
 
 
 def _animate(pictures: Sequence[Image.Image], pauses: list[int]) -> bytes:
-    # One palette for all, so that nothing flickers: the first and the last picture have every colour between them.
+    # One palette for all frames prevents flicker. The first and the last picture together have all colours.
     both = Image.new("RGB", (pictures[0].width, 2 * pictures[0].height))
     both.paste(pictures[0], (0, 0))
     both.paste(pictures[-1], (0, pictures[0].height))
     found = both.quantize(127, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).getpalette()
     palette = np.array([*PAPER, *(found or ())], np.uint8).reshape(-1, 3)
-    # The nearest colour of each cell of 8 levels a side. Pillow's own search is as coarse, and loses white.
+    # The nearest colour of each cell of 8 levels a side. Pillow's own search is as coarse and misses white.
     cells = np.stack(np.meshgrid(*[np.arange(4, 256, 8)] * 3, indexing="ij"), -1).reshape(-1, 3)
     nearest = cdist(cells, palette.astype(np.float64), "sqeuclidean").argmin(1).astype(np.uint8).reshape(32, 32, 32)
     nearest[-1, -1, -1] = 0

@@ -1,4 +1,4 @@
-"""Clouds of any dimension and magnitude on the plane of a picture: (x to the right, y up, depth towards the viewer)."""
+"""Projection of clouds of any dimension onto a picture: x to the right, y up, depth towards the viewer."""
 
 from __future__ import annotations
 
@@ -10,33 +10,30 @@ import numpy as np
 
 from ...formats.arrays import Float64
 
-# The direction that clouds of three dimensions and more are looked at from: a little from the right and from above.
+# The viewing direction for three or more dimensions, in radians: slightly from the right and from above.
 AZIMUTH = math.radians(28)
 ELEVATION = math.radians(20)
-# A view is square and has its clouds in the middle.
+# The side of a window relative to the extent of its clouds.
 MARGIN = 1.12
 
 
 class Projection(NamedTuple):
-    """From coordinates to the plane: x ↦ (x / magnitude - centre) / size · basis.
-
-    `log_unit` is the decimal logarithm of one plane unit in the coordinates' own; the unit itself may be out of range.
-    """
+    """The map from coordinates to the plane: x ↦ (x / magnitude - centre) / size · basis."""
 
     magnitude: float
-    centre: Float64
+    centre: Float64  # (D,)
     size: float
-    basis: Float64
-    log_unit: float
+    basis: Float64  # (D, 3)
+    log_unit: float  # log10 of one plane unit in the coordinates' unit; the unit itself may overflow
 
     def __call__(self, points: Float64) -> Float64:
-        """(N, D) -> (N, 3)."""
+        """Points (N, D) on the plane, (N, 3)."""
         plane: Float64 = (points / self.magnitude - self.centre) / self.size @ self.basis
         return plane
 
 
 class Window(NamedTuple):
-    """The square part of the plane that a panel shows: its middle, and half of its side."""
+    """The square part of the plane that a panel shows: its centre (x, y), and half of its side."""
 
     x: float
     y: float
@@ -44,20 +41,20 @@ class Window(NamedTuple):
 
 
 class ScaleBar(NamedTuple):
-    """A round length: on the plane, and in words of the coordinates' unit."""
+    """A round length: in plane units, and as a label in the coordinates' unit."""
 
     length: float
     label: str
 
 
 def projection(clouds: Sequence[Float64], reference: Float64) -> Projection:
-    """A projection for these clouds, each (N, D), whose axes are those of `reference`.
+    """The projection of `clouds`, each (N, D), along the axes of `reference` (M, D).
 
-    One and two dimensions are shown as they are. Of more, the three principal axes of greatest variance are seen
-    obliquely.
+    One and two dimensions are shown unchanged. Of more, the three principal axes of greatest variance are shown in an
+    oblique view.
     """
     dimension = reference.shape[1]
-    # Division first: differences of coordinates near the largest float would overflow.
+    # Division comes first: differences of coordinates near the largest float would overflow.
     magnitude = max(_largest(cloud) for cloud in clouds) or 1.0
     scaled = reference / magnitude
     centre = (scaled.min(0) + scaled.max(0)) / 2
@@ -75,10 +72,10 @@ def _oblique(points: Float64) -> Float64:
     centred = points - points.mean(0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     right, up, near = vectors[:, :-4:-1].T
-    # An eigenvector's sign is arbitrary; this one survives rounding, but for ties.
+    # An eigenvector's sign is arbitrary. Its largest component becomes positive, which is stable except for ties.
     right, up, near = (axis * math.copysign(1, axis[np.abs(axis).argmax()]) for axis in (right, up, near))
     if len(near) == 3:
-        # Most clouds have y upwards, or z upwards and little height: then this is a map with north above.
+        # Most clouds have y upwards, or z upwards and little height. The latter are shown like a map, with north up.
         pole = next(pole for pole in np.eye(3)[[1, 2, 0]] if abs(pole @ near) < 0.9)
         up = pole - (pole @ near) * near
         up /= np.linalg.norm(up)
@@ -89,7 +86,7 @@ def _oblique(points: Float64) -> Float64:
 
 
 def window(planes: Sequence[Float64]) -> Window:
-    """The smallest window, margins apart, for all these points on the plane; its half is 0 where they are one."""
+    """The smallest window, plus a margin, for all `planes`, each (N, 3); `half` is 0 if all points coincide."""
     low = np.min([plane[:, :2].min(0) for plane in planes], 0)
     high = np.max([plane[:, :2].max(0) for plane in planes], 0)
     x, y = ((low + high) / 2).tolist()
@@ -97,7 +94,7 @@ def window(planes: Sequence[Float64]) -> Window:
 
 
 def scale_bar(half: float, log_unit: float) -> ScaleBar:
-    """The longest of 1, 2, 5 · 10^k units that is at most a quarter of a window of this half side."""
+    """The longest of 1, 2 or 5 · 10^k units that is at most a quarter of a window with this half side."""
     longest = math.log10(half / 2) + log_unit
     exponent = math.floor(longest + 1e-9)
     digit = max(digit for digit in (1, 2, 5) if math.log10(digit) <= longest - exponent + 1e-9)

@@ -1,7 +1,6 @@
 """The smooth density of a cloud, which resolves its outline and nothing finer.
 
-It is the density of chance matches: where both clouds are dense, a point of one is near a point of the other whether
-or not they belong together.
+It is the density of chance matches: where both clouds are dense, points of one are near points of the other by chance.
 """
 
 from __future__ import annotations
@@ -13,16 +12,17 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-# The least density, in kernels: no place is impossible.
+# The least density, in kernels, so that the density is nowhere 0.
 LEAST = 0.1
-# Points whose kernels are summed at a time.
+# Points in a block of the sum, which bounds memory.
 BLOCK = 256
 
 
 def density(at: Float64, others: Float64, width: float, dimension: int) -> Float64:
     """The density (n,), per unit of length^D, of `others` (P, m) at `at` (P, n): Gaussian kernels of this `width`.
 
-    The first points of both clouds are the same points; each is left out of its own density.
+    The first min(n, m) points of both clouds must be the same, and each is omitted from its own density. All densities
+    are 1 if `width` is not positive or m < 2.
     """
     n, m = at.shape[1], others.shape[1]
     if m < 2 or width <= 0:

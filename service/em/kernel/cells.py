@@ -1,8 +1,8 @@
 """A cloud sorted into the cells of a grid, which finds a point's neighbours without visiting the other points.
 
-The grid lies on the first three coordinates; a cloud of fewer dimensions has zeros in the
-others, and the grid one cell. The grid spans most of the cloud: the outermost cells reach to infinity, so that a few
-distant points do not enlarge the cells. A row of cells along the first coordinate is contiguous in memory.
+The grid lies on the first three coordinates. A cloud of fewer dimensions has zeros in the others, where the grid is one
+cell wide. The grid spans most of the cloud, and its outermost cells reach to infinity, so that a few distant points do
+not enlarge the cells. A row of cells along the first coordinate is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..jit import compiled
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# The grid's own axes, and the least number of rows that the arrays of points have.
+# The number of the grid's axes, and the least number of rows of an array of points.
 AXES = 3
 # The length of `starts` for a grid of one cell.
 ONE_CELL = 2
-# The share of the cloud at either end of an axis that the grid need not span.
+# The share of the cloud at either end of an axis that the grid may leave out.
 TAIL = 0.005
 # The most cells for each point. More would take longer to clear than to search.
 CELLS_PER_POINT = 1.0
@@ -46,7 +46,7 @@ def cells(points: Float64, side: float) -> Cells:
 
 
 def _span(points: Float64) -> tuple[Float64, Float64]:
-    """Low and high of most of the cloud along each axis."""
+    """The corners (AXES,) of a box that holds most of the cloud (AXES, M)."""
     count = points.shape[1]
     if count < 2048:
         return points.min(1), points.max(1)
@@ -59,14 +59,17 @@ def _span(points: Float64) -> tuple[Float64, Float64]:
 
 @compiled
 def cell_of(value: float, low: float, side: float, count: int) -> int:
-    """The cell of a coordinate; monotone, and those beyond either end belong to the outermost ones."""
+    """The cell of a coordinate, from 0 to `count` - 1. Coordinates beyond the grid belong to the outermost cells."""
     at = math.floor((value - low) / side)
     return int(min(max(at, 0.0), count - 1.0))
 
 
 @compiled
 def sorted_cells(points: Float64, low: Float64, high: Float64, side: float) -> Cells:
-    """`points` (P, M) in cells of at least `side` between the corners `low` and `high` (AXES,)."""
+    """`points` (P, M) in cells of at least `side`, on a grid between the corners `low` and `high` (AXES,).
+
+    Within a cell the points keep their order. A grid of 8 cells or fewer becomes a single cell.
+    """
     rows, count = points.shape
     extent = (high - low).max()
     side = max(side, extent * 1e-6, 1e-300)
@@ -82,7 +85,7 @@ def sorted_cells(points: Float64, low: Float64, high: Float64, side: float) -> C
         side *= 1.15
     starts = np.zeros(ONE_CELL, np.int64)
     order = np.arange(count)
-    if total <= 8:  # walking through so few saves nothing
+    if total <= 8:  # so few cells would save no time
         starts[1] = count
         shape[:] = 1
         return Cells(points, order, starts, low, side, shape)
@@ -109,7 +112,7 @@ def sorted_cells(points: Float64, low: Float64, high: Float64, side: float) -> C
 
 @compiled
 def corners(points: Float64) -> tuple[Float64, Float64]:
-    """The cloud's box in the grid's axes: low and high (AXES,)."""
+    """The corners (AXES,) of the box of the cloud (P, M) along the grid's axes."""
     low, high = np.empty(AXES), np.empty(AXES)
     for d in range(AXES):
         low[d], high[d] = points[d].min(), points[d].max()

@@ -1,4 +1,4 @@
-"""Observed information to covariance."""
+"""From observed information to covariance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..jit import compiled
 
 Float64 = NDArray[np.float64]
 
-# The least pivot, relative to the diagonal, of an information that determines every parameter.
+# The least pivot, relative to the diagonal, of a matrix that counts as positive definite.
 LEAST_PIVOT = 1e-7
 
 
@@ -23,7 +23,7 @@ def inverse(information: Float64) -> Float64 | None:
 
 @compiled
 def _inverse(information: Float64) -> tuple[Float64, bool]:
-    """The inverse by Cholesky's method, row by row, and whether all pivots were large enough for one."""
+    """The inverse by Cholesky's method, row by row, and whether all pivots were large enough."""
     size = len(information)
     factor, half = np.zeros((size, size)), np.zeros((size, size))
     units = np.empty(size)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-# The share of points at either end of an axis that may be far from all others, and the number of points from which at
-# least one may be.
+# The share of points at either end of an axis that may be distant from the others. From ONE_STRAY points on, at least
+# one may be.
 TAIL = 0.02
 ONE_STRAY = 8
 # Approximate size of the strided sample that is sorted.
@@ -18,7 +18,7 @@ SAMPLE = 4096
 
 
 def box(points: Float64) -> tuple[Float64, Float64]:
-    """Low and high (P,) of `points` (P, n), without points that are farther out than the others' whole extent."""
+    """The corners (P,) of the box of `points` (P, n), without points farther out than the others' full extent."""
     ordered = np.sort(points[:, :: max(1, points.shape[1] // SAMPLE)], axis=1)
     n = ordered.shape[1]
     tail = max(int(TAIL * n), int(n >= ONE_STRAY))
@@ -28,12 +28,12 @@ def box(points: Float64) -> tuple[Float64, Float64]:
 
 
 def centre(points: Float64) -> Float64:
-    """The mean (P,) of `points` (P, n), those outside the box moved to its border."""
+    """The mean (P,) of `points` (P, n), clipped to their `box`."""
     low, high = box(points)
     return np.asarray(np.clip(points.T, low, high).mean(0))
 
 
 def spread(points: Float64) -> float:
-    """Standard deviation of `points` (P, n) in each coordinate, those outside the box moved to its border; 1 for 0."""
+    """The standard deviation of `points` (P, n), clipped to their `box`, over all coordinates; 1 if it is 0."""
     low, high = box(points)
     return math.sqrt(float(np.clip(points.T, low, high).var(0).mean())) or 1.0

@@ -4,11 +4,11 @@ A transform is B = [A | t] (D, D + 1), x = A p + t. All kinds minimise Σ_ij r_i
 the responsibilities through a few moments only (`Sums`):
 
 - translation: A stays, t = mean(q) - A mean(p), all means weighted by r;
-- rigid (D = 2 or 3): A is the proper rotation nearest to the cross-covariance, in space by its quaternion (Horn 1987,
-  J. Opt. Soc. Am. A 4), among whose solutions there are no mirror images;
+- rigid (D = 2 or 3): A is the proper rotation nearest to the cross-covariance, in space by its quaternion, which
+  excludes mirror images (Horn 1987, J. Opt. Soc. Am. A 4);
 - similarity: that rotation times s = tr(Aᵀ C) / var(p) (Umeyama 1991, eq. 42);
 - affine: A = C var(p)^-1, weighted linear regression, damped by a ridge of 1e-12 of the variance (Levenberg 1944):
-  along an axis that is more than some 1e5 times thinner than the others, A gets there in several steps.
+  along an axis more than about 1e5 times thinner than the others, A converges in several steps.
 """
 
 from __future__ import annotations
@@ -27,26 +27,25 @@ Float64 = NDArray[np.float64]
 TRANSLATION, RIGID, SIMILARITY, AFFINE = range(4)
 KINDS = {"translation": TRANSLATION, "rigid": RIGID, "similarity": SIMILARITY, "affine": AFFINE}
 
-
-# The ridge, as a share of the variance, that makes it invertible.
+# The ridge, as a share of the variance, that makes the variance invertible.
 RIDGE = 1e-12
-# Jacobi's method doubles the correct digits at each sweep.
+# The most sweeps of Jacobi's method, each of which doubles the correct digits, and the elements that count as 0.
 SWEEPS = 12
 NEGLIGIBLE = 1e-18
 
 
 class Sums(NamedTuple):
-    """Moments of the pairs, weighted by r_ij; p̃ is p with a 1 behind it, so that means and total are among them."""
+    """Moments of the pairs, weighted by r_ij. p̃ is p followed by a 1, so that they include the means and the total."""
 
     within: Float64  # (D + 1, D + 1) Σ r p̃ p̃ᵀ
     across: Float64  # (D + 1, D) Σ r p̃ qᵀ
-    residual: float  # Σ r ‖x_i - y_j‖² at the transform of the E-step
-    evidence: float  # Σ log z
+    residual: float  # Σ r ‖x_i - y_j‖² at the transform of the E-step, in squared units of the target
+    evidence: float  # Σ log z, in nats
 
 
 @compiled
 def move(transform: Float64, points: Float64, out: Float64) -> None:
-    """x = A p + t: `points` and `out` (P, N), of which the first D coordinates count."""
+    """Write x = A p + t into the first D rows of `out` (P, N), for `points` (P, N)."""
     dimension = transform.shape[0]
     count = points.shape[1]
     for d in range(dimension):
@@ -63,7 +62,7 @@ def move(transform: Float64, points: Float64, out: Float64) -> None:
 @compiled
 def sums_of_rows(source: Float64, dimension: int, found: EStep) -> Sums:
     """The moments of an E-step over the source: `found` belongs to `source` (P, N)."""
-    n = source.shape[1]  # `found` may have room for more
+    n = source.shape[1]  # `found` may be longer
     within = np.zeros((dimension + 1, dimension + 1))
     across = np.zeros((dimension + 1, dimension))
     for d in range(dimension):
@@ -93,7 +92,7 @@ def sums_of_columns(source: Float64, target: Float64, dimension: int, found: ESt
     `found` belongs to `target` (P, M). Its `weighted_target` holds sums of source points before the transform.
     `columns` (N,) are Σ_j r_ij of `source` (P, N).
     """
-    m = target.shape[1]  # `found` may have room for more
+    m = target.shape[1]  # `found` may be longer
     within = np.zeros((dimension + 1, dimension + 1))
     across = np.zeros((dimension + 1, dimension))
     for d in range(dimension):
@@ -109,9 +108,9 @@ def sums_of_columns(source: Float64, target: Float64, dimension: int, found: ESt
 
 @compiled
 def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
-    """The best transform (D, D + 1) of its kind; `transform` gives the A that a translation keeps.
+    """The best transform (D, D + 1) of a `kind`, one of KINDS. A copy of `transform` if no pair has weight.
 
-    `transform` itself if no pair has weight.
+    `transform` (D, D + 1) is that of the E-step. A translation keeps its A.
     """
     dimension = transform.shape[0]
     total = sums.within[dimension, dimension]
@@ -158,7 +157,7 @@ def rotation(cross: Float64) -> Float64:
 
 @compiled
 def _rotation_in_plane(cross: Float64) -> Float64:
-    """With the angle φ, tr(Rᵀ C) = (c_11 + c_22) cos φ + (c_21 - c_12) sin φ."""
+    """The angle φ that maximises tr(Rᵀ C) = (c_11 + c_22) cos φ + (c_21 - c_12) sin φ, as a matrix (2, 2)."""
     along, beside = cross[0, 0] + cross[1, 1], cross[1, 0] - cross[0, 1]
     length = math.hypot(along, beside)
     cosine, sine = (along / length, beside / length) if length > 0 else (1.0, 0.0)
@@ -169,9 +168,10 @@ def _rotation_in_plane(cross: Float64) -> Float64:
 
 @compiled
 def _rotation_in_space(cross: Float64) -> Float64:
-    """The unit quaternion q that maximises qᵀ N q, a symmetric N (4, 4) of the elements of C (Horn 1987, section 4).
+    """The rotation (3, 3) of the unit quaternion q that maximises qᵀ N q (Horn 1987, section 4).
 
-    Its eigenvectors by Jacobi's method: each turn, of two rows and columns, makes one element zero.
+    N (4, 4) is symmetric and made of the elements of C. Jacobi's method finds its eigenvectors: each rotation of two
+    rows and columns makes one element zero.
     """
     c = cross / max(np.abs(cross).max(), 1e-300)
     n = np.empty((4, 4))

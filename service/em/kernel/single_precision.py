@@ -28,7 +28,7 @@ _TAYLOR_4, _TAYLOR_5 = np.float32(0.00961812911), np.float32(0.00133335581)
 
 @inlined
 def exp_of(x: np.float32) -> np.float32:
-    """exp(x) for x <= 0, to a few units of the sixth digit, at least e^-80; vectorises, as `truncated.exp_of` does."""
+    """exp(max(x, -80)) for x <= 0, with a relative error of a few 1e-6. It vectorises, as `truncated.exp_of` does."""
     x = max(x, _LEAST) * _LOG2_E
     k = np.floor(x + _HALF)
     r = x - k
@@ -45,7 +45,7 @@ def exp_of(x: np.float32) -> np.float32:
 def expect(x: Float64, y: Float32, precision: float, bin_weight: float, out: EStep) -> None:
     """`truncated.expect` of `x` (3, N) against `y` (3, M), which fills all of `out` but best and peak.
 
-    `bin_weight` must not be 0: nothing is scaled to the largest term.
+    `bin_weight` must not be 0: terms are not scaled by the largest one, so their sum could underflow to 0.
     """
     factor, bin_ = -np.float32(precision), np.float32(bin_weight)
     for i in range(x.shape[1]):

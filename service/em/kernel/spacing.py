@@ -19,7 +19,10 @@ SAMPLE = 200
 
 
 def spacing_between(points: Float64, dimension: int) -> float:
-    """The median distance from a point to the nearest one at another place, over a sample; 0 if all points coincide."""
+    """The median distance from a point to the nearest one at another place, for `points` (P, M); 0 if all coincide.
+
+    The median is over the first SAMPLE points, which must be a random sample. `dimension` is D <= P.
+    """
     m = points.shape[1]
     if m == 1:
         return 0.0
@@ -33,7 +36,7 @@ def spacing_between(points: Float64, dimension: int) -> float:
 
 @compiled
 def _median(squares: Float64) -> float:
-    """The median root; 0 unless all are finite."""
+    """The square root of the median; 0 unless all values are finite."""
     middle = math.sqrt(np.median(squares))
     return middle if squares.max() < np.inf else 0.0
 
@@ -52,7 +55,7 @@ def _nearest_of_all(sample: Float64, points: Float64) -> Float64:
 
 @compiled
 def _nearest_elsewhere(sample: Float64, grid: Cells) -> Float64:
-    """The squared distance (n,) from each point to the nearest target that is not at the same place; inf for none."""
+    """The squared distance (n,) from each of `sample` (P, n) to the nearest target at another place; inf for none."""
     size = grid.points.shape[1]
     index, distance = np.empty(size, np.int32), np.empty(size)
     out = np.empty(sample.shape[1])

@@ -42,7 +42,7 @@ class EStep(NamedTuple):
     mass: Float64  # (N,) Σ_j r_ij; the rest is the outlier bin's
     weighted_target: Float64  # (P, N) Σ_j r_ij y_j
     residual: Float64  # (N,) Σ_j r_ij ‖x_i - y_j‖²
-    evidence: Float64  # (N,) log z_i
+    evidence: Float64  # (N,) log z_i, in nats
     best: Int64  # (N,) argmax_j r_ij, the first among equals; UNMATCHED if none is in reach
     peak: Float64  # (N,) max_j r_ij
 
@@ -73,8 +73,9 @@ def exp_of(x: float) -> float:
 
 @always_inline
 def least_of(values: Float64, count: int) -> float:
-    """The least of the first `count` values, none of them negative: they are in the order of their bits as integers,
-    and the least integer is found many at a time.
+    """The least of the first `count` of `values`, which must not be negative.
+
+    Such numbers have the order of their bits as integers, and the minimum of integers vectorises.
     """
     bits = values.view(np.int64)
     least = np.int64(np.iinfo(np.int64).max)
@@ -139,7 +140,7 @@ def neighbours(
                 for d in range(3, rank):
                     other = x[d, i] - y[d, j]
                     square += other * other
-                # Written in any case, and kept by advancing the count: there is no branch to mispredict.
+                # Every candidate is written, and advancing the count keeps it: there is no branch to mispredict.
                 index[found] = j
                 distance[found] = square
                 found += square <= reach

@@ -1,1 +1,1 @@
-"""Nonrigid registration: coherent point drift."""
+"""Nonrigid registration by coherent point drift."""

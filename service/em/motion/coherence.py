@@ -5,14 +5,14 @@ v is a Gaussian process whose kernel is that of motion coherence theory (Yuille 
 
     E v(p) v(p')ᵀ = g(p, p') / λ · I,   g(p, p') = exp(-‖p - p'‖² / 2β²)
 
-The matrix G (N, N) of g has a rank that is small beside N unless β is small beside the cloud: G ≈ ΦΦᵀ with K columns.
-They come from the Cholesky factorisation that pivots on the point which the columns so far explain least (Fine and
-Scheinberg 2001; a Nyström approximation whose landmarks are the pivots). It never holds G, takes N·K numbers and N·K²
-operations, and says how much of each point's variance is left out. Eigenvectors would need fewer columns, but their
-signs, and their bases where eigenvalues are close, are a library's choice. The prior is then v = Φ u with
-u ~ N(0, I/λ), and coherent point drift's penalty tr(WᵀGW) with v = G W is tr(uᵀu).
+The matrix G (N, N) of g has a numerical rank much smaller than N, unless β is much smaller than the cloud: G ≈ ΦΦᵀ with
+K columns. They come from the pivoted Cholesky factorisation: the next pivot is the point whose variance is least
+explained so far (Fine and Scheinberg 2001; a Nyström approximation whose landmarks are the pivots). It never stores G,
+needs N·K numbers and N·K² operations, and gives the unexplained variance of each point. Eigenvectors would need fewer
+columns, but their signs, and their bases for close eigenvalues, depend on the library. The prior is then v = Φ u with
+u ~ N(0, I/λ), and the penalty of coherent point drift, tr(WᵀGW) with v = G W, is tr(uᵀu).
 
-The loops are compiled here because a linear algebra library chooses its own threads, and with them the order of its
+The loops are compiled here because a linear algebra library chooses its number of threads, and thereby the order of its
 sums.
 """
 
@@ -26,17 +26,17 @@ from ..kernel.truncated import exp_of
 
 Float64 = NDArray[np.float64]
 
-# The share of a point's prior variance that may be left out: its root is a thousandth of the standard deviation.
+# The share of a point's prior variance that may stay unexplained: a thousandth of the standard deviation.
 LEFT_OUT = 1e-6
-# The most columns; finer motions are left out.
+# The most columns. Finer motions are not represented.
 MOST_COLUMNS = 300
 
 
 def features(points: Float64, width: float, among: int | None = None) -> Float64:
     """Φᵀ (K, N) of `points` (P, N) for a kernel of `width` β, in the unit of the points; 1 <= K <= MOST_COLUMNS.
 
-    The pivots are some of the first `among` points, of which each has a column of squared norm 1 - LEFT_OUT to 1,
-    unless MOST_COLUMNS is reached. The other columns continue the same functions of the place.
+    The pivots are among the first `among` points, all by default. The columns of these points have a squared norm from
+    1 - LEFT_OUT to 1, unless K = MOST_COLUMNS. The other points' columns continue the same functions of position.
     """
     count = points.shape[1]
     among = count if among is None else among
@@ -59,7 +59,10 @@ def features(points: Float64, width: float, among: int | None = None) -> Float64
 def _factorize(
     points: Float64, precision: float, tolerance: float, among: int, left: Float64, out: Float64, done: int
 ) -> int:
-    """Add rows to the first `done` of `out` until it is full or all of `left` is small. Returns the number of rows."""
+    """Append rows to the first `done` rows of `out` until it is full or all of `left` is at most `tolerance`.
+
+    `left` (N,) is the unexplained variance of each point. Returns the number of rows.
+    """
     rank, count = points.shape
     square = np.empty(count)
     for k in range(done, len(out)):
@@ -91,7 +94,7 @@ def _factorize(
 
 @compiled
 def motion(phi: Float64, coefficients: Float64, points: Float64) -> Float64:
-    """p + v(p) for `points` (P, N): Φᵀ `phi` (K, N), u `coefficients` (K, P)."""
+    """p + v(p) (P, N) for `points` (P, N): `phi` is Φᵀ (K, N), `coefficients` u (K, P)."""
     out = points.copy()
     for d in range(points.shape[0]):
         for k in range(len(phi)):
@@ -104,7 +107,10 @@ def motion(phi: Float64, coefficients: Float64, points: Float64) -> Float64:
 
 @compiled
 def normal_equations(phi: Float64, mass: Float64, pull: Float64, ridge: float) -> tuple[Float64, Float64]:
-    """The lower half of Φᵀ diag(m) Φ + ridge I (K, K), and Φᵀ `pull` (K, P), for `pull` (P, N)."""
+    """The lower half of Φᵀ diag(m) Φ + ridge I (K, K), and Φᵀ `pull`ᵀ (K, P).
+
+    `phi` is Φᵀ (K, N), `mass` m (N,), and `pull` is (P, N).
+    """
     rank, count = phi.shape
     matrix = np.zeros((rank, rank))
     right = np.zeros((rank, pull.shape[0]))
@@ -145,9 +151,9 @@ def normal_equations(phi: Float64, mass: Float64, pull: Float64, ridge: float) -
 
 @compiled
 def solved(matrix: Float64, right: Float64, ridge: float) -> Float64:
-    """The solution (K, P) for `right` (K, P); the lower half of `matrix` (K, K) becomes its Cholesky factor.
+    """The solution (K, P) for `right` (K, P). The lower half of `matrix` (K, K) becomes its Cholesky factor.
 
-    In exact arithmetic no pivot is below `ridge`; one that rounding made smaller is raised to it.
+    In exact arithmetic no pivot is below `ridge`. A pivot that is smaller by rounding is raised to it.
     """
     rank = len(matrix)
     for k in range(rank):

@@ -1,4 +1,4 @@
-"""Coherent point drift: EM for a cloud that moves smoothly, under a given prior of its motion.
+"""Coherent point drift: EM for a smooth motion of a cloud, under a given prior of the motion.
 
 Each target point q_j is drawn from one of the moved source points x_i = p_i + v(p_i), or is an outlier (Myronenko and
 Song 2010, eq. 1):
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from ..jit import compiled
 from ..kernel.cells import Cells, cells
 from ..kernel.truncated import UNMATCHED, EStep, empty_e_step, weigh
+from ..loop import Ending, iterate
 from ..model import LEAST_OUTLIERS, MOST_OUTLIERS, NONE, log_root
 from .coherence import determined, motion, normal_equations, solved
 
@@ -92,6 +93,76 @@ class Drift(NamedTuple):
     history: list[tuple[float, float]]  # penalised log-likelihood and σ at each E-step
 
 
+class Progress(NamedTuple):
+    """The state of the iteration: after an M-step, at its E-step."""
+
+    before: State  # the state of the E-step that the M-step was computed from
+    at: State
+    e_step: DriftEStep  # at `at`
+    residual: float  # Σ_ij r_ij ‖x_i - q_j‖² there
+    log_likelihood: float  # there
+    coefficients: Float64 = NONE  # (K, P) u; empty before the first M-step
+    penalty: float = 0.0  # λ/2 tr(uᵀu)
+    factor: Float64 = NONE  # (K, K) the Cholesky factor of the equations for u
+    ridge: float = 0.0  # λσ²
+
+
+class _Drifting:
+    """The `loop.Loop` of coherent point drift."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        prior: Prior,
+        start: State,
+        *,
+        tolerance: float,
+        estimate_sigma: bool,
+        estimate_outliers: bool,
+    ) -> None:
+        self._scene, self._prior, self._start, self._tolerance = scene, prior, start, tolerance
+        self._estimate_sigma, self._estimate_outliers = estimate_sigma, estimate_outliers
+        self._history: list[tuple[float, float]] = []
+
+    def init(self) -> Progress:
+        """The E-step at the start."""
+        return Progress(self._start, self._start, *_expect(self._scene, self._start))
+
+    def step(self, state: Progress) -> Progress:
+        """An M-step and the E-step after it."""
+        scene, prior, at = self._scene, self._prior, state.at
+        moved, coefficients, factor, ridge = _move(scene, prior, state.e_step, at.sigma)
+        after = _noise(scene, at, state.e_step, state.residual, moved, self._estimate_sigma, self._estimate_outliers)
+        e_step, residual, likelihood = _expect(scene, after)
+        penalty = 0.5 * prior.stiffness * float((coefficients**2).sum())
+        self._history.append((likelihood - penalty, after.sigma))
+        return Progress(at, after, e_step, residual, likelihood, coefficients, penalty, factor, ridge)
+
+    def converged(self, state: Progress) -> bool:
+        """Whether the points, root mean square, and σ moved by less than the tolerance times σ."""
+        before, at = state.before, state.at
+        step = math.sqrt(float(((at.moved - before.moved) ** 2).sum(0).mean()))
+        return max(step, abs(at.sigma - before.sigma)) < self._tolerance * at.sigma
+
+    def outcome(self, state: Progress, ending: Ending) -> Drift:
+        """The motion and its evidence."""
+        log_det, free = determined(state.factor, state.ridge)
+        evidence = state.log_likelihood - state.penalty - 0.5 * self._scene.dimension * log_det
+        return Drift(
+            state.at,
+            state.coefficients,
+            state.e_step,
+            state.log_likelihood,
+            state.penalty,
+            evidence,
+            free * self._scene.dimension,
+            ending.iterations,
+            ending.converged,
+            ending.stopped,
+            self._history,
+        )
+
+
 def climb(
     scene: Scene,
     prior: Prior,
@@ -105,33 +176,22 @@ def climb(
 ) -> Drift:
     """Iterate from `start` until a step moves the points, root mean square, and σ by less than `tolerance` times σ.
 
-    The points of `start` may be anywhere: the first M-step moves them to a smooth motion. `accept` receives each
-    further E-step, and ends the iteration by returning False.
+    The points of `start` may be anywhere: the first M-step moves them to a smooth motion. `accept` receives the
+    log-likelihood and σ of each E-step but the first, and ends the iteration by returning False. It may raise.
 
     `evidence` is the log-likelihood with u integrated out, in Laplace's approximation with the curvature of Q:
     L - D/2 log det(I + Φᵀ diag(m) Φ / λσ²). Unlike L it can be compared between priors (MacKay 1992).
     """
-    state, iteration, converged, stopped = start, 0, False, False
-    e_step, residual, likelihood = _expect(scene, state)
-    history: list[tuple[float, float]] = []
-    while True:
-        iteration += 1
-        moved, coefficients, factor, ridge = _move(scene, prior, e_step, state.sigma)
-        after = _noise(scene, state, e_step, residual, moved, estimate_sigma, estimate_outliers)
-        step = math.sqrt(float(((moved - state.moved) ** 2).sum(0).mean()))
-        converged = max(step, abs(after.sigma - state.sigma)) < tolerance * after.sigma
-        state = after
-        e_step, residual, likelihood = _expect(scene, state)
-        penalty = 0.5 * prior.stiffness * float((coefficients**2).sum())
-        history.append((likelihood - penalty, state.sigma))
-        stopped = not accept(likelihood, state.sigma)
-        if converged or stopped or iteration >= max_iterations:
-            break
-    log_det, free = determined(factor, ridge)
-    evidence = likelihood - penalty - 0.5 * scene.dimension * log_det
-    free *= scene.dimension
-    return Drift(
-        state, coefficients, e_step, likelihood, penalty, evidence, free, iteration, converged, stopped, history
+    loop = _Drifting(
+        scene,
+        prior,
+        start,
+        tolerance=tolerance,
+        estimate_sigma=estimate_sigma,
+        estimate_outliers=estimate_outliers,
+    )
+    return iterate(
+        loop, max_iterations=max_iterations, accept=lambda state: accept(state.log_likelihood, state.at.sigma)
     )
 
 

@@ -1,10 +1,10 @@
 """The start and the prior of coherent point drift: the motion with the most evidence, found on few points.
 
-The penalised likelihood has many local maxima, and which prior is right differs from problem to problem. So several
-widths, with and without outliers, are tried first; then several widths β of the kernel on the best of the motions, each
-with its stiffness λ re-estimated by MacKay's rule (1992), λ = γ / tr(uᵀu), where γ is the number of coefficients that
-the data determine. Values that the caller gives are kept. A motion of few points is continued to more points, level by
-level, and the prior is chosen on all points, unless there are more than LARGEST.
+The penalised likelihood has many local maxima, and the right prior depends on the problem. Several first widths, with
+and without outliers, are tried. Then several widths β of the kernel are tried on the best motion. Their stiffness λ is
+re-estimated by MacKay's rule (1992), λ = γ / tr(uᵀu), where γ is the number of coefficients that the data determine.
+Values that the caller gives are kept. A motion of few points is continued to more points, level by level. The prior is
+chosen on all points, unless there are more than `MOTION.most_points`.
 """
 
 from __future__ import annotations
@@ -15,42 +15,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model import LEAST_OUTLIERS, TRUNCATED
+from ..model import TRUNCATED
 from .coherence import features
 from .coherence import motion as displaced
 from .drift import Accept, Drift, Prior, Scene, State, climb
+from .tuning import MOTION
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# First widths, in extents, beside the width of all pairs, which needs no pose but may lose a good one.
-WIDTHS = (0.3, 0.15)
-# First outlier weights if w is not given: one of practically none, which is kept, and one that is estimated.
-NO_OUTLIERS = LEAST_OUTLIERS / 10
-OUTLIERS = (NO_OUTLIERS, 0.1)
-# Kernel widths of the first motions, and those that are then tried on the best of them.
-FIRST_BETAS = (1.0, 1.5)
-BETAS = (0.35, 0.5, 0.7, 1.0, 1.5, 2.0)
-# The first λ at β = 1. A motion of a given slope has a variance proportional to β².
-STIFFNESS = 10.0
-STIFFEST, SOFTEST = 1e4, 0.05
-# The most re-estimates of λ, and the change of its logarithm that ends them.
-ROUNDS, SETTLED = 4, 0.1
-# The factor from the σ of one prior to the first σ of the next, and the least of that, in extents: with a narrow
-# kernel, pairs persist that a better prior would separate.
-WIDEN, WARM = 2.0, 0.05
-# The most points of either cloud at the first and at the last level of the search, and the growth between levels.
-SEARCHED, LARGEST, GROWTH = 400, 6400, 4
-# The tolerance and the most steps of every climb but the last.
-ROUGH, ROUGH_STEPS = 1e-2, 300
-
 
 class Motion(NamedTuple):
-    """A climb and its prior."""
+    """The end of a climb, and its prior."""
 
     drift: Drift
-    beta: float
-    stiffness: float  # λ in units of the extent
+    beta: float  # β, in extents
+    stiffness: float  # λ for an extent of 1
 
 
 class Search:
@@ -78,18 +58,18 @@ class Search:
         self._accept = accept
 
     def best(self) -> Motion:
-        """The best motion. Its `drift` may be of a sample; its `state` is of all points, in their original order."""
+        """The best motion. Its `drift` may come from a sample; its `state` has all points, in their original order."""
         most = max(self._scene.source.shape[1], self._scene.target.shape[1])
-        size = min(SEARCHED, most)
+        size = min(MOTION.first_points, most)
         motion = self._started(self._first(size))
-        # In two random samples few points have a partner. They determine a motion, but not its prior.
-        while size < min(most, LARGEST) and not motion.drift.stopped:
-            grown = GROWTH * size if 1.5 * GROWTH * size < most else most
+        # Few points of two random samples have a partner. They determine a motion, but not its prior.
+        while size < min(most, MOTION.most_points) and not motion.drift.stopped:
+            grown = MOTION.growth * size if 1.5 * MOTION.growth * size < most else most
             some, motion = self._first(grown), self._continued(motion, size, grown)
             prior = self._prior(some, motion.beta, motion.stiffness)
             motion = motion._replace(drift=self._climb(some, prior, motion.drift.state))
             size = grown
-        # On more points the choice would take longer than the rest, and the data outweigh the prior.
+        # On more points the choice would take longer than the rest, and the prior matters little.
         if size >= most and not motion.drift.stopped:
             motion = self._chosen(self._first(size), motion)
         state = self._continued(motion, size, most).drift.state if most > size else motion.drift.state
@@ -99,7 +79,7 @@ class Search:
 
     def estimates_outliers(self, state: State) -> bool:
         """Whether w is estimated: unless it is given, or a start without outliers had more evidence."""
-        return self._outliers is None and state.outliers != NO_OUTLIERS
+        return self._outliers is None and state.outliers != MOTION.no_outliers
 
     def _first(self, size: int) -> Scene:
         source, target = self._scene.source, self._scene.target
@@ -109,13 +89,13 @@ class Search:
 
     def _started(self, few: Scene) -> Motion:
         """The motion with the most evidence among those that start at rest."""
-        widths = [_wide(few), *(width * self.extent for width in WIDTHS)]
-        weights = OUTLIERS if self._outliers is None else (self._outliers,)
+        widths = [_wide(few), *(width * self.extent for width in MOTION.first_widths)]
+        weights = (MOTION.no_outliers, MOTION.some_outliers) if self._outliers is None else (self._outliers,)
         if self._outliers is None and few.target.shape[1] <= few.dimension + 1:
-            weights = (NO_OUTLIERS,)  # a motion could fit so few points exactly
+            weights = (MOTION.no_outliers,)  # with w estimated, a motion could fit these few points exactly
         best: Motion | None = None
-        for beta in FIRST_BETAS if self._beta is None else (self._beta,):
-            stiffness = STIFFNESS / beta**2 if self._stiffness is None else self._stiffness
+        for beta in MOTION.first_betas if self._beta is None else (self._beta,):
+            stiffness = MOTION.first_stiffness / beta**2 if self._stiffness is None else self._stiffness
             prior = self._prior(few, beta, stiffness)
             for weight in weights:
                 for width in widths:
@@ -127,7 +107,7 @@ class Search:
                     if drift.stopped:
                         return best
         if best is None:
-            raise AssertionError("there are widths")
+            raise AssertionError("at least one width is tried")
         return best
 
     def _chosen(self, some: Scene, found: Motion) -> Motion:
@@ -135,7 +115,7 @@ class Search:
         if self._beta is not None and self._stiffness is not None:
             return found
         best = found
-        for beta in BETAS if self._beta is None else (self._beta,):
+        for beta in MOTION.betas if self._beta is None else (self._beta,):
             motion = self._tuned(some, found, beta)
             if motion.drift.evidence > best.drift.evidence:
                 best = motion
@@ -148,13 +128,13 @@ class Search:
         stiffness = self._stiffness or found.stiffness * (found.beta / beta) ** 2
         # The steps depend on the positions of the points alone, not on the prior that led to them.
         before = found.drift.state
-        state = before._replace(sigma=max(WIDEN * before.sigma, WARM * self.extent, some.floor))
+        state = before._replace(sigma=max(MOTION.widened * before.sigma, MOTION.least_width * self.extent, some.floor))
         prior = self._prior(some, beta, stiffness)
         drift = self._climb(some, prior, state)
-        for _ in range(ROUNDS if self._stiffness is None else 0):
+        for _ in range(MOTION.most_estimates if self._stiffness is None else 0):
             energy = 2 * drift.penalty / prior.stiffness / self.extent**2
-            renewed = min(max(drift.free / max(energy, 1e-300), SOFTEST), STIFFEST)
-            if drift.stopped or abs(math.log(renewed / stiffness)) < SETTLED:
+            renewed = min(max(drift.free / max(energy, 1e-300), MOTION.softest), MOTION.stiffest)
+            if drift.stopped or abs(math.log(renewed / stiffness)) < MOTION.settled_log_stiffness:
                 break
             stiffness = renewed
             prior = prior._replace(stiffness=stiffness / self.extent**2)
@@ -184,15 +164,15 @@ class Search:
             scene,
             prior,
             state,
-            tolerance=ROUGH,
-            max_iterations=ROUGH_STEPS,
+            tolerance=MOTION.tolerance,
+            max_iterations=MOTION.most_steps,
             estimate_outliers=self.estimates_outliers(state),
             accept=self._accept,
         )
 
 
 def span(scene: Scene) -> float:
-    """The unit of β and λ: the source's extent, or if that is 0 the target's, or the distance between the two."""
+    """The unit of β and λ: the source's extent; if that is 0 the target's, or else the distance between the clouds."""
     return extent(scene.source) or extent(scene.target) or _wide(scene) or 1.0
 
 
@@ -208,7 +188,7 @@ def extent(points: Float64) -> float:
 
 def _order(count: int, seed: int) -> Int64:
     """A random order; for no more points than the search starts with, their own order."""
-    return np.random.default_rng(seed).permutation(count) if count > SEARCHED else np.arange(count)
+    return np.random.default_rng(seed).permutation(count) if count > MOTION.first_points else np.arange(count)
 
 
 def _wide(scene: Scene) -> float:

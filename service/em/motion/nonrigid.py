@@ -1,8 +1,8 @@
-"""`transform` nonrigid: the source moves as a whole, by a global transform, and then smoothly, by coherent point drift.
+"""Nonrigid registration: a global transform, then a smooth displacement of each point by coherent point drift.
 
-The caller supplies a global pose; here every point moves on by v(p), which has the prior of `coherence`. `motions`
-finds a start and a prior on few points, and `drift` climbs from there on all points. β and λ are in units of the
-moved source's extent, its root mean square distance from the middle, as if that were 1.
+The caller supplies the global transform. Each point p then moves by v(p), whose prior is that of `coherence`. `motions`
+finds a start and a prior on few points, and `drift` climbs from there on all points. β and λ are in units of the extent
+of the moved source, its root mean square distance from the median.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Deformation(NamedTuple):
     """The new position of every source point, and the motion's parameters."""
 
     moved: Float64  # (P, N) x_i = A p_i + t + v(p_i), in the target's coordinates of the frame
-    parameters: Parameters  # the global transform as it was given; σ and w
+    parameters: Parameters  # the global transform, unchanged; σ and w
     beta: float  # of the prior
     stiffness: float  # λ
     iterations: int  # of the last climb, on all points
@@ -52,20 +52,20 @@ def deform(
     floor: float | None = None,
     accept: Accept = lambda _log_likelihood, _sigma: True,
 ) -> Deformation:
-    """Register the source to the target by a smooth motion on top of the global transform of `start`.
+    """Register the source to the target by a smooth motion after the global transform of `start`.
 
     Args:
         points: the clouds.
-        start: its transform (D, D + 1) is the start of the motion, and is kept.
+        start: its transform (D, D + 1) is the global transform, which does not change.
         outlier_weight: w, the share of the target's points that no source point explains; estimated if None.
         beta: the kernel's width, in extents of the moved source: points within it move together. Chosen if
-            None; past motions.LARGEST points only between 1 and 1.5, with a λ of 10/β².
+            None; for more than `MOTION.most_points` points only between 1 and 1.5, with a λ of 10/β².
         stiffness: λ > 0, for an extent of 1: displacements have a standard deviation of 1/√λ extents in each
             coordinate before the data are seen. Chosen if None.
-        sigma: the noise in the target's unit, if it is known; else it is estimated, at least `floor`.
+        sigma: σ in the target's unit, if known; otherwise it is estimated, at least `floor`.
         tolerance: the last climb ends when a step moves the points and σ by less than this times σ.
         max_iterations: the most M-steps of the last climb; the search before it has its own limit.
-        floor: the least σ; a millionth of the source's extent, or the coordinates' rounding, if None.
+        floor: the least σ. None: a millionth of the source's extent, or the coordinates' rounding error.
         accept: receives the log-likelihood and σ of every E-step, and ends the registration by returning False.
 
     Raises InvalidInput if `beta` or `stiffness` is not positive or not finite.
@@ -73,9 +73,9 @@ def deform(
     for name, value in (("beta", beta), ("stiffness", stiffness)):
         if value is not None and not 0 < value < math.inf:
             raise InvalidInput(
-                f"{name} is {value}: a smooth motion needs a positive, finite one",
+                f"{name} is {value}; it must be positive and finite",
                 pointer=f"/{name}",
-                allowed="a number above 0, or null to have it chosen",
+                allowed="a number > 0, or null for an automatic choice",
             )
     placed = np.zeros_like(points.source)
     move(start.transform, points.source, placed)
@@ -83,7 +83,7 @@ def deform(
     cutoff = cutoff_for(placed.shape[1], points.target.shape[1])
     scene = Scene(placed, points.target, points.dimension, size, 0.0, cutoff)
     if floor is None:
-        # Not the frame's floor, which a few distant points would raise.
+        # The frame's floor is no default, because a few distant points raise it.
         floor = max(SIGMA_FLOOR * span(scene), points.rounding, 1e-300)
     least = max(floor, sigma or 0.0)
     scene = scene._replace(floor=least)
@@ -94,7 +94,7 @@ def deform(
     if last.stopped:
         last = climb(scene, prior, state, tolerance=tolerance, max_iterations=1, accept=lambda _l, _s: False)
     else:
-        # The floor of a known σ is a constraint that EM may not reach; then σ is set to it, and EM goes on.
+        # A known σ is a floor that EM may not reach. In that case σ is set to it, and EM continues.
         last = climb(
             scene,
             prior,

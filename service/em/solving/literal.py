@@ -19,20 +19,21 @@ from ..coordinates import Frame
 from ..kernel.cells import Cells, cells
 from ..kernel.fitting import Sums, fit, mean_square_step, move, residual_after, sums_of_rows
 from ..kernel.truncated import EStep, empty_e_step, expect
+from ..loop import Ending, iterate
 from ..model import EXACT, NONE, Parameters, log_root
 
 Float64 = NDArray[np.float64]
 
 
 class Literal(NamedTuple):
-    """Where the recursion ended."""
+    """The end of the recursion."""
 
     parameters: Parameters
     found: EStep  # of the last E-step
     moved: Float64  # (P, N) the source under the mean map, which R belongs to
     weight: float  # Σ_s w_s
-    after: Float64  # (P, N) and
-    after_weight: float  # the same of one more E-step, at the returned parameters
+    after: Float64  # (P, N) `moved` of one more E-step, at the returned parameters
+    after_weight: float  # and its `weight`
     log_likelihood: float  # observed-data, at the returned Π, T, σ
     iterations: int
     converged: bool
@@ -54,6 +55,77 @@ class _Average(NamedTuple):
         return _Average(self.mean + share * step, total, scatter)
 
 
+class _State(NamedTuple):
+    """The state of the recursion after an M-step."""
+
+    before: Parameters  # of the E-step that it was computed from
+    after: Parameters
+    average: _Average  # of all maps up to `before`
+    within: Float64  # (D + 1, D + 1) Σ r p̃ p̃ᵀ
+    evidence: float  # S of the E-step
+    log_likelihood: float  # at `before`, with Π as it is there; without meaning for the first step
+
+
+class _Recursion:
+    """The `loop.Loop` of the recursion."""
+
+    def __init__(
+        self, points: Frame, kind: int, start: Parameters, *, estimate_sigma: bool, tolerance: float, floor: float
+    ) -> None:
+        self._points, self._kind, self._start = points, kind, start
+        self._estimate_sigma, self._tolerance, self._floor = estimate_sigma, tolerance, floor
+        self._look = _Look(points)
+
+    def init(self) -> _State:
+        """The even prior, with an average of no maps."""
+        D = self._points.dimension
+        none = _Average(self._start.transform, 0.0, np.zeros((D + 1, D + 1)))
+        return _State(self._start, self._start, none, none.scatter, 0.0, 0.0)
+
+    def step(self, state: _State) -> _State:
+        """One E-step, Π ← R, and the M-step."""
+        at, D = state.after, self._points.dimension
+        average = state.average.include(at.transform, 0.5 / at.sigma**2)
+        sums, evidence = self._look(average)
+        transform = fit(self._kind, at.transform, sums)
+        sigma = at.sigma
+        if self._estimate_sigma:
+            residual = residual_after(sums, average.mean, transform)
+            sigma = max(math.sqrt(residual / (float(sums.within[D, D]) * D)), self._floor)
+        likelihood = self._log_likelihood(evidence, state.evidence, at)
+        return _State(at, Parameters(transform, sigma), average, sums.within, evidence, likelihood)
+
+    def converged(self, state: _State) -> bool:
+        """Whether the points, root mean square, and σ moved by less than the tolerance times σ."""
+        before, after = state.before, state.after
+        step = math.sqrt(mean_square_step(state.within, before.transform, after.transform))
+        bound = self._tolerance * after.sigma
+        return step < bound and abs(after.sigma - before.sigma) < bound
+
+    def outcome(self, state: _State, ending: Ending) -> Literal:
+        """The last responsibilities, and the log-likelihood by one more E-step."""
+        at, look = state.after, self._look
+        found, moved = look.kept()
+        following = state.average.include(at.transform, 0.5 / at.sigma**2)
+        _, evidence = look(following)
+        return Literal(
+            at,
+            found,
+            moved,
+            state.average.weight,
+            look.moved,
+            following.weight,
+            self._log_likelihood(evidence, state.evidence, at),
+            ending.iterations,
+            ending.converged,
+        )
+
+    def _log_likelihood(self, evidence: float, before: float, at: Parameters) -> float:
+        """ℓ at Π = R(t), from S of the E-step at `at` and of the one before."""
+        n = int(self._points.source.shape[1])
+        return evidence - before - n * self._points.dimension * log_root(at.sigma)
+
+
 def recur(
     points: Frame,
     kind: int,
@@ -65,38 +137,14 @@ def recur(
     floor: float,
     accept: Callable[[Parameters, float], bool],
 ) -> Literal:
-    """The recursion from `start`.
+    """The recursion from `start`, until a step moves the points and σ by less than `tolerance` times σ.
 
-    `accept` is told where every E-step is taken, and the log-likelihood there with Π as it is; of the first step, whose
-    Π is even, only where. It ends the iteration by returning False. Log-likelihoods are normalised with σ^-D.
+    `accept` receives the parameters of every E-step, and the log-likelihood there with Π as it is. For the first step,
+    whose Π is even, that number has no meaning. It ends the iteration by returning False. Log-likelihoods are
+    normalised with σ^-D.
     """
-    D, n = points.dimension, points.source.shape[1]
-    look = _Look(points)
-    average = _Average(start.transform, 0.0, np.zeros((D + 1, D + 1)))
-    here, before, iteration = start, 0.0, 0
-    while True:
-        iteration += 1
-        average = average.include(here.transform, 0.5 / here.sigma**2)
-        sums, evidence = look(average)
-        value = evidence - before - n * D * log_root(here.sigma)
-        before = evidence
-        transform = fit(kind, here.transform, sums)
-        sigma = here.sigma
-        if estimate_sigma:
-            residual = residual_after(sums, average.mean, transform)
-            sigma = max(math.sqrt(residual / (float(sums.within[D, D]) * D)), floor)
-        step = math.sqrt(mean_square_step(sums.within, here.transform, transform))
-        still = step < tolerance * sigma and abs(sigma - here.sigma) < tolerance * sigma
-        going = accept(here, value)
-        here = Parameters(transform, sigma)
-        if not going or still or iteration >= max_iterations:
-            break
-    found, moved = look.kept()
-    # ℓ at Π = R(t) takes the evidence of one more E-step.
-    following = average.include(here.transform, 0.5 / here.sigma**2)
-    _, evidence = look(following)
-    likelihood = evidence - before - n * D * log_root(here.sigma)
-    return Literal(here, found, moved, average.weight, look.moved, following.weight, likelihood, iteration, still)
+    loop = _Recursion(points, kind, start, estimate_sigma=estimate_sigma, tolerance=tolerance, floor=floor)
+    return iterate(loop, max_iterations=max_iterations, accept=lambda state: accept(state.before, state.log_likelihood))
 
 
 class _Look:

@@ -1,7 +1,7 @@
-"""`init` auto for affine transforms: from the best similarity, and from the best rotation of the whitened clouds.
+"""`init` auto for affine transforms: the best similarity, and the best rotation of the whitened clouds.
 
-A cloud is whitened by the inverse root of its covariance. An affine map between two clouds is then a rotation, up to
-the noise and to the points that either cloud lacks. Beyond three dimensions the rotation comes from moments.
+Whitening multiplies a cloud by the inverse root of its covariance. An affine map between two clouds is then a rotation,
+up to noise and to points that one cloud lacks. Beyond three dimensions the rotation comes from moments.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def affine_start(points: Frame, pyramid: Pyramid, last: float, poll: Callable[[]
 def _annealed(
     pyramid: Pyramid, starts: list[tuple[str, Float64, float]], last: float, poll: Callable[[], object]
 ) -> list[tuple[str, Annealed]]:
-    """Each start under its name, annealed from its width."""
+    """The starts (name, transform, width), each annealed from its width, with their names."""
     found: list[tuple[str, Annealed]] = []
     for name, transform, width in starts:
         poll()

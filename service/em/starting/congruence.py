@@ -4,8 +4,8 @@ A triangle of the source and its three partners determine a pose. All triangles 
 within a tolerance are candidates (the congruent sets of Aiger, Mitra and Cohen-Or 2008, with three points in place of
 four coplanar ones; in the plane two points suffice). Each is a hypothesis, tested by the source points around the
 triangle: if the triangle is in the overlap, so are they, and the pose is accurate there. The test is sequential (Wald
-1945): it sums the log-ratios of the landscape, and most hypotheses fail after a few points. The clouds
-need not be close, equal in extent, or free of outliers: one triangle in the overlap suffices.
+1945): it sums the log-ratios of the landscape, and most hypotheses fail after a few points. The clouds need not be
+close, equal in extent, or free of outliers: one triangle in the overlap suffices.
 """
 
 from __future__ import annotations
@@ -18,19 +18,10 @@ from numpy.typing import NDArray
 
 from ..jit import compiled, inlined
 from .landscape import MISS, Landscape, log_ratio
+from .tuning import CONGRUENCE
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-# The most source points near a triangle that test a hypothesis, and the log-ratio below which it is rejected.
-TESTS = 48
-REJECT = -3.0
-# Third corners that can be visited in the time of one test of a hypothesis.
-LOOKS = 40
-# Hypotheses of a triangle that are refined.
-KEPT = 24
-# Random triangles for each one used, and triangles of one size from which the rarest is chosen.
-DRAWN, RIVALS = 200, 8
 
 
 class Distances(NamedTuple):
@@ -49,35 +40,40 @@ class Bases(NamedTuple):
 
 
 def distances(points: Float64) -> Distances:
-    """The distances within `points` (3, m)."""
+    """The distances within `points` (3, m); equal distances are in the order of the points."""
     rowwise = np.ascontiguousarray(points.T)
     squares = np.zeros((len(rowwise), len(rowwise)))
     for axis in points:
         squares += (axis[:, None] - axis) ** 2
-    lengths = np.sqrt(squares).astype(np.float32)
-    order = np.argsort(lengths, axis=1)
-    return Distances(rowwise, np.take_along_axis(lengths, order, 1), order.astype(np.int32))
+    # The bits of numbers that are not negative have the order of the numbers. With the index in the lower half, equal
+    # distances are sorted by index, by a sort that is faster than a stable one.
+    keys = np.sqrt(squares).astype(np.float32).view(np.uint32).astype(np.uint64) << np.uint64(32)
+    keys |= np.arange(len(rowwise), dtype=np.uint64)
+    keys.sort(axis=1)
+    lengths = (keys >> np.uint64(32)).astype(np.uint32).view(np.float32)
+    return Distances(rowwise, lengths, (keys & np.uint64(0xFFFFFFFF)).astype(np.int32))
 
 
 def bases(source: Float64, target: Distances, count: int, around: int, chooser: np.random.Generator) -> Bases:
     """At most `count` triangles among `source` (3, n), wide and narrow, each with its `around` nearest points.
 
-    Among RIVALS triangles of a size, the one whose sides are rarest in the target has the fewest hypotheses.
+    Of every CONGRUENCE.rivals triangles of one size, the one whose sides are rarest in the target is used: it has the
+    fewest hypotheses.
     """
     n = source.shape[1]
     rowwise = np.ascontiguousarray(source.T)
     extent = float(np.median(np.linalg.norm(rowwise - np.median(rowwise, 0), axis=1)))
-    size = extent * 2.0 ** chooser.uniform(-1, 1, DRAWN * count)
+    size = extent * 2.0 ** chooser.uniform(-1, 1, CONGRUENCE.drawn * count)
     picked = chooser.integers(n, size=(len(size), 3))
     corners = rowwise[picked]
     sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1)
     good = np.flatnonzero((sides.max(1) < 1.5 * size) & (sides.min(1) > 0.6 * size))
-    if len(good) < RIVALS * count:
+    if len(good) < CONGRUENCE.rivals * count:
         more = np.flatnonzero(sides.min(1) > 0.2 * sides.max(1))
-        good = np.concatenate([good, more[: RIVALS * count - len(good)]])
+        good = np.concatenate([good, more[: CONGRUENCE.rivals * count - len(good)]])
     # Rivals are of about the same size: narrow triangles fit into a small overlap, wide ones are more accurate.
-    groups = good[: len(good) // RIVALS * RIVALS]
-    groups = groups[np.argsort(sides[groups].max(1), kind="stable")].reshape(-1, RIVALS)
+    groups = good[: len(good) // CONGRUENCE.rivals * CONGRUENCE.rivals]
+    groups = groups[np.argsort(sides[groups].max(1), kind="stable")].reshape(-1, CONGRUENCE.rivals)
     few = target.sorted[:: max(1, len(target.sorted) // 200), 1:].ravel()
     often, edges = np.histogram(few, 64)
     rarity = np.log(often + 1.0)[np.clip(np.searchsorted(edges, sides) - 1, 0, 63)].sum(1)
@@ -86,7 +82,7 @@ def bases(source: Float64, target: Distances, count: int, around: int, chooser: 
     corners = corners[chosen]
     far = ((rowwise - corners.mean(1)[:, None]) ** 2).sum(-1)
     np.put_along_axis(far, picked[chosen], np.inf, 1)
-    nearest = np.argsort(far, axis=1)[:, : max(min(around, n - 3), 0)]
+    nearest = np.argsort(far, axis=1, kind="stable")[:, : max(min(around, n - 3), 0)]
     return Bases(corners, nearest)
 
 
@@ -141,7 +137,7 @@ def congruent(
         flat: the clouds lie in the plane of the first two coordinates.
         low_scale: the least scale.
         high_scale: the largest; equal to the least for a rigid pose, 1.
-        budget: the most hypotheses to test; LOOKS third corners count as one.
+        budget: the most hypotheses to test; CONGRUENCE.looks third corners count as one.
         transforms: (K, 3, 4) receives the best poses.
         scores: (K,) receives their log-ratios; -inf for none.
     """
@@ -228,7 +224,7 @@ def congruent(
                             x, y, z = x - targets[hit, 0], y - targets[hit, 1], z - targets[hit, 2]
                             gain = log_ratio(gains[hit] - (x * x + y * y + z * z) * precision)
                     total += gain
-                    if total < REJECT:
+                    if total < CONGRUENCE.reject:
                         break
                 if total <= bar or total < 0:
                     continue
@@ -244,6 +240,6 @@ def congruent(
                     if scores[k] < scores[worst]:
                         worst = k
                 bar = scores[worst]
-        if tried + looked // LOOKS > budget:
+        if tried + looked // CONGRUENCE.looks > budget:
             break
-    return tried + looked // LOOKS
+    return tried + looked // CONGRUENCE.looks

@@ -28,27 +28,9 @@ from ..kernel.fitting import (
 from ..kernel.single_precision import FEW_TARGETS
 from ..kernel.single_precision import expect as expect_in_single_precision
 from ..kernel.truncated import EStep, expect
+from .tuning import DESCENT
 
 Float64 = NDArray[np.float64]
-
-# Constants of compiled loops, beside them so that a change of one compiles the loops anew.
-WIDTH_RATIO = 0.6  # of one level's width to that before it
-MOST_VISITS = 4  # steps at one width
-# Root mean square step, in widths, that ends a level: while targets are blurred, and once they are distinguishable.
-BLURRED_STEP, DISTINCT_STEP = 0.04, 0.2
-# A step is one of a series if it is at least this share of the last one, and is extrapolated by at most this factor.
-LEAST_RATIO = 0.3
-MOST_GAIN = 6.0
-MOST_STEPS = 64
-# At wide widths this many source points for every thousand targets suffice, down to this width in spacings.
-SAMPLE_PER_THOUSAND = 64
-SAMPLE_SPACINGS = 0.5
-# Least width, in spacings of the coarse targets, at which the coarse targets suffice.
-COARSE_SPACINGS = 0.8
-CUTOFF = 9.0
-# Width, in spacings, below which residuals measure the noise; and the least share of a width at which they settle it.
-BLURRED_SPACINGS = 0.5
-SETTLED_SHARE = 0.92
 
 
 @compiled
@@ -70,22 +52,32 @@ def descend(
     """Robust EM from `transform` (D, D + 1), the width falling from `first` to the noise, or to `last`.
 
     Args:
-        source: (P, N), and
-        target: (P, M), in random order. Transforms with a scale explain the targets by the moved source, since they
-            could shrink the source to a point otherwise; the others explain the source by the targets.
-        coarse: (P, m) some of the targets, which explain the source at wide widths.
+        source: (P, N), in random order.
+        target: (P, M), in random order. For transforms with a scale, which could shrink the source to a point, the
+            targets are the data; for the others the source is.
+        dimension: D.
+        kind: one of fitting.KINDS.
+        transform: (D, D + 1), the start.
+        first: the first width.
+        last: the least width.
+        coarse: (P, m) some of the targets, which suffice at wide widths.
         spacing: the typical distance between neighbouring targets.
-        coarse_spacing: and between those of `coarse`.
+        coarse_spacing: the same for `coarse`.
         bin_weight: β, as in `truncated.expect`.
-        found: room for as many rows as the explained cloud has.
-        path: (MOST_STEPS, D, D + 1), filled with the transforms after each step.
+        found: arrays for the E-step of max(N, M) points.
+        path: (DESCENT.most_steps, D, D + 1), filled with the transform after each step.
 
     Returns:
-        The last width, the share of the source with a partner, and the number of steps.
+        The last width, the share of the data with a partner, and the number of steps.
+
+    The parts of `loop.Loop`: the lines before the outer `while` are its init, the inner `for` its step, the tests of
+    `moved_by` and `width` its converged, and the returns its outcome.
     """
     swapped = kind >= SIMILARITY
     data, others = (target, source) if swapped else (source, coarse)
-    few = np.ascontiguousarray(data[:, : max(SAMPLE_PER_THOUSAND, SAMPLE_PER_THOUSAND * target.shape[1] // 1000)])
+    few = np.ascontiguousarray(
+        data[:, : max(DESCENT.sample_per_thousand, DESCENT.sample_per_thousand * target.shape[1] // 1000)]
+    )
     all_data, data = data, few
     moved = np.zeros_like(source if swapped else data)
     width = max(first, last)
@@ -94,15 +86,15 @@ def descend(
     single = others.astype(np.float32)
     grid = sorted_cells(others, *corners(others), 1e300)
     steps, inliers = 0, 0.0
-    while steps < MOST_STEPS:
-        wanted = width * math.sqrt(2 * CUTOFF)
+    while steps < DESCENT.most_steps:
+        wanted = width * math.sqrt(2 * DESCENT.cutoff)
         quick = rough and others.shape[1] <= FEW_TARGETS
         if not swapped and not quick and not 0.6 < side / wanted < 1.7:
             grid, side = sorted_cells(others, *corners(others), wanted), wanted
-        sharp = width < BLURRED_SPACINGS * spacing
+        sharp = width < DESCENT.blurred_spacings * spacing
         estimate = width
         before = np.zeros_like(transform)
-        for _ in range(MOST_VISITS):
+        for _ in range(DESCENT.most_visits):
             move(transform, source if swapped else data, moved)
             if swapped:
                 grid = sorted_cells(moved, *corners(moved), wanted)
@@ -113,7 +105,7 @@ def descend(
                 sums = _robust(source, moved, data, grid, dimension, swapped, 0.5 / width**2, bin_weight, found)
             total = sums.within[dimension, dimension]
             inliers = total / data.shape[1]
-            if total <= dimension + 1 or steps == MOST_STEPS:
+            if total <= dimension + 1 or steps == DESCENT.most_steps:
                 return width, inliers, steps
             after = fit(kind, transform, sums)
             residual = residual_after(sums, transform, after)
@@ -122,27 +114,27 @@ def descend(
             before, transform = _extrapolated(kind, transform, after, before)
             path[steps] = transform
             steps += 1
-            if moved_by < ((DISTINCT_STEP if sharp else BLURRED_STEP) * width) ** 2:
+            if moved_by < ((DESCENT.distinct_step if sharp else DESCENT.blurred_step) * width) ** 2:
                 break
-        if not swapped and others.shape[1] < target.shape[1] and width < COARSE_SPACINGS * coarse_spacing:
+        if not swapped and others.shape[1] < target.shape[1] and width < DESCENT.coarse_spacings * coarse_spacing:
             others, side = target, 0.0
             single = others.astype(np.float32)
-        if width < SAMPLE_SPACINGS * spacing and data.shape[1] < all_data.shape[1]:
+        if width < DESCENT.sample_spacings * spacing and data.shape[1] < all_data.shape[1]:
             data = all_data
             if not swapped:
                 moved = np.zeros_like(data)
             continue
-        if width <= last or (sharp and estimate > SETTLED_SHARE * width):
+        if width <= last or (sharp and estimate > DESCENT.settled_share * width):
             break
-        width = max(min(WIDTH_RATIO * width, 1.05 * estimate) if sharp else WIDTH_RATIO * width, last)
+        width = max(min(DESCENT.width_ratio * width, 1.05 * estimate) if sharp else DESCENT.width_ratio * width, last)
     return width, inliers, steps
 
 
 @compiled
 def _extrapolated(kind: int, here: Float64, after: Float64, before: Float64) -> tuple[Float64, Float64]:
-    """The step from `here` to `after`, and where it leads: farther, if the last one, `before`, went the same way.
+    """The step from `here` to `after`, and the next transform, beyond `after` if `before` was a step in this direction.
 
-    Steps that shrink by a factor ρ each end ρ/(1 - ρ) of the last one beyond it (Aitken). In a dense
+    A series of steps that shrink by a factor ρ each ends ρ/(1 - ρ) of the last step beyond it (Aitken). In a dense
     cloud that is most of the distance.
     """
     step = after - here
@@ -151,10 +143,10 @@ def _extrapolated(kind: int, here: Float64, after: Float64, before: Float64) -> 
         for e in range(step.shape[1]):
             along += step[d, e] * before[d, e]
             length += before[d, e] ** 2
-    if kind in (AFFINE, SIMILARITY) or not along > LEAST_RATIO * length or length == 0:
+    if kind in (AFFINE, SIMILARITY) or not along > DESCENT.least_ratio * length or length == 0:
         return step, after
     ratio = along / length
-    gain = min(ratio / (1 - ratio), MOST_GAIN) if ratio < 1 else MOST_GAIN
+    gain = min(ratio / (1 - ratio), DESCENT.most_gain) if ratio < 1 else DESCENT.most_gain
     ahead = after + step * gain
     if kind == RIGID:
         D = ahead.shape[0]
@@ -175,17 +167,17 @@ def _robust(
     bin_weight: float,
     found: EStep,
 ) -> Sums:
-    """The moments of one E-step: of the moved source against the targets, or of the targets against it."""
+    """The moments of an E-step of the moved source against the targets; if `swapped`, of the targets against it."""
     none = np.empty(0)
     if not swapped:
-        expect(moved, grid, none, grid.points, precision, bin_weight, CUTOFF, found, none)
+        expect(moved, grid, none, grid.points, precision, bin_weight, DESCENT.cutoff, found, none)
         return sums_of_rows(data, dimension, found)
     payload = np.empty_like(source)
     for i in range(source.shape[1]):
         for d in range(source.shape[0]):
             payload[d, i] = source[d, grid.order[i]]
     sorted_columns = np.zeros(source.shape[1])
-    expect(data, grid, none, payload, precision, bin_weight, CUTOFF, found, sorted_columns)
+    expect(data, grid, none, payload, precision, bin_weight, DESCENT.cutoff, found, sorted_columns)
     columns = np.empty_like(sorted_columns)
     columns[grid.order] = sorted_columns
     return sums_of_columns(source, data, dimension, found, columns)

@@ -1,4 +1,4 @@
-"""`init` auto for poses: the search that assumes nothing about the pose.
+"""`init` auto for poses: a search without any assumption about the pose.
 
 Congruent triangles come first: they require neither equal centroids nor complete clouds. If one of their poses stands
 out, the search ends. Otherwise two more kinds of candidates join: the named poses (T = 0, equal centroids), and evenly
@@ -24,43 +24,32 @@ from ..kernel.truncated import EStep, empty_e_step
 from .annealing import Annealed, anneal, robust_bin
 from .hypotheses import hypotheses
 from .pyramid import Pyramid
+from .starts import PoseStart
 from .tuning import SEARCH
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 
-class Start(NamedTuple):
-    """Where to climb from."""
-
-    transform: Float64  # (D, D + 1)
-    sigma: float
-    name: str
-    path: list[Float64]
-    gap: float | None  # log-likelihood for each point by which the runner-up, a different pose, is worse
-    runner_up: Float64 | None
-    inliers: float
-
-
 class Candidate(NamedTuple):
-    """Where to anneal from."""
+    """A pose to anneal."""
 
     name: str
     transform: Float64  # (D, D + 1)
-    width: float
+    width: float  # first width
 
 
 class Annealing(NamedTuple):
-    """Where a candidate ended."""
+    """The end of a candidate's annealing."""
 
     name: str
     end: Annealed
 
 
-def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], object]) -> Start:
+def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], object]) -> PoseStart:
     """The best start for a pose of this kind (RIGID or SIMILARITY, D = 2 or 3).
 
-    `poll` is called between one part of the search and the next, and may raise.
+    `poll` is called between the parts of the search, and may raise.
     """
     D = points.dimension
     size = spread(points.target[:D])
@@ -87,8 +76,11 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], ob
 
 def _choose(
     points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], same: float, poll: Callable[[], object]
-) -> Start:
-    """The best after another anneal, on more points, of the best that differ."""
+) -> PoseStart:
+    """The best pose after the best that differ are annealed again, on more points.
+
+    Poses differ if they move the source apart by at least `same`, root mean square, in the target's unit.
+    """
     sample = _sample(points)
     kept: list[Annealing] = []
     for one in sorted(found, key=_score, reverse=True):
@@ -108,7 +100,7 @@ def _choose(
         if end.score > -math.inf and rms_distance(sample, end.transform, best.transform) > same
     ]
     gap, runner_up = (best.score - others[0].score, others[0].transform) if others else (None, None)
-    return Start(best.transform, best.sigma, name, best.path, gap, runner_up, best.inliers)
+    return PoseStart(best.transform, best.sigma, best.inliers, name, best.path, runner_up, gap)
 
 
 def _score(one: Annealing) -> float:
@@ -121,7 +113,7 @@ def _sample(points: Frame) -> Float64:
 
 
 def _centred(points: Frame, turn: Float64, scale: float) -> Float64:
-    """The transform that turns about the centroids."""
+    """The transform (D, D + 1) that rotates by `turn` (D, D) and scales about the centroids."""
     D = points.dimension
     p, q = centre(points.source[:D]), centre(points.target[:D])
     out = np.empty((D, D + 1))
@@ -131,9 +123,9 @@ def _centred(points: Frame, turn: Float64, scale: float) -> Float64:
 
 
 def rotations(dimension: int, count: int) -> Float64:
-    """`count` rotations (count, D, D), spread evenly.
+    """`count` rotations (count, D, D), evenly spaced: D = 2 or 3.
 
-    In the plane equal angles; in space super-Fibonacci spirals (Alexa 2022).
+    In the plane they are at equal angles, in space on a super-Fibonacci spiral (Alexa 2022).
     """
     if dimension == 2:
         angle = 2 * math.pi * np.arange(count) / count
@@ -154,7 +146,7 @@ def rotations(dimension: int, count: int) -> Float64:
 
 
 def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: float) -> list[Float64]:
-    """The best of many rotations about the centroids, after a few steps at one width and at one scale."""
+    """The best of many rotations about the centroids, (D, D + 1) each, after a few steps at one width and one scale."""
     D = points.dimension
     turns = rotations(D, SEARCH.rotations_in_plane if D == 2 else SEARCH.rotations_in_space)
     p, q = centre(points.source[:D]), centre(points.target[:D])
@@ -187,7 +179,11 @@ def _judge(
     ends: Float64,
     scores: Float64,
 ) -> None:
-    """Three robust steps from each start; the score is the robust evidence at the last."""
+    """Take three robust steps from each of `starts` (K, D, D + 1), into `ends`.
+
+    `scores` (K,) receives the robust evidence at the last E-step. This is the step of a `loop.Loop`, taken three times
+    without a test of convergence.
+    """
     moved = np.zeros_like(source)
     for k in range(len(starts)):
         transform = starts[k].copy()

@@ -1,4 +1,4 @@
-"""From a hypothesis to a pose: refined on the points around its triangle first, then on more and more points.
+"""Refinement of hypotheses: first on the points around the triangle, then on more and more points.
 
 A pose from three noisy points is accurate near them and inaccurate elsewhere. Each round matches the points within its
 reach with their nearest targets, weighs every pair by the probability that it is not due to chance, and fits the pose
@@ -16,17 +16,10 @@ from numpy.typing import NDArray
 from ..jit import compiled
 from ..kernel.fitting import SIMILARITY, rotation
 from .landscape import MISS, Landscape, next_to
+from .tuning import GROWING
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-# Points around the triangle that the first rounds reach, and rounds at each reach.
-REACHES = (40, 120)
-ROUNDS = 2
-# Rounds on all of them.
-LAST_ROUNDS = 4
-# The least log-ratio for each point of the neighbourhood, in nats, for a pose to be refined further.
-WORTH = -0.25
 
 
 @compiled
@@ -54,7 +47,7 @@ def _matched(
 
 @compiled
 def _verdict(place: Landscape, count: int, square: Float64, who: Int64) -> tuple[float, int]:
-    """The greatest log-ratio that a width of the ladder gives, and which one."""
+    """The highest log-ratio over the widths of the ladder, and the rung of that width."""
     best, rung = -np.inf, 0
     for k in range(len(place.precision)):
         total = 0.0
@@ -80,7 +73,7 @@ def _fitted(
     who: Int64,
     transform: Float64,
 ) -> None:
-    """Fit `transform` to the pairs, each weighted by the probability that it is one."""
+    """Fit `transform` (3, 4) to the pairs, each weighted by the probability that it is a true match."""
     total = 0.0
     p, q = np.zeros(3), np.zeros(3)
     weight = np.zeros(len(some))
@@ -88,7 +81,7 @@ def _fitted(
         if who[t] < 0:
             continue
         odds = place.gain[rung, who[t]] - square[t] * place.precision[rung] - MISS
-        if odds < -6.0:
+        if odds < GROWING.least_odds:
             continue
         weight[t] = 1.0 / (1.0 + math.exp(-odds))
         total += weight[t]
@@ -160,20 +153,20 @@ def grow(
         transform = transforms[k]
         best, width = -np.inf, rung
         alive = True
-        for stage in range(len(REACHES)):
-            some = around[: min(REACHES[stage], len(around))]
+        for stage in range(len(GROWING.reaches)):
+            some = around[: min(GROWING.reaches[stage], len(around))]
             if not alive or len(some) < dimension + 2:
                 break
-            for _ in range(ROUNDS):
+            for _ in range(GROWING.rounds):
                 _matched(transform, tests, some, place, at, square, who)
                 _fitted(kind, dimension, tests, some, place, width, square, who, transform)
             _matched(transform, tests, some, place, at, square, who)
             best, width = _verdict(place, len(some), square, who)
-            alive = best > WORTH * len(some)
+            alive = best > GROWING.worth * len(some)
         if not alive:
             scores[k] = -np.inf
             continue
-        for _ in range(LAST_ROUNDS):
+        for _ in range(GROWING.last_rounds):
             _matched(transform, tests, everywhere, place, at, square, who)
             best, width = _verdict(place, len(everywhere), square, who)
             _fitted(kind, dimension, tests, everywhere, place, width, square, who, transform)

@@ -23,21 +23,12 @@ from ..kernel.cells import cells
 from ..kernel.extent import box
 from ..kernel.truncated import empty_e_step, expect
 from ..model import NONE, log_root
+from .tuning import LANDSCAPE
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 
-# The ladder of widths, in spacings of the target.
-WIDTHS = (0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
-# w and log w: a share that suits clouds with a few outliers and cropped clouds alike.
-MISS_SHARE = 0.35
-MISS = math.log(MISS_SHARE)
-# A voxel's side in spacings; the most voxels; and the distance in spacings up to which a voxel has a nearest target.
-VOXEL = 0.35
-MOST_VOXELS = 400_000
-REACH = 2.5
-# Terms of the narrow density below e^-8 of a whole kernel are left out.
-NARROW_CUTOFF = 8.0
+MISS = math.log(LANDSCAPE.miss_share)  # the log-ratio of a point without a target, in nats
 NO_TARGET = -1
 
 
@@ -64,21 +55,21 @@ def landscape(target: Float64, others: Float64, spacing: float, smooth: float, d
     """
     count = target.shape[1]
     background = np.log(density(target, others, smooth, dimension))
-    gain, precision = np.empty((len(WIDTHS), count)), np.empty(len(WIDTHS))
+    gain, precision = np.empty((len(LANDSCAPE.widths), count)), np.empty(len(LANDSCAPE.widths))
     found = empty_e_step(len(target), count)
-    for k, factor in enumerate(WIDTHS):
+    for k, factor in enumerate(LANDSCAPE.widths):
         width = factor * spacing
         precision[k] = 0.5 / width**2
-        grid = cells(target, width * math.sqrt(2 * NARROW_CUTOFF))
-        tiny = math.exp(-NARROW_CUTOFF)
-        expect(target, grid, NONE, grid.points, precision[k], tiny, NARROW_CUTOFF, found, NONE)
+        grid = cells(target, width * math.sqrt(2 * LANDSCAPE.cutoff))
+        tiny = math.exp(-LANDSCAPE.cutoff)
+        expect(target, grid, NONE, grid.points, precision[k], tiny, LANDSCAPE.cutoff, found, NONE)
         kernel = -dimension * log_root(width) - math.log(count)
-        gain[k] = math.log(1 - MISS_SHARE) + found.evidence + kernel - background
+        gain[k] = math.log(1 - LANDSCAPE.miss_share) + found.evidence + kernel - background
     low, high = box(target)
-    reach = REACH * spacing
+    reach = LANDSCAPE.reach_spacings * spacing
     low, high = low - reach / 2, high + reach / 2
-    side = max(VOXEL * spacing, float((high - low).max()) * 1e-3, 1e-300)
-    while math.prod(shape := [max(1, math.ceil(extent / side)) for extent in high - low]) > MOST_VOXELS:
+    side = max(LANDSCAPE.voxel_spacings * spacing, float((high - low).max()) * 1e-3, 1e-300)
+    while math.prod(shape := [max(1, math.ceil(extent / side)) for extent in high - low]) > LANDSCAPE.most_voxels:
         side *= 1.1
     nearest = np.full(shape, NO_TARGET, np.int32)
     rowwise = np.ascontiguousarray(target.T)

@@ -1,4 +1,4 @@
-"""From a pose that is named or given: annealed from near, and from afar as well if that matches badly."""
+"""Starts near a pose that is named or given. If annealing from near matches badly, it is repeated from afar."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ..kernel.fitting import SIMILARITY, TRANSLATION
 from ..kernel.spacing import spacing_between
 from ..kernel.truncated import empty_e_step
 from .annealing import anneal, robust_bin
-from .descent import MOST_STEPS, descend
+from .descent import descend
 from .named import deviation
 from .pyramid import Pyramid
 from .starts import PoseStart
-from .tuning import ANNEALING, NEAR
+from .tuning import ANNEALING, DESCENT, NEAR
 
 Float64 = NDArray[np.float64]
 
 
 def near_start(points: Frame, kind: int, transform: Float64, name: str, last: float) -> PoseStart:
-    """The start near `transform` (D, D + 1); `last` is the least width, in the target's unit."""
+    """The start near `transform` (D, D + 1); `kind` is one of fitting.KINDS, `last` the least width in the frame."""
     small = max(points.source.shape[1], points.target.shape[1]) <= NEAR.descent_points
     if kind < SIMILARITY and small:
         quick, spacing = _descended(points, kind, transform, last)
-        # A match that stays blurred may be one of outlines alone, unless nearly all points have a partner.
+        # A blurred match may be one of outlines only, unless nearly all points have a partner.
         if any(quick.inliers >= share and quick.sigma < width * spacing for share, width in NEAR.descent_suffices):
             return quick._replace(name=name)
     pyramid = Pyramid(points)
@@ -45,14 +45,14 @@ def near_start(points: Frame, kind: int, transform: Float64, name: str, last: fl
 
 
 def first_width(points: Frame, pyramid: Pyramid) -> float:
-    """The width from which a trusted pose is annealed."""
+    """The first width of annealing from a pose that is nearly right, in the target's unit."""
     return NEAR.first_spacings * pyramid.spacing_of(min(NEAR.spacing_points, points.target.shape[1]))
 
 
 def _scaled(
     points: Frame, pyramid: Pyramid, kind: int, transform: Float64, first: float, wide: float, last: float
 ) -> PoseStart:
-    """The better of two ends by how well it explains the source: from the pose, and from the pose shifted."""
+    """The better of two starts, by the score of the source: from the pose, and from the pose after a translation."""
     shifted = anneal(pyramid, TRANSLATION, transform, wide, last)
     begins = (transform, first), (shifted.transform, min(first, max(4 * shifted.sigma, last)))
     found = [_descended(points, kind, begin, last, width)[0] for begin, width in begins]
@@ -68,9 +68,9 @@ def _scaled(
 def _descended(
     points: Frame, kind: int, transform: Float64, last: float, first: float | None = None
 ) -> tuple[PoseStart, float]:
-    """The end of the compiled descent from the width `first`, or from near; and the spacing of the targets."""
+    """The end of the compiled descent from the width `first`, by default a narrow one, and the targets' spacing."""
     D = points.dimension
-    # The cloud that is explained may be thinned far more than the cloud that explains it.
+    # The data may be thinned much more than the points that they are matched with.
     scaled = NEAR.explained_targets, ANNEALING.source_points
     counts = scaled if kind >= SIMILARITY else (ANNEALING.source_points, NEAR.descent_points)
     source, target = (_some(cloud, count) for cloud, count in zip((points.source, points.target), counts, strict=True))
@@ -80,7 +80,7 @@ def _descended(
     few = coarse_spacing
     if coarse.shape[1] > NEAR.spacing_points:
         few = spacing_between(np.ascontiguousarray(coarse[:, : NEAR.spacing_points]), D)
-    path = np.empty((MOST_STEPS, D, D + 1))
+    path = np.empty((DESCENT.most_steps, D, D + 1))
     found = empty_e_step(len(source), max(source.shape[1], target.shape[1]))
     width, inliers, steps = descend(
         source,
@@ -102,7 +102,7 @@ def _descended(
 
 
 def _some(cloud: Float64, count: int) -> Float64:
-    """At most `count` points of a cloud (P, N), in a random order that is the same at every call."""
+    """At most `count` points of a cloud (P, N), in random order, with a fixed seed."""
     return np.take(cloud, _shuffled(cloud.shape[1], count), 1)
 
 

@@ -1,4 +1,4 @@
-"""The start of a pose: named, given, or searched for. Each kind of start has a file of its own."""
+"""The start of a pose: named, given, or found by a search. Each kind of start has its own file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .translations import translation_start
 
 Float64 = NDArray[np.float64]
 
-# Points farther out are left out of the search. In a frame's unit half of the points are within 2.
+# Points farther out, in the frame's unit, take no part in the search. Half of the points are within 2.
 STRAY_RADIUS = 16.0
 
 
 def pose_start(problem: Problem, points: Frame, poll: Callable[[], object]) -> PoseStart:
-    """The start that `problem.init` asks for, annealed. `poll` is called now and then and may raise."""
+    """The start that `problem.init` selects, annealed. `poll` is called repeatedly, and may raise."""
     kind = KINDS.get(problem.transform, RIGID)  # the global part of a nonrigid transform
     points = points._replace(source=_bulk(points.source), target=_bulk(points.target))
     last = last_width(problem, points)
@@ -38,12 +38,11 @@ def pose_start(problem: Problem, points: Frame, poll: Callable[[], object]) -> P
     if kind == AFFINE:
         return affine_start(points, pyramid, last, poll)
     found = find_start(points, pyramid, kind, poll)
-    sigma = max(found.sigma, last)
-    return PoseStart(found.transform, sigma, found.inliers, found.name, found.path, found.runner_up)
+    return found._replace(sigma=max(found.sigma, last))
 
 
 def last_width(problem: Problem, points: Frame) -> float:
-    """The least width that annealing goes down to, in the target's unit."""
+    """The least width of the annealing, in the target's unit."""
     return points.floor if problem.sigma is None else max(problem.sigma / points.target_unit, points.floor)
 
 

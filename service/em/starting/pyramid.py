@@ -1,4 +1,4 @@
-"""Both clouds at every resolution: random subsets that grow with the detail that a kernel's width resolves."""
+"""Both clouds at several resolutions: random subsets of the size that a kernel's width can resolve."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Pyramid:
         return self._targets[count]
 
     def grid(self, width: float, cutoff: float = ANNEALING.cutoff) -> Cells:
-        """As many targets as kernels of this width can distinguish, in cells that suit the width."""
+        """As many targets as kernels of this width can distinguish, in cells of a suitable size."""
         m = min(self._points.target.shape[1], ANNEALING.most_targets)
         needed = m * (self.spacing / (ANNEALING.thinned_spacing * width)) ** self.intrinsic
         count = ANNEALING.coarsest_targets
@@ -70,7 +70,7 @@ class Pyramid:
         return made[1]
 
     def _measure(self) -> tuple[float, float]:
-        """`spacing` and `intrinsic`."""
+        """`spacing`, and `intrinsic`, which is from 1 to D."""
         m = min(self._points.target.shape[1], ANNEALING.most_targets)
         fine = self.spacing_of(m)
         few = min(ANNEALING.coarsest_targets, m)

@@ -1,8 +1,8 @@
 """The tuning constants of the starts, one record for each stage.
 
-`benchmarks/registration` measures what they decide: the share of poses found, and the time. A spacing is the median
-distance between neighbouring targets; a width is the standard deviation σ of the kernel. Compiled stages (`descent`,
-`growing`, `congruence`, `landscape`) keep their constants beside the loops that they are compiled into.
+A spacing is the median distance between neighbouring targets; a width is the standard deviation σ of the kernel.
+Log-ratios are in nats. Each record names the scenario of `python -m benchmarks.registration` (or the part of it) that
+measures its effect: the share of poses found, and the time. Compiled loops read these records when they are compiled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class AnnealingTuning(NamedTuple):
-    """Robust EM while the width falls."""
+    """Robust EM while the width falls. Measured by: success."""
 
     source_points: int = 1000  # at each level
     coarsest_targets: int = 500
@@ -33,14 +33,14 @@ class AnnealingTuning(NamedTuple):
 
 
 class SmoothTuning(NamedTuple):
-    """The smooth density that matches are compared with."""
+    """The smooth density that matches are compared with. Measured by: success, with partial overlap."""
 
     spacings: float = 2.0  # its width, which resolves the outline and nothing finer
     cutoff: float = 4.0  # exponent at which its kernel is cut off
 
 
 class NearTuning(NamedTuple):
-    """Starts from a pose that the caller names or gives."""
+    """Starts from a pose that the caller names or gives. Measured by: speed."""
 
     first_spacings: float = 2.5  # first width, in spacings of `spacing_points` targets
     spacing_points: int = 500
@@ -54,8 +54,29 @@ class NearTuning(NamedTuple):
     explained_targets: int = 6000  # that the moved source explains, for transforms with a scale
 
 
+class DescentTuning(NamedTuple):
+    """The compiled annealing of small problems. Measured by: speed, up to 20,000 points."""
+
+    width_ratio: float = 0.6  # of one level's width to that before it
+    most_visits: int = 4  # steps at one width
+    # Root mean square step, in widths, that ends a level: while targets are blurred, and once they are distinguishable.
+    blurred_step: float = 0.04
+    distinct_step: float = 0.2
+    # A step continues a series if it is at least this share of the last one. It is extrapolated by at most this factor.
+    least_ratio: float = 0.3
+    most_gain: float = 6.0
+    most_steps: int = 64  # in all
+    # At wide widths this many source points for every thousand targets suffice, down to this width in spacings.
+    sample_per_thousand: int = 64
+    sample_spacings: float = 0.5
+    coarse_spacings: float = 0.8  # least width, in spacings of the coarse targets, at which the coarse targets suffice
+    cutoff: float = 9.0  # exponent at which the kernel is cut off
+    blurred_spacings: float = 0.5  # width, in spacings, below which residuals measure the noise
+    settled_share: float = 0.92  # least ratio of the residuals to such a width that ends the descent
+
+
 class TranslationTuning(NamedTuple):
-    """The search for a translation."""
+    """The search for a translation. Measured by: success, any translation."""
 
     vote_points: int = 2048  # of each cloud; the search holds all their differences
     # Another translation this many widths away, and less than this much worse, is the runner-up.
@@ -64,7 +85,7 @@ class TranslationTuning(NamedTuple):
 
 
 class SearchTuning(NamedTuple):
-    """The search for a pose from anywhere."""
+    """The search for a pose from anywhere. Measured by: success, any rotation; figures."""
 
     rotations_in_plane: int = 90  # tried about the centroids
     rotations_in_space: int = 700
@@ -80,8 +101,84 @@ class SearchTuning(NamedTuple):
     compared_points: int = 200  # sample that distances between poses are computed on
 
 
+class LandscapeTuning(NamedTuple):
+    """The map that tests of hypotheses look up. Measured by: success, two thirds and half overlap."""
+
+    widths: tuple[float, ...] = (0.04, 0.08, 0.16, 0.32, 0.64, 1.28)  # the ladder of kernel widths, in spacings
+    miss_share: float = 0.35  # w, which suits clouds with a few outliers and cropped clouds alike
+    voxel_spacings: float = 0.35  # side of a voxel
+    most_voxels: int = 400_000
+    reach_spacings: float = 2.5  # distance up to which a voxel has a nearest target
+    cutoff: float = 8.0  # exponent at which the kernels of the narrow density are cut off
+
+
+class CongruenceTuning(NamedTuple):
+    """The search for congruent triangles. Measured by: success, outliers in both; half overlap."""
+
+    tests: int = 48  # the most source points near a triangle that test a hypothesis
+    reject: float = -3.0  # summed log-ratio below which a hypothesis is rejected
+    looks: int = 40  # third corners that can be visited in the time of one test of a hypothesis
+    kept: int = 24  # hypotheses of a triangle that are refined
+    drawn: int = 200  # random triangles for each one used
+    rivals: int = 8  # triangles of one size from which the rarest is chosen
+
+
+class GrowingTuning(NamedTuple):
+    """The refinement of hypotheses. Measured by: success, two thirds and half overlap."""
+
+    reaches: tuple[int, ...] = (40, 120)  # points around the triangle that the first rounds use
+    rounds: int = 2  # at each reach
+    last_rounds: int = 4  # on all test points
+    worth: float = -0.25  # least log-ratio for each point of the neighbourhood for a pose to be refined further
+    least_odds: float = -6.0  # log-odds below which a pair has no weight
+
+
+class Try(NamedTuple):
+    """One round of triangles at one tolerance."""
+
+    tolerance: float  # largest error of a side, in spacings
+    rung: int  # of the landscape's ladder
+    bases: int  # triangles
+    budget: int  # the most hypotheses to test
+
+
+class HypothesesTuning(NamedTuple):
+    """The rounds of triangles, and the choice among their poses. Measured by: success; figures, bunny."""
+
+    corners: int = 1500  # points of either cloud whose triangles are compared
+    targets: int = 4000  # that a pose may hit
+    smooth_targets: int = 600  # of the smooth density
+    smooth_spacing_targets: int = 256  # whose spacing scales the smooth density
+    verdict_points: int = 400  # of the source that score a pose
+    # The noise is unknown. The number of hypotheses grows as the cube of the tolerance, so fine rounds are cheap. While
+    # the tolerance is below the noise, the chance of finding the pose grows as the cube as well.
+    tries: tuple[Try, ...] = (
+        Try(0.15, 2, 60, 600_000),
+        Try(0.3, 3, 100, 2_000_000),
+        Try(0.6, 4, 80, 2_000_000),
+        Try(1.0, 5, 30, 1_000_000),
+    )
+    # A pose stands out if this many triangles lead to it, and its log-ratio for each point exceeds all others by this.
+    agreeing: int = 3
+    margin: float = 0.3
+    chance: float = -0.5  # log-ratio that chance may reach, if there is no other pose to compare with
+    # A pose with this many triangles and this log-ratio cannot be improved on, although others may equal it.
+    saturated: int = 8
+    certain: float = 0.8
+    # Factors by which the scale may differ from the ratio of the spreads, which outliers and cropping change.
+    scales: tuple[float, ...] = (1.05, 1.5)
+    most: int = 32  # poses that are kept
+    apart_spreads: float = 0.1  # least root mean square distance between two of them, in spreads of the target
+    compared_points: int = 100  # sample that these distances are computed on
+
+
 ANNEALING = AnnealingTuning()
 SMOOTH = SmoothTuning()
 NEAR = NearTuning()
+DESCENT = DescentTuning()
 TRANSLATIONS = TranslationTuning()
 SEARCH = SearchTuning()
+LANDSCAPE = LandscapeTuning()
+CONGRUENCE = CongruenceTuning()
+GROWING = GrowingTuning()
+HYPOTHESES = HypothesesTuning()

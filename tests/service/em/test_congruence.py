@@ -13,19 +13,12 @@ from service.em.coordinates import Transform, frame
 from service.em.kernel.background import density
 from service.em.kernel.extent import box, spread
 from service.em.kernel.fitting import RIGID
-from service.em.starting.congruence import KEPT, bases, congruent, distances
+from service.em.starting.congruence import bases, congruent, distances
 from service.em.starting.growing import grow
 from service.em.starting.hypotheses import Hypotheses, Hypothesis, hypotheses
-from service.em.starting.landscape import (
-    MISS,
-    NO_TARGET,
-    WIDTHS,
-    Landscape,
-    landscape,
-    log_ratio,
-    next_to,
-)
+from service.em.starting.landscape import MISS, NO_TARGET, Landscape, landscape, log_ratio, next_to
 from service.em.starting.pyramid import Pyramid
+from service.em.starting.tuning import CONGRUENCE, LANDSCAPE
 from tests.problems.poses import Posed, cloud, go_on, posed, rotation
 
 Float64 = NDArray[np.float64]
@@ -43,7 +36,7 @@ def poses_of(problem: Posed, triangle: int = 0, budget: int = 100_000) -> tuple[
     target = distances(np.ascontiguousarray(problem.target.T))
     made = bases(np.ascontiguousarray(problem.source.T), target, 10, 40, np.random.default_rng(0))
     near = np.ascontiguousarray(problem.source[made.around[triangle]])
-    transforms, scores = np.zeros((KEPT, 3, 4)), np.empty(KEPT)
+    transforms, scores = np.zeros((CONGRUENCE.kept, 3, 4)), np.empty(CONGRUENCE.kept)
     flat = not problem.source[:, 2].any()
     place = map_of(problem.target)
     tried = congruent(made.corners[triangle], near, target, place, 3, 0.05, flat, 1.0, 1.0, budget, transforms, scores)
@@ -57,6 +50,15 @@ def test_the_pose_that_puts_a_triangle_on_its_partners_is_the_best(family: str) 
     best = transforms[scores.argmax()]
     assert best[:, :3] == pytest.approx(problem.rotation, abs=1e-9)
     assert best[:, 3] == pytest.approx(problem.translation, abs=1e-9)
+
+
+def test_equal_distances_are_in_the_order_of_the_points() -> None:
+    grid = np.stack(np.meshgrid(*[np.arange(6.0)] * 3), -1).reshape(-1, 3)
+    found = distances(np.ascontiguousarray(grid.T))
+    assert (found.order[:, 0] == np.arange(len(grid))).all()
+    lengths = np.linalg.norm(grid[:, None] - grid, axis=-1).astype(np.float32)
+    assert np.array_equal(found.sorted, np.sort(lengths, 1))
+    assert np.array_equal(found.order, np.argsort(lengths, 1, kind="stable"))
 
 
 def test_in_the_plane_two_points_are_enough() -> None:
@@ -165,7 +167,7 @@ def test_the_log_ratio_is_close_to_its_formula(near: float) -> None:
 
 
 def test_the_ladder_has_a_rung_for_every_noise_that_leaves_a_trace() -> None:
-    assert all(1 < wide / narrow <= 2 for narrow, wide in pairwise(WIDTHS))
+    assert all(1 < wide / narrow <= 2 for narrow, wide in pairwise(LANDSCAPE.widths))
 
 
 def test_the_smooth_density_leaves_each_point_out_of_its_own() -> None:
