@@ -52,7 +52,12 @@ def test_accept_receives_the_state_after_every_step_and_ends_the_iteration() -> 
 
 def test_accept_receives_the_state_that_converged() -> None:
     seen: list[float] = []
-    iterate(Halving(2.0), max_iterations=100, accept=lambda state: seen.append(state) is None)
+
+    def accept(state: float) -> bool:
+        seen.append(state)
+        return True
+
+    iterate(Halving(2.0), max_iterations=100, accept=accept)
     assert seen == [1.0, 0.5]
 
 
