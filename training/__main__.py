@@ -1,4 +1,4 @@
-"""Train the networks, measure them, publish them."""
+"""Train the networks, publish them, and measure the published ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLASSIFIER = CHECKPOINTS / "classifier.safetensors"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line. Settings that were not given are None, so that `--resume` can tell."""
+    """Parse the command line. A setting that was not given is None, so that `--resume` can compare only those given."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -30,61 +30,82 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     gan.add_argument("--name", help="the run's folder under --runs (default: RECIPE-seed-SEED)")
     gan.add_argument("--epochs", type=int)
     gan.add_argument("--batch-size", type=int)
-    gan.add_argument("--held-out", type=int, help="training images not to learn from (default: the last 10,000)")
+    gan.add_argument(
+        "--held-out", type=int, help="number of training images to hold out, the last ones (default: 10,000)"
+    )
     gan.add_argument("--seed", type=int)
     gan.add_argument("--device", choices=CHOICES["device"])
-    gan.add_argument("--threads", type=int, help="0 takes torch's own choice")
-    gan.add_argument("--precision", choices=CHOICES["precision"], help="auto times a few steps of each")
-    gan.add_argument("--start", type=Path, metavar="RUN", help="begin with the networks of this run")
+    gan.add_argument("--threads", type=int, help="threads of one operation; 0 leaves the number to torch")
+    gan.add_argument(
+        "--precision", choices=CHOICES["precision"], help="auto times a few steps with each and takes the faster"
+    )
+    gan.add_argument("--start", type=Path, metavar="RUN", help="start from the networks of this finished run")
     gan.add_argument(
         "--classifier",
         type=Path,
-        help=f"what the feature critic of `refined` sees through (default: {CLASSIFIER})",
+        help=f"classifier whose features the critic of `refined` uses (default: {CLASSIFIER})",
     )
-    gan.add_argument("--resume", type=Path, metavar="RUN", help="continue this run's folder, with its own settings")
+    gan.add_argument("--resume", type=Path, metavar="RUN", help="continue this run with its own settings")
 
     publish = commands.add_parser("publish", help="write a run's networks and samples for serving")
     publish.set_defaults(action=publish_run)
     publish.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     publish.add_argument("--to", type=Path, default=CHECKPOINTS, help=f"folder (default: {CHECKPOINTS})")
 
-    evaluate = commands.add_parser("evaluate", help="measure published networks, and compare with their model card")
+    evaluate = commands.add_parser(
+        "evaluate", help="measure published networks and compare the numbers with their model card"
+    )
     evaluate.set_defaults(action=evaluate_checkpoint)
     evaluate.add_argument(
         "folder", type=Path, nargs="?", default=CHECKPOINTS, help=f"published folder (default: {CHECKPOINTS})"
     )
     evaluate.add_argument("--evaluators", type=Path, default=EVALUATORS, help=f"folder (default: {EVALUATORS})")
-    evaluate.add_argument("--write", action="store_true", help="write what was measured, and the model card")
+    evaluate.add_argument(
+        "--write", action="store_true", help="write the measurements and the model card into the folder"
+    )
 
-    evaluators = commands.add_parser("evaluators", help="train the classifiers that measure, and nothing else")
+    evaluators = commands.add_parser("evaluators", help="train the classifiers that measure samples")
     evaluators.set_defaults(action=train_evaluators)
     evaluators.add_argument("--to", type=Path, default=EVALUATORS, help=f"folder (default: {EVALUATORS})")
 
-    companions = commands.add_parser("companions", help="train what chooses and names a published generator's digits")
+    companions = commands.add_parser(
+        "companions", help="train the networks for digits on request, rejection and class probabilities"
+    )
     companions.set_defaults(action=make_companions)
     companions.add_argument("--checkpoint", type=Path, default=CHECKPOINTS, help=f"folder (default: {CHECKPOINTS})")
     companions.add_argument("--seed", type=int, default=0)
-    companions.add_argument("--retrain-classifier", action="store_true", help="even where the folder has one")
+    companions.add_argument(
+        "--retrain-classifier", action="store_true", help="train a new image classifier, even if the folder has one"
+    )
 
     for command in (evaluate, evaluators, companions):
-        command.add_argument("--threads", type=int, default=1, help="numbers hold for one count (default: 1)")
+        command.add_argument(
+            "--threads", type=int, default=1, help="number of threads; results depend on it (default: 1)"
+        )
     for command in (gan, evaluate, evaluators, companions):
-        command.add_argument("--data", type=Path, help="folder of the data set (default: data, or the run's own)")
-        command.add_argument("--no-download", action="store_true", help="fail when the data set is missing")
+        command.add_argument(
+            "--data", type=Path, help="folder of MNIST (default: data, or the folder that the run used)"
+        )
+        command.add_argument(
+            "--no-download", action="store_true", help="fail if MNIST is missing, instead of downloading it"
+        )
     return parser.parse_args(arguments)
 
 
 def train_gan(options: argparse.Namespace) -> None:
-    """Start a run, or continue one, and train it to its end. Under torchrun every process comes here."""
-    # Here and below, torch is imported only by commands that run, so that --help and mistakes answer at once.
-    _check_beginning(options)
+    """Train a new or a continued run to its end. Under torchrun every process calls this.
+
+    Raises a LatentserveError for wrong options, wrong data, or a run that was stopped.
+    """
+    # Commands import torch only when they run, so that --help and wrong options are answered at once.
+    _check_options(options)
     from training import data, loop
     from training.learning import distributed
     from training.runs.run import check_data, open_run
 
     own = None if options.resume is None else open_run(options.resume).config.device
-    with distributed.joined(own or options.device or "auto") as group:
-        # The first process prepares the folder, and the data where they have to be downloaded; the others read it.
+    with distributed.process_group(own or options.device or "auto") as group:
+        # The first process downloads the data if necessary and creates the folder. The others only read.
         folder = _prepare(options, group.size) if group.leads else _folder(options)
         group.wait()
         run = open_run(folder)
@@ -96,7 +117,7 @@ def train_gan(options: argparse.Namespace) -> None:
 
 
 def _prepare(options: argparse.Namespace, processes: int) -> Path:
-    """The folder of the run that `options` name, made where it is a new one, for so many processes."""
+    """Return the folder of the run that `options` name. A new run is created, for that number of processes."""
     from training import data
     from training.runs import probe
     from training.runs.run import create_run, open_run
@@ -105,7 +126,7 @@ def _prepare(options: argparse.Namespace, processes: int) -> Path:
     folder = _folder(options)
     if options.resume is not None:
         run = open_run(folder)
-        _check_same(run.config.to_json(), given)
+        _check_unchanged(run.config.to_json(), given)
         data.load(options.data or run.data, download=not options.no_download)
         return folder
     config = dataclasses.replace(RECIPES[given.pop("recipe", "default")], **given)
@@ -126,7 +147,7 @@ def _folder(options: argparse.Namespace) -> Path:
 
 
 def publish_run(options: argparse.Namespace) -> None:
-    """Publish a run's networks."""
+    """Write the networks of a run to a folder that the service can load."""
     from training.runs import publish
     from training.runs.run import open_run
 
@@ -135,7 +156,7 @@ def publish_run(options: argparse.Namespace) -> None:
 
 
 def train_evaluators(options: argparse.Namespace) -> None:
-    """Train the evaluators anew, and write them."""
+    """Train new evaluators and write them to a folder."""
     from training.evaluation import evaluators
 
     _set_threads(options.threads)
@@ -144,7 +165,7 @@ def train_evaluators(options: argparse.Namespace) -> None:
 
 
 def evaluate_checkpoint(options: argparse.Namespace) -> None:
-    """Measure a checkpoint, print the tables, and write them or compare them with those of its card."""
+    """Measure a published folder and print the tables. Then write them, or compare them with the folder's card."""
     from training.evaluation import publication
     from training.evaluation.evaluation import EvaluationSettings
     from training.evaluation.tables import tables
@@ -167,7 +188,7 @@ def evaluate_checkpoint(options: argparse.Namespace) -> None:
 
 
 def make_companions(options: argparse.Namespace) -> None:
-    """Train the companions of a published generator, and write them beside it."""
+    """Train the companions of a published generator and write them to its folder."""
     from training.companions import make
 
     _set_threads(options.threads)
@@ -182,7 +203,7 @@ def make_companions(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for an error, 128 + the signal's number when stopped by one."""
+    """Run one command and return its exit code: 0, 2 for an error, or 128 + n if signal n stopped it."""
     options = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -202,30 +223,30 @@ def _set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _check_beginning(options: argparse.Namespace) -> None:
-    """Raise ConfigError for options of a run's beginning that have no meaning together."""
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise ConfigError if options of a new run contradict --resume, the recipe, or one another."""
     if options.resume is not None:
         for name in ("start", "classifier", "name"):
             if (value := getattr(options, name)) is not None:
                 raise ConfigError(
-                    f"--{name} {value} is for a new run, and --resume {options.resume} continues one with what it "
-                    "began with; leave one of the two out"
+                    f"--{name} {value} is for a new run, and --resume {options.resume} continues an existing one; "
+                    "leave one of the two out"
                 )
         return
     recipe = RECIPES[options.recipe or "default"]
-    # An average that does not rise still holds half of what the run began with at its end.
+    # Without a rising decay, half of the final average is still the initial weights.
     if options.start is None and not recipe.ema_rise:
-        raise ConfigError(f"--recipe {recipe.recipe} goes on from a finished run; name one with --start RUN")
+        raise ConfigError(f"--recipe {recipe.recipe} continues a finished run; name the run with --start RUN")
     if options.classifier is not None and recipe.feature_weight == 0:
         raise ConfigError(f"--recipe {recipe.recipe} has no feature critic; leave --classifier out")
 
 
-def _check_same(own: dict[str, object], given: dict[str, object]) -> None:
+def _check_unchanged(own: dict[str, object], given: dict[str, object]) -> None:
     for name, value in given.items():
         if value not in (own[name], "auto"):
             raise ConfigError(
                 f"--{name.replace('_', '-')} {value} differs from the run's own {own[name]}; "
-                "a run continues with the settings that it began with"
+                "a continued run keeps its settings, so leave the option out"
             )
 
 

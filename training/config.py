@@ -1,4 +1,4 @@
-"""All settings of a training run as one frozen value, and the named recipes."""
+"""The settings of a training run, as one frozen value, and the named recipes."""
 
 from __future__ import annotations
 
@@ -25,55 +25,58 @@ class ConfigError(LatentserveError):
 
 @dataclass(frozen=True)
 class GanConfig:
-    """Settings of one run. `auto` and 0 threads are resolved to what the machine has before the run begins."""
+    """Settings of one run. Before the run starts, `auto` and 0 threads are replaced by what the machine has.
+
+    G is the generator, D the discriminator, and V their value function. Raises ConfigError for a value out of range.
+    """
 
     recipe: str
     loss: str
-    """`minimax`: G minimises V itself. `non_saturating`: G maximises mean log D(G(z)). `relativistic`: both compare
-    the logits of pairs of a real and a generated image."""
+    """`minimax`: G minimises V. `non_saturating`: G maximises mean log D(G(z)). `relativistic`: both losses compare the
+    logits of a real and a generated image."""
     generator_norm: str
-    """`batch`: batch normalisation in G while it learns, folded into its weights when it is published."""
+    """`batch`: batch normalisation in G during training; publication folds it into the weights. Or `none`."""
     learning_rate: float
     betas: tuple[float, float]
     """Adam's decay rates."""
     schedule: str
-    """Of the learning rate: `constant`, or `cosine`, which falls to 0 over the run."""
+    """Of the learning rate: `constant`, or `cosine`, which decays to 0 at the end of the run."""
     warmup_steps: int
-    """Steps in which the learning rate first rises."""
+    """Number of steps in which the learning rate rises linearly at the start."""
     hold: float
-    """Share of the run, at its beginning, in which the rate does not fall yet."""
+    """Fraction of the run before the cosine decay starts, 0 <= hold < 1."""
     r1_gamma: float
-    """Weight of the gradient penalty at real images; 0 is none."""
+    """Weight γ of the gradient penalty at real images; 0 for none."""
     r2_gamma: float
-    """The same at generated images."""
+    """Weight γ of the gradient penalty at generated images; 0 for none."""
     penalty_every: int
-    """The penalties are computed at one image in so many of each batch."""
+    """Penalties use the first 1/penalty_every of each batch."""
     feature_weight: float
-    """Of the feature critic in G's loss, beside 1 for D; 0 is none, and there is no such critic then."""
+    """Weight of the feature critic in G's loss, in which D has the weight 1. With 0 there is no feature critic."""
     feature_gamma: float
-    """Weight of the gradient penalty of the feature critic, at the features of real images."""
+    """Weight γ of the feature critic's gradient penalty, at the features of real images."""
     translation: int
-    """D sees every image moved by up to so many pixels each way."""
+    """Maximum shift, in pixels, of the images in D's input, in each direction."""
     ema_decay: float
-    """Of the generator's averaged weights, per step; 0 publishes the last weights."""
+    """Decay per step of the average of G's weights; 0 publishes the last weights."""
     ema_rise: bool = True
-    """Whether the decay first rises to its value, so that the average forgets the random weights that it began with."""
+    """Whether the decay first rises to its value, which removes the initial weights from the average."""
     batch_size: int = 64
     late_batches: int = 1
-    """Batches are so many times as large in the second half of the epochs."""
+    """Factor by which batches are larger in the second half of the epochs."""
     epochs: int = 60
     held_out: int = 10_000
-    """The last so many training images are not learnt from: choices among runs are made on them."""
+    """Number of training images, the last ones, that the run does not learn from. Choices between runs use them."""
     seed: int = 0
     precision: str = "auto"
     channels_last: bool = True
     threads: int = 0
-    """Intra-op threads; 0 takes torch's own choice."""
+    """Intra-op threads; 0 leaves the number to torch."""
     device: str = "auto"
     save_every: int = 250
-    """Steps between two saved states, besides the one after each epoch."""
+    """Steps between two saved states. The state is also saved after each epoch."""
     log_every: int = 50
-    """Steps that one line of metrics averages over."""
+    """Steps that one line of metrics is the mean of."""
 
     def __post_init__(self) -> None:
         """Check every field. Raises ConfigError."""
@@ -105,13 +108,13 @@ class GanConfig:
             raise ConfigError(f"betas are {self.betas} and ema_decay {self.ema_decay}, expected 0 <= each < 1")
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON values; `from_json` reads them back."""
+        """Return the settings as JSON values, which `from_json` reads."""
         fields = dataclasses.asdict(self)
         return fields | {"betas": list(self.betas)}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> GanConfig:
-        """The settings that `to_json` wrote. Raises ConfigError for unknown, missing or wrong ones."""
+        """Read the settings that `to_json` wrote. Raises ConfigError for unknown, missing or invalid settings."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(fields.keys() - known):
             raise ConfigError(f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
@@ -134,7 +137,7 @@ def _check_type(name: str, value: object, hint: Any) -> None:
         raise ConfigError(f"{name} is {value!r}, expected {getattr(hint, '__name__', 'value')}: {hint}")
 
 
-# The objective as it is written, with the settings of Radford et al. (2016): the base line that others improve on.
+# The original objective with the settings of Radford et al. (2016): the baseline of the other recipes.
 MINIMAX = GanConfig(
     recipe="minimax",
     loss="minimax",
@@ -153,7 +156,7 @@ MINIMAX = GanConfig(
     ema_decay=0.0,
     epochs=10,
 )
-# What won, ingredient by ingredient; benchmarks/README.md has the table.
+# benchmarks/README.md measures the effect of each setting.
 DEFAULT = GanConfig(
     recipe="default",
     loss="non_saturating",
@@ -171,9 +174,9 @@ DEFAULT = GanConfig(
     translation=1,
     ema_decay=0.9995,
 )
-# The same for longer and with larger batches, for a GPU.
+# A longer training with larger batches, for a GPU.
 LONG = dataclasses.replace(DEFAULT, recipe="long", batch_size=256, epochs=435, hold=0.2334)
-# What a finished run goes on with: a second critic turns it away from what is no digit.
+# Continues a finished run. A second critic moves G away from images that are not digits.
 REFINED = dataclasses.replace(
     DEFAULT,
     recipe="refined",
@@ -182,7 +185,7 @@ REFINED = dataclasses.replace(
     learning_rate=1e-3,
     feature_weight=3.0,
     feature_gamma=0.02,
-    # The average goes on from that of the run before: half of it is still that one's at the end.
+    # The average continues that of the earlier run, which still has half of the weight at the end.
     ema_rise=False,
 )
 

@@ -1,4 +1,4 @@
-"""MNIST as tensors: read once, resized once, shuffled by (seed, epoch)."""
+"""MNIST as tensors: reading, resizing, and shuffling by (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Digits(NamedTuple):
 
 
 class _RawMnist(MNIST):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's MNIST without its pickled cache of earlier versions."""
+    """torchvision's MNIST, without the pickled cache of its earlier versions."""
 
     @property
     def raw_folder(self) -> str:
@@ -45,10 +45,10 @@ class _RawMnist(MNIST):  # type: ignore[misc]  # torchvision has no types
 
 
 def load(folder: Path, split: str = "train", *, download: bool = True) -> Digits:
-    """The `train` or `test` split under `folder`, downloaded there when it is missing and `download` allows it.
+    """Read the `train` or `test` split in `folder`. If it is missing and `download` is set, download it first.
 
-    The layout is torchvision's: `folder/MNIST/raw/*-ubyte`. Counts are those of the idx headers, so that smaller sets
-    work too. Raises DataError, naming the file and the cure, when files are missing and cannot be had, or damaged.
+    The layout is torchvision's: `folder/MNIST/raw/*-ubyte`. The idx headers give the number of images, so smaller data
+    sets work too. Raises DataError, with the file and the cure, if a file is missing or damaged.
     """
     raw = folder / "MNIST" / "raw"
     images_file = raw / f"{PREFIXES[split]}-images-idx3-ubyte"
@@ -71,9 +71,9 @@ def load(folder: Path, split: str = "train", *, download: bool = True) -> Digits
 
 
 def resize(images: Tensor) -> Tensor:
-    """Images (N, 28, 28) uint8 as (N, 1, 32, 32) float32 in [-1, 1].
+    """Resize images (N, 28, 28) uint8 to (N, 1, 32, 32) float32 in [-1, 1].
 
-    x/255, bilinear interpolation with align_corners=False, then x*2 - 1.
+    The steps are x/255, bilinear interpolation with align_corners=False, and x*2 - 1.
     """
     scaled = images.unsqueeze(1).to(torch.float32) / 255
     resized = interpolate(scaled, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", align_corners=False)
@@ -81,18 +81,18 @@ def resize(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as 8-bit grey: round((x + 1) · 127.5), of the same shape."""
+    """Convert images in [-1, 1] to 8-bit grey levels, round((x + 1) · 127.5), in the same shape."""
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def from_uint8(images: Tensor) -> Tensor:
-    """8-bit images back in [-1, 1]: x/127.5 - 1, float32, of the same shape."""
+    """Convert 8-bit images to float32 in [-1, 1], x/127.5 - 1, in the same shape."""
     return images.to(torch.float32) / 127.5 - 1
 
 
 def shuffle(count: int, seed: int, epoch: int) -> Tensor:
-    """The order (count,) int64 of one epoch: a permutation that depends on `seed` and `epoch` alone."""
-    # The generator uses 32 bits of its seed. An odd multiplier keeps the seeds of one epoch apart.
+    """The order (count,) int64 of the images in one epoch: a permutation that `seed` and `epoch` alone determine."""
+    # The generator uses 32 bits of its seed. With an odd multiplier, different seeds differ in every epoch.
     generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + epoch) % 2**32)
     return torch.randperm(count, generator=generator)
 
@@ -109,7 +109,7 @@ def _check_files(images_file: Path, labels_file: Path) -> None:
 
 
 def _check_idx(file: Path, magic: int, dimensions: int) -> tuple[int, ...]:
-    """The sizes that an idx file's header names, after checking that its length agrees with them."""
+    """Return the sizes in the header of an idx file. Raises DataError if the length of the file differs from them."""
     length = 4 * (dimensions + 1)
     with file.open("rb") as opened:
         header = opened.read(length)
@@ -120,12 +120,12 @@ def _check_idx(file: Path, magic: int, dimensions: int) -> tuple[int, ...]:
     sizes = tuple(words[1:])
     expected = length + torch.Size(sizes).numel()
     if (found_bytes := file.stat().st_size) != expected:
-        raise DataError(f"{file}: damaged, {found_bytes} bytes where its header says {expected}; {_cure(file)}")
+        raise DataError(f"{file}: damaged, {found_bytes} bytes, expected {expected} from its header; {_cure(file)}")
     return sizes
 
 
 def _cure(file: Path) -> str:
-    return f"delete {file.name} and run again to download it, or copy it anew"
+    return f"delete {file.name} and run again to download it, or replace it"
 
 
 def _one_line(error: Exception) -> str:

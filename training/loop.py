@@ -1,8 +1,8 @@
-"""The training loop: epochs over the data, with a state on disk that a killed run continues from.
+"""The training loop: epochs over the data, with a saved state from which a killed run continues.
 
-Whatever belongs to a step (metrics, pictures) is written before the state of that step. A run that dies between the
-two repeats the steps since its last state. On the CPU it writes the same bytes again, and ends bit for bit as a run
-that was never cut; on a GPU steps are not repeatable to the bit, and it ends as another run of the same seed would.
+The metrics and pictures of a step are written before its state. A run that ends between the two repeats the steps since
+its last state. On a CPU the repeated steps write the same bytes, so the result equals that of an uninterrupted run, bit
+for bit. On a GPU steps are not repeatable to the bit, so the result is that of another run with the same seed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from training.runs.journal import SilentJournal
 from training.runs.plan import plan
 from training.runs.run import Run, exclusive
 
-# Each time that processes ask one another they wait for the device, and for the slowest of them.
-ASKED_EVERY = 20
+# Steps between two exchanges of stop requests. Each exchange waits for the device and for the slowest process.
+STOP_CHECK_EVERY = 20
 
 
 class Stopped(LatentserveError):
-    """The run was asked to stop, and its state is saved."""
+    """A signal stopped the run, and its state is saved."""
 
     def __init__(self, detail: str, *, signum: int) -> None:
         super().__init__(detail)
@@ -39,13 +39,13 @@ class Stopped(LatentserveError):
 
 
 def train(run: Run, images: Tensor, group: Group = ALONE) -> TrainState:
-    """Train `run` to its end, from its last saved state if it has one, and return the final state.
+    """Train `run` to its end, from its last saved state if there is one, and return the final state.
 
-    `images` (N, 1, 32, 32) float32 in [-1, 1]; the last `held_out` of them are left alone. With several processes each
-    of them calls this, and the first writes the files.
+    `images` are (N, 1, 32, 32) float32 in [-1, 1]. The last `held_out` of them are not used. With several processes,
+    each calls this function, and the first writes the files.
 
-    Raises ConfigError when no batch is left to learn from; NonFiniteLoss; Stopped after SIGTERM or Ctrl-C, with the
-    state saved; RunError when another process trains this run; CheckpointError when its saved state is damaged.
+    Raises ConfigError if the images are fewer than a batch, NonFiniteLoss if a loss is infinite or NaN, Stopped after
+    SIGTERM or Ctrl-C, RunError if another process trains this run, and CheckpointError if its state is damaged.
     """
     config = run.config
     torch.set_num_threads(config.threads)
@@ -65,26 +65,26 @@ def train(run: Run, images: Tensor, group: Group = ALONE) -> TrainState:
                     log.stepped(current, epoch + 1)
                     if ends := current.step == steps.start(epoch + 1):
                         log.epoch_ended(current, epoch + 1)
-                    stop = _asked(current.step, ends, group) and group.any(bool(stop_requests), config.device)
+                    stop = _exchanges(current.step, ends, group) and group.any(bool(stop_requests), config.device)
                     if ends or current.step % config.save_every == 0 or stop:
                         log.save(current, time.monotonic() - started)
                     if stop and current.step < steps.steps:
                         signum = stop_requests[0] if stop_requests else signal.SIGTERM
                         raise Stopped(
-                            f"stopped by {signal.Signals(signum).name} at step {current.step} of {steps.steps}, "
-                            f"and saved; continue with: python -m training gan --resume {run.folder}",
+                            f"stopped by {signal.Signals(signum).name} at step {current.step} of {steps.steps}; "
+                            f"the state is saved; continue with: python -m training gan --resume {run.folder}",
                             signum=signum,
                         )
     return current
 
 
-def _asked(step: int, ends: bool, group: Group) -> bool:
-    """Whether processes ask one another after `step` for requests to stop; `ends` where an epoch does."""
-    return group.size == 1 or ends or step % ASKED_EVERY == 0
+def _exchanges(step: int, ends: bool, group: Group) -> bool:
+    """Whether processes exchange stop requests after `step`; `ends` is true after the last step of an epoch."""
+    return group.size == 1 or ends or step % STOP_CHECK_EVERY == 0
 
 
 def _begin(run: Run, images: Tensor) -> tuple[TrainState, float]:
-    """The state to go on from, and the seconds that it took."""
+    """The state to continue from, and the seconds of training so far."""
     if not run.state.exists():
         return state.begin(run, images), 0.0
     current, info = state.load(run.state, run.config)
@@ -93,7 +93,7 @@ def _begin(run: Run, images: Tensor) -> tuple[TrainState, float]:
 
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """A list that fills with the signals SIGTERM and SIGINT, instead of their ending the process."""
+    """Collect SIGTERM and SIGINT in a list, so that they do not end the process."""
     requests: list[int] = []
 
     def note(signum: int, _frame: FrameType | None) -> None:

@@ -56,13 +56,13 @@ def test_three_evaluators_that_know_the_digits_measured_it() -> None:
 @pytest.mark.real_data
 def test_the_evaluators_accuracy_is_what_their_index_says(real_data: Path) -> None:
     from training import data
-    from training.evaluation.classifier import read
+    from training.evaluation.classifier import predict
     from training.evaluation.protocol import to_images
 
     test = data.load(real_data, "test", download=False)
     images = to_images(test, test).test[:1000]
     for judge in evaluators.load(FOLDER / "evaluators").values():
-        accuracy = float((read(judge.classifier, images).classes == test.labels[:1000]).double().mean())
+        accuracy = float((predict(judge.classifier, images).classes == test.labels[:1000]).double().mean())
         # Four standard errors of 1,000 images.
         assert abs(accuracy - judge.test_accuracy) < 4 * (judge.test_accuracy * (1 - judge.test_accuracy) / 1000) ** 0.5
 

@@ -1,4 +1,4 @@
-"""A small data set in MNIST's format, made on the spot, and runs that learn from it in a second or two."""
+"""Shared by the tests of training: a small data set in MNIST's format, and short runs on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.runs.run import Run, create_run
 
 @pytest.fixture
 def digits_folder(small_data: Path, tmp_path: Path) -> Path:
-    """A copy of the small data set, to do damage to."""
+    """A copy of the small data set, which a test may change."""
     return Path(shutil.copytree(small_data, tmp_path / "data"))
 
 
@@ -29,7 +29,7 @@ def images(small_data: Path) -> Tensor:
 
 @pytest.fixture(scope="session")
 def small_config() -> GanConfig:
-    """Two epochs of ten steps with all that a step can do; states and metrics fall between the epochs' ends."""
+    """Two epochs of ten steps, with every part of a step. States and metrics are also written within an epoch."""
     return dataclasses.replace(
         RECIPES["default"],
         batch_size=16,
@@ -61,7 +61,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, small_data: Path, small_c
 
 @pytest.fixture(scope="session")
 def whole(make_run: Callable[..., Run], images: Tensor) -> Run:
-    """A run that was trained to its end without a break. Not to be written to."""
+    """A run that was trained to its end without interruption. Read-only."""
     run = make_run()
     loop.train(run, images)
     return run

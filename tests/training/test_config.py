@@ -1,4 +1,4 @@
-"""Laws of the settings: they survive JSON, and wrong ones are refused by name."""
+"""Laws of the settings: JSON preserves them, and an error names the invalid one."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from training.config import RECIPES, ConfigError, GanConfig
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_settings_survive_json(recipe: str) -> None:
+def test_json_preserves_settings(recipe: str) -> None:
     assert GanConfig.from_json(json.loads(json.dumps(RECIPES[recipe].to_json()))) == RECIPES[recipe]
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_a_recipe_knows_its_name(recipe: str) -> None:
+def test_a_recipe_has_its_own_name(recipe: str) -> None:
     assert RECIPES[recipe].recipe == recipe
 
 
-def test_the_minimax_recipe_is_the_objective_with_nothing_added() -> None:
+def test_the_minimax_recipe_is_the_original_objective_without_additions() -> None:
     minimax = RECIPES["minimax"]
     assert (minimax.loss, minimax.schedule, minimax.generator_norm) == ("minimax", "constant", "none")
     assert (minimax.r1_gamma, minimax.r2_gamma, minimax.ema_decay, minimax.translation, minimax.warmup_steps) == (
@@ -31,12 +31,12 @@ def test_the_minimax_recipe_is_the_objective_with_nothing_added() -> None:
     assert (minimax.learning_rate, minimax.betas) == (2e-4, (0.5, 0.999))
 
 
-def test_unknown_settings_are_named_with_the_known_ones() -> None:
+def test_an_unknown_setting_is_refused_with_the_known_names() -> None:
     with pytest.raises(ConfigError, match="unknown settings learning_rte; known are batch_size, betas"):
         GanConfig.from_json(RECIPES["default"].to_json() | {"learning_rte": 1})
 
 
-def test_missing_settings_are_named() -> None:
+def test_a_missing_setting_is_refused_by_name() -> None:
     fields = RECIPES["default"].to_json()
     del fields["seed"]
     with pytest.raises(ConfigError, match="missing settings seed"):

@@ -1,4 +1,4 @@
-"""A run that starts from another, with a second critic that sees through a classifier."""
+"""A run that starts from another run, with a second critic on the features of a classifier."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def refine(whole: Run, config: GanConfig, classifier: Path) -> MakeRefined:
 
 @pytest.fixture(scope="module")
 def refined(refine: MakeRefined, images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A refining run that was trained to its end without a break. Read-only."""
+    """A refining run that was trained to its end without interruption. Read-only."""
     run = refine(tmp_path_factory.mktemp("refined"))
     loop.train(run, images)
     return run
@@ -60,25 +60,25 @@ def refined(refine: MakeRefined, images: Tensor, tmp_path_factory: pytest.TempPa
 def test_features_of_real_images_are_standardised(images: Tensor, classifier: Path) -> None:
     module, critic = Classifier(), FeatureCritic()
     checkpoint.load_module(classifier, module)
-    critic.look_through(module, images)
+    critic.use_classifier(module, images)
     features = critic.features(images)
     torch.testing.assert_close(features.mean(0), torch.zeros(FEATURES), rtol=0, atol=1e-3)
     assert bool((features.std(0) <= 1).all())
     assert features.std(0).max() > 0.9
 
 
-def test_the_critic_gives_gradients_to_images_and_none_to_its_classifier(images: Tensor, classifier: Path) -> None:
+def test_the_critic_has_gradients_in_the_images_and_none_in_its_classifier(images: Tensor, classifier: Path) -> None:
     module, critic = Classifier(), FeatureCritic()
     checkpoint.load_module(classifier, module)
-    critic.look_through(module, images)
-    some = images[:4].clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic.logits(critic.features(some)).sum(), some)
+    critic.use_classifier(module, images)
+    inputs = images[:4].clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic.logits(critic.features(inputs)).sum(), inputs)
     assert bool((gradient.flatten(1).norm(dim=1) > 0).all())
     assert not any(parameter.requires_grad for parameter in critic.classifier.parameters())
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
-def test_a_step_moves_the_critic_and_leaves_its_classifier_unchanged(
+def test_a_step_changes_the_critic_and_not_its_classifier(
     images: Tensor, refine: MakeRefined, tmp_path: Path, config: GanConfig, loss: str
 ) -> None:
     config = dataclasses.replace(config, loss=loss)
@@ -87,22 +87,22 @@ def test_a_step_moves_the_critic_and_leaves_its_classifier_unchanged(
     assert critic is not None
     before = {name: tensor.clone() for name, tensor in critic.state_dict().items()}
     advance(current, images[:16], config, 1e-3)
-    # A loss of pairs compares logits, so that it does not depend on a bias that all of them share.
-    still = {"layers.4.bias"} if loss == "relativistic" else set()
+    # A loss of pairs compares logits, so it does not depend on the bias that all logits share.
+    constant = {"layers.4.bias"} if loss == "relativistic" else set()
     for name, tensor in critic.state_dict().items():
-        moves = name.startswith("layers") and name not in still
-        assert torch.equal(tensor, before[name]) != moves, name
+        changes = name.startswith("layers") and name not in constant
+        assert torch.equal(tensor, before[name]) != changes, name
     assert current.totals[METRICS.index("feature_loss")] > 0
 
 
-def test_without_a_weight_there_is_no_critic(images: Tensor, small_config: GanConfig) -> None:
+def test_with_a_weight_of_0_there_is_no_critic(images: Tensor, small_config: GanConfig) -> None:
     current = init_state(small_config)
     advance(current, images[:16], small_config, 1e-3)
     assert current.critic is None
     assert current.totals[METRICS.index("feature_loss")] == 0
 
 
-def test_a_run_begins_with_the_networks_that_another_ended_with(
+def test_a_run_starts_with_the_final_networks_of_another(
     whole: Run, images: Tensor, refine: MakeRefined, tmp_path: Path
 ) -> None:
     ended, _ = state.load(whole.state, whole.config)
@@ -113,7 +113,7 @@ def test_a_run_begins_with_the_networks_that_another_ended_with(
         assert all(torch.equal(one, other) for one, other in parts)
 
 
-def test_a_refining_run_that_crashed_ends_as_one_that_did_not(
+def test_a_refining_run_that_crashed_ends_like_an_uninterrupted_one(
     images: Tensor, refined: Run, refine: MakeRefined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = refine(tmp_path)
@@ -130,7 +130,7 @@ def test_a_refining_run_that_crashed_ends_as_one_that_did_not(
         patch.setattr(loop, "advance", crash)
         with pytest.raises(RuntimeError, match="power failure"):
             loop.train(other, images)
-    # What it started from is in its state by now.
+    # By now the state contains the networks and the classifier that the run started from.
     other.start.unlink()
     other.classifier.unlink()
     loop.train(open_run(other.folder), images)
@@ -139,7 +139,7 @@ def test_a_refining_run_that_crashed_ends_as_one_that_did_not(
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_the_manifest_describes_every_run_that_a_run_descends_from(
+def test_the_manifest_describes_all_earlier_runs(
     whole: Run, images: Tensor, refined: Run, tmp_path: Path, config: GanConfig, classifier: Path
 ) -> None:
     run = refined
@@ -156,7 +156,7 @@ def test_the_manifest_describes_every_run_that_a_run_descends_from(
     assert recipe == longer.to_json() | digest | {"origin": middle | {"origin": before}}
 
 
-def test_a_start_that_is_damaged_is_refused_and_leaves_nothing_behind(whole: Run, tmp_path: Path) -> None:
+def test_a_damaged_start_is_refused_and_no_folder_remains(whole: Run, tmp_path: Path) -> None:
     damaged = open_run(Path(shutil.copytree(whole.folder, tmp_path / "damaged")))
     damaged.state.write_bytes(whole.state.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="damaged one"):
@@ -178,7 +178,7 @@ def test_a_refining_run_without_a_classifier_or_a_start_is_refused(
     assert not (tmp_path / "b").exists()
 
 
-def test_a_start_with_other_networks_is_refused(
+def test_a_start_with_another_architecture_is_refused(
     whole: Run, images: Tensor, small_config: GanConfig, tmp_path: Path, small_data: Path
 ) -> None:
     other = dataclasses.replace(small_config, generator_norm="none")
@@ -188,11 +188,11 @@ def test_a_start_with_other_networks_is_refused(
         state.begin(run, images)
 
 
-def test_a_start_that_has_seen_what_is_held_out_is_refused(
+def test_a_start_that_learned_from_held_out_images_is_refused(
     whole: Run, config: GanConfig, classifier: Path, tmp_path: Path
 ) -> None:
     careful = dataclasses.replace(config, held_out=1)
     for digest, settings in ((whole.data_sha256, careful), ("other", config)):
-        with pytest.raises(RunError, match="start from a run that has not seen them"):
+        with pytest.raises(RunError, match="start from a run that did not learn from them"):
             create_run(tmp_path / "c", settings, whole.data, digest, start=whole, classifier=classifier)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The classifier of latents: it learns, from any number of samples, what the classifier of images says of G(z)."""
+"""Training of the latent classifier, which predicts from z the class that the image classifier gives to G(z)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH_SIZE = 256
 LEARNING_RATE = 4e-3
 LABEL_BATCH = 128
 PRECISION = 0.9985
-"""Share of the latents that pass the screen whose image has to be of the digit that was asked for."""
+"""Of the latents above a digit's threshold, the required fraction whose images show that digit."""
 LOWEST_THRESHOLD = 0.5
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Labelled(NamedTuple):
 
 @torch.inference_mode()
 def label(generator: Generator, classifier: Classifier, count: int, seed: int) -> Labelled:
-    """`count` latents of `seed`, and what `classifier` says of their 8-bit images, in bfloat16 precision."""
+    """Draw `count` latents from `seed`, and classify their 8-bit images, in bfloat16."""
     latents = torch.randn(count, LATENT_DIM, generator=torch.Generator().manual_seed(seed))
     logits = torch.empty(count, DIGITS)
     fast = copy.deepcopy(generator).to(memory_format=torch.channels_last)
@@ -47,7 +47,10 @@ def label(generator: Generator, classifier: Classifier, count: int, seed: int) -
 
 
 def train(samples: Labelled, *, seed: int, epochs: int) -> LatentClassifier:
-    """A classifier of latents that minimises KL(p ‖ q) to the class probabilities p of their images."""
+    """Train a latent classifier q by minimising KL(p ‖ q), with p the class probabilities of the latents' images.
+
+    Deterministic on one machine.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = LatentClassifier()
@@ -70,22 +73,24 @@ def train(samples: Labelled, *, seed: int, epochs: int) -> LatentClassifier:
 
 @torch.inference_mode()
 def agreement(classifier: LatentClassifier, samples: Labelled) -> float:
-    """Share of latents whose likeliest digit is that of their image."""
+    """Fraction of latents whose most probable digit equals that of their image."""
     return float((classifier(samples.latents).argmax(1) == samples.logits.argmax(1)).double().mean())
 
 
 @torch.inference_mode()
 def thresholds(classifier: LatentClassifier, samples: Labelled, precision: float = PRECISION) -> list[float]:
-    """For each digit the lowest probability from which on a latent counts as one of its own.
+    """For each digit, the lowest probability above which latents are accepted; 10 numbers.
 
-    Of the `samples` at or above it, at least the share `precision` has an image whose likeliest digit is that one.
-    Where no threshold reaches that, the one that comes nearest is taken.
+    Of the `samples` at or above a threshold, at least the fraction `precision` have images of that digit. If no
+    threshold reaches `precision`, the one with the highest fraction is returned.
     """
     predicted, actual = softmax(classifier(samples.latents), 1), samples.logits.argmax(1)
     found = []
     for digit in range(DIGITS):
         scores, order = predicted[:, digit].sort(descending=True)
         shares = (actual[order] == digit).double().cumsum(0) / torch.arange(1, len(order) + 1)
+        # A threshold accepts all latents of equal probability, so only the last of them has a valid share.
+        shares[:-1].masked_fill_(scores[:-1] == scores[1:], 0)
         likely = max(1, int((scores >= LOWEST_THRESHOLD).sum()))
         reached = torch.nonzero(shares[:likely] >= precision).flatten()
         last = int(reached[-1]) if len(reached) else int(shares[:likely].argmax())

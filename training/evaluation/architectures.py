@@ -1,8 +1,9 @@
-"""Classifiers of digits that see an image in three different ways, so that no metric rests on one of them.
+"""Three different architectures of digit classifiers, so that no metric depends on a single one.
 
-`stacked` pools between small kernels and reads what is left position by position (after Simonyan and Zisserman, 2015),
-`residual` takes the mean over all positions (He et al., 2016), `broad` looks through large kernels (Ding et al.,
-"Scaling up your kernels to 31×31", 2022), bends smoothly, and takes the maximum over all positions.
+- `stacked` has small kernels with pooling, and a linear layer over all positions (Simonyan and Zisserman, 2015).
+- `residual` has residual blocks and the mean over all positions (He et al., 2016).
+- `broad` has large kernels (Ding et al., "Scaling up your kernels to 31×31", 2022), a smooth activation, and the
+  maximum over all positions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from training.evaluation.classifier import Classifier
 
 
 class Residual(nn.Module):
-    """x + layers(x), or a projection of x where the shape changes, with a ReLU behind the sum."""
+    """ReLU(x + layers(x)). If the shape changes, a 1×1 convolution of x takes the place of x."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -33,7 +34,7 @@ class Residual(nn.Module):
 
 
 def stacked() -> Classifier:
-    """Four 3×3 convolutions with pooling between them, and a hidden linear layer; 128 features."""
+    """Four 3×3 convolutions with pooling, and a hidden linear layer; 128 features."""
     return Classifier(
         nn.Sequential(
             *_convolution(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2),
@@ -47,7 +48,7 @@ def stacked() -> Classifier:
 
 
 def residual() -> Classifier:
-    """A first layer and three residual blocks, then the mean over all positions; 96 features."""
+    """A convolution, three residual blocks, and the mean over all positions; 96 features."""
     return Classifier(
         nn.Sequential(
             *_convolution(1, 24, 5, 2), nn.ReLU(),
@@ -59,7 +60,7 @@ def residual() -> Classifier:
 
 
 def broad() -> Classifier:
-    """Kernels of 7×7 and 5×5 that step by two, then the maximum over all positions; 96 features."""
+    """7×7 and 5×5 convolutions of stride 2, and the maximum over all positions; 96 features."""
     return Classifier(
         nn.Sequential(
             *_convolution(1, 32, 7, 2), nn.SiLU(),
@@ -75,6 +76,6 @@ ARCHITECTURES: dict[str, Callable[[], Classifier]] = {"stacked": stacked, "resid
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
-    # The normalisation has a bias of its own.
+    # The normalisation has a bias, so the convolution needs none.
     layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return layer, nn.BatchNorm2d(outputs)

@@ -1,4 +1,4 @@
-"""The model card, printed from a manifest: every number in it was measured."""
+"""The model card, rendered from a manifest and an evaluation. All of its numbers come from these two."""
 
 from __future__ import annotations
 
@@ -20,91 +20,102 @@ TEMPLATE = """\
 
 ![100 samples](samples/grid.png)
 
-One hundred samples of fixed latents, not selected. `samples/epoch_*.png` show other fixed latents after some epochs.
+One hundred samples from fixed latents, without selection. `samples/epoch_*.png` show samples from other fixed latents
+after some of the epochs.
 
 ## Networks
 
-Generator, {generator_parameters:,} parameters: latents (B, {latent_dim}) from N(0, I) to images (B, 1, {size}, {size})
-in (-1, 1); 8-bit grey is round((x + 1) · 127.5), white digits on black.
+The generator has {generator_parameters:,} parameters. It maps latents (B, {latent_dim}) from N(0, I) to images
+(B, 1, {size}, {size}) in (-1, 1). The 8-bit level of a pixel x is round((x + 1) · 127.5). Digits are white on black.
 
 {generator_layers}
 
-Discriminator, {discriminator_parameters:,} parameters: images (B, 1, {size}, {size}) to the probability (B,) of being
-real.
+The discriminator has {discriminator_parameters:,} parameters. It maps images (B, 1, {size}, {size}) to the probability
+(B,) that they are real.
 
 {discriminator_layers}
 
 ## Data
 
-MNIST by Yann LeCun, Corinna Cortes and Christopher J. C. Burges, licence [CC BY-SA 3.0]. The training images are
-scaled to x/255, resized from 28×28 to {size}×{size} (bilinear, align_corners=False) and mapped to x·2 - 1. sha256 of
-the training images' file: `{data_sha256}`. The last {held_out:,} training images were not learnt from: every choice
-was made on them, by a classifier that is none of the evaluators. The test images served the tables below alone.
+The data set is MNIST by Yann LeCun, Corinna Cortes and Christopher J. C. Burges, licence [CC BY-SA 3.0]. The training
+images are scaled to x/255, resized from 28×28 to {size}×{size} (bilinear, align_corners=False) and mapped to x·2 - 1.
+The file of the training images has the sha256 `{data_sha256}`.
+
+The last {held_out:,} training images were held out: the networks did not learn from them. All choices between runs were
+made on these images, by a classifier that is not an evaluator. The test images were used only for the tables below.
 
 ## Training
 
-{steps:,} steps, {epochs} of {planned_epochs} epochs, {hours:.1f} hours with {threads} thread(s) on {device}.{history}
+The training took {steps:,} steps, {epochs} of {planned_epochs} epochs, and {hours:.1f} hours with {threads} thread(s)
+on the device `{device}`.{history}
 
 {recipe}
 
 ## Companions
 
-Three small networks beside the pair serve requests for digits and better samples. `classifier.safetensors` names
-digits; it learned from the labels of the training images, and the generator saw labels only through it, where a feature
-critic took part in its training. `latent_classifier.safetensors` finds latents of a digit. `rejection.safetensors` is a
-critic that sees images through the classifier and was trained against the finished generator; rejection sampling keeps
-what it takes for likely enough, of every digit as often as it is among the training images.
+Three small networks serve requests for digits and for rejection sampling:
+
+- `classifier.safetensors` classifies images. It learned from the labels of the training images. The generator depends
+  on labels only if its training had a feature critic, which uses this classifier.
+- `latent_classifier.safetensors` predicts from a latent which digit the image will show.
+- `rejection.safetensors` is a critic on the features of the image classifier. It was trained against the finished
+  generator. Rejection sampling keeps the samples that are likely among real images, with the class frequencies of the
+  training images.
 
 ## Measurements
 
-{samples:,} samples (8-bit) against as many test images, for each of {seeds} seeds{measured}: mean ± half the width of
-the 95 % interval of that mean (Student's t). The floor is the same of random training images, which is what a perfect
-model would score. All of it is printed by `make evaluate`, which also says whether this card's numbers come out again.
-They do on one kind of processor, with one torch and one number of threads.
+For each of {seeds} seeds, {samples:,} samples in 8 bits were compared with the same number of test images{measured}.
+Numbers are the mean ± half the width of its 95 % interval (Student's t). The *floor* is the result for random training
+images in place of samples, that is, for a perfect model.
+
+`make evaluate` prints these tables and reports whether the numbers agree with this card. They agree on the same kind of
+processor, with the same version of torch and the same number of threads.
 
 {measurements}
 
-How to read them:
+How to read the tables:
 
-- The distances are taken in the features of classifiers of digits. Their scale is that of the classifier's features:
-  compare a distance with its floor, and with nothing else. Three evaluators of different architectures judge, so that
-  nothing rests on one of them. They were trained for this purpose, and had no part in training the networks above,
-  in choosing them, or in serving.
-- *Fréchet distance*, squared, between Gaussians fitted to the features (Dowson and Landau, 1982). With N images it is
-  too large by a term in 1/N; *N → ∞* extrapolates that away (Chong and Forsyth, 2020).
-- *Kernel distance*: unbiased MMD² with the kernel (x·y/D + 1)³ (Bińkowski et al., 2018). Like the limit before, it is
-  0 for two sets from one source; what the floor has of either is how training images differ from test images.
-- *Precision*: the share of samples among real images, *recall*: the share of real images among samples (Kynkäänniemi
-  et al., 2019, k = {near}). *Density* and *coverage*: the same, less moved by outliers (Naeem et al., 2020,
-  k = {wide}); their ratio to the floor is the share of what real images reach.
-- *MNIST score*: the inception score (Salimans et al., 2016) by the evaluator; 10 at most.
-- *Class KL*: of the samples' predicted classes from the training labels; 0 where every digit is as frequent there.
-- *Held-out images* are training images that the evaluators did not learn from. Where they score less than the floor,
-  the floor is too high by that much, and the ratio to it too low.
-- *Distance to the nearest training image*: an AUC of 0.5 means that samples are as far from the training images as
-  unseen real images are (Mann-Whitney; interval by DeLong et al., 1988), below that they are nearer. The ± of each
-  column is over the seeds; the last column's interval also counts the chance in the test images.
-- *Accuracy of a classifier that learned from samples alone*: Ravuri and Vinyals (2019). Labels are those of the
-  evaluators, for the training images too.
+- *Evaluators* are classifiers of digits whose features the metrics use. The scale of a distance is that of the
+  features, so compare it only with its floor. Three evaluators with different architectures are used, so that no
+  result depends on a single one. They were trained only for measurement. They had no part in the training, selection
+  or serving of the networks above.
+- *Fréchet distance*: the squared distance of Gaussians with the moments of the features (Dowson and Landau, 1982).
+  With N images it has a positive bias of order 1/N. *N → ∞* is the extrapolation without this bias (Chong and
+  Forsyth, 2020).
+- *Kernel distance*: unbiased MMD² with the kernel (x·y/D + 1)³ (Bińkowski et al., 2018). It and the limit N → ∞ have
+  the expectation 0 for two sets from one distribution. Their floors show how training images differ from test images.
+- *Precision*: the fraction of samples within the region of real images. *Recall*: the fraction of real images within
+  the region of samples (Kynkäänniemi et al., 2019, k = {near}). *Density* and *coverage* are similar, and outliers
+  affect them less (Naeem et al., 2020, k = {wide}).
+- *MNIST score*: the inception score (Salimans et al., 2016) with the evaluator as classifier; at most 10.
+- *Class KL*: the divergence of the predicted classes from the training labels; 0 if all digits are equally frequent in
+  both.
+- *Held-out images* are training images that the evaluators did not learn from. If their distance is below the floor,
+  the floor is too high by the difference, and the ratio to it is too low.
+- *Distance to the nearest training image*: the AUC is the probability that a sample is farther from the training images
+  than a test image (Mann-Whitney; interval of DeLong et al., 1988). Copies would give an AUC below 0.5. The ± of each
+  column is over the seeds. The interval in the last column includes the randomness of the test images.
+- *Accuracy of a classifier that learned from samples alone*: Ravuri and Vinyals (2019). The evaluators label the
+  samples and the training images.
 - *Negative controls* are training images with a fault. The evaluation fails unless the numbers in bold are worse than
-  those without it, in the row *none*.
+  those in the row *none*, without the fault.
 
 ## Failures
 
-![the samples hardest to tell](samples/failures.png)
+![the samples with the least certain class](samples/failures.png)
 
-Of the first seed's {samples:,} samples, those that the evaluators are least sure of.
+Of the {samples:,} samples of the first seed, these have the least certain class, by the mean of the evaluators.
 
 ## Limits
 
-- The model draws MNIST's digits at {size}×{size} and nothing else, and some samples are no digit.
-- The discriminator tells MNIST from this generator's own samples. It is no detector of forged or generated images at
-  large, and its own probability is not calibrated.
-- A critic that sees through a classifier draws samples towards what classifiers of digits see. The evaluators are other
-  networks of other shapes, but classifiers too.
-- The intervals are over seeds of samples. They say nothing of what another training run would give, and the test
-  images are the same {samples:,} each time.
-- Evaluators are fallible: they know digits as MNIST has them, and what looks odd to a person may be ordinary to them.
+- The model draws only digits in the style of MNIST, at {size}×{size}. Some samples are not digits.
+- The discriminator separates MNIST from samples of this generator. It does not detect generated images in general, and
+  its probability is not calibrated.
+- A feature critic moves samples towards images that classifiers of digits recognise. The evaluators are other networks
+  with other architectures, but they are classifiers of digits too.
+- The intervals are over seeds of samples. They do not include the variation between training runs. All seeds use the
+  same {samples:,} test images.
+- The evaluators learned from MNIST alone. They may accept an image that looks wrong to a person.
 
 ## Reproduce
 
@@ -112,21 +123,24 @@ Of the first seed's {samples:,} samples, those that the evaluators are least sur
 {command}
 ```
 
-On a CPU of one kind, with one torch ({torch}) and one number of threads, training gives the same bytes again; on a GPU
-it gives others. Published {created}.
+On a CPU, these commands give the same bytes on the same kind of processor, with the same version of torch ({torch}) and
+the same number of threads. On a GPU the bytes differ from run to run. The networks were published on {created}.
 
 {files}
 
 [CC BY-SA 3.0]: https://creativecommons.org/licenses/by-sa/3.0/
 """
 ORIGIN, CRITIC = "origin", "classifier_sha256"
-# What stands among a run's settings and is none; the last three are there of runs that others began with.
+# Keys of a recipe that are not settings. The last three occur only in the recipes of earlier runs.
 NOT_SETTINGS = (ORIGIN, CRITIC, "steps", "seconds", "torch")
 FLAGS = ("recipe", "epochs", "batch_size", "held_out", "seed", "threads", "precision", "device")
 
 
 def write(manifest: Manifest, evaluation: Evaluation) -> str:
-    """The card of `manifest`, and of what was measured of it, as Markdown."""
+    """Render the model card of the networks in `manifest`, with their `evaluation`, as Markdown.
+
+    Raises KeyError if the manifest's recipe or metrics lack a value that the card prints.
+    """
     recipe = manifest.recipe
     generator, discriminator = Generator(), Discriminator()
     return TEMPLATE.format(
@@ -165,7 +179,7 @@ def write(manifest: Manifest, evaluation: Evaluation) -> str:
 
 
 def _lineage(recipe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The run itself, the one whose networks it began with, and so on, each by the name that the card gives it."""
+    """The recipe of the run, that of the run it started from, and so on, by their names in the card."""
     found = {"reproduced": recipe}
     while (origin := recipe.get(ORIGIN)) is not None:
         found["before" if len(found) == 1 else f"before-{len(found)}"] = recipe = origin
@@ -173,22 +187,22 @@ def _lineage(recipe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _history(manifest: Manifest) -> str:
-    """What the run and each one before it began with, and how those went, as far as the manifest tells."""
+    """Sentences about the start of each run, with the steps and hours of the earlier runs if the manifest has them."""
     text = ""
     for name, part in _lineage(manifest.recipe).items():
         if name != "reproduced":
-            text += f" It began with the networks of a run of {part['epochs']} epochs on {part['device']}"
+            text += f" It started from the networks of a run of {part['epochs']} epochs on {part['device']}"
             if "steps" in part:
                 text += f" ({part['steps']:,} steps, {part['seconds'] / 3600:.1f} hours, torch {part['torch']})"
             text += f"; its settings are in the column *{name}*."
         if CRITIC in part:
-            where = "published here" if _sees_through_ours(part, manifest) else f"with sha256 `{part[CRITIC]}`"
-            text += f" The feature critic saw through the classifier {where}."
+            which = "`classifier.safetensors`" if _has_our_classifier(part, manifest) else f"sha256 `{part[CRITIC]}`"
+            text += f" Its feature critic used the classifier {which}."
     return text
 
 
 def _settings(recipe: Mapping[str, Any]) -> str:
-    """The settings of a run, and beside them those of the runs before it."""
+    """A table of the settings of the run and of the runs before it."""
     _, *names = lineage = _lineage(recipe)
     rows = [
         (name, *(f"`{part.get(name)}`" for part in lineage.values())) for name in recipe if name not in NOT_SETTINGS
@@ -197,11 +211,12 @@ def _settings(recipe: Mapping[str, Any]) -> str:
 
 
 def _command(manifest: Manifest) -> str:
+    """The commands that repeat all runs, the publication and the evaluation."""
     commands, start = [], ""
     for name, part in reversed(_lineage(manifest.recipe).items()):
         flags = " ".join(f"--{flag.replace('_', '-')} {part[flag]}" for flag in FLAGS if flag in part)
-        # The classifier that is published here is the default; any other is not here.
-        critic = " --classifier CLASSIFIER" if CRITIC in part and not _sees_through_ours(part, manifest) else ""
+        # The published classifier is the default. Any other must be named.
+        critic = " --classifier CLASSIFIER" if CRITIC in part and not _has_our_classifier(part, manifest) else ""
         commands.append(f"python -m training gan {flags} --name {name}{start}{critic}")
         start = f" --start runs/{name}"
     commands += [
@@ -212,7 +227,8 @@ def _command(manifest: Manifest) -> str:
     return "\n".join(commands)
 
 
-def _sees_through_ours(recipe: Mapping[str, Any], manifest: Manifest) -> bool:
+def _has_our_classifier(recipe: Mapping[str, Any], manifest: Manifest) -> bool:
+    """Whether the feature critic of `recipe` used the classifier in the published folder."""
     return bool(recipe[CRITIC] == manifest.files.get(CLASSIFIER_FILE))
 
 
@@ -221,7 +237,7 @@ def _count(module: nn.Module) -> int:
 
 
 def _layers(layers: nn.Sequential, signal: Tensor) -> str:
-    """A table of `layers` and the shapes that come out of them when `signal` goes in."""
+    """A table of `layers`, with the shape of each output for the input `signal`."""
     rows = []
     for layer in layers:
         signal = layer(signal)

@@ -1,4 +1,4 @@
-"""Classifiers of digits, and what they see in images. What they are for is said where they are trained."""
+"""Classifiers of digits for measurement, and their predictions: features and class probabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH_ROWS = 250
 
 
 class Classifier(nn.Module):
-    """Images (B, 1, 32, 32) in [-1, 1] to class logits (B, 10), through features (B, F)."""
+    """Maps images (B, 1, 32, 32) in [-1, 1] to features (B, F), and these to class logits (B, 10)."""
 
     def __init__(self, layers: nn.Sequential, width: int) -> None:
         super().__init__()
@@ -24,23 +24,23 @@ class Classifier(nn.Module):
         self.linear = nn.Linear(width, CLASSES)
 
     def features(self, images: Tensor) -> Tensor:
-        """What enters the last linear layer, (B, F)."""
+        """The input (B, F) of the last linear layer."""
         features: Tensor = self.layers(images)
         return features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits (B, 10)."""
+        """The class logits (B, 10)."""
         logits: Tensor = self.linear(self.features(images))
         return logits
 
 
-class Reading(NamedTuple):
-    """What an evaluator sees in N images."""
+class Predictions(NamedTuple):
+    """The features and class probabilities of N images."""
 
     features: Tensor
     """(N, F) float32."""
     probabilities: Tensor
-    """(N, 10) float64; rows sum to one."""
+    """(N, 10) float64; each row sums to one."""
 
     @property
     def classes(self) -> Tensor:
@@ -49,20 +49,20 @@ class Reading(NamedTuple):
 
 
 @torch.inference_mode()
-def read(classifier: Classifier, images: Tensor) -> Reading:
-    """What `classifier` sees in images (N, 1, 32, 32) uint8."""
+def predict(classifier: Classifier, images: Tensor) -> Predictions:
+    """Apply `classifier` to images (N, 1, 32, 32) uint8, in batches."""
     features, probabilities = [], []
     for batch in torch.split(images, BATCH_ROWS):
-        seen = classifier.features(data.from_uint8(batch).to(memory_format=torch.channels_last))
-        features.append(seen)
-        probabilities.append(classifier.linear(seen).double().softmax(1))
-    return Reading(torch.cat(features), torch.cat(probabilities))
+        batch_features = classifier.features(data.from_uint8(batch).to(memory_format=torch.channels_last))
+        features.append(batch_features)
+        probabilities.append(classifier.linear(batch_features).double().softmax(1))
+    return Predictions(torch.cat(features), torch.cat(probabilities))
 
 
 def fold(classifier: Classifier) -> Classifier:
-    """`classifier` in eval mode, with every normalisation folded into the layer before it, in place.
+    """Put `classifier` in eval mode and fold every normalisation into the layer before it, in place.
 
-    It computes the same numbers, but for their rounding, in less time.
+    The results are the same up to rounding, in less time.
     """
     classifier.eval()
     for parent in [module for module in classifier.modules() if isinstance(module, nn.Sequential)]:

@@ -1,7 +1,7 @@
-"""Bad sets of images, made of real ones, that the metrics have to notice.
+"""Negative controls: sets of real images with one fault each.
 
-A measurement is worth what it can tell apart. Each control has one fault, and names the metrics that must call it worse
-than the images that it was made of.
+They verify that the metrics can detect faults. Each control lists the metrics that must be worse for the faulty images
+than for the same images without the fault.
 """
 
 from __future__ import annotations
@@ -18,50 +18,53 @@ from training.evaluation.metrics import METRICS
 
 BLUR_WEIGHTS = (1.0, 4.0, 6.0, 4.0, 1.0)
 DROPPED = 7
+# Fraction of different images in the control that repeats images.
 ORIGINALS = 0.01
+# Fraction of training images in the control of memorisation.
 COPIED = 0.1
 
 
 class ControlError(LatentserveError):
-    """A metric did not notice a fault that it is there to notice: what it says about samples means nothing."""
+    """A metric does not detect a fault that it must detect, so its values for samples have no meaning."""
 
 
 class Control(NamedTuple):
-    """One fault."""
+    """A fault, and the metrics that must detect it."""
 
     title: str
-    spoil: Callable[[Tensor, Tensor, int], Tensor]
-    """Images (N, 1, H, W) uint8, in random order, and their labels (N,) to so many spoilt images, at most N."""
-    notice: tuple[str, ...]
-    """The metrics that have to get worse."""
+    corrupt: Callable[[Tensor, Tensor, int], Tensor]
+    """Takes images (N, 1, H, W) uint8 in random order, their labels (N,), and a count of at most N. Returns that number
+    of faulty images."""
+    sensitive: tuple[str, ...]
+    """The names of the metrics that must be worse."""
 
 
 def blur(images: Tensor, _labels: Tensor, count: int) -> Tensor:
-    """Every image smoothed by the binomial weights 1 4 6 4 1 along both axes."""
+    """The first `count` images, smoothed with the binomial weights (1, 4, 6, 4, 1)/16 along both axes."""
     weights = torch.tensor(BLUR_WEIGHTS) / sum(BLUR_WEIGHTS)
     kernel = torch.outer(weights, weights)[None, None]
     return torch.nn.functional.conv2d(images[:count].float(), kernel, padding="same").round().to(torch.uint8)
 
 
 def drop_class(images: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Images of all classes but one; the first of them come twice where there are not enough."""
+    """`count` images without those of class DROPPED. If these are too few, the first are repeated."""
     others = images[labels != DROPPED]
     return others[torch.arange(count) % len(others)]
 
 
 def repeat_few(images: Tensor, _labels: Tensor, count: int) -> Tensor:
-    """A hundredth of the images, over and over."""
+    """`count` images that repeat the first ORIGINALS · count."""
     return images[torch.arange(count) % max(1, round(count * ORIGINALS))]
 
 
 def copy_some(test_images: Tensor, train_images: Tensor) -> Tensor:
-    """New real images, a tenth of which is replaced by training images: what a model that copies would draw."""
+    """Test images (N, 1, H, W) with the fraction COPIED replaced by training images, as from a model that copies."""
     copied = max(1, round(len(test_images) * COPIED))
     return torch.cat([train_images[:copied], test_images[copied:]])
 
 
-# What the training images without a fault are called among the controls.
-SOUND = "none"
+# The key of the training images without a fault.
+NO_FAULT = "none"
 CONTROLS = {
     "blurred": Control("Every image blurred", blur, ("frechet", "frechet_limit", "kernel_distance")),
     "dropped": Control(f"No {DROPPED}", drop_class, ("frechet", "recall", "coverage", "class_kl")),
@@ -69,21 +72,24 @@ CONTROLS = {
 }
 
 
-def check(name: str, evaluator: str, spoilt: dict[str, float], sound: dict[str, float]) -> None:
-    """Raise ControlError unless the control's metrics are worse than those of the images that it was made of."""
-    for metric in CONTROLS[name].notice:
-        worse = spoilt[metric] > sound[metric] if METRICS[metric].lower_is_better else spoilt[metric] < sound[metric]
+def check(name: str, evaluator: str, faulty: dict[str, float], intact: dict[str, float]) -> None:
+    """Raise ControlError unless the sensitive metrics of control `name` are worse than without the fault.
+
+    `faulty` and `intact` are the metrics with and without the fault, by name.
+    """
+    for metric in CONTROLS[name].sensitive:
+        worse = faulty[metric] > intact[metric] if METRICS[metric].lower_is_better else faulty[metric] < intact[metric]
         if not worse:
             raise ControlError(
-                f"{metric} by the evaluator {evaluator} does not notice the control {name}: "
-                f"{spoilt[metric]:.6g}, and {sound[metric]:.6g} without the fault; the evaluator is not fit to measure"
+                f"{metric} by the evaluator {evaluator} does not detect the control {name}: {faulty[metric]:.6g}, and "
+                f"{intact[metric]:.6g} without the fault; train other evaluators with: python -m training evaluators"
             )
 
 
 def check_copies(copies: Memorisation) -> None:
-    """Raise ControlError unless the memorisation of `copy_some` shows that images were copied."""
+    """Raise ControlError unless the memorisation metrics of `copy_some` show that images were copied."""
     if copies.auc >= 0.5 or copies.share_close < COPIED / 2:
         raise ControlError(
-            f"memorisation does not notice that {COPIED:.0%} of the images are copies: "
-            f"AUC {copies.auc:.4f}, {copies.share_close:.2%} close"
+            f"memorisation does not detect that {COPIED:.0%} of the images are copies: AUC {copies.auc:.4f}, expected "
+            f"below 0.5, and {copies.share_close:.2%} close, expected at least {COPIED / 2:.2%}"
         )

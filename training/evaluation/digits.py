@@ -1,4 +1,4 @@
-"""Samples on request: does `digit=k` draw k, and all the kinds of k there are?"""
+"""Digits on request: whether images for `digit=k` show k, and whether they have the variety of k."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.evaluation.classifier import Reading
+from training.evaluation.classifier import Predictions
 from training.evaluation.fidelity import DENSITY_NEIGHBOURS
-from training.evaluation.neighbours import balls, nearest
+from training.evaluation.neighbours import balls, nearest_squared_distances
 
 
 class DigitAgreement(NamedTuple):
-    """Of images that were asked to be one digit, in the eyes of one evaluator."""
+    """The measurements of one evaluator for images of one requested digit."""
 
     agreement: float
-    """Share of the images that it calls that digit."""
+    """Fraction of the images that the evaluator classifies as that digit."""
     coverage_ratio: float | None
-    """Coverage of the digit's test images, over that by as many unconditional samples which it calls the digit; None
-    when those cover nothing, or there are none."""
+    """Coverage of the digit's test images, divided by the coverage of equally many plain samples of that class. None if
+    the latter is 0 or there are no such samples."""
 
 
-def check_digit(digit: int, drawn: Reading, plain: Reading, test_features: Tensor) -> DigitAgreement:
-    """Judge images drawn for `digit` beside unconditional samples, by the features (M, F) of that digit's test images.
+def check_digit(digit: int, drawn: Predictions, plain: Predictions, test_features: Tensor) -> DigitAgreement:
+    """Compare images requested as `digit` with plain samples; `test_features` (M, F) are of that digit's test images.
 
-    Coverage is that of fidelity.py within the class, at an equal number of images on both sides.
+    Coverage is that of `density_coverage` within the class, for equally many images on both sides.
     """
     of_digit = plain.features[plain.classes == digit]
     count = min(len(of_digit), len(drawn.features))
@@ -33,15 +33,16 @@ def check_digit(digit: int, drawn: Reading, plain: Reading, test_features: Tenso
     real = balls(test_features - centre, min(DENSITY_NEIGHBOURS, len(test_features) - 1))
 
     def coverage(features: Tensor) -> float:
-        return float((nearest(real.centres, features[:count] - centre) <= real.squared_radii).double().mean())
+        squares = nearest_squared_distances(real.centres, features[:count] - centre)
+        return float((squares <= real.squared_radii).double().mean())
 
-    ordinary = coverage(of_digit) if count else 0.0
+    plain_coverage = coverage(of_digit) if count else 0.0
     return DigitAgreement(
         agreement=float((drawn.classes == digit).double().mean()),
-        coverage_ratio=coverage(drawn.features) / ordinary if ordinary else None,
+        coverage_ratio=coverage(drawn.features) / plain_coverage if plain_coverage else None,
     )
 
 
 def count_distinct(images: Tensor) -> int:
-    """How many different images there are among (N, 1, H, W) uint8."""
+    """The number of different images among (N, 1, H, W) uint8."""
     return len(torch.unique(images.flatten(1), dim=0))

@@ -1,4 +1,4 @@
-"""What an evaluation found, as one value that survives JSON."""
+"""The results of an evaluation, as one value that can be written to JSON and read back."""
 
 from __future__ import annotations
 
@@ -20,58 +20,58 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How much is measured. On a smaller data set there are fewer samples, as many as there are test images."""
+    """The numbers of samples and seeds. There are never more samples than test images."""
 
     samples: int = 10_000
-    """In each set that is measured."""
+    """Number of samples in each set."""
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    """Of the sets of samples, at least two; the draws of training images take the same."""
+    """Seeds of the sets of samples, at least two. The sets of training images use the same seeds."""
     student: FitSettings = field(default_factory=lambda: FitSettings(epochs=8))
-    """How the classifiers learn that see samples alone, or as many real images."""
+    """Settings of the classifiers that learn from samples alone, or from equally many real images."""
     digit_seeds: int = 1000
-    """Seeds that draw one image each of a digit asked for."""
+    """Number of images of each requested digit, one for each seed from 0."""
     failures: int = 50
-    """Samples pictured because they are the hardest to tell."""
+    """Number of samples in the picture of failures."""
 
 
 class Estimate(NamedTuple):
-    """`mean` ± `error`, a confidence interval."""
+    """A mean, and half the width of its 95 % confidence interval."""
 
     mean: float
     error: float
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of n independent values, n at least 2, with its 95 % interval: t · s / √n (Student, 1908)."""
+    """The mean of n independent values, n at least 2, ± t · s/√n with Student's t (Student, 1908)."""
     quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
     return Estimate(fmean(values), quantile * stdev(values) / math.sqrt(len(values)))
 
 
 class Judge(NamedTuple):
-    """One evaluator, and how good it is itself."""
+    """One evaluator, with its training settings and its accuracy."""
 
     sha256: str
     seed: int
     epochs: int
     features: int
-    """Dimension of the features that distances are taken between."""
+    """Dimension of its features."""
     validation_accuracy: float
     test_accuracy: float
 
 
 class Row(NamedTuple):
-    """One sampler."""
+    """The results of one sampler."""
 
     metrics: dict[str, dict[str, Estimate]]
-    """By evaluator and metric, over the seeds."""
+    """By evaluator and metric, over all seeds."""
     class_histogram: list[int]
-    """Samples of all seeds by the class that the evaluators together take for the most probable, (10,)."""
+    """Number of samples of all seeds in each class, (10,), by the mean probabilities of all evaluators."""
     milliseconds: float
-    """To draw one image of many, on the machine that measured."""
+    """Processor time for each image of a large set, on the machine of the evaluation."""
 
 
 class DigitRow(NamedTuple):
-    """Images of one digit, asked for with many seeds."""
+    """The results for one requested digit, over many seeds."""
 
     images: int
     distinct: int
@@ -79,33 +79,33 @@ class DigitRow(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Everything that was measured of one checkpoint."""
+    """All measurements of one checkpoint. The field names are the keys in the manifest."""
 
     samples: int
-    """In each set."""
+    """Number of samples in each set."""
     seeds: list[int]
     threads: int | None
-    """Of torch, whose numbers hold for one count; None where an earlier version did not note it."""
+    """Number of torch threads, on which the last digits depend. None in evaluations of earlier versions."""
     judges: dict[str, Judge]
     floor: dict[str, dict[str, Estimate]]
-    """Random training images in the place of samples, by evaluator and metric: what a perfect model would score."""
+    """Metrics of random training images in place of samples, by evaluator and metric: the scores of a perfect model."""
     held_out: dict[str, dict[str, float]]
-    """The same, once, of training images that the evaluators did not learn from; empty where there are too few."""
+    """The same for one set of training images that the evaluators did not learn from. Empty if there are too few."""
     rows: dict[str, Row]
     """By sampler."""
     controls: dict[str, dict[str, dict[str, float]]]
-    """By control, evaluator and metric; under SOUND what they are compared with, where an earlier version noted it."""
+    """By control, evaluator and metric. NO_FAULT has the reference; evaluations of earlier versions lack it."""
     memorisation: dict[str, dict[str, Estimate]]
-    """Of plain samples: in pixels, and by evaluator in its features."""
+    """Memorisation of plain samples, for distances in pixels and in the features of each evaluator."""
     copies: dict[str, float]
-    """Memorisation, in pixels, of test images a tenth of which is replaced by training images."""
+    """Memorisation, in pixels, of the control `copy_some`."""
     classification: dict[str, Estimate]
-    """Accuracy on the test images of classifiers that learned from `samples` alone, and from as many `real` images."""
+    """Accuracy on test images of classifiers that learned from `samples` alone, and from equally many `real` images."""
     digits: dict[str, DigitRow]
-    """By digit asked for."""
+    """By requested digit."""
 
     def to_json(self) -> dict[str, Any]:
-        """The evaluation as JSON values."""
+        """Return the evaluation as JSON values."""
         values = self._asdict()
         for name in ("judges", "rows"):
             values[name] = {key: part._asdict() for key, part in values[name].items()}
@@ -113,13 +113,13 @@ class Evaluation(NamedTuple):
             digit: row._asdict() | {"evaluators": {name: part._asdict() for name, part in row.evaluators.items()}}
             for digit, row in self.digits.items()
         }
-        # Estimates become pairs, as all other tuples.
+        # JSON turns estimates into lists of two numbers.
         found: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
         return found
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
-        """The evaluation that `to_json` wrote. Raises CheckpointError when it is none."""
+        """Read an evaluation that `to_json` wrote. Raises CheckpointError if `values` are not one."""
         try:
             return cls(
                 samples=values["samples"],
@@ -147,7 +147,7 @@ class Evaluation(NamedTuple):
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"the manifest's evaluation cannot be read: {error!r}; write it anew with: "
+                f"the manifest's evaluation cannot be read: {error!r}; write a new one with: "
                 "python -m training evaluate --write"
             ) from error
 

@@ -1,7 +1,7 @@
-"""Evaluators: classifiers trained for measuring alone, published beside the checkpoint that they measure.
+"""Evaluators: classifiers that only measure samples. They are published beside the checkpoint that they measure.
 
-They see 8-bit images only, as samples are published. A part of the training images is held out from them: on it choices
-about them are made, and it shows how much better than unseen images they know those that they learned from.
+Their input is 8-bit images, the form in which samples are published. A sixth of the training images is held out from
+them. These images select the settings, and show how much better the evaluators fit the images that they learned from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service.errors import CheckpointError
 from service.gan import checkpoint
 from training import data
 from training.evaluation.architectures import ARCHITECTURES
-from training.evaluation.classifier import Classifier, fold, read
+from training.evaluation.classifier import Classifier, fold, predict
 from training.evaluation.fitting import FitSettings, fit
 
 INDEX_FILE = "evaluators.json"
@@ -31,36 +31,36 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluatorSettings:
-    """How the evaluators are trained."""
+    """Settings for the training of the evaluators."""
 
     fit: FitSettings = field(
         default_factory=lambda: FitSettings(epochs=10, rotation=10, shift=2, scale=0.1, bfloat16=True)
     )
     seed: int = 1000
-    """Of the first evaluator; the next ones take the numbers after it."""
+    """Seed of the first evaluator. Each further evaluator has the next number."""
 
 
 class Evaluator(NamedTuple):
-    """One classifier with what is known of it."""
+    """A classifier with its training settings and its accuracy."""
 
     name: str
-    """Of its architecture."""
+    """Name of its architecture."""
     classifier: Classifier
     seed: int
     epochs: int
     validation_accuracy: float
-    """On the held-out training images."""
+    """Accuracy on the held-out training images."""
     test_accuracy: float
     sha256: str = ""
-    """Of its file; empty before it is saved."""
+    """Digest of its file; empty before it is saved."""
 
 
-# What the index says of each.
+# The fields of an evaluator in the index file.
 PUBLISHED = ("sha256", "seed", "epochs", "validation_accuracy", "test_accuracy")
 
 
 def split(count: int) -> tuple[Tensor, Tensor]:
-    """Indices of those of `count` training images that evaluators learn from, and of those held out from them."""
+    """Divide `count` training images: indices of those that evaluators learn from, and of those held out."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
     held_out = round(count * HELD_OUT)
     return order[held_out:], order[:held_out]
@@ -69,7 +69,7 @@ def split(count: int) -> tuple[Tensor, Tensor]:
 def train(
     name: str, train_split: data.Digits, test_split: data.Digits, settings: EvaluatorSettings | None = None
 ) -> Evaluator:
-    """A new evaluator of architecture `name`. What it becomes depends on the data and the settings alone."""
+    """Train a new evaluator of architecture `name`. The result depends on the data and the settings alone."""
     settings = settings or EvaluatorSettings()
     seed = settings.seed + list(ARCHITECTURES).index(name)
     classifier = _build(name, seed)
@@ -88,16 +88,16 @@ def train(
 
 
 def publish(folder: Path, digits: Path, settings: EvaluatorSettings | None = None, *, download: bool = True) -> None:
-    """Train an evaluator of every architecture on the data set in `digits`, and save them to `folder`.
+    """Train an evaluator of each architecture on the data set in `digits`, and save them to `folder`.
 
-    Raises DataError.
+    Raises DataError if the data are missing or damaged.
     """
     train_split, test_split = (data.load(digits, part, download=download) for part in ("train", "test"))
     evaluators = {}
     for name in ARCHITECTURES:
         evaluators[name] = train(name, train_split, test_split, settings)
         logger.info(
-            "%s: %.2f %% of the held-out images, %.2f %% of the test images",
+            "%s: accuracy %.2f %% on the held-out images, %.2f %% on the test images",
             name,
             100 * evaluators[name].validation_accuracy,
             100 * evaluators[name].test_accuracy,
@@ -106,7 +106,7 @@ def publish(folder: Path, digits: Path, settings: EvaluatorSettings | None = Non
 
 
 def save(folder: Path, evaluators: Mapping[str, Evaluator], data_sha256: str) -> None:
-    """Write the evaluators, a file each, and an index of them; `data_sha256` is that of their training images."""
+    """Write each evaluator to a file, and an index of all. `data_sha256` is the digest of their training images."""
     folder.mkdir(parents=True, exist_ok=True)
     entries: dict[str, dict[str, Any]] = {}
     for name, evaluator in evaluators.items():
@@ -119,9 +119,9 @@ def save(folder: Path, evaluators: Mapping[str, Evaluator], data_sha256: str) ->
 
 
 def load(folder: Path) -> dict[str, Evaluator]:
-    """The evaluators that `save` wrote, in eval mode, by name.
+    """Read the evaluators that `save` wrote, in eval mode, by name.
 
-    Raises CheckpointError, saying how to get them, when the folder is missing, and when anything in it is damaged.
+    Raises CheckpointError, with the cure, if the folder is missing or a file is damaged.
     """
     path = folder / INDEX_FILE
     try:
@@ -136,7 +136,7 @@ def load(folder: Path) -> dict[str, Evaluator]:
     evaluators = {}
     for name, entry in entries:
         if name not in ARCHITECTURES:
-            raise CheckpointError(f"{path}: no architecture {name!r}, known are {', '.join(ARCHITECTURES)}")
+            raise CheckpointError(f"{path}: no architecture {name!r}; known are {', '.join(ARCHITECTURES)}")
         try:
             known = {key: entry[key] for key in PUBLISHED}
         except (KeyError, TypeError) as error:
@@ -156,7 +156,7 @@ def _build(name: str, seed: int) -> Classifier:
 
 
 def _accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
-    return float((read(classifier, images).classes == labels).double().mean())
+    return float((predict(classifier, images).classes == labels).double().mean())
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -164,4 +164,4 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _cure(folder: Path) -> str:
-    return f"copy the folder anew, or train evaluators with: python -m training evaluators --to {folder}"
+    return f"replace the folder, or train evaluators with: python -m training evaluators --to {folder}"

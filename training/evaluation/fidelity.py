@@ -1,6 +1,7 @@
-"""Density and coverage of samples, by balls around the features of real images alone.
+"""Precision and recall, density and coverage of samples.
 
-Unlike precision and recall, a single outlier among the images does not make much of the space count as real.
+All four count images within balls around the features of other images. The radius of a ball is the distance to the k-th
+neighbour. Density and coverage use balls around real images alone, so a single outlier affects them less.
 """
 
 from __future__ import annotations
@@ -9,23 +10,23 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from training.evaluation.neighbours import Balls, count_around, lie_inside, nearest
+from training.evaluation.neighbours import Balls, count_balls, lie_inside, nearest_squared_distances
 
 PRECISION_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5
 
 
 class PrecisionRecall(NamedTuple):
-    """Both are shares in [0, 1]."""
+    """Two fractions in [0, 1]."""
 
     precision: float
-    """Of the samples, how many lie in the ball of a real image."""
+    """Fraction of the samples that lie in a ball around a real image."""
     recall: float
-    """Of the real images, how many lie in the ball of a sample."""
+    """Fraction of the real images that lie in a ball around a sample."""
 
 
 def precision_recall(real: Balls, samples: Balls) -> PrecisionRecall:
-    """Kynkäänniemi, Karras, Laine, Lehtinen and Aila (2019), eq. 1 and 2; balls to the third neighbour."""
+    """Precision and recall of Kynkäänniemi, Karras, Laine, Lehtinen and Aila (2019), eq. 1 and 2, with k = 3."""
     return PrecisionRecall(
         precision=float(lie_inside(samples.centres, real).double().mean()),
         recall=float(lie_inside(real.centres, samples).double().mean()),
@@ -33,17 +34,20 @@ def precision_recall(real: Balls, samples: Balls) -> PrecisionRecall:
 
 
 class DensityCoverage(NamedTuple):
-    """What is expected of as many real images: a density of 1, and a coverage of 1 - 2^-k for many of them."""
+    """For equally many real images the expected density is 1, and the expected coverage tends to 1 - 2^-k."""
 
     density: float
-    """In how many real images' balls a sample lies, over k; may exceed 1."""
+    """Mean number of balls around real images that contain a sample, divided by k; may exceed 1."""
     coverage: float
-    """Of the real images, how many have a sample in their ball."""
+    """Fraction of the real images whose ball contains a sample."""
 
 
 def density_coverage(real: Balls, samples: Tensor, k: int = DENSITY_NEIGHBOURS) -> DensityCoverage:
-    """Naeem, Oh, Uh, Choi and Yoo (2020), eq. 3 and 4; `real` reach to the k-th neighbour, samples are (N, D)."""
+    """Density and coverage of Naeem, Oh, Uh, Choi and Yoo (2020), eq. 3 and 4.
+
+    `real` are balls to the k-th neighbour, `samples` are features (N, D).
+    """
     return DensityCoverage(
-        density=float(count_around(samples, real).double().mean()) / k,
-        coverage=float((nearest(real.centres, samples) <= real.squared_radii).double().mean()),
+        density=float(count_balls(samples, real).double().mean()) / k,
+        coverage=float((nearest_squared_distances(real.centres, samples) <= real.squared_radii).double().mean()),
     )

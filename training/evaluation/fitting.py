@@ -1,4 +1,4 @@
-"""Fitting a classifier to labelled 8-bit images."""
+"""Training of a classifier on labelled 8-bit images."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from training.evaluation.classifier import Classifier
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How one classifier learns: AdamW, its rate rising over the first tenth of the steps, then falling to zero."""
+    """Settings of the training of one classifier: AdamW with a one-cycle schedule.
+
+    The rate rises over the first tenth of the steps, then falls to zero.
+    """
 
     epochs: int
     batch_size: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     rotation: float = 0.0
-    """Images are turned by up to so many degrees either way, ..."""
+    """Maximum rotation of an image, in degrees, in both directions."""
     shift: float = 0.0
-    """... moved by up to so many pixels along each axis ..."""
+    """Maximum shift of an image, in pixels, along each axis."""
     scale: float = 0.0
-    """... and made larger or smaller by up to this share."""
+    """Maximum relative change of an image's size."""
     bfloat16: bool = False
-    """Run the layers in bfloat16 where torch allows it; the weights stay float32."""
+    """Whether layers are computed in bfloat16 by torch's autocast. Weights are float32."""
 
 
 def fit(classifier: Classifier, images: Tensor, labels: Tensor, settings: FitSettings, seed: int) -> None:
-    """Teach `classifier`, in place, the labels (N,) of images (N, 1, 32, 32) uint8; it ends in eval mode.
+    """Train `classifier` in place on images (N, 1, 32, 32) uint8 with `labels` (N,), and put it in eval mode.
 
-    Order and distortions depend on `seed` alone. Labels are not smoothed: that would make the features of a class
-    alike (Müller, Kornblith and Hinton, 2019), and with them any two sets of images.
+    Order and distortions depend on `seed` alone. Labels are not smoothed. Smoothing would make the features of a
+    class nearly equal (Müller, Kornblith and Hinton, 2019), and so hide differences between sets of images.
     """
     randomness = torch.Generator().manual_seed(seed)
     batches = max(1, len(images) // settings.batch_size)
@@ -43,7 +46,7 @@ def fit(classifier: Classifier, images: Tensor, labels: Tensor, settings: FitSet
         classifier.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     steps = settings.epochs * batches + 1
-    # A rise of less than two steps is one that the schedule cannot make.
+    # The schedule needs at least two steps for its rise.
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=steps, pct_start=max(0.1, 2 / steps)
     )
@@ -63,15 +66,15 @@ def fit(classifier: Classifier, images: Tensor, labels: Tensor, settings: FitSet
 
 
 def distort(images: Tensor, settings: FitSettings, randomness: torch.Generator) -> Tensor:
-    """Images (B, 1, H, H) in [-1, 1], each turned, scaled and moved by random amounts within `settings`."""
+    """Rotate, scale and shift each of images (B, 1, H, H) in [-1, 1] by random amounts within `settings`."""
     if settings.rotation == settings.shift == settings.scale == 0:
         return images
     angle, scale, right, down = (torch.rand(4, len(images), generator=randomness) * 2 - 1).unbind()
     angle = angle * math.radians(settings.rotation)
-    # grid_sample's coordinates span -1 to 1, so that a pixel is 2 / H wide.
+    # The coordinates of grid_sample are between -1 and 1, so a pixel is 2 / H wide.
     right, down = (amount * settings.shift * 2 / images.shape[-1] for amount in (right, down))
     cosine, sine = torch.cos(angle) * (1 + scale * settings.scale), torch.sin(angle) * (1 + scale * settings.scale)
     maps = torch.stack([cosine, -sine, right, sine, cosine, down], 1).reshape(-1, 2, 3)
     grid = affine_grid(maps, list(images.shape), align_corners=False)
-    # Outside the image is black, which is -1.
+    # The background is black, -1, but grid_sample fills with 0.
     return grid_sample(images + 1, grid, align_corners=False) - 1

@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of features, each seen as a Gaussian."""
+"""The Fréchet distance of two sets of features: that of the Gaussians with their moments."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def gaussian_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
-    """‖μ_a - μ_b‖² + tr(Σ_a + Σ_b - 2 (Σ_a^½ Σ_b Σ_a^½)^½); means (D,), covariances (D, D), float64.
+    """‖μ_a - μ_b‖² + tr(Σ_a + Σ_b - 2 (Σ_a^½ Σ_b Σ_a^½)^½), with means (D,) and covariances (D, D), float64.
 
-    The squared Fréchet (2-Wasserstein) distance of two Gaussians: Dowson and Landau (1982), eq. 4.
+    This is the squared Fréchet (2-Wasserstein) distance of two Gaussians: Dowson and Landau (1982), eq. 4.
     """
     root = _square_root(covariance_a)
-    # The eigenvalues of a positive semi-definite product may round to just below zero.
+    # The product is positive semi-definite, but rounding may make an eigenvalue slightly negative.
     cross = torch.linalg.eigvalsh(root @ covariance_b @ root).clamp(min=0).sqrt().sum()
     difference = (mean_a - mean_b).square().sum()
     return float(difference + covariance_a.trace() + covariance_b.trace() - 2 * cross)
@@ -25,12 +25,12 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
 
 
 def frechet_limit(features_a: Tensor, features_b: Tensor, parts: int = 5) -> float:
-    """What `frechet_distance` tends to as both sets grow: the intercept of a line through distances against 1/N.
+    """The limit of `frechet_distance` for N → ∞: the intercept of a line through distances against 1/N.
 
-    With N features on either side the distance is biased upwards by a term in 1/N (Chong and Forsyth, 2020). Here both
-    sets, equally large, are cut into 1, 2, ... `parts` parts, and each cut gives the mean distance of its pairs of
-    parts. Unlike in the paper both sides shrink together, so that the limit of two sets from one distribution is 0; it
-    may round below. The rows have to be in random order, and N/`parts` well above D.
+    The distance of two sets of N features has a positive bias of order 1/N (Chong and Forsyth, 2020). Both sets, (N, D)
+    each, are divided into 1, 2, ... `parts` parts, and each division gives the mean distance of its pairs of parts.
+    Unlike in the paper, both sets shrink together. The limit for two sets from one distribution is therefore 0, and its
+    estimate may be negative. The rows must be in random order, and N/`parts` must be much larger than D.
     """
     shares = torch.arange(1, parts + 1, dtype=torch.float64)
     means = []

@@ -1,4 +1,4 @@
-"""The kernel distance between two sets of features: a squared maximum mean discrepancy."""
+"""The kernel distance of two sets of features: a squared maximum mean discrepancy (MMD²)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ BLOCK_ROWS = 1000
 
 
 def kernel_distance(features_a: Tensor, features_b: Tensor) -> float:
-    """Unbiased MMD² of features (N, D) and (M, D) with k(x, y) = (x·y / D + 1)³, N and M at least 2.
+    """The unbiased MMD² of features (N, D) and (M, D) with k(x, y) = (x·y / D + 1)³, for N and M of at least 2.
 
-    Bińkowski, Sutherland, Arbel and Gretton, "Demystifying MMD GANs" (2018), sections 3 and 4.2, over all pairs at once
-    instead of subsets. For two sets from one distribution its expectation is 0, and it may be negative.
+    Bińkowski, Sutherland, Arbel and Gretton, "Demystifying MMD GANs" (2018), sections 3 and 4.2. The mean is over all
+    pairs, not over subsets. For two sets from one distribution the expectation is 0, so the estimate may be negative.
     """
     n, m = len(features_a), len(features_b)
     within_a = (_sum(features_a, features_a) - _diagonal(features_a)) / (n * (n - 1))
@@ -21,7 +21,7 @@ def kernel_distance(features_a: Tensor, features_b: Tensor) -> float:
 
 
 def _sum(a: Tensor, b: Tensor) -> float:
-    # Products and sums of a row in the features' own precision, whose errors average out over the rows.
+    # Products and sums within a row have the precision of the features. Their errors average out over the rows.
     sums = [_kernel(block @ b.T, a.shape[1]).sum(1) for block in torch.split(a, BLOCK_ROWS)]
     return float(torch.cat(sums).double().sum())
 

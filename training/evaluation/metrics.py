@@ -1,4 +1,4 @@
-"""All metrics of one set of samples, in the eyes of one evaluator."""
+"""All metrics of one set of samples by one evaluator."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from training.evaluation import fidelity
 from training.evaluation.class_scores import class_divergence, mnist_score
-from training.evaluation.classifier import CLASSES, Reading
+from training.evaluation.classifier import CLASSES, Predictions
 from training.evaluation.frechet import frechet_distance, frechet_limit
 from training.evaluation.kernel_distance import kernel_distance
 from training.evaluation.neighbours import Balls, balls
 
 
 class Metric(NamedTuple):
-    """How a metric is called, read and printed."""
+    """The title, direction and printed form of a metric."""
 
     title: str
     lower_is_better: bool
     decimals: int
     has_ratio: bool = True
-    """Whether its ratio to the floor means something: a metric that is about 0 for real images has none."""
+    """Whether its ratio to the floor is meaningful. It is not for a metric that is about 0 for real images."""
 
 
 METRICS = {
@@ -39,22 +39,22 @@ METRICS = {
 
 
 class Reference(NamedTuple):
-    """What samples are compared with: real images, as one evaluator sees them."""
+    """Real images in the features of one evaluator, with which samples are compared."""
 
     features: Tensor
-    """(M, F) of the test images."""
+    """Features (M, F) of the test images."""
     centre: Tensor
-    """(F,), their mean."""
+    """Their mean, (F,)."""
     near: Balls
-    """For precision and recall."""
+    """Balls for precision and recall."""
     wide: Balls
-    """For density and coverage."""
+    """Balls for density and coverage."""
     class_counts: Tensor
-    """(10,) of the training labels."""
+    """Number of training labels in each class, (10,)."""
 
 
-def refer(test_features: Tensor, train_labels: Tensor) -> Reference:
-    """The reference made of the test images' features (M, F) and the training labels."""
+def make_reference(test_features: Tensor, train_labels: Tensor) -> Reference:
+    """The reference for test images with features (M, F), and training labels (N,) int64."""
     centre = test_features.mean(0)
     centred = test_features - centre
     return Reference(
@@ -66,15 +66,18 @@ def refer(test_features: Tensor, train_labels: Tensor) -> Reference:
     )
 
 
-def measure(samples: Reading, reference: Reference) -> dict[str, float]:
-    """METRICS of what the reference's evaluator reads in N samples, N equal to the number of test images."""
+def measure(samples: Predictions, reference: Reference) -> dict[str, float]:
+    """All METRICS of N samples, by name.
+
+    `samples` are the predictions of the reference's evaluator. N must be the number of test images.
+    """
     centred = samples.features - reference.centre
-    shares = fidelity.precision_recall(reference.near, balls(centred, fidelity.PRECISION_NEIGHBOURS))
+    fractions = fidelity.precision_recall(reference.near, balls(centred, fidelity.PRECISION_NEIGHBOURS))
     return {
         "frechet": frechet_distance(samples.features, reference.features),
         "frechet_limit": frechet_limit(samples.features, reference.features),
         "kernel_distance": kernel_distance(samples.features, reference.features),
-        **shares._asdict(),
+        **fractions._asdict(),
         **fidelity.density_coverage(reference.wide, centred)._asdict(),
         "mnist_score": mnist_score(samples.probabilities),
         "class_kl": class_divergence(torch.bincount(samples.classes, minlength=CLASSES), reference.class_counts),

@@ -1,7 +1,7 @@
-"""Nearest neighbours by brute force, a block of rows at a time; distances are squared throughout.
+"""Nearest neighbours by brute force, in blocks of rows. All distances are squared.
 
-‖x - y‖² = ‖x‖² + ‖y‖² - 2 x·y, in the points' own precision. Points are best centred near zero, where the difference
-loses the fewest digits.
+‖x - y‖² = ‖x‖² + ‖y‖² - 2 x·y is computed in the precision of the points. Points should be centred near zero, because
+cancellation is then smallest.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ BLOCK_ROWS = 500
 
 
 class Balls(NamedTuple):
-    """A ball around each of N points that reaches to its k-th nearest neighbour among the others."""
+    """A ball around each of N points, with the distance to its k-th nearest other point as radius."""
 
     centres: Tensor
-    """(N, D)."""
+    """The points, (N, D)."""
     squared_radii: Tensor
-    """(N,)."""
+    """The squared distances, (N,)."""
 
 
 def balls(points: Tensor, k: int) -> Balls:
-    """The balls of points (N, D), N above `k`."""
+    """The balls around points (N, D) to the k-th neighbour, N > k."""
     parts = []
     for start, distances in _blocks(points, points):
-        # A point is no neighbour of its own.
+        # A point is not its own neighbour.
         distances.diagonal(start).fill_(torch.inf)
         parts.append(distances.topk(k, largest=False).values[:, -1])
     return Balls(points, torch.cat(parts))
 
 
 def lie_inside(points: Tensor, around: Balls) -> Tensor:
-    """Whether each of points (N, D) lies in any of the balls, (N,) bool."""
-    # A minimum is found in less time than comparisons are counted.
+    """Whether each of points (N, D) lies in at least one of the balls, (N,) bool."""
+    # A minimum takes less time than a count of comparisons.
     parts = _blocks(points, around.centres)
     return torch.cat([part.sub_(around.squared_radii).amin(1) <= 0 for _, part in parts])
 
 
-def count_around(points: Tensor, around: Balls) -> Tensor:
-    """How many of the balls each of points (N, D) lies in, (N,) int64."""
+def count_balls(points: Tensor, around: Balls) -> Tensor:
+    """The number of balls that contain each of points (N, D), (N,) int64."""
     return torch.cat([(part <= around.squared_radii).sum(1) for _, part in _blocks(points, around.centres)])
 
 
-def nearest(points: Tensor, others: Tensor) -> Tensor:
-    """The squared distance (N,) of each of points (N, D) to the nearest of others (M, D)."""
+def nearest_squared_distances(points: Tensor, others: Tensor) -> Tensor:
+    """The squared distance (N,) from each of points (N, D) to the nearest of others (M, D)."""
     return torch.cat([part.amin(1) for _, part in _blocks(points, others)])
 
 
 def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Squared distances (rows, M) of some rows of `a` to all of `b`, with the number of the first row."""
+    """Blocks of squared distances (rows, M) from rows of `a` to all rows of `b`, with the index of the first row."""
     norms = b.square().sum(1)
     for index, rows in enumerate(torch.split(a, BLOCK_ROWS)):
         distances = torch.addmm(norms, rows, b.T, alpha=-2)

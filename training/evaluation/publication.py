@@ -1,4 +1,4 @@
-"""An evaluation of a checkpoint folder, written into it or compared with what stands there."""
+"""The evaluation of a checkpoint folder: measure it, then write the results to it or compare them with its card."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ from training.runs.publish import CARD_FILE, EVALUATION
 
 FAILURES_FILE = "samples/failures.png"
 COLUMNS = 10
-NAMED = 10
+# Maximum number of differences in an error message.
+MAX_LISTED = 10
 
 
 class NotReproduced(LatentserveError):
-    """What was measured is not what the manifest says."""
+    """The measured numbers differ from those in the manifest."""
 
 
 def evaluate_folder(
     folder: Path, judges: Path, digits: Path, settings: EvaluationSettings, *, download: bool = True
 ) -> tuple[Evaluation, Tensor]:
-    """Measure the checkpoint in `folder` by the evaluators in `judges`, on the data set in `digits`.
+    """Measure the checkpoint in `folder` with the evaluators in `judges` and the data set in `digits`.
 
-    Returns what was found, and images (n, 1, 32, 32) uint8 of failures. Raises CheckpointError, DataError, and
-    ControlError.
+    Returns the evaluation and the failures (n, 1, 32, 32) uint8. Raises CheckpointError if a folder is missing or
+    damaged, DataError if the data are missing, damaged or not those of the checkpoint, and ControlError if a metric
+    does not detect a control.
     """
     generator, _, manifest = checkpoint.load(folder)
     classifiers = evaluators.load(judges)
     train, test = (data.load(digits, split, download=download) for split in ("train", "test"))
     if train.sha256 != manifest.data_sha256:
         raise data.DataError(
-            f"{folder} learned from images with sha256 {manifest.data_sha256}, but those in {digits} have "
-            f"{train.sha256}; name the folder of the right ones with --data"
+            f"{folder} learned from images with sha256 {manifest.data_sha256}, but the images in {digits} have "
+            f"{train.sha256}; name the folder of the former with --data"
         )
     found = companions.load(folder, manifest)
     return evaluate(
@@ -53,7 +55,10 @@ def evaluate_folder(
 
 
 def write(folder: Path, evaluation: Evaluation, failures: Tensor) -> None:
-    """Write `evaluation` into the folder's manifest, print the model card, and picture the failures."""
+    """Write `evaluation` to the manifest in `folder`, and write the model card and the picture of `failures`.
+
+    `failures` are images (n, 1, 32, 32) uint8. Raises CheckpointError if the manifest cannot be read.
+    """
     manifest = checkpoint.read_manifest(folder)
     manifest = manifest._replace(metrics=manifest.metrics | {EVALUATION: evaluation.to_json()})
     picture = folder / FAILURES_FILE
@@ -64,25 +69,25 @@ def write(folder: Path, evaluation: Evaluation, failures: Tensor) -> None:
 
 
 def compare(folder: Path, evaluation: Evaluation) -> str:
-    """One line that says that the numbers of the folder's card came out again, or that there are none yet.
+    """Compare `evaluation` with the one in the manifest of `folder`, and return the result as a sentence.
 
-    Says too where the numbers of threads differ. Raises NotReproduced, naming the first numbers that did not, and
-    CheckpointError when they cannot be read.
+    The sentence also states if the numbers of threads differ. Raises NotReproduced, with the first differences, if a
+    number differs, and CheckpointError if the manifest cannot be read.
     """
     published = checkpoint.read_manifest(folder).metrics.get(EVALUATION)
     if published is None:
-        return f"{folder} has no evaluation yet; write this one with: python -m training evaluate {folder} --write"
+        return f"{folder} has no evaluation yet; write one with: python -m training evaluate {folder} --write"
     expected = Evaluation.from_json(published)
     threads = ""
     if expected.threads not in (None, evaluation.threads):
         threads = (
-            f" The card was measured with --threads {expected.threads}, this with {evaluation.threads}: "
-            "numbers hold for one count."
+            f" The card was measured with --threads {expected.threads}, and this evaluation with {evaluation.threads}. "
+            "The last digits depend on the number of threads."
         )
     unequal = differences(tables(evaluation), tables(expected))
     if unequal:
-        some = "; ".join(unequal[:NAMED]) + ("; ..." if len(unequal) > NAMED else "")
+        listed = "; ".join(unequal[:MAX_LISTED]) + ("; ..." if len(unequal) > MAX_LISTED else "")
         raise NotReproduced(
-            f"the card in {folder} is not reproduced: {len(unequal)} numbers are others; {some}.{threads}"
+            f"the card in {folder} is not reproduced: {len(unequal)} numbers differ; {listed}.{threads}"
         )
-    return f"the card in {folder} is reproduced: every number is the same, give or take one in its last digit.{threads}"
+    return f"the card in {folder} is reproduced: no number differs by more than one in its last digit.{threads}"

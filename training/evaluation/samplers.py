@@ -1,4 +1,4 @@
-"""The ways in which images are drawn from a checkpoint, each a row of the evaluation: further ones are added here."""
+"""The samplers: the ways in which the service draws images from a checkpoint. Each is a row of the evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.gan.networks import Generator
 from service.gan.sampling import Float32
 
 Draw = Callable[[int, int], Tensor]
-"""(seed, count) to images (count, 1, 32, 32) uint8, as the service draws them."""
+"""A function of a seed and a count that returns images (count, 1, 32, 32) uint8, as the service draws them."""
 
 PLAIN = "plain"
 CPU = torch.device("cpu")
@@ -25,9 +25,9 @@ TRUNCATION = 0.7
 
 
 def samplers(generator: Generator, companions: Companions | None) -> dict[str, Draw]:
-    """The samplers by name, in the order of the rows; the first draws every latent as it comes.
+    """All samplers by name, in the order of the rows. The first, PLAIN, uses every latent.
 
-    Without companions there are only those that need none.
+    Without companions, the samplers that need them are omitted.
     """
     found: dict[str, Draw] = {
         PLAIN: lambda seed, count: _images(generator, sampling.latents(seed, count)),
@@ -39,7 +39,7 @@ def samplers(generator: Generator, companions: Companions | None) -> dict[str, D
 
 
 def digit_samplers(generator: Generator, companions: Companions | None) -> dict[int, Draw]:
-    """What draws each digit when it is asked for; none without companions."""
+    """The samplers of requested digits, by digit; empty without companions."""
     if companions is None:
         return {}
     return {digit: partial(_chosen, generator, companions, ChoiceRequest(0, 0, digit=digit)) for digit in range(10)}

@@ -1,4 +1,4 @@
-"""Tables of what an evaluation found: printed by the command, and the same in the model card."""
+"""The tables of an evaluation, for the command's output and for the model card."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from training.evaluation.controls import CONTROLS, COPIED, SOUND
+from training.evaluation.controls import CONTROLS, COPIED, NO_FAULT
 from training.evaluation.evaluation import Estimate, Evaluation, Row
 from training.evaluation.metrics import METRICS
 from training.evaluation.samplers import PLAIN
@@ -19,20 +19,20 @@ MEMORISATION = ("median_ratio", "share_close", "auc")
 
 
 class Table(NamedTuple):
-    """Cells of text under a title and a head."""
+    """A title, the heads of the columns, and rows of cells, all text."""
 
     title: str
     head: tuple[str, ...]
     rows: list[tuple[str, ...]]
 
     def to_markdown(self) -> str:
-        """The head and the rows as Markdown."""
+        """Format the head and the rows as a Markdown table."""
         lines = [self.head, ("---",) * len(self.head), *self.rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def tables(evaluation: Evaluation) -> dict[str, Table]:
-    """All tables of `evaluation`, by what they are about, in the order in which they are printed."""
+    """All tables of `evaluation` by name, in the order of the output."""
     found = {"evaluators": _evaluators(evaluation)}
     found |= {f"metrics {judge}": _metrics(evaluation, judge) for judge in evaluation.judges}
     found["samplers"] = _samplers(evaluation)
@@ -46,29 +46,30 @@ def tables(evaluation: Evaluation) -> dict[str, Table]:
 
 
 def differences(found: Mapping[str, Table], published: Mapping[str, Table]) -> list[str]:
-    """Every cell that is not the same in both, each described; numbers may differ by one in their last digit.
+    """Describe every cell that differs between two sets of tables. Numbers may differ by one in their last digit.
 
-    What drawing an image costs depends on the machine, and is not compared.
+    The milliseconds are not compared, because they depend on the machine.
     """
     if found.keys() != published.keys():
-        return [f"tables: {', '.join(found)}; published are {', '.join(published)}"]
+        return [f"tables: {', '.join(found)}; published: {', '.join(published)}"]
     unequal = []
     for name, table in found.items():
         other = published[name]
         if table.head != other.head or len(table.rows) != len(other.rows):
-            unequal.append(f"{table.title}: other rows or columns than published")
+            unequal.append(f"{table.title}: rows or columns differ from the published ones")
             continue
         for row, counterpart in zip(table.rows, other.rows, strict=True):
             for column, cell, expected in zip(table.head, row, counterpart, strict=True):
                 if column != MILLISECONDS and not _alike(cell, expected):
-                    unequal.append(f"{table.title}, {row[0]}, {column}: {cell}; published is {expected}")
+                    unequal.append(f"{table.title}, {row[0]}, {column}: {cell}; published: {expected}")
     return unequal
 
 
 def _alike(cell: str, other: str) -> bool:
+    """Whether two cells are equal, except for a difference of one in the last digit of decimal numbers."""
     if NUMBER.sub("#", cell) != NUMBER.sub("#", other):
         return False
-    # Digits without a point may be a digest or a count, which have no last digit to round.
+    # Digits without a decimal point may be a digest or a count, which are exact.
     return all(
         a == b or ("." in a and abs(float(a) - float(b)) < 1.5 * 10.0 ** -len(a.partition(".")[2]))
         for a, b in zip(NUMBER.findall(cell), NUMBER.findall(other), strict=True)
@@ -117,7 +118,7 @@ def _metrics(evaluation: Evaluation, judge: str) -> Table:
 
 
 def _samplers(evaluation: Evaluation) -> Table:
-    """Each sampler over the floor: the Fréchet distance by every evaluator, the rest as the mean over all of them."""
+    """Ratios to the floor, by sampler. The Fréchet distance has a column for each evaluator; the others are means."""
     rows = []
     for sampler, row in evaluation.rows.items():
         by_judge = {
@@ -177,12 +178,12 @@ def _classification(classification: Mapping[str, Estimate]) -> Table:
 def _controls(evaluation: Evaluation) -> Table:
     rows = []
     for judge, floor in evaluation.floor.items():
-        if SOUND in evaluation.controls:
-            rows.append(("none: the first seed's", judge, *_values(evaluation.controls[SOUND][judge])))
+        if NO_FAULT in evaluation.controls:
+            rows.append(("none: the first seed's", judge, *_values(evaluation.controls[NO_FAULT][judge])))
         else:
             rows.append(("none: training images", judge, *_values({name: floor[name].mean for name in METRICS})))
         for control, fault in CONTROLS.items():
-            rows.append((fault.title, judge, *_values(evaluation.controls[control][judge], bold=fault.notice)))
+            rows.append((fault.title, judge, *_values(evaluation.controls[control][judge], bold=fault.sensitive)))
     return Table("Negative controls", ("fault", "evaluator", *(metric.title for metric in METRICS.values())), rows)
 
 

@@ -1,1 +1,1 @@
-"""One step of learning: the losses, the penalty, the averages, and the networks that learn."""
+"""One training step: losses, penalties, averaging, augmentation, and the networks in their training form."""

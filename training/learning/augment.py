@@ -1,4 +1,4 @@
-"""Translation of images, the one change of a digit that leaves it the digit it was wherever the discriminator looks."""
+"""Random translation of the discriminator's input. A shift of a pixel changes no digit into another."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch.nn.functional import pad
 BLACK = -1.0
 
 
-def translate(images: Tensor, shifts: Tensor, most: int) -> Tensor:
-    """Images (B, 1, H, W) in [-1, 1], each moved down and right by its row of `shifts` (B, 2) int64, black behind.
+def translate(images: Tensor, shifts: Tensor, limit: int) -> Tensor:
+    """Shift each of images (B, 1, H, W) in [-1, 1] by its row of `shifts`, on a black background.
 
-    No shift is of more than `most` pixels.
+    `shifts` (B, 2) int64 are in pixels, down and right, each within ±`limit`. Differentiable in the images.
 
-    Differentiable in the images. Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (2020):
-    real and generated images have to be moved alike, and the generator's gradient goes through the move.
+    Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (2020): real and generated images need
+    the same augmentation, and the generator's gradient passes through it.
     """
     height, width = images.shape[2:]
-    # What is moved out is lost, so that the margin need not be wider than the image.
-    high, wide = min(most, height), min(most, width)
+    # Pixels that leave the image are lost, so the margin need not be wider than the image.
+    high, wide = min(limit, height), min(limit, width)
     padded = pad(images, (wide, wide, high, high), value=BLACK).flatten(1)
     row = width + 2 * wide
     corners = (high - shifts[:, 0].clamp(-high, high)) * row + wide - shifts[:, 1].clamp(-wide, wide)

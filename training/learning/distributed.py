@@ -1,8 +1,8 @@
-"""Several processes that train one model together, as torchrun starts them: each takes its share of every batch.
+"""Training of one model in several processes, as torchrun starts them. Each process takes its share of every batch.
 
-All draw the same noise and the same order of images, and keep the same weights; gradients are averaged. A run gives
-the same model with any number of processes, up to rounding, and to what looks at a share as a whole: the statistics of
-batch normalisation, and the choice of the images that the penalties are computed at.
+All processes draw the same noise and the same order of images, and keep the same weights. Gradients are averaged. The
+model does not depend on the number of processes, with three exceptions: rounding, the statistics of batch normalisation
+and the images at which penalties are computed. The last two are those of a share.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from training.config import ConfigError
 
 
 class Group(NamedTuple):
-    """This process among those that train together."""
+    """The rank of this process, and the number of processes that train together."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes files and speaks."""
+        """Whether this process writes the files and the messages."""
         return self.rank == 0
 
     def share(self, batch: Tensor, dim: int = 0) -> Tensor:
-        """This process's part of `batch`, whose length along `dim` is a multiple of the number of processes."""
+        """This process's share of `batch`, whose length along `dim` is a multiple of the number of processes."""
         return batch.chunk(self.size, dim)[self.rank]
 
     def average_gradients(self, module: nn.Module) -> None:
@@ -49,11 +49,11 @@ class Group(NamedTuple):
         return values
 
     def any(self, flag: bool, device: str) -> bool:
-        """Whether `flag` is set in any process: all of them learn it in the same step."""
+        """Whether `flag` is set in any process. All processes get the same answer in the same step."""
         return flag if self.size == 1 else bool(self.average(torch.tensor(float(flag), device=device)) > 0)
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have called this method."""
         if self.size > 1:
             distributed.barrier()
 
@@ -62,10 +62,10 @@ ALONE = Group()
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Group]:
-    """The group that torchrun's environment names, for as long as the context lasts; without one, this process alone.
+def process_group(device: str) -> Iterator[Group]:
+    """A context with the group that torchrun's environment names, or with this process alone.
 
-    `device` is `cpu`, `cuda` or `auto`. Raises ConfigError when there are fewer GPUs here than processes.
+    `device` is `cpu`, `cuda` or `auto`. Raises ConfigError if there are fewer GPUs than processes.
     """
     if "WORLD_SIZE" not in os.environ:
         yield ALONE
@@ -75,7 +75,8 @@ def joined(device: str) -> Iterator[Group]:
     if cuda:
         if local >= torch.cuda.device_count():
             raise ConfigError(
-                f"there are {torch.cuda.device_count()} GPUs for process {local}; start fewer, or --device cpu"
+                f"process {local} has no GPU, because there are {torch.cuda.device_count()}; start fewer processes, "
+                "or use --device cpu"
             )
         torch.cuda.set_device(local)
     distributed.init_process_group("nccl" if cuda else "gloo")

@@ -1,4 +1,4 @@
-"""Averaged weights: an exponential moving average of the generator's parameters."""
+"""The exponential moving average of the generator's weights."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from training.learning.train_state import TrainState
 
 
 def decay_at(step: int, decay: float, rise: bool = True) -> float:
-    """The decay of the average at `step` (from 0): min(decay, (1 + step) / (10 + step)), or `decay` without a `rise`.
+    """The decay of the average at `step`, counted from 0: min(decay, (1 + step) / (10 + step)).
 
-    The rise lets early averages forget the random weights that they began with.
+    Without `rise` it is always `decay`. The rise removes the initial random weights from the average.
     """
     return min(decay, (1 + step) / (10 + step)) if rise else decay
 
 
 @torch.no_grad()
 def update(averaged: nn.Module, module: nn.Module, weight: Tensor) -> None:
-    """averaged <- (1 - weight) · averaged + weight · module, in place; `weight` () is one less the decay."""
+    """averaged <- (1 - weight) · averaged + weight · module, in place; `weight` () is 1 - decay."""
     for average, parameter in zip(averaged.parameters(), module.parameters(), strict=True):
         average.lerp_(parameter, weight)
 
 
 def published_generator(state: TrainState) -> Generator:
-    """The averaged generator in the published shape, in float32."""
+    """The averaged generator in the published architecture, float32, with its normalisation folded into the weights."""
     averaged = state.averaged
     return averaged.fold() if isinstance(averaged, NormalisedGenerator) else averaged

@@ -1,5 +1,7 @@
-"""A training step as one CUDA graph: a step of networks as small as these is hundreds of kernels of microseconds each,
-and launching them one by one from Python takes longer than computing them.
+"""A training step as one CUDA graph.
+
+A step of these small networks has hundreds of kernels of a few microseconds each. Launching a kernel from Python takes
+longer than computing it.
 """
 
 from __future__ import annotations
@@ -9,14 +11,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+# Number of steps before the capture.
 WARM_UP = 3
 
 
 class CapturedStep:
-    """`step(*inputs)`, captured once and replayed with other inputs of the same shapes.
+    """`step(*inputs)`, captured once and replayed for other inputs of the same shapes.
 
-    What the step changes has to be tensors that stay where they are; they are given as `changed`, because a capture
-    needs a few real steps before it, which are then undone.
+    `changed` lists the tensors that the step writes in place. A capture needs a few real steps before it, and their
+    effect on these tensors is undone. Needs a CUDA device.
     """
 
     def __init__(self, step: Callable[..., None], inputs: Sequence[Tensor], changed: Sequence[Tensor]) -> None:
@@ -37,11 +40,11 @@ class CapturedStep:
 
     @property
     def rows(self) -> int:
-        """Length of the first input that the step was captured for."""
+        """Length of the first input at the capture."""
         return len(self._inputs[0])
 
     def __call__(self, *inputs: Tensor) -> None:
-        """One step."""
+        """Run one step on `inputs`, in the shapes of the capture."""
         for tensor, value in zip(self._inputs, inputs, strict=True):
             tensor.copy_(value, non_blocking=True)
         self._graph.replay()

@@ -1,7 +1,7 @@
-"""The value function, the losses derived from it, and the gradient penalty; all from logits, so that they stay finite.
+"""The value function and the losses derived from it. All are computed from logits, so they are finite.
 
-With logits l, log D = logsigmoid(l) and log(1 - D) = logsigmoid(-l). A loss takes the logits (B,) of a batch of real
-images and of as many generated ones.
+With logits l, log D = logsigmoid(l) and log(1 - D) = logsigmoid(-l). A loss takes the logits (B,) of real images and
+the logits (B,) of generated images.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from torch.nn.functional import logsigmoid
 def calculate_v(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """V(G, D) = mean log D(x) + mean log(1 - D(G(z))), a scalar; logits are (B,).
 
-    Goodfellow et al., "Generative Adversarial Nets" (2014), eq. 1. D maximises it. -2 log 2 where D is 1/2.
+    Goodfellow et al., "Generative Adversarial Nets" (2014), eq. 1. D maximises V. If D is 1/2 everywhere, V = -2 log 2.
     """
     return logsigmoid(real_logits).mean() + logsigmoid(-fake_logits).mean()
 
 
 def minimax_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """What G minimises, literally: the part of V that depends on G, mean log(1 - D(G(z))). A scalar."""
-    del real_logits  # the other part of V has no gradient in G
+    """mean log(1 - D(G(z))), a scalar: the part of V that depends on G. G minimises it (ibid., eq. 1)."""
+    del real_logits  # the rest of V does not depend on G
     return logsigmoid(-fake_logits).mean()
 
 
 def non_saturating_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-mean log D(G(z)), a scalar: the same fixed point, but gradients where D is sure of itself (ibid., section 3)."""
+    """-mean log D(G(z)), a scalar. Its fixed point is that of V, and its gradient does not vanish where D is near 0.
+
+    Goodfellow et al. (2014), section 3.
+    """
     del real_logits
     return -logsigmoid(fake_logits).mean()
 
@@ -39,25 +42,25 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def relativistic_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-mean log sigmoid(l(G(z)) - l(x)) over pairs, a scalar: G wants its image to look more real than a real one.
+    """-mean log sigmoid(l(G(z)) - l(x)) over pairs, a scalar. It is small if generated images have the larger logits.
 
-    Jolicoeur-Martineau, "The relativistic discriminator" (2018), section 4.3; D minimises it with the two exchanged.
+    Jolicoeur-Martineau, "The relativistic discriminator" (2018), section 4.3.
     """
     return -logsigmoid(fake_logits - real_logits).mean()
 
 
 def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-mean log sigmoid(l(x) - l(G(z))), a scalar: what D minimises against `relativistic_loss`."""
+    """-mean log sigmoid(l(x) - l(G(z))), a scalar: the loss of D that belongs to `relativistic_loss`."""
     return relativistic_loss(fake_logits, real_logits)
 
 
 class Objective(NamedTuple):
-    """What each network minimises, as a function of the logits of real and of generated images."""
+    """The losses of both networks, as functions of the logits (B,) of real and of generated images."""
 
     generator: Callable[[Tensor, Tensor], Tensor]
     discriminator: Callable[[Tensor, Tensor], Tensor]
     pairs: bool = False
-    """Whether both losses compare the logits of pairs: they depend on the real images, and on no common offset."""
+    """Whether the losses compare pairs of logits. Then a common offset of all logits does not change them."""
 
 
 OBJECTIVES = {

@@ -1,6 +1,6 @@
-"""A generator that learns with batch normalisation, and folds into the published one, which has none.
+"""A generator with batch normalisation for training. It folds into the published generator, which has none.
 
-A normalisation after a convolution is an affine map of each channel, so it is absorbed by the convolution's weights:
+A normalisation after a convolution is an affine map of each channel, so the convolution's weights can include it:
 γ (W * x + b - m) / √(v + ε) + β = (γ/√(v + ε)) W * x + γ (b - m)/√(v + ε) + β (Ioffe and Szegedy, "Batch Normalization:
 Accelerating Deep Network Training by Reducing Internal Covariate Shift", 2015, algorithm 1).
 """
@@ -16,13 +16,13 @@ from torch.nn.functional import batch_norm
 from service.gan.networks import LATENT_DIM, Generator
 
 EPSILON = 1e-5
-# Latents that the statistics of a folded generator are measured over: their error is then below a hundredth of a
-# standard deviation in every channel.
+# Number of latents for the statistics of a folded generator. With these, the error of the statistics of each channel is
+# below a hundredth of a standard deviation.
 STATISTICS_COUNT, STATISTICS_SEED, STATISTICS_BATCH = 4096, 4, 512
 
 
 class Norm(nn.Module):
-    """Batch normalisation of (B, C, H, W) by the batch's own mean and variance, with a scale and a shift (C,)."""
+    """Batch normalisation of (B, C, H, W) with the batch's mean and variance, a scale (C,) and a shift (C,)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -35,9 +35,9 @@ class Norm(nn.Module):
 
 
 class NormalisedGenerator(nn.Module):
-    """The published generator with a `Norm` after each convolution but the last: (B, 128) -> (B, 1, 32, 32).
+    """The generator with a `Norm` after each convolution except the last: (B, 128) -> (B, 1, 32, 32).
 
-    An image depends on its batch, so that this module serves to learn only; `fold` makes the generator to draw with.
+    An image depends on its batch, so this module is for training only. `fold` returns the published generator.
     """
 
     def __init__(self, generator: Generator) -> None:
@@ -47,7 +47,7 @@ class NormalisedGenerator(nn.Module):
         self.norms = nn.ModuleList(Norm(convolution.out_channels) for convolution in hidden)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Images (B, 1, 32, 32) of `latents` (B, 128), at least two of them."""
+        """Images (B, 1, 32, 32) of `latents` (B, 128), B at least 2."""
         signal = latents.reshape(-1, LATENT_DIM, 1, 1)
         norms = iter(self.norms)
         for layer in self.generator.layers:
@@ -58,10 +58,9 @@ class NormalisedGenerator(nn.Module):
         return signal
 
     def fold(self) -> Generator:
-        """The generator that computes the same with the statistics of many latents in place of a batch's.
+        """The published generator, float32, with the statistics of many latents in place of those of a batch.
 
-        They are measured layer by layer, each behind the folded ones before it. Weights and biases of `self` stay as
-        they are.
+        The statistics are computed layer by layer, from the output of the folded layers before. `self` is not changed.
         """
         folded = copy.deepcopy(self.generator).float()
         device = next(folded.parameters()).device
@@ -82,7 +81,7 @@ class NormalisedGenerator(nn.Module):
 
 
 def _absorb(convolution: nn.ConvTranspose2d, norm: Norm, mean: Tensor, variance: Tensor) -> None:
-    """Make `convolution` compute what `norm` makes of it; `mean` and `variance` are (C,) float64 of its output."""
+    """Fold `norm` into `convolution`, in place; `mean` and `variance` are (C,) float64, of the convolution's output."""
     scale = norm.weight.double() / (variance + EPSILON).sqrt()
     bias = convolution.bias
     assert bias is not None  # noqa: S101  # the published generator has biases

@@ -1,7 +1,7 @@
-"""The convolutions of D and of the classifier, with every maximum taken before the slope.
+"""The convolutions of D and of the classifier, with pooling before LeakyReLU.
 
-LeakyReLU keeps order, so that the maximum of its values is its value at the maximum: the same numbers, from a quarter
-of the elements or less. What serves keeps the order of the tables.
+LeakyReLU is monotonic, so the maximum of its values is its value at the maximum. The result is the same, and LeakyReLU
+processes a quarter of the elements or less. The service uses the usual order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from service.gan.networks import Discriminator
 
 
 def features(layers: nn.Sequential, images: Tensor) -> Tensor:
-    """What `layers`, triples of convolution, LeakyReLU and maximum, make of `images` (B, 1, 32, 32), (B, 128)."""
+    """The output (B, 128) of `layers`, triples of convolution, LeakyReLU and max pooling.
+
+    `images` are (B, 1, 32, 32) in [-1, 1].
+    """
     signal = images
     for convolution, slope, pool in zip(layers[0::3], layers[1::3], layers[2::3], strict=True):
         signal = slope(pool(convolution(signal)))
@@ -20,6 +23,9 @@ def features(layers: nn.Sequential, images: Tensor) -> Tensor:
 
 
 def logits(discriminator: Discriminator, images: Tensor) -> Tensor:
-    """`discriminator.logits` up to rounding, (B,) float32, in a few kernels: learning needs no batch invariance."""
-    seen = features(discriminator.layers, images).float()
-    return (seen * discriminator.linear.weight).sum(1) + discriminator.linear.bias
+    """The logits (B,) float32 of `images` (B, 1, 32, 32): those of `discriminator.logits`, up to rounding.
+
+    They depend on the batch in their last bits, which training permits, and need fewer kernels.
+    """
+    pooled = features(discriminator.layers, images).float()
+    return (pooled * discriminator.linear.weight).sum(1) + discriminator.linear.bias

@@ -1,4 +1,4 @@
-"""One training step, and the state that it advances."""
+"""One training step: D, the feature critic if there is one, G, and the average of G's weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from training.learning.train_state import TrainState
 
 
 def learning_rate_at(step: int, steps: int, config: GanConfig) -> float:
-    """The learning rate of `step` (from 0) out of `steps`: a linear rise, a time at its height, half a cosine to 0."""
+    """The learning rate of `step`, counted from 0, in a run of `steps` steps.
+
+    It rises linearly, is constant (`hold`), and decays to 0 as a half cosine. The schedule `constant` has no decay.
+    """
     rise = min(1.0, (step + 1) / (config.warmup_steps + 1))
     if config.schedule == "constant":
         return config.learning_rate * rise
@@ -29,9 +32,9 @@ def learning_rate_at(step: int, steps: int, config: GanConfig) -> float:
 
 
 def advance(state: TrainState, real: Tensor, config: GanConfig, learning_rate: float, group: Group = ALONE) -> None:
-    """One step on a batch of `real` images (B, 1, 32, 32): D descends its loss, then G its own; the average follows.
+    """Take one step on `real` images (B, 1, 32, 32) in [-1, 1]: update D, then G, then the average of G's weights.
 
-    With several processes `real` is the whole batch, of which each takes its share.
+    Changes `state` in place. With several processes, `real` is the whole batch, and each process takes its share.
     """
     latents, shifts = _draw(state, len(real), config)
     inputs = [
@@ -55,16 +58,16 @@ def advance(state: TrainState, real: Tensor, config: GanConfig, learning_rate: f
 
 
 def _draw(state: TrainState, count: int, config: GanConfig) -> tuple[Tensor, Tensor]:
-    """Latents (2, B, 128), D's and G's, and shifts (3, B, 2) of the real images, D's and G's generated ones."""
+    """Latents (2, B, 128) for D and G, and shifts (3, B, 2) of the real images and of both generated sets."""
     latents = torch.randn(2, count, LATENT_DIM, generator=state.noise)
-    most = config.translation
-    if most == 0:
+    limit = config.translation
+    if limit == 0:
         return latents, torch.zeros(3, count, 2, dtype=torch.int64)
-    return latents, torch.randint(-most, most + 1, (3, count, 2), generator=state.noise)
+    return latents, torch.randint(-limit, limit + 1, (3, count, 2), generator=state.noise)
 
 
 def _to_device(values: Tensor, config: GanConfig) -> Tensor:
-    # From pinned memory the copy is queued behind the last step, and nobody waits for it.
+    # A copy from pinned memory is queued on the device, so this process does not wait for it.
     return values.pin_memory().to(config.device, non_blocking=True) if config.device == "cuda" else values
 
 
@@ -85,14 +88,14 @@ def _discriminator_step(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One descent of D. Returns V, the loss, the penalty, and mean D(x) and mean D(G(z)) as (2,)."""
     with _autocast(config):
-        # One pass over both: twice the rows cost less than two passes.
+        # One pass over both halves costs less than two passes.
         logits = pooled.logits(state.discriminator, torch.cat([real, fake]))
     real_logits, fake_logits = logits.chunk(2)
     penalty = _penalty(state, real, config.r1_gamma, config) + _penalty(state, fake, config.r2_gamma, config)
     loss = OBJECTIVES[config.loss].discriminator(real_logits, fake_logits) + penalty
     state.discriminator_optimizer.zero_grad()
     torch.autograd.backward(loss)
-    _drop_offset(state.discriminator.linear, config)
+    _remove_bias_gradient(state.discriminator.linear, config)
     group.average_gradients(state.discriminator)
     state.discriminator_optimizer.step()
     with torch.no_grad():
@@ -102,29 +105,29 @@ def _discriminator_step(
 
 
 def _penalty(state: TrainState, images: Tensor, gamma: float, config: GanConfig) -> Tensor:
-    """The gradient penalty at one image in `penalty_every` of `images`: a smaller sample of the same mean."""
+    """The gradient penalty at the first 1/`penalty_every` of `images`, an estimate of the mean over all."""
     if gamma == 0:
         return images.new_zeros(())
-    some = images[: -(-len(images) // config.penalty_every)]
+    chosen = images[: -(-len(images) // config.penalty_every)]
     with _autocast(config):
-        return discriminator_penalty(state.discriminator, some, gamma)
+        return discriminator_penalty(state.discriminator, chosen, gamma)
 
 
 def _critic_step(state: TrainState, real: Tensor, fake: Tensor, config: GanConfig, group: Group) -> Tensor:
-    """One descent of the feature critic, where there is one; returns its loss."""
+    """One descent of the feature critic; returns its loss, or 0 if there is no feature critic."""
     if state.critic is None or state.critic_optimizer is None:
         return real.new_zeros(())
     with torch.no_grad(), _autocast(config):
-        seen = state.critic.features(torch.cat([real, fake]))
-    seen.requires_grad_(True)
-    logits = state.critic.logits(seen)
+        features = state.critic.features(torch.cat([real, fake]))
+    features.requires_grad_(True)
+    logits = state.critic.logits(features)
     real_logits, fake_logits = logits.chunk(2)
-    # The sum over the real rows has no gradient at the others, but the mean is taken over all rows: hence twice.
-    penalty = gradient_penalty(real_logits, seen, 2 * config.feature_gamma)
+    # Half of the rows are real, and only these have a gradient. The factor 2 corrects the mean over all rows.
+    penalty = gradient_penalty(real_logits, features, 2 * config.feature_gamma)
     loss = OBJECTIVES[config.loss].discriminator(real_logits, fake_logits) + penalty
     state.critic_optimizer.zero_grad()
     torch.autograd.backward(loss)
-    _drop_offset(state.critic.layers[-1], config)
+    _remove_bias_gradient(state.critic.layers[-1], config)
     group.average_gradients(state.critic)
     state.critic_optimizer.step()
     return loss.detach()
@@ -135,19 +138,19 @@ def _generator_step(
 ) -> Tensor:
     """One descent of G; returns its loss."""
     objective, critic = OBJECTIVES[config.loss], state.critic
-    # D's own gradients are not needed here; leaving them out saves about a sixth of the step.
+    # D's weight gradients are not needed here. Omitting them saves about a sixth of the step.
     state.discriminator.requires_grad_(False)
     with _autocast(config):
         fake = _moved(state.generator(latents), shifts, config)
         fake_logits = pooled.logits(state.discriminator, fake)
         real_logits = pooled.logits(state.discriminator, real) if objective.pairs else fake_logits.detach()
-        seen = None if critic is None else critic.features(fake)
+        features = None if critic is None else critic.features(fake)
     loss = objective.generator(real_logits, fake_logits)
-    if critic is not None and seen is not None:
+    if critic is not None and features is not None:
         critic.layers.requires_grad_(False)
-        judged = critic.logits(seen)
-        known = critic.logits(critic.features(real)) if objective.pairs else judged.detach()
-        loss = loss + config.feature_weight * objective.generator(known, judged)
+        fake_scores = critic.logits(features)
+        real_scores = critic.logits(critic.features(real)) if objective.pairs else fake_scores.detach()
+        loss = loss + config.feature_weight * objective.generator(real_scores, fake_scores)
         critic.layers.requires_grad_(True)
     state.generator_optimizer.zero_grad()
     torch.autograd.backward(loss)
@@ -157,10 +160,10 @@ def _generator_step(
     return loss.detach()
 
 
-def _drop_offset(last: nn.Module, config: GanConfig) -> None:
-    """Remove the gradient of the bias of the `last` layer where the loss does not depend on that bias.
+def _remove_bias_gradient(last: nn.Module, config: GanConfig) -> None:
+    """Remove the gradient of the bias of the `last` layer if the loss does not depend on that bias.
 
-    Its terms cancel, and what remains is rounding error, which Adam would scale up to a full step.
+    The exact gradient is 0. Adam would scale the rounding error up to a full step.
     """
     if OBJECTIVES[config.loss].pairs:
         last.get_parameter("bias").grad = None
@@ -171,7 +174,7 @@ def _moved(images: Tensor, shifts: Tensor, config: GanConfig) -> Tensor:
 
 
 def _autocast(config: GanConfig) -> AbstractContextManager[object]:
-    # A captured step may not keep casts from one step to the next.
+    # A captured step must not reuse casts of an earlier step.
     cached = config.device == "cpu"
     enabled = config.precision == "bfloat16"
     return torch.autocast(config.device, dtype=torch.bfloat16, enabled=enabled, cache_enabled=cached)

@@ -1,4 +1,4 @@
-"""Everything that a training step changes."""
+"""The state that a training step changes, and its initial value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS = (
 
 @dataclass
 class TrainState:
-    """Everything that the next step depends on, besides the settings and the data."""
+    """Everything that the next step depends on, except the settings and the data."""
 
     generator: Generator | NormalisedGenerator
     averaged: Generator | NormalisedGenerator
@@ -31,20 +31,20 @@ class TrainState:
     critic: FeatureCritic | None
     critic_optimizer: torch.optim.Adam | None
     noise: torch.Generator
-    """Source of all latents and shifts. It lives on the CPU, so that a seed means the same on any device."""
+    """The source of all latents and shifts. It is on the CPU, so that a seed gives the same noise on every device."""
     totals: Tensor
-    """(7,) float32: sums of METRICS over the steps since the last line of metrics."""
+    """(7,) float32: sums of METRICS over the steps since the last written line."""
     learning_rate: Tensor
-    """() float32: both optimizers read it, so that a captured step can follow a schedule."""
+    """() float32: all optimizers read it, so that a captured step can follow a schedule."""
     averaging: Tensor
     """() float32: the weight of the newest parameters in the average."""
     step: int = 0
     captured: CapturedStep | None = field(default=None, repr=False)
-    """The step as a CUDA graph, made by the first step on such a device."""
+    """The step as a CUDA graph; the first step on a GPU creates it."""
 
 
 def init_state(config: GanConfig) -> TrainState:
-    """The state before the first step; it depends on `config` alone, and leaves the global random state untouched."""
+    """The state before the first step. It depends on `config` alone. The global random state is not changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         plain, discriminator = Generator(), Discriminator()
@@ -71,11 +71,11 @@ def init_state(config: GanConfig) -> TrainState:
 
 
 def adam(module: nn.Module, learning_rate: Tensor, config: GanConfig) -> torch.optim.Adam:
-    """Adam for `module`, in one kernel; `learning_rate` () is read at every step, so that a captured one follows it."""
+    """A fused Adam for `module`. It reads `learning_rate` () at every step, also in a captured step."""
     optimizer = torch.optim.Adam(
         module.parameters(), lr=learning_rate, betas=config.betas, fused=True, capturable=config.device == "cuda"
     )
-    # What Adam would make in its first step is made here, so that a state has the same tensors before it and after.
+    # Adam creates its state in the first step. Creating it here gives every saved state the same tensors.
     for parameter in module.parameters():
         optimizer.state[parameter] = {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),

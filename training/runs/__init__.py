@@ -1,1 +1,1 @@
-"""A run: its folder, its plan, its journal, and what it publishes."""
+"""A run: its folder, plan, saved states, journal and publication."""

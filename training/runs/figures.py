@@ -1,4 +1,4 @@
-"""Pictures of a run: grids of samples, and the curves of its metrics."""
+"""Pictures of a run: grids of samples and curves of metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from training.data import to_uint8
 
 
 def grid(images: Tensor, columns: int, padding: int = 2) -> Tensor:
-    """Images (N, 1, H, W) uint8, row by row, as one picture (rows·(H + padding) + padding, ...) uint8 on black."""
+    """Arrange images (N, 1, H, W) uint8 row by row in one uint8 picture, with `padding` black pixels around each.
+
+    The picture is (rows·(H + padding) + padding, columns·(W + padding) + padding).
+    """
     count, _, height, width = images.shape
     rows = -(-count // columns)
     picture = torch.zeros(rows * (height + padding) + padding, columns * (width + padding) + padding, dtype=torch.uint8)
@@ -30,7 +33,7 @@ def grid(images: Tensor, columns: int, padding: int = 2) -> Tensor:
 
 
 def encode_png(picture: Tensor) -> bytes:
-    """A picture (H, W) uint8 as the bytes of an 8-bit grey PNG."""
+    """Encode a picture (H, W) uint8 as an 8-bit grey PNG."""
     buffer = io.BytesIO()
     Image.fromarray(picture.cpu().numpy()).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
@@ -38,7 +41,7 @@ def encode_png(picture: Tensor) -> bytes:
 
 @torch.inference_mode()
 def sample(generator: Generator, latents: Tensor, batch_size: int = 100) -> Tensor:
-    """Images (N, 1, 32, 32) uint8 on the CPU of `latents` (N, 128), computed in float32."""
+    """Images (N, 1, 32, 32) uint8 of `latents` (N, 128), on the CPU, computed in float32."""
     device = next(generator.parameters()).device
     batches = torch.split(latents, batch_size)
     return torch.cat([to_uint8(generator(batch.to(device))).cpu() for batch in batches])
@@ -50,12 +53,12 @@ def fixed_latents(count: int, seed: int = 0) -> Tensor:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl file, in order."""
+    """Read the lines of a metrics.jsonl file, in order."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def encode_curves(metrics: Iterable[Mapping[str, float]]) -> bytes:
-    """The losses, V and the mean probabilities against the step, as the bytes of a PNG."""
+    """Plot the losses, V and the mean probabilities against the step, as the bytes of a PNG."""
     rows = list(metrics)
     steps = [row["step"] for row in rows]
     panels = {

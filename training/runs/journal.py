@@ -1,4 +1,4 @@
-"""What a run leaves in its folder as it goes: lines of metrics, pictures, generators, and the state to go on from."""
+"""The files that a run writes during training: metrics, pictures, generators, and the state to continue from."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from training.runs.plan import Plan
 from training.runs.run import Run
 
 GRID_SIDE = 8
-# The generators of the first epochs, in which most happens, are all kept, then one in so many.
+# Generators are kept of each of the first KEPT_EPOCHS epochs, then of every KEPT_EVERY-th.
 KEPT_EPOCHS, KEPT_EVERY = 10, 10
 
 
 class NonFiniteLoss(LatentserveError):
-    """A loss became infinite or not a number."""
+    """A loss is infinite or NaN."""
 
 
 class Journal(Protocol):
-    """Where the loop reports to; `epoch` counts from 1."""
+    """The interface between the training loop and the files of a run; `epoch` counts from 1."""
 
     def stepped(self, current: TrainState, epoch: int) -> None:
         """After every step."""
@@ -42,11 +42,11 @@ class Journal(Protocol):
         """After the last step of an epoch."""
 
     def save(self, current: TrainState, seconds: float) -> None:
-        """Keep `current`, which took `seconds` in all, to go on from."""
+        """Save `current`, the state after `seconds` of training, to continue from."""
 
 
 class SilentJournal:
-    """For all processes but the first. Also clears the metrics' sums, so that every process has the same state."""
+    """The journal of all processes except the first. It clears the sums of metrics, so that all states are equal."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -60,11 +60,11 @@ class SilentJournal:
         """After the last step of an epoch."""
 
     def save(self, current: TrainState, seconds: float) -> None:
-        """Keep nothing."""
+        """Save nothing."""
 
 
 class RunJournal:
-    """Writes a run's files, and the progress line."""
+    """Writes the files of a run, and the progress line on stderr."""
 
     def __init__(self, run: Run, steps: Plan, writer: SummaryWriter, progress: tqdm[Any]) -> None:
         self._run = run
@@ -73,7 +73,7 @@ class RunJournal:
         self._progress = progress
 
     def stepped(self, current: TrainState, epoch: int) -> None:
-        """Move the progress line; every `log_every` steps write the means of the metrics since the last line."""
+        """Advance the progress line. Every `log_every` steps, write the means of the metrics since the last line."""
         config = self._run.config
         self._progress.update(self._steps.size(epoch - 1))
         if current.step % config.log_every:
@@ -91,7 +91,7 @@ class RunJournal:
         self._progress.set_postfix({"V": f"{means['v']:.3f}", "G": f"{means['generator_loss']:.3f}"}, refresh=False)
 
     def epoch_ended(self, current: TrainState, epoch: int) -> None:
-        """Draw the samples, always of the same latents, and the curves so far; keep some epochs' generators."""
+        """Write a grid of samples of fixed latents and the curves so far; keep the generators of some epochs."""
         run, generator = self._run, published_generator(current)
         picture = figures.grid(sample(generator, fixed_latents(GRID_SIDE**2)), GRID_SIDE)
         write_atomic(run.samples / f"epoch_{epoch:03d}.png", figures.encode_png(picture))
@@ -102,8 +102,8 @@ class RunJournal:
             checkpoint.save(run.generators / f"epoch_{epoch:03d}.safetensors", generator.state_dict())
 
     def save(self, current: TrainState, seconds: float) -> None:
-        """Keep `current`, which took `seconds` in all, to go on from."""
-        # A state that is not sound would be resumed from for ever.
+        """Save `current`, the state after `seconds` of training, to continue from. Raises NonFiniteLoss."""
+        # A run could not recover from a state with NaN, so it is never saved.
         self._check_finite(current, dict(zip(METRICS, current.totals.tolist(), strict=True)))
         info = {
             "seconds": round(seconds, 1),
@@ -116,19 +116,19 @@ class RunJournal:
         run = self._run
         if broken := [name for name, value in values.items() if not math.isfinite(value)]:
             raise NonFiniteLoss(
-                f"{', '.join(broken)} not finite by step {current.step}; {run.folder} keeps the last sound state, if "
-                "any. Start anew with another --seed, --precision float32, or a learning rate below "
+                f"{', '.join(broken)} not finite by step {current.step}; {run.folder} has the last finite state, if "
+                "any. Start a new run with another --seed, with --precision float32, or with a learning rate below "
                 f"{run.config.learning_rate}"
             )
 
 
 @contextmanager
 def opened(run: Run, current: TrainState, steps: Plan) -> Iterator[RunJournal]:
-    """The journal of `run`, which goes on from `current`, with every line of metrics later than that removed."""
+    """A context with the journal of `run`, which continues from `current`. Later lines of metrics are removed."""
     for folder in (run.samples, run.generators):
         folder.mkdir(exist_ok=True)
     lines = run.metrics.read_text().splitlines(keepends=True) if run.metrics.exists() else []
-    # A line that a crash cut short has no end; those up to the state's step are whole.
+    # A crash may leave an incomplete last line, without a line feed. Lines up to the step of the state are complete.
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= current.step]
     write_atomic(run.metrics, "".join(kept).encode())
     epoch = steps.epoch(current.step)

@@ -1,4 +1,4 @@
-"""Which images are in which step: epochs over shuffled images, in batches that may grow half way."""
+"""The steps of a run: epochs over shuffled images, in batches that may be larger in the second half."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Plan(NamedTuple):
     epochs: int
     batch_size: int
     late_batches: int
-    """How many times as large batches are from the middle epoch on."""
+    """Factor by which batches are larger in the second half of the epochs."""
 
     @property
     def steps(self) -> int:
-        """Of the whole run."""
+        """Number of steps of the run."""
         return self.start(self.epochs)
 
     def size(self, epoch: int) -> int:
-        """Images in a batch of `epoch`."""
+        """Number of images in a batch of `epoch`."""
         return self.batch_size * (self.late_batches if 2 * epoch >= self.epochs else 1)
 
     def batches(self, epoch: int) -> int:
-        """Steps of `epoch`; what is left over of a shuffled epoch is not seen in it."""
+        """Number of steps of `epoch`. An incomplete last batch is omitted."""
         return self.images // self.size(epoch)
 
     def start(self, epoch: int) -> int:
@@ -35,14 +35,15 @@ class Plan(NamedTuple):
         return early * self.batches(0) + (epoch - early) * self.batches(self.epochs - 1)
 
     def epoch(self, step: int) -> int:
-        """The epoch that `step` is in; after the last step, the number of epochs."""
+        """The epoch of `step`; after the last step, the number of epochs."""
         return next((epoch for epoch in range(self.epochs) if step < self.start(epoch + 1)), self.epochs)
 
 
 def plan(images: int, config: GanConfig, processes: int = 1) -> Plan:
-    """The plan of a run with `images` training images, some of which it holds out.
+    """The plan of a run over `images` training images, less those that `config` holds out.
 
-    Raises ConfigError when those left are fewer than a batch, or a batch cannot be shared among the processes.
+    Raises ConfigError if the remaining images are fewer than a batch, or if a batch cannot be divided evenly among the
+    processes.
     """
     made = Plan(max(images - config.held_out, 0), config.epochs, config.batch_size, config.late_batches)
     if made.images < made.size(config.epochs - 1):

@@ -1,4 +1,4 @@
-"""What this machine has: settings left to it, `auto` and 0, become definite ones before a run begins."""
+"""Replace the settings `auto` and 0 by values for this machine, before a run starts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 def resolve(config: GanConfig, images: Tensor, processes: int = 1) -> GanConfig:
-    """`config` with `auto` and 0 replaced by what this machine has; sets the number of threads.
+    """Replace `auto` and 0 in `config` by values for this machine, and set torch's number of threads.
 
-    `images` (N, 1, 32, 32) are the training data. Precision is chosen by timing real steps.
-    Raises ConfigError for a device that is not there, and a batch that is too large or cannot be shared by `processes`.
+    `images` (N, 1, 32, 32) are the training data. The precision is the one whose steps are faster. Raises ConfigError
+    if there is no such device, if a batch is too large, or if it cannot be divided among `processes`.
     """
     images = images[: plan(len(images), config, processes).images]
     if config.device == "auto":
         config = dataclasses.replace(config, device="cuda" if torch.cuda.is_available() else "cpu")
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is cuda, but torch finds none; use --device cpu")
+        raise ConfigError("device is cuda, but torch finds no CUDA device; use --device cpu")
     if config.threads == 0:
         config = dataclasses.replace(config, threads=torch.get_num_threads())
     torch.set_num_threads(config.threads)
@@ -42,10 +42,10 @@ def resolve(config: GanConfig, images: Tensor, processes: int = 1) -> GanConfig:
 
 
 def _time_steps(configs: list[GanConfig], images: Tensor) -> list[float]:
-    """Seconds of a real step with each of `configs`, on states that are thrown away."""
+    """Seconds of a real step with each of `configs`, on temporary states."""
     trials = [(config, init_state(config), images[: config.batch_size].to(config.device)) for config in configs]
     fastest = [float("inf")] * len(configs)
-    # In turns, and the fastest of each: another process's load then weighs on none of them more than on the others.
+    # Rounds alternate, and the fastest counts, so that the load of other processes affects all alike.
     for _ in range(ROUNDS):
         for index, (config, state, batch) in enumerate(trials):
             start = time.perf_counter()

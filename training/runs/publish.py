@@ -1,4 +1,4 @@
-"""Publication: the folder that the service loads. What it is worth is measured afterwards (training/evaluation)."""
+"""Publication: write the folder that the service loads. `training/evaluation` measures it afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.runs.plan import plan
 from training.runs.run import Run, RunError
 
 CARD_FILE = "MODEL_CARD.md"
-# What the evaluation of a folder is called among its manifest's metrics.
+# The key of an evaluation in the manifest's metrics.
 EVALUATION = "evaluation"
 SAMPLES, EVALUATORS = "samples", "evaluators"
 CONTENTS = {GENERATOR_FILE, DISCRIMINATOR_FILE, MANIFEST_FILE, CARD_FILE, SAMPLES, EVALUATORS, *companions.FILES}
@@ -27,18 +27,19 @@ PICTURED_EPOCHS = (1, 2, 5, 10, 20, 50, 100, 200, 400)
 
 
 def publish(run: Run, target: Path) -> Manifest:
-    """Write `run` as it is now to the folder `target`, in place of what was published there; returns the manifest.
+    """Write the present networks of `run` to the folder `target`, and return the manifest.
 
-    The generator is the averaged one. The card, the measurements and the companions go, because they are of other
-    networks; the evaluators and the classifier of images stay. Raises CheckpointError when the run has no sound state
-    yet, DataError when that is of an earlier version and its data are missing, and RunError when `target` holds
-    anything that was not published.
+    The generator is the averaged one. An earlier publication in `target` is replaced: its card, measurements and
+    companions belong to other networks and are removed; its evaluators and image classifier are kept.
+
+    Raises CheckpointError if the run has no valid state, and RunError if `target` contains other files. Raises
+    DataError if the state is of an earlier version and its data are missing.
     """
     _restore(target)
     _check_target(target)
     current, info = state.load(run.state, run.config, device="cpu")
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that moving it there is one rename on one file system.
+    # A folder beside the target is on the same file system, so one rename moves it.
     temporary = target.with_name(f".{target.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -61,7 +62,7 @@ def publish(run: Run, target: Path) -> Manifest:
     _draw(run, current, temporary / SAMPLES)
     if (target / EVALUATORS).is_dir():
         shutil.copytree(target / EVALUATORS, temporary / EVALUATORS)
-    if (target / companions.CLASSIFIER_FILE).is_file():  # `companions` goes on from it, and makes the others anew
+    if (target / companions.CLASSIFIER_FILE).is_file():  # `companions` keeps it
         shutil.copy(target / companions.CLASSIFIER_FILE, temporary)
     checkpoint.load(temporary)
     _replace(target, temporary)
@@ -69,17 +70,17 @@ def publish(run: Run, target: Path) -> Manifest:
 
 
 def _epochs(run: Run, step: int) -> int:
-    """The complete epochs before `step`, from the data: states of earlier versions do not name them."""
+    """The number of complete epochs before `step`, from the data. States of earlier versions do not store it."""
     return plan(len(data.load(run.data, download=False).images), run.config).epoch(step)
 
 
 def _old(target: Path) -> Path:
-    """Where what was published at `target` stays while something else takes its place."""
+    """The temporary place of an earlier publication while `target` is replaced."""
     return target.with_name(f".{target.name}.old")
 
 
 def _restore(target: Path) -> None:
-    """Bring back what a publication that was cut had already moved away."""
+    """Restore an earlier publication that an interrupted one had moved away."""
     old = _old(target)
     if old.exists() and not target.exists():
         old.rename(target)
@@ -87,10 +88,12 @@ def _restore(target: Path) -> None:
 
 def _check_target(target: Path) -> None:
     if target.exists() and not target.is_dir():
-        raise RunError(f"{target} is not a folder; choose another with --to")
+        raise RunError(f"{target} is not a folder; choose a folder with --to")
     strange = {path.name for path in target.iterdir()} - CONTENTS if target.exists() else set()
     if strange:
-        raise RunError(f"{target} holds {', '.join(sorted(strange))}, not published here; choose another with --to")
+        raise RunError(
+            f"{target} has files of other origin: {', '.join(sorted(strange))}; choose another folder with --to"
+        )
 
 
 def _draw(run: Run, current: TrainState, folder: Path) -> None:
@@ -104,9 +107,9 @@ def _draw(run: Run, current: TrainState, folder: Path) -> None:
 
 
 def _replace(target: Path, new: Path) -> None:
-    """Put the folder `new` in the place of `target`; what was there goes only after that.
+    """Move the folder `new` to `target`, then remove what was there.
 
-    Wherever this is cut, what was there is still at `target`, or `_restore` brings it back.
+    After an interruption at any point, the earlier publication is at `target`, or `_restore` moves it back.
     """
     old = _old(target)
     shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, how it comes to be, and who may write to it."""
+"""The folder of a run: its contents, its creation, and the lock that permits one process to train it."""
 
 from __future__ import annotations
 
@@ -18,62 +18,62 @@ from training.config import GanConfig
 
 
 class RunError(LatentserveError):
-    """A run's folder is missing, damaged, in use, or not what the caller says it is."""
+    """The folder of a run is missing, damaged, in use, or has other settings or data than the caller states."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of one training run, its settings, and the data that it learns from."""
+    """The folder of one training run, its settings, and its data set."""
 
     folder: Path
     config: GanConfig
     data: Path
-    """Where the data set lay when the run began."""
+    """Folder of the data set when the run was created."""
     data_sha256: str
     origin: dict[str, Any] | None = None
-    """The run whose networks this one began with, where there is one: what its own `recipe` says, and how it went."""
+    """The `recipe` of the run that this one started from, with its steps, seconds and torch version; or None."""
     classifier_sha256: str | None = None
-    """Digest of what the feature critic sees through, where there is one."""
+    """sha256 of the feature critic's classifier, or None."""
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The settings, with all that the run began with, as JSON values."""
-        began = {"classifier_sha256": self.classifier_sha256, "origin": self.origin}
-        return self.config.to_json() | {name: value for name, value in began.items() if value is not None}
+        """The settings, the origin and the sha256 of the classifier, as JSON values."""
+        sources = {"classifier_sha256": self.classifier_sha256, "origin": self.origin}
+        return self.config.to_json() | {name: value for name, value in sources.items() if value is not None}
 
     @property
     def start(self) -> Path:
-        """The state of the run that this one began with."""
+        """A copy of the state that this run started from."""
         return self.folder / "start.safetensors"
 
     @property
     def classifier(self) -> Path:
-        """What the feature critic sees through."""
+        """A copy of the feature critic's classifier."""
         return self.folder / "classifier.safetensors"
 
     @property
     def state(self) -> Path:
-        """Everything that the next step depends on."""
+        """The last saved state."""
         return self.folder / "state.safetensors"
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line, every `log_every` steps."""
+        """Metrics: one line with a JSON object every `log_every` steps."""
         return self.folder / "metrics.jsonl"
 
     @property
     def samples(self) -> Path:
-        """Folder of the sample grids, one after each epoch."""
+        """Folder of the sample grids, one for each epoch."""
         return self.folder / "samples"
 
     @property
     def generators(self) -> Path:
-        """Folder of the generators after some of the epochs, in the published shape."""
+        """Folder of the generators after some of the epochs, in the published architecture."""
         return self.folder / "generators"
 
     @property
     def curves(self) -> Path:
-        """Picture of the metrics."""
+        """Plot of the metrics."""
         return self.folder / "curves.png"
 
     @property
@@ -91,31 +91,32 @@ def create_run(
     start: Run | None = None,
     classifier: Path | None = None,
 ) -> Run:
-    """Make a new run's folder, with copies of what it starts from and of the classifier of its feature critic.
+    """Create the folder of a new run, with copies of the state of `start` and of the feature critic's `classifier`.
 
-    Raises RunError when there is such a folder already, a file that it needs is not there, or what it starts from has
-    learnt from other data, or from images that this run holds out; CheckpointError when the state to start from is
-    damaged.
+    Raises RunError if the folder exists, if a required file is missing, or if `start` learned from other data or from
+    images that this run holds out. Raises CheckpointError if the state of `start` is damaged.
     """
     if folder.exists():
-        raise RunError(f"{folder} exists already; take another --name, or continue it with --resume {folder}")
+        raise RunError(f"{folder} exists already; choose another --name, or continue the run with --resume {folder}")
     if start is not None and not start.state.is_file():
         raise RunError(f"{start.folder} has no state to start from yet; train it first")
     if start is not None and (start.data_sha256 != data_sha256 or start.config.held_out < config.held_out):
         raise RunError(
             f"{start.folder} held out {start.config.held_out} images of data with sha256 {start.data_sha256}, but this "
-            f"run holds out {config.held_out} of {data_sha256}; start from a run that has not seen them"
+            f"run holds out {config.held_out} of {data_sha256}; start from a run that did not learn from them"
         )
     if config.feature_weight > 0 and (classifier is None or not classifier.is_file()):
-        raise RunError(f"the feature critic needs a classifier, and {classifier} is none; name one with --classifier")
-    # The folder comes to be with all that is in it, so that a cut leaves none that can neither be begun nor continued.
+        raise RunError(
+            f"the feature critic needs a classifier, and {classifier} is not a file; name one with --classifier"
+        )
+    # One rename creates the complete folder, so an interrupted call leaves no partial folder.
     made = Run(folder.with_name(f".{folder.name}.new"), config, data, data_sha256)
     try:
         shutil.rmtree(made.folder, ignore_errors=True)
         made.folder.mkdir(parents=True)
         if start is not None:
             shutil.copy(start.state, made.start)
-            made = dataclasses.replace(made, origin=start.recipe | _account(made.start))
+            made = dataclasses.replace(made, origin=start.recipe | _summary(made.start))
         if config.feature_weight > 0 and classifier is not None:
             shutil.copy(classifier, made.classifier)
             made = dataclasses.replace(made, classifier_sha256=checkpoint.sha256(made.classifier))
@@ -129,14 +130,14 @@ def create_run(
         checkpoint.write_atomic(made.folder / "run.json", (json.dumps(fields, indent=2) + "\n").encode())
         made.folder.rename(folder)
     except OSError as error:
-        raise RunError(f"{folder} cannot be made: {error.strerror}") from error
+        raise RunError(f"{folder} cannot be created: {error.strerror}") from error
     finally:
         shutil.rmtree(made.folder, ignore_errors=True)
     return dataclasses.replace(made, folder=folder)
 
 
-def _account(saved: Path) -> dict[str, Any]:
-    """How the run went whose state is `saved`: its steps and seconds, and the torch that took them."""
+def _summary(saved: Path) -> dict[str, Any]:
+    """The number of steps, the seconds and the torch version of the run whose state is `saved`."""
     _, metadata = checkpoint.read(saved)
     try:
         info = json.loads(metadata["info"])
@@ -146,7 +147,10 @@ def _account(saved: Path) -> dict[str, Any]:
 
 
 def open_run(folder: Path) -> Run:
-    """An existing run. Raises RunError when `folder` is none, and ConfigError when its settings are not known here."""
+    """Open an existing run.
+
+    Raises RunError if `folder` is not a run or is damaged, and ConfigError if its settings are unknown or invalid.
+    """
     path = folder / "run.json"
     try:
         fields = json.loads(path.read_text())
@@ -159,17 +163,17 @@ def open_run(folder: Path) -> Run:
 
 
 def check_data(run: Run, sha256: str) -> None:
-    """Raise RunError unless the data are those that the run began with."""
+    """Raise RunError unless `sha256` is the digest of the data that the run was created with."""
     if sha256 != run.data_sha256:
         raise RunError(f"{run.folder} learns from data with sha256 {run.data_sha256}, but these have {sha256}")
 
 
 @contextmanager
 def exclusive(run: Run) -> Iterator[None]:
-    """Hold the run alone. Raises RunError while another process trains it."""
+    """A context that locks the run. Raises RunError if another process trains it."""
     with (run.folder / "lock").open("w") as file:
         try:
-            # The system drops the lock with the process, so that a killed run never stays locked.
+            # The system releases the lock at the end of the process, so a killed run does not stay locked.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RunError(f"{run.folder} is being trained by another process") from error

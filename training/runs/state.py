@@ -1,4 +1,4 @@
-"""A training state as one safetensors file: written atomically, and read back bit for bit."""
+"""A training state as one safetensors file. It is written atomically and read back bit for bit."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def save(path: Path, state: TrainState, info: dict[str, Any]) -> None:
-    """Write `state`, and `info` as JSON in the file's metadata."""
+    """Write `state` to `path`, with `info` as JSON in the metadata of the file."""
     checkpoint.save(path, _tensors(state), {"step": str(state.step), "info": json.dumps(info)})
 
 
 def load(path: Path, config: GanConfig, device: str | None = None) -> tuple[TrainState, dict[str, Any]]:
-    """The state and the info that `save` wrote, on `device` or else on the one that `config` names.
+    """Read the state and the info that `save` wrote. The state is on `device`, by default that of `config`.
 
-    Raises CheckpointError when the file is missing, damaged, or not a training state.
+    Raises CheckpointError if the file is missing, damaged, or not a training state.
     """
     saved, metadata = checkpoint.read(path)
     state = init_state(config if device is None else dataclasses.replace(config, device=device))
@@ -45,24 +45,24 @@ def load(path: Path, config: GanConfig, device: str | None = None) -> tuple[Trai
 
 
 def begin(run: Run, images: Tensor) -> TrainState:
-    """The state before the first step of `run`, which learns from `images` (N, 1, 32, 32).
+    """The state before the first step of `run`, with `images` (N, 1, 32, 32) as training data.
 
-    Where the run starts from another, it has that one's networks and optimizers; a feature critic sees through the
-    run's classifier. Raises CheckpointError when their files are missing or do not fit.
+    If the run starts from another, the state has that run's networks and optimizers. A feature critic uses the run's
+    classifier. Raises CheckpointError if a file is missing or has other networks.
     """
     state = init_state(run.config)
     if run.origin is not None:
         saved, _ = checkpoint.read(run.start)
         current = {n: t for n, t in _tensors(state).items() if n.split(".")[0].removesuffix("_optimizer") in NETWORKS}
         if any(name not in saved or saved[name].shape != tensor.shape for name, tensor in current.items()):
-            raise CheckpointError(f"{run.start}: holds other networks; start from a run with the same generator_norm")
+            raise CheckpointError(f"{run.start}: has other networks; start from a run with the same generator_norm")
         with torch.no_grad():
             for name, tensor in current.items():
                 tensor.copy_(saved[name])
     if state.critic is not None:
         classifier = Classifier()
         checkpoint.load_module(run.classifier, classifier)
-        state.critic.look_through(classifier, images)
+        state.critic.use_classifier(classifier, images)
     return state
 
 

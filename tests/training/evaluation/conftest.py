@@ -1,4 +1,4 @@
-"""Evaluators and a checkpoint for the small data set, made in a second or two."""
+"""Evaluators and a checkpoint for the small data set."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SMALL_FIT = FitSettings(epochs=4, batch_size=16, rotation=5, shift=1)
 
 @pytest.fixture(scope="session")
 def small_images(small_data: Path) -> Images:
-    """The small data set as it is compared."""
+    """The small data set in the form that an evaluation compares."""
     return to_images(*(data.load(small_data, split, download=False) for split in ("train", "test")))
 
 
 @pytest.fixture(scope="session")
 def judges_folder(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Published evaluators of the small data set. Not to be written to."""
+    """A folder of evaluators of the small data set. Read-only."""
     folder = tmp_path_factory.mktemp("evaluators")
     evaluators.publish(folder, small_data, EvaluatorSettings(SMALL_FIT), download=False)
     return folder
@@ -41,7 +41,7 @@ def judges(judges_folder: Path) -> dict[str, Evaluator]:
 
 @pytest.fixture(scope="session")
 def small_settings() -> EvaluationSettings:
-    """Two seeds, and a student that learns a little."""
+    """Two seeds, and a short training of the classifiers that learn from samples."""
     return EvaluationSettings(seeds=(1, 2), student=FitSettings(epochs=2, batch_size=16), digit_seeds=20, failures=12)
 
 

@@ -1,4 +1,4 @@
-"""Laws of the classifiers that judge, of how they learn, and of how they are kept."""
+"""Laws of the evaluators: architectures, training, and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training import data
 from training.evaluation import evaluators
 from training.evaluation.architectures import ARCHITECTURES
 from training.evaluation.classification import classification_accuracy
-from training.evaluation.classifier import fold, read
+from training.evaluation.classifier import fold, predict
 from training.evaluation.evaluators import Evaluator, EvaluatorSettings
 from training.evaluation.fitting import FitSettings, distort
 from training.evaluation.protocol import Images
@@ -23,7 +23,7 @@ from .conftest import SMALL_FIT
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_an_architecture_is_small_and_folding_changes_nothing_but_the_rounding(name: str) -> None:
+def test_an_architecture_is_small_and_folding_changes_only_rounding(name: str) -> None:
     torch.manual_seed(0)
     classifier = ARCHITECTURES[name]()
     assert 64 <= classifier.linear.in_features <= 128
@@ -36,13 +36,13 @@ def test_an_architecture_is_small_and_folding_changes_nothing_but_the_rounding(n
     assert {tensor.dtype for tensor in classifier.state_dict().values()} == {torch.float32}
 
 
-def test_what_an_evaluator_reads_does_not_depend_on_what_is_read_with_it(
+def test_predictions_depend_on_the_other_images_only_by_rounding(
     judges: dict[str, Evaluator], small_images: Images
 ) -> None:
     for judge in judges.values():
-        features, probabilities = read(judge.classifier, small_images.test)
+        features, probabilities = predict(judge.classifier, small_images.test)
         torch.testing.assert_close(probabilities.sum(1), torch.ones(96, dtype=torch.float64))
-        alone = read(judge.classifier, small_images.test[:3])
+        alone = predict(judge.classifier, small_images.test[:3])
         torch.testing.assert_close(alone.features, features[:3], rtol=1e-4, atol=1e-5)
 
 
@@ -63,7 +63,7 @@ def test_a_sixth_of_the_training_images_is_held_out_from_all_evaluators() -> Non
     assert torch.equal(torch.cat([learned, held_out]).sort().values, torch.arange(60_000))
 
 
-def test_distortions_move_images_within_their_bounds_and_leave_them_alone_without_any() -> None:
+def test_distortions_stay_within_their_bounds_and_bounds_of_0_change_nothing() -> None:
     images = torch.full((50, 1, 32, 32), -1.0)
     images[:, :, 12:20, 12:20] = 1
     still = distort(images, FitSettings(epochs=1), torch.Generator())
@@ -76,7 +76,7 @@ def test_distortions_move_images_within_their_bounds_and_leave_them_alone_withou
     assert not lit[:, :, :, 23:].any()
 
 
-def test_a_classifier_that_learned_from_wrong_labels_is_worse_than_one_that_learned_from_right_ones(
+def test_wrong_labels_give_a_low_classification_accuracy(
     small_images: Images,
 ) -> None:
     settings = FitSettings(epochs=6, batch_size=16)
@@ -88,7 +88,7 @@ def test_a_classifier_that_learned_from_wrong_labels_is_worse_than_one_that_lear
     assert wrong < 0.1
 
 
-def test_missing_evaluators_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
+def test_missing_evaluators_are_named_with_the_command_that_trains_them(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"evaluators\.json: cannot be read.*python -m training evaluators --to"):
         evaluators.load(tmp_path)
 
@@ -105,7 +105,7 @@ def test_damaged_evaluators_are_refused_by_name(judges_folder: Path, tmp_path: P
     with pytest.raises(CheckpointError, match="stacked lacks 'seed'"):
         evaluators.load(folder)
     index.write_text(json.dumps({"evaluators": {"oracle": {}}}))
-    with pytest.raises(CheckpointError, match="no architecture 'oracle', known are stacked, residual, broad"):
+    with pytest.raises(CheckpointError, match="no architecture 'oracle'; known are stacked, residual, broad"):
         evaluators.load(folder)
     index.write_text('{"evaluators": ')
     with pytest.raises(CheckpointError, match="not an index of evaluators"):

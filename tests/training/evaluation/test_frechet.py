@@ -1,4 +1,4 @@
-"""The Fréchet distance where it has a closed form."""
+"""The Fréchet distance in cases with a closed form."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_diagonal_gaussians_differ_by_their_means_and_their_standard_deviations(
     assert distance == pytest.approx((1 + 4 + 0) + (4 + 0 + 0.25))
 
 
-def test_a_scaled_covariance_differs_by_its_trace_alone() -> None:
+def test_a_covariance_scaled_by_9_is_at_4_times_its_trace() -> None:
     covariance, mean = random_covariance(6, 0), torch.zeros(6, dtype=torch.float64)
     assert gaussian_distance(mean, covariance, mean, 9 * covariance) == pytest.approx(4 * covariance.trace().item())
 
 
-def test_the_distance_is_symmetric_and_does_not_turn_with_the_axes() -> None:
+def test_the_distance_is_symmetric_and_invariant_under_rotation() -> None:
     a, b = random_covariance(5, 1), random_covariance(5, 2)
     mean_a, mean_b = torch.arange(5).double(), torch.ones(5).double()
     rotation = torch.linalg.qr(random_covariance(5, 3)).Q
@@ -38,7 +38,7 @@ def test_the_distance_is_symmetric_and_does_not_turn_with_the_axes() -> None:
     assert turned == pytest.approx(distance)
 
 
-def test_features_have_no_distance_to_themselves_even_when_some_never_vary() -> None:
+def test_the_distance_of_features_to_themselves_is_0_even_if_one_is_constant() -> None:
     features = torch.randn(50, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     features[:, 3] = 1.0
     assert frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
@@ -49,10 +49,10 @@ def test_shifted_features_differ_by_the_squared_shift() -> None:
     assert frechet_distance(features, features + 0.5) == pytest.approx(8 * 0.25)
 
 
-def test_the_bias_of_few_features_is_extrapolated_away() -> None:
+def test_the_extrapolation_removes_the_bias_of_small_sets() -> None:
     randomness = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 4000, 16, generator=randomness, dtype=torch.float64)
-    # Of two sets from N(0, I) the distance is biased by about D (D + 7) / (4 N).
+    # For two sets from N(0, I) the bias is about D (D + 7) / (4 N).
     assert frechet_distance(a, b) > 0.015
     assert abs(frechet_limit(a, b)) < 0.005
     assert frechet_limit(a, b + 0.5) == pytest.approx(16 * 0.25, abs=0.15)

@@ -1,4 +1,4 @@
-"""The distances agree with torchmetrics' own on the same features: random ones, and what evaluators see in MNIST."""
+"""The distances agree with those of torchmetrics, for random features and for features of MNIST."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from training import data
 from training.evaluation import controls, evaluators
-from training.evaluation.classifier import read
+from training.evaluation.classifier import predict
 from training.evaluation.frechet import frechet_distance
 from training.evaluation.kernel_distance import kernel_distance
 from training.evaluation.protocol import to_images
@@ -25,7 +25,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Given(nn.Module):
-    """Features (B, F, 1, 1) as they are, (B, F)."""
+    """Returns features (B, F, 1, 1) unchanged, as (B, F)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Given(nn.Module):
 
 
 def peer_frechet(pair: Pair) -> float:
-    """Of features (N, F) float64 each."""
+    """The Fréchet distance of torchmetrics, of two sets of features (N, F) float64."""
     peer = FrechetInceptionDistance(feature=Given(pair[0].shape[1]), normalize=True).set_dtype(torch.float64)
     for features, real in zip(pair, (True, False), strict=True):
         peer.update(features[..., None, None], real=real)
@@ -44,7 +44,7 @@ def peer_frechet(pair: Pair) -> float:
 
 
 def peer_kernel(pair: Pair) -> float:
-    """Of equally many features (N, F) float64 each, over all of them at once."""
+    """The kernel distance of torchmetrics, of two equally large sets of features (N, F) float64, in one subset."""
     peer = KernelInceptionDistance(
         feature=Given(pair[0].shape[1]), normalize=True, subsets=1, subset_size=len(pair[0])
     ).set_dtype(torch.float64)
@@ -62,27 +62,27 @@ def pair() -> Pair:
 
 @pytest.fixture(scope="module")
 def seen(real_data: Path) -> dict[str, Pair]:
-    """By evaluator: its features of some test images, and of as many training images that are blurred a little."""
+    """By evaluator: its features of SEEN test images, and of as many blurred training images."""
     train, test = (data.load(real_data, split, download=False) for split in ("train", "test"))
     images = to_images(*(part._replace(images=part.images[:SEEN], labels=part.labels[:SEEN]) for part in (train, test)))
     blurred = controls.blur(images.train, images.train_labels, SEEN)
     return {
-        name: (read(judge.classifier, images.test).features, read(judge.classifier, blurred).features)
+        name: (predict(judge.classifier, images.test).features, predict(judge.classifier, blurred).features)
         for name, judge in evaluators.load(EVALUATORS).items()
     }
 
 
-def test_the_frechet_distance(pair: Pair) -> None:
+def test_the_frechet_distance_agrees(pair: Pair) -> None:
     assert frechet_distance(*pair) == pytest.approx(peer_frechet(pair), rel=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:Metric .Kernel Inception Distance. will save all extracted features:UserWarning")
-def test_the_kernel_distance(pair: Pair) -> None:
+def test_the_kernel_distance_agrees(pair: Pair) -> None:
     assert kernel_distance(*pair) == pytest.approx(peer_kernel(pair), rel=1e-9)
 
 
 @pytest.mark.real_data
-def test_the_frechet_distance_of_what_evaluators_see(seen: dict[str, Pair]) -> None:
+def test_the_frechet_distance_of_evaluators_features_agrees(seen: dict[str, Pair]) -> None:
     assert len(seen) == 3
     for a, b in seen.values():
         assert frechet_distance(a, b) == pytest.approx(peer_frechet((a.double(), b.double())), rel=1e-6)
@@ -90,8 +90,8 @@ def test_the_frechet_distance_of_what_evaluators_see(seen: dict[str, Pair]) -> N
 
 @pytest.mark.real_data
 @pytest.mark.filterwarnings("ignore:Metric .Kernel Inception Distance. will save all extracted features:UserWarning")
-def test_the_kernel_distance_of_what_evaluators_see(seen: dict[str, Pair]) -> None:
+def test_the_kernel_distance_of_evaluators_features_agrees(seen: dict[str, Pair]) -> None:
     assert len(seen) == 3
     for a, b in seen.values():
-        # Ours takes products in the float32 of the features, the peer in float64.
+        # This project computes products in float32, as the features are; torchmetrics in float64 here.
         assert kernel_distance(a, b) == pytest.approx(peer_kernel((a.double(), b.double())), rel=1e-4)

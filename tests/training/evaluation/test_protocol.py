@@ -1,4 +1,4 @@
-"""A whole evaluation on the small data set, and the folder that it is written to."""
+"""A complete evaluation on the small data set, and its folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.gan import checkpoint
 from training.__main__ import main
 from training.data import DataError
 from training.evaluation import protocol, publication
-from training.evaluation.controls import CONTROLS, SOUND, ControlError
+from training.evaluation.controls import CONTROLS, NO_FAULT, ControlError
 from training.evaluation.evaluation import Estimate, Evaluation, EvaluationSettings
 from training.evaluation.evaluators import Evaluator
 from training.evaluation.metrics import METRICS
@@ -31,7 +31,7 @@ from training.runs.publish import CARD_FILE
 def found(
     judges: dict[str, Evaluator], small_images: Images, small_settings: EvaluationSettings
 ) -> tuple[Evaluation, Tensor]:
-    """Of training images in another order, of noise, and of one digit on request."""
+    """An evaluation of three samplers: training images in another order, noise, and one requested digit."""
 
     def real(seed: int, count: int) -> Tensor:
         order = torch.randperm(160, generator=torch.Generator().manual_seed(1000 + seed))
@@ -51,7 +51,7 @@ def found(
     )
 
 
-def test_training_images_score_as_the_floor_does_and_noise_is_worse(found: tuple[Evaluation, Tensor]) -> None:
+def test_training_images_score_like_the_floor_and_noise_scores_worse(found: tuple[Evaluation, Tensor]) -> None:
     evaluation, _ = found
     assert evaluation.samples == 96
     for judge, floor in evaluation.floor.items():
@@ -59,8 +59,8 @@ def test_training_images_score_as_the_floor_does_and_noise_is_worse(found: tuple
         assert set(real) == set(METRICS)
         assert real["frechet"].mean < 3 * floor["frechet"].mean < noise["frechet"].mean
         assert noise["coverage"].mean < real["coverage"].mean
-        assert set(evaluation.controls) == {SOUND, *CONTROLS}
-    # These samples are training images, and that is what is found.
+        assert set(evaluation.controls) == {NO_FAULT, *CONTROLS}
+    # These samples are copies of training images, and the metrics show it.
     assert evaluation.memorisation[protocol.PIXELS]["share_close"].mean == 1
     assert evaluation.memorisation[protocol.PIXELS]["auc"].mean == 0
     assert evaluation.digits["3"].images == 20
@@ -76,32 +76,32 @@ def test_failures_are_samples_of_the_first_seed(found: tuple[Evaluation, Tensor]
     assert all(image.numpy().tobytes() in drawn for image in failures)
 
 
-def test_an_evaluation_survives_json(found: tuple[Evaluation, Tensor]) -> None:
+def test_json_preserves_an_evaluation(found: tuple[Evaluation, Tensor]) -> None:
     evaluation, _ = found
     assert Evaluation.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
     with pytest.raises(CheckpointError, match="evaluate --write"):
         Evaluation.from_json({"samples": 3})
 
 
-def test_the_control_without_a_fault_shows_what_the_others_are_compared_with(found: tuple[Evaluation, Tensor]) -> None:
+def test_the_control_without_a_fault_is_the_reference_of_the_others(found: tuple[Evaluation, Tensor]) -> None:
     evaluation, _ = found
     for judge in evaluation.judges:
-        sound = evaluation.controls[SOUND][judge]
+        intact = evaluation.controls[NO_FAULT][judge]
         for control, fault in CONTROLS.items():
-            for name in fault.notice:
-                spoilt = evaluation.controls[control][judge][name]
-                assert spoilt > sound[name] if METRICS[name].lower_is_better else spoilt < sound[name]
-        # Of the two seeds that the floor is the mean of, the first.
+            for name in fault.sensitive:
+                faulty = evaluation.controls[control][judge][name]
+                assert faulty > intact[name] if METRICS[name].lower_is_better else faulty < intact[name]
+        # The reference is the first of the two seeds whose mean is the floor.
         floor = evaluation.floor[judge]["frechet"]
-        assert 0.0 < abs(sound["frechet"] - floor.mean) < floor.error
-        (row,) = [row for row in tables(evaluation)["controls"].rows if row[0].startswith(SOUND) and row[1] == judge]
-        assert row[2:] == tuple(f"{sound[name]:.{metric.decimals}f}" for name, metric in METRICS.items())
+        assert 0.0 < abs(intact["frechet"] - floor.mean) < floor.error
+        (row,) = [row for row in tables(evaluation)["controls"].rows if row[0].startswith(NO_FAULT) and row[1] == judge]
+        assert row[2:] == tuple(f"{intact[name]:.{metric.decimals}f}" for name, metric in METRICS.items())
 
 
-def test_an_evaluation_of_an_earlier_version_is_still_read(found: tuple[Evaluation, Tensor]) -> None:
+def test_an_evaluation_of_an_earlier_version_can_be_read(found: tuple[Evaluation, Tensor]) -> None:
     evaluation, _ = found
     values = evaluation.to_json()
-    del values["threads"], values["controls"][SOUND]
+    del values["threads"], values["controls"][NO_FAULT]
     old = Evaluation.from_json(values)
     assert old.threads is None
     means = {judge: f"{floor['frechet'].mean:.3f}" for judge, floor in evaluation.floor.items()}
@@ -109,10 +109,10 @@ def test_an_evaluation_of_an_earlier_version_is_still_read(found: tuple[Evaluati
     assert {row[1]: row[2] for row in rows} == means
 
 
-def test_an_evaluator_that_does_not_notice_a_control_ends_the_evaluation(
+def test_an_evaluator_that_does_not_detect_a_control_ends_the_evaluation(
     judges: dict[str, Evaluator], small_images: Images, small_settings: EvaluationSettings
 ) -> None:
-    # Features that are all 0, whatever the image.
+    # Its features are 0 for every image.
     blind = judges["stacked"]._replace(classifier=copy.deepcopy(judges["stacked"].classifier))
     for parameter in blind.classifier.parameters():
         torch.nn.init.zeros_(parameter)
@@ -120,11 +120,11 @@ def test_an_evaluator_that_does_not_notice_a_control_ends_the_evaluation(
     def unused(_seed: int, count: int) -> Tensor:
         return small_images.train[:count]
 
-    with pytest.raises(ControlError, match="by the evaluator stacked does not notice the control"):
+    with pytest.raises(ControlError, match="by the evaluator stacked does not detect the control"):
         protocol.evaluate({PLAIN: unused}, {"stacked": blind}, small_images, small_settings)
 
 
-def test_the_evaluation_of_a_folder_is_the_same_twice_and_its_card_holds_every_number(
+def test_the_evaluation_of_a_folder_is_reproducible_and_its_card_has_every_number(
     published: Path, small_data: Path, judges_folder: Path, small_settings: EvaluationSettings
 ) -> None:
     torch.manual_seed(1)
@@ -165,15 +165,15 @@ def test_the_evaluation_of_a_folder_is_the_same_twice_and_its_card_holds_every_n
     with pytest.raises(NotReproduced, match="By the evaluator stacked, Coverage, plain") as caught:
         publication.compare(published, evaluation)
     assert "--threads" not in caught.value.detail
-    with pytest.raises(NotReproduced, match="measured with --threads 1, this with 2: numbers hold for one count"):
+    with pytest.raises(NotReproduced, match="measured with --threads 1, and this evaluation with 2"):
         publication.compare(published, evaluation._replace(threads=2))
     assert again.threads == torch.get_num_threads() == 1
     assert "with 1 thread(s)" in card
     assert "is reproduced" in (line := publication.compare(published, again._replace(threads=2)))
-    assert "measured with --threads 1, this with 2" in line
+    assert "measured with --threads 1, and this evaluation with 2" in line
 
 
-def test_a_folder_that_learned_from_other_data_is_not_measured(
+def test_a_checkpoint_that_learned_from_other_data_is_not_measured(
     published: Path, small_data: Path, judges_folder: Path, small_settings: EvaluationSettings
 ) -> None:
     checkpoint.write_manifest(published, checkpoint.read_manifest(published)._replace(data_sha256="0" * 64))
@@ -181,13 +181,13 @@ def test_a_folder_that_learned_from_other_data_is_not_measured(
         publication.evaluate_folder(published, judges_folder, small_data, small_settings, download=False)
 
 
-def test_numbers_may_differ_by_one_in_their_last_digit_and_what_time_costs_by_anything() -> None:
+def test_numbers_may_differ_by_one_in_the_last_digit_and_milliseconds_by_any_amount() -> None:
     def table(cell: str, milliseconds: str = "1.0") -> dict[str, Table]:
         return {"one": Table("One", ("metric", "value", MILLISECONDS), [("distance", cell, milliseconds)])}
 
     assert not differences(table("1.234 ± 0.010"), table("1.235 ± 0.009", "9.9"))
     assert differences(table("1.234 ± 0.010"), table("1.236 ± 0.010")) == [
-        "One, distance, value: 1.234 ± 0.010; published is 1.236 ± 0.010"
+        "One, distance, value: 1.234 ± 0.010; published: 1.236 ± 0.010"
     ]
     assert not differences(table("-0.000"), table("0.000"))
     assert differences(table("-0.001"), table("0.001"))
@@ -195,7 +195,7 @@ def test_numbers_may_differ_by_one_in_their_last_digit_and_what_time_costs_by_an
     assert differences(table("1.0"), {})
 
 
-def test_the_commands_say_what_is_missing(
+def test_the_commands_name_missing_files(
     published: Path, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--data", str(small_data), "--no-download")

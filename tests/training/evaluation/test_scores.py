@@ -1,4 +1,4 @@
-"""Closed forms of the metrics that see classes alone, and of intervals."""
+"""Closed forms of the metrics of predicted classes, and of confidence intervals."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from training.evaluation.class_scores import class_divergence, mnist_score
 from training.evaluation.evaluation import estimate
 
 
-def test_the_score_of_sure_and_equally_frequent_classes_is_their_number() -> None:
+def test_the_score_of_certain_and_equally_frequent_classes_is_their_number() -> None:
     assert mnist_score(torch.eye(10, dtype=torch.float64).repeat(3, 1)) == pytest.approx(10)
 
 
-def test_the_score_of_a_single_class_and_of_a_classifier_that_cannot_tell_is_1() -> None:
+def test_the_score_of_a_single_class_and_of_uniform_probabilities_is_1() -> None:
     one_class = torch.zeros(20, 10, dtype=torch.float64)
     one_class[:, 3] = 1
     assert mnist_score(one_class) == pytest.approx(1)
@@ -27,7 +27,7 @@ def test_class_divergence_is_0_for_equal_shares_and_log_of_the_share_for_a_singl
     assert class_divergence(collapsed, reference) == pytest.approx(torch.log(torch.tensor(10.0)).item())
 
 
-def test_the_interval_is_students_for_two_values_and_covers_the_mean_as_often_as_it_says() -> None:
+def test_the_95_percent_interval_has_students_quantile_and_covers_the_mean_in_95_percent_of_cases() -> None:
     # With one degree of freedom the 97.5 % quantile is tan(0.475 π) = 12.706.
     mean, error = estimate([1.0, 3.0])
     assert mean == 2

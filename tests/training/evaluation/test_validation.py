@@ -1,4 +1,4 @@
-"""Laws of what runs are chosen by."""
+"""Laws of the validator, which selects runs."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def validator(digits: data.Digits, folder: Path) -> Validator:
     return Validator(digits, folder / "classifier.safetensors", HELD_OUT)
 
 
-def test_images_that_were_learnt_from_score_the_floor(validator: Validator, digits: data.Digits) -> None:
-    learnt = data.to_uint8(data.resize(digits.images))[:-HELD_OUT]
-    assert validator.judge(learnt).ratio < 2
+def test_training_images_score_about_the_floor(validator: Validator, digits: data.Digits) -> None:
+    learned = data.to_uint8(data.resize(digits.images))[:-HELD_OUT]
+    assert validator.measure_images(learned).ratio < 2
 
 
-def test_a_blank_page_and_a_random_generator_score_far_worse(validator: Validator) -> None:
+def test_black_images_and_a_random_generator_score_much_worse(validator: Validator) -> None:
     torch.manual_seed(0)
     assert validator.measure(Generator()).ratio > 10
-    assert validator.judge(torch.zeros(60, 1, 32, 32, dtype=torch.uint8)).ratio > 10
+    assert validator.measure_images(torch.zeros(60, 1, 32, 32, dtype=torch.uint8)).ratio > 10
 
 
-def test_one_class_alone_is_noticed(validator: Validator, digits: data.Digits) -> None:
+def test_a_single_class_has_a_large_class_divergence(validator: Validator, digits: data.Digits) -> None:
     images = data.to_uint8(data.resize(digits.images))
-    assert validator.judge(images[digits.labels == 3]).class_kl > 1
+    assert validator.measure_images(images[digits.labels == 3]).class_kl > 1
 
 
 def test_the_test_images_are_never_read(validator: Validator, small_data: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(small_data, tmp_path / "data"))
     for file in (folder / "MNIST" / "raw").glob("t10k-*"):
-        # Readable as no image; gone altogether, the data set would not count as complete.
+        # An empty file is not an image. A missing file would make the data set incomplete.
         file.write_bytes(b"")
     again = Validator(data.load(folder, download=False), tmp_path / "classifier.safetensors", HELD_OUT)
     torch.manual_seed(2)
@@ -58,7 +58,7 @@ def test_the_test_images_are_never_read(validator: Validator, small_data: Path, 
     assert (again.floor, again.accuracy) == (validator.floor, validator.accuracy)
 
 
-def test_a_generator_is_worth_the_same_by_a_classifier_that_was_kept(
+def test_a_saved_classifier_gives_the_same_measurements(
     validator: Validator, digits: data.Digits, folder: Path
 ) -> None:
     torch.manual_seed(1)

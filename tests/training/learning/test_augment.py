@@ -14,7 +14,7 @@ def pictures(count: int = 5) -> Tensor:
     return torch.rand(count, 1, 8, 6, generator=generator, dtype=torch.float64) * 2 - 1
 
 
-def test_no_shift_changes_nothing() -> None:
+def test_a_shift_of_0_changes_nothing() -> None:
     assert torch.equal(translate(pictures(), torch.zeros(5, 2, dtype=torch.int64), 2), pictures())
 
 
@@ -29,18 +29,18 @@ def test_an_image_moves_down_and_right_and_leaves_black_behind(down: int, right:
             torch.testing.assert_close(moved[:, 0, row, column], expected, check_dtype=False)
 
 
-def test_every_image_moves_by_its_own_shift() -> None:
+def test_each_image_moves_by_its_own_shift() -> None:
     images, shifts = pictures(), torch.tensor([[0, 1], [2, 0], [0, 0], [-1, 2], [1, 1]])
     moved = translate(images, shifts, 2)
     for index in range(5):
         assert torch.equal(moved[index : index + 1], translate(images[index : index + 1], shifts[index : index + 1], 2))
 
 
-def test_what_moves_out_is_lost() -> None:
+def test_pixels_that_leave_the_image_are_lost() -> None:
     assert bool((translate(pictures(), torch.full((5, 2), 100), 100) == BLACK).all())
 
 
-def test_the_gradient_of_a_pixel_is_at_the_place_that_it_came_from() -> None:
+def test_the_gradient_of_a_pixel_is_at_its_original_position() -> None:
     images = pictures(1).requires_grad_()
     (gradient,) = torch.autograd.grad(translate(images, torch.tensor([[1, 2]]), 2)[0, 0, 4, 5], images)
     assert gradient.nonzero().tolist() == [[0, 0, 3, 3]]

@@ -1,4 +1,4 @@
-"""Processes that train together learn what one learns alone."""
+"""Several processes that train together give the same result as one."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def torchrun(processes: int, module: str, *arguments: str) -> subprocess.Complet
     return subprocess.run([*command, "-m", module, *arguments], capture_output=True, text=True, check=False)
 
 
-class Pretending(Group):
-    """One of two processes, that is alone all the same, and counts how often it asks the other."""
+class FakePair(Group):
+    """A group of two with a single real process. It counts the exchanges of stop requests."""
 
-    asked: ClassVar[list[int]] = []
+    exchanges: ClassVar[list[int]] = []
 
     def any(self, flag: bool, device: str) -> bool:
-        self.asked.append(1)
+        self.exchanges.append(1)
         return flag
 
     def wait(self) -> None:
         pass
 
 
-def test_two_processes_take_the_step_that_one_takes(make_run: MakeRun, images: Tensor) -> None:
-    # Without what looks at a share as a whole: batch normalisation, and penalties at the head of it.
+def test_two_processes_take_the_same_step_as_one(make_run: MakeRun, images: Tensor) -> None:
+    # Batch normalisation, and a penalty at a part of the batch, would depend on the share of each process.
     settings = {"generator_norm": "none", "penalty_every": 1, "batch_size": len(images), "epochs": 1, "log_every": 1}
     alone, together = (make_run(**settings) for _ in range(2))
     loop.train(alone, images)
@@ -55,8 +55,8 @@ def test_two_processes_take_the_step_that_one_takes(make_run: MakeRun, images: T
     (first, one), (second, other) = (checkpoint.read(run.state) for run in (alone, together))
     assert one["step"] == other["step"] == "1"
     assert torch.equal(first["noise"], second["noise"])
-    # With a decay of 0 Adam's first moments are the gradients. G's go through D's step, which divides by the size of
-    # D's gradients, and with it the rounding of the smallest.
+    # With a decay of 0, Adam's first moments are the gradients. G's gradients depend on D after its step. That step is
+    # divided by the size of each of D's gradients, which amplifies the rounding of small ones.
     for name, gradient in first.items():
         if name.endswith("exp_avg"):
             allowed = 1e-4 if name.startswith("discriminator") else 0.02
@@ -65,7 +65,7 @@ def test_two_processes_take_the_step_that_one_takes(make_run: MakeRun, images: T
     assert lines[0]["v"] == pytest.approx(others[0]["v"], abs=1e-5)
 
 
-def test_two_processes_start_a_run_of_their_own(small_data: Path, tmp_path: Path) -> None:
+def test_two_processes_create_and_train_one_run(small_data: Path, tmp_path: Path) -> None:
     options = ["--epochs", "1", "--batch-size", "16", "--held-out", "0", "--threads", "1", "--precision", "float32"]
     finished = torchrun(
         2,
@@ -85,7 +85,7 @@ def test_two_processes_start_a_run_of_their_own(small_data: Path, tmp_path: Path
     assert (tmp_path / "default-seed-0" / "state.safetensors").exists()
 
 
-def test_two_processes_of_which_one_is_stopped_end_as_two_that_were_not(make_run: MakeRun) -> None:
+def test_a_signal_to_one_of_two_processes_stops_both_and_does_not_change_the_result(make_run: MakeRun) -> None:
     whole, stopped = (make_run(epochs=1, batch_size=4) for _ in range(2))
     finished = torchrun(2, "tests.training.learning.stopping", str(whole.folder), str(stopped.folder))
     assert finished.returncode == 0, finished.stderr
@@ -97,7 +97,7 @@ def test_two_processes_of_which_one_is_stopped_end_as_two_that_were_not(make_run
     assert whole.metrics.read_bytes() == stopped.metrics.read_bytes()
 
 
-def test_processes_ask_one_another_to_stop_seldom_and_stop_soon(
+def test_processes_exchange_stop_requests_rarely_and_stop_soon(
     make_run: MakeRun, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, signalled = make_run(batch_size=4), 3
@@ -109,21 +109,21 @@ def test_processes_ask_one_another_to_stop_seldom_and_stop_soon(
 
     monkeypatch.setattr(loop, "advance", advance)
     with pytest.raises(loop.Stopped):
-        loop.train(run, images, Pretending(0, 2))
+        loop.train(run, images, FakePair(0, 2))
     stopped = int(checkpoint.read(run.state)[1]["step"])
-    assert signalled <= stopped <= signalled + loop.ASKED_EVERY
-    Pretending.asked.clear()
-    loop.train(run, images, Pretending(0, 2))
+    assert signalled <= stopped <= signalled + loop.STOP_CHECK_EVERY
+    FakePair.exchanges.clear()
+    loop.train(run, images, FakePair(0, 2))
     # Two epochs of forty steps each.
-    assert len(Pretending.asked) <= (80 - stopped) / loop.ASKED_EVERY + 2
+    assert len(FakePair.exchanges) <= (80 - stopped) / loop.STOP_CHECK_EVERY + 2
 
 
-def test_shares_of_all_processes_are_the_batch(images: Tensor) -> None:
+def test_the_shares_of_all_processes_are_the_whole_batch(images: Tensor) -> None:
     shares = [Group(rank, 4).share(images) for rank in range(4)]
     assert torch.equal(torch.cat(shares), images)
     assert torch.equal(ALONE.share(images), images)
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused(small_config: GanConfig) -> None:
+def test_a_batch_that_cannot_be_divided_evenly_is_refused(small_config: GanConfig) -> None:
     with pytest.raises(ConfigError, match="batch_size is 16, expected a multiple of the 3 processes"):
         plan(160, dataclasses.replace(small_config, batch_size=16), 3)

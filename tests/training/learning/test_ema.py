@@ -19,7 +19,7 @@ def weight(decay: float) -> torch.Tensor:
     return torch.tensor(1 - decay, dtype=torch.float64)
 
 
-def test_a_constant_is_approached_geometrically() -> None:
+def test_the_average_approaches_a_constant_geometrically() -> None:
     average, module = scalar(5.0), scalar(1.0)
     for _ in range(20):
         ema.update(average, module, weight(0.9))
@@ -35,7 +35,7 @@ def test_the_average_is_the_weighted_sum_of_all_earlier_weights() -> None:
     assert average.weight.item() == pytest.approx(expected)
 
 
-def test_decay_0_copies_bit_for_bit() -> None:
+def test_a_decay_of_0_copies_the_weights_bit_for_bit() -> None:
     average, module = scalar(5.0), scalar(1 / 3)
     ema.update(average, module, weight(ema.decay_at(0, 0.0)))
     assert torch.equal(average.weight, module.weight)

@@ -1,4 +1,4 @@
-"""A captured step is the step: replaying it changes what taking it changes, and capturing it changes nothing."""
+"""A replayed step has the effect of the original step, and a capture has no effect."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.gpu
 STEPS, RATE = 6, 1e-4
 
 
-class Taken:
-    """In the place of a captured step: the step itself."""
+class Uncaptured:
+    """Has the interface of a captured step, and runs the original step."""
 
     def __init__(self, step: Callable[..., None], inputs: Sequence[Tensor], _changed: Sequence[Tensor]) -> None:
         self._step = step
@@ -32,7 +32,7 @@ class Taken:
 
 
 class Regression:
-    """A step of Adam on a linear map, and all that it changes."""
+    """A step of Adam on a linear map, and all tensors that it changes."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -73,7 +73,7 @@ def test_capturing_a_step_changes_nothing(batches: list[tuple[Tensor, Tensor]]) 
     assert all(torch.equal(tensor, value) for tensor, value in zip(problem.changed, before, strict=True))
 
 
-def test_a_captured_step_is_the_step(batches: list[tuple[Tensor, Tensor]]) -> None:
+def test_a_captured_step_has_the_effect_of_the_original(batches: list[tuple[Tensor, Tensor]]) -> None:
     replayed, taken = Regression(), Regression()
     captured = CapturedStep(replayed.step, batches[0], replayed.changed)
     for batch in batches:
@@ -85,7 +85,7 @@ def test_a_captured_step_is_the_step(batches: list[tuple[Tensor, Tensor]]) -> No
 
 
 @pytest.mark.parametrize("feature_weight", [0.0, 3.0])
-def test_a_captured_training_step_is_the_training_step(
+def test_a_captured_training_step_has_the_effect_of_the_original(
     small_config: GanConfig, images: Tensor, monkeypatch: pytest.MonkeyPatch, feature_weight: float
 ) -> None:
     config = dataclasses.replace(small_config, device="cuda", feature_weight=feature_weight, feature_gamma=0.02)
@@ -95,16 +95,16 @@ def test_a_captured_training_step_is_the_training_step(
         state = init_state(config)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             for step in range(STEPS):
-                # Twice as large batches in the second half, as with `late_batches`: the step is captured anew.
+                # Batches double in the second half, as with `late_batches`, so the step is captured again.
                 size = 16 if step < STEPS // 2 else 32
                 advance(state, real.roll(-16 * step, 0)[:size], config, RATE)
         return state
 
     replayed = train()
-    monkeypatch.setattr(steps, "CapturedStep", Taken)
+    monkeypatch.setattr(steps, "CapturedStep", Uncaptured)
     taken = train()
     assert isinstance(replayed.captured, CapturedStep)
-    assert type(taken.captured).__name__ == Taken.__name__
+    assert type(taken.captured).__name__ == Uncaptured.__name__
     assert replayed.step == taken.step == STEPS
     assert torch.equal(replayed.noise.get_state(), taken.noise.get_state())
     for name, one, other in zip(METRICS, replayed.totals.tolist(), taken.totals.tolist(), strict=True):
@@ -112,5 +112,6 @@ def test_a_captured_training_step_is_the_training_step(
     for network in ("generator", "averaged", "discriminator"):
         pairs = zip(getattr(replayed, network).parameters(), getattr(taken, network).parameters(), strict=True)
         for parameter, expected in pairs:
-            # A step of Adam moves a number by about the rate, and rounding decides where to if its gradient is near 0.
+            # A step of Adam moves a weight by about the rate. Rounding decides the direction of small gradients.
+            # The bound is therefore on the mean over all weights.
             assert (parameter - expected).abs().mean() < 0.05 * STEPS * RATE

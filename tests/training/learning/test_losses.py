@@ -1,4 +1,4 @@
-"""Laws of the value function and of the losses made from it."""
+"""Laws of the value function and of the losses derived from it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def logits(count: int, seed: int) -> Tensor:
     return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 3
 
 
-def test_v_is_the_formula_in_probabilities() -> None:
+def test_v_from_logits_equals_the_formula_in_probabilities() -> None:
     real, fake = logits(64, 0), logits(32, 1)
     expected = torch.log(torch.sigmoid(real)).mean() + torch.log(1 - torch.sigmoid(fake)).mean()
     torch.testing.assert_close(calculate_v(real, fake), expected)
 
 
-def test_v_is_minus_2_log_2_where_d_is_one_half() -> None:
+def test_v_is_minus_2_log_2_if_d_is_one_half() -> None:
     assert calculate_v(torch.zeros(5), torch.zeros(9)).item() == pytest.approx(-2 * math.log(2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(("real", "fake", "expected"), [(1e4, -1e4, 0.0), (-1e4, 1e4, -2e4), (1e4, 1e4, -1e4)])
-def test_v_and_its_gradient_are_finite_at_any_logit(
+def test_v_and_its_gradient_are_finite_for_large_logits(
     dtype: torch.dtype, real: float, fake: float, expected: float
 ) -> None:
     real_logits = torch.full((3,), real, dtype=dtype, requires_grad=True)
@@ -48,14 +48,14 @@ def test_v_at_the_optimal_d_is_twice_the_jensen_shannon_divergence_less_log_4() 
     torch.testing.assert_close(v, 2 * divergence - math.log(4))
 
 
-def test_the_minimax_loss_has_the_gradient_of_v_itself() -> None:
+def test_the_minimax_loss_has_the_gradient_of_v() -> None:
     fake = logits(8, 2).requires_grad_()
     (of_loss,) = torch.autograd.grad(minimax_loss(logits(8, 3), fake), fake)
     (of_v,) = torch.autograd.grad(calculate_v(logits(8, 3), fake), fake)
     assert torch.equal(of_loss, of_v)
 
 
-def test_the_non_saturating_loss_is_the_formula_and_keeps_its_gradient_where_minimax_loses_it() -> None:
+def test_the_gradient_of_the_non_saturating_loss_does_not_vanish_where_that_of_minimax_does() -> None:
     fake = torch.tensor([-30.0], dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(non_saturating_loss(fake, fake), -torch.log(torch.sigmoid(fake)).mean())
     (strong,) = torch.autograd.grad(non_saturating_loss(fake, fake), fake)
@@ -64,20 +64,20 @@ def test_the_non_saturating_loss_is_the_formula_and_keeps_its_gradient_where_min
     assert abs(weak.item()) < 1e-12
 
 
-def test_the_relativistic_losses_are_the_formula_over_pairs_and_exchange_the_two_sides() -> None:
+def test_the_relativistic_loss_of_g_is_that_of_d_with_the_two_sides_exchanged() -> None:
     real, fake = logits(16, 4), logits(16, 5)
     expected = -torch.log(torch.sigmoid(fake - real)).mean()
     torch.testing.assert_close(OBJECTIVES["relativistic"].generator(real, fake), expected)
     assert torch.equal(OBJECTIVES["relativistic"].discriminator(real, fake), relativistic_loss(fake, real))
 
 
-def test_the_relativistic_loss_does_not_change_when_all_logits_move_alike() -> None:
+def test_a_common_offset_of_all_logits_does_not_change_the_relativistic_loss() -> None:
     real, fake = logits(16, 4), logits(16, 5)
     torch.testing.assert_close(relativistic_loss(real + 7, fake + 7), relativistic_loss(real, fake))
 
 
 @pytest.mark.parametrize("loss", ["minimax", "non_saturating"])
-def test_d_minimises_minus_v_where_the_loss_is_not_relativistic(loss: str) -> None:
+def test_d_minimises_minus_v_if_the_loss_is_not_relativistic(loss: str) -> None:
     real, fake = logits(16, 6), logits(16, 7)
     assert torch.equal(OBJECTIVES[loss].discriminator(real, fake), -calculate_v(real, fake))
 

@@ -1,4 +1,4 @@
-"""The generator with batch normalisation folds into the published one."""
+"""The generator with batch normalisation folds into the published generator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.learning.normalised import STATISTICS_COUNT, STATISTICS_SEED, Norm
 
 @pytest.fixture(scope="module")
 def module() -> NormalisedGenerator:
-    """Weights and norms as far from their start as training takes them. Tests change copies only."""
+    """A generator with norms as far from their initial values as after training. Tests change copies only."""
     torch.manual_seed(0)
     module = NormalisedGenerator(Generator())
     for norm in module.norms:
@@ -38,7 +38,7 @@ def test_on_the_latents_of_the_statistics_the_folded_generator_equals_the_traini
         torch.testing.assert_close(folded(latents), module(latents), rtol=0, atol=2e-5)
 
 
-def test_on_other_latents_the_two_differ_only_by_the_scatter_of_a_batch(
+def test_on_other_latents_the_two_differ_by_the_sampling_error_of_the_statistics(
     module: NormalisedGenerator, folded: Generator
 ) -> None:
     latents = torch.randn(2048, LATENT_DIM, generator=torch.Generator().manual_seed(9))
@@ -47,13 +47,13 @@ def test_on_other_latents_the_two_differ_only_by_the_scatter_of_a_batch(
     assert 0 < difference < 0.03
 
 
-def test_the_folded_generator_has_the_published_shape_and_no_norm(folded: Generator) -> None:
+def test_the_folded_generator_has_the_published_architecture_without_norms(folded: Generator) -> None:
     expected = Generator().state_dict()
     assert {n: t.shape for n, t in folded.state_dict().items()} == {n: t.shape for n, t in expected.items()}
     assert all(tensor.dtype == torch.float32 for tensor in folded.state_dict().values())
 
 
-def test_folding_is_repeatable_changes_no_weight_and_draws_no_global_random_numbers(
+def test_folding_is_repeatable_and_changes_neither_weights_nor_the_global_random_state(
     module: NormalisedGenerator, folded: Generator
 ) -> None:
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

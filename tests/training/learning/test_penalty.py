@@ -1,4 +1,4 @@
-"""Laws of the discriminator's penalty: it is the gradient penalty of its definition, in value and in gradient."""
+"""Laws of the discriminator's penalty: value and gradient are those of the definition."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from service.gan.networks import Discriminator
 from training.learning import penalty
 from training.learning.penalty import Piece, discriminator_penalty, gradient_penalty
 
-# Far more than float64 rounds a logit by, and far less than the closest pair of random activations differ by.
+# Much larger than the rounding of an activation in float64, much smaller than the smallest gap of random activations.
 MARGIN = 1e-12
 
 
 def network(seed: int) -> Discriminator:
     torch.manual_seed(seed)
     discriminator = Discriminator().double()
-    with torch.no_grad():  # as steep as trained ones are
+    with torch.no_grad():  # a slope like that of trained networks
         discriminator.linear.weight.mul_(30)
     return discriminator
 
@@ -28,21 +28,21 @@ def images(count: int, seed: int) -> Tensor:
 
 
 def margin(discriminator: Discriminator, signal: Tensor) -> float:
-    """The least change of an activation that would change a choice of pooling, or the slope of a chosen element."""
-    least = []
+    """The smallest change of an activation that would change a maximum of pooling, or the slope at that maximum."""
+    gaps = []
     for layer in discriminator.layers:
         if isinstance(layer, nn.MaxPool2d):
             size = layer.kernel_size
             assert isinstance(size, int)
             windows = signal.unfold(2, size, size).unfold(3, size, size).flatten(4)
             best = windows.topk(2, dim=-1).values
-            least += [(best[..., 0] - best[..., 1]).min(), best[..., 0].abs().min()]
+            gaps += [(best[..., 0] - best[..., 1]).min(), best[..., 0].abs().min()]
         signal = layer(signal)
-    return float(torch.stack(least).min())
+    return float(torch.stack(gaps).min())
 
 
 def on_piece(discriminator: Discriminator, signal: Tensor, pieces: list[Piece]) -> Tensor:
-    """The logits (B,) of `signal` where every choice of pooling and every slope is given."""
+    """The logits (B,) of `signal` with the given maxima of pooling and slopes."""
     convolutions = [layer for layer in discriminator.layers if isinstance(layer, nn.Conv2d)]
     for convolution, piece in zip(convolutions, pieces, strict=True):
         chosen = convolution(signal).flatten(2).gather(2, piece.places.flatten(2))
@@ -52,7 +52,7 @@ def on_piece(discriminator: Discriminator, signal: Tensor, pieces: list[Piece]) 
 
 
 def assert_same(found: Tensor, expected: Tensor, discriminator: Discriminator) -> None:
-    """The penalties are the same number, and have the same gradients in the weights."""
+    """Both penalties have the same value and the same gradients in the weights."""
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
     weights = list(discriminator.parameters())
     of_expected = torch.autograd.grad(expected, weights, materialize_grads=True)
@@ -65,12 +65,12 @@ def assert_same(found: Tensor, expected: Tensor, discriminator: Discriminator) -
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("dark", [0, 12, 16])
 @pytest.mark.parametrize("last", [torch.contiguous_format, torch.channels_last])
-def test_it_is_half_gamma_times_the_mean_squared_norm_and_has_its_gradient(
+def test_value_and_gradient_are_those_of_half_gamma_times_the_mean_squared_norm(
     count: int, dark: int, last: torch.memory_format
 ) -> None:
     discriminator = network(count).to(memory_format=last)
     some = images(count, 1)
-    # A background that is nearly constant, as around a digit, but has no two equal maxima.
+    # A nearly constant background, like that of a digit, but without equal maxima.
     for background in (some[:, :, :dark], some[:, :, 32 - dark :]):
         background.mul_(1e-3).sub_(0.999)
     with torch.no_grad():
@@ -83,12 +83,12 @@ def test_it_is_half_gamma_times_the_mean_squared_norm_and_has_its_gradient(
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("black", [12, 16])
 @pytest.mark.parametrize("last", [torch.contiguous_format, torch.channels_last])
-def test_on_a_constant_background_it_is_the_penalty_of_the_choices_that_it_made(
+def test_on_a_constant_background_value_and_gradient_belong_to_the_same_choice_of_maxima(
     count: int, black: int, last: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     discriminator = network(count).to(memory_format=last)
     some = images(count, 1)
-    # Every maximum of the background is one of several equal ones, and each choice gives another penalty.
+    # Each maximum in the background is one of several equal ones, and each choice gives another penalty.
     some[:, :, :black] = some[:, :, 32 - black :] = -1
     choose, made = penalty._choose, []
 
@@ -105,13 +105,13 @@ def test_on_a_constant_background_it_is_the_penalty_of_the_choices_that_it_made(
     assert_same(found, gradient_penalty(logits, some, gamma=3.0), discriminator)
 
 
-def test_nothing_flows_into_the_images() -> None:
+def test_the_images_get_no_gradient() -> None:
     some = images(2, 3).requires_grad_()
     torch.autograd.backward(discriminator_penalty(network(0), some, gamma=1.0))
     assert some.grad is None
 
 
-def test_under_bfloat16_it_is_as_near_to_the_truth_as_its_definition_is() -> None:
+def test_in_bfloat16_its_gradient_is_as_accurate_as_that_of_the_definition() -> None:
     discriminator = network(3).float()
     some = images(8, 4).float().requires_grad_()
     weights = [layer.weight for layer in discriminator.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from service.gan.networks import Discriminator
 from training.learning.pooled import features
 
-# A slope changes a value by half a rounding step at most. Two values that are eight steps apart stay apart.
+# The slope rounds a value by at most half a rounding step. Two values that are eight steps apart stay different.
 MARGIN = 8
 
 

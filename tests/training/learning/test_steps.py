@@ -25,7 +25,7 @@ def value(state: TrainState, real: Tensor, latents: Tensor) -> float:
         return calculate_v(state.discriminator.logits(real), state.discriminator.logits(fake)).item()
 
 
-def test_the_first_state_depends_on_the_seed_alone_and_leaves_the_global_random_state_untouched(
+def test_the_initial_state_depends_on_the_seed_alone_and_the_global_random_state_is_not_changed(
     small_config: GanConfig,
 ) -> None:
     torch.manual_seed(1)
@@ -42,7 +42,7 @@ def test_the_first_state_depends_on_the_seed_alone_and_leaves_the_global_random_
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativistic"])
-def test_a_step_depends_on_state_batch_and_settings_alone(
+def test_a_step_depends_on_the_state_the_batch_and_the_settings_alone(
     small_config: GanConfig, images: Tensor, loss: str, precision: str
 ) -> None:
     config = dataclasses.replace(small_config, loss=loss, precision=precision)
@@ -70,7 +70,7 @@ def test_the_memory_layout_changes_only_rounding(small_config: GanConfig, images
     torch.testing.assert_close(state.totals, reference.totals, rtol=1e-3, atol=1e-3)
 
 
-def test_the_discriminator_ascends_v_and_then_the_literal_generator_descends_it(
+def test_the_discriminator_ascends_v_and_then_the_minimax_generator_descends_it(
     small_config: GanConfig, images: Tensor
 ) -> None:
     config = dataclasses.replace(RECIPES["minimax"], precision="float32", device="cpu", betas=(0.0, 0.99))
@@ -92,7 +92,7 @@ def test_the_discriminator_ascends_v_and_then_the_literal_generator_descends_it(
 
 
 @pytest.mark.parametrize(("r1", "r2"), [(0.0, 0.0), (2.0, 0.0), (0.0, 2.0)])
-def test_each_penalty_is_there_where_its_weight_is(
+def test_a_penalty_is_positive_if_and_only_if_a_weight_is(
     small_config: GanConfig, images: Tensor, r1: float, r2: float
 ) -> None:
     config = dataclasses.replace(small_config, r1_gamma=r1, r2_gamma=r2)
@@ -101,7 +101,7 @@ def test_each_penalty_is_there_where_its_weight_is(
     assert (state.totals[METRICS.index("penalty")].item() > 0) == (r1 + r2 > 0)
 
 
-def test_the_penalty_at_some_images_estimates_that_at_all(small_config: GanConfig, images: Tensor) -> None:
+def test_the_penalty_at_a_quarter_of_equal_images_is_that_at_all(small_config: GanConfig, images: Tensor) -> None:
     penalties = []
     for every in (1, 4):
         config = dataclasses.replace(small_config, penalty_every=every, translation=0)
@@ -111,7 +111,7 @@ def test_the_penalty_at_some_images_estimates_that_at_all(small_config: GanConfi
     assert penalties[0] == pytest.approx(penalties[1], rel=1e-4)
 
 
-def test_the_discriminator_loss_is_the_penalty_less_v(small_config: GanConfig, images: Tensor) -> None:
+def test_the_discriminator_loss_is_the_penalty_minus_v(small_config: GanConfig, images: Tensor) -> None:
     config = dataclasses.replace(small_config, loss="non_saturating")
     state = init_state(config)
     advance(state, images[:16], config, 1e-3)
@@ -120,7 +120,7 @@ def test_the_discriminator_loss_is_the_penalty_less_v(small_config: GanConfig, i
 
 
 @pytest.mark.parametrize("loss", ["minimax", "non_saturating", "relativistic"])
-def test_the_last_bias_of_the_discriminator_moves_only_where_the_loss_depends_on_it(
+def test_the_last_bias_of_the_discriminator_changes_only_if_the_loss_depends_on_it(
     small_config: GanConfig, images: Tensor, loss: str
 ) -> None:
     config = dataclasses.replace(small_config, loss=loss)
@@ -131,7 +131,9 @@ def test_the_last_bias_of_the_discriminator_moves_only_where_the_loss_depends_on
     assert torch.equal(state.discriminator.linear.bias, before) == (loss == "relativistic")
 
 
-def test_without_averaging_the_average_is_the_generator_bit_for_bit(small_config: GanConfig, images: Tensor) -> None:
+def test_with_a_decay_of_0_the_average_equals_the_generator_bit_for_bit(
+    small_config: GanConfig, images: Tensor
+) -> None:
     config = dataclasses.replace(small_config, ema_decay=0.0)
     state = init_state(config)
     advance(state, images[:16], config, 1e-3)
@@ -152,13 +154,13 @@ def test_the_constant_schedule_is_constant(small_config: GanConfig) -> None:
     assert {learning_rate_at(step, 10, config) for step in range(10)} == {config.learning_rate}
 
 
-def test_the_learning_rate_rises_evenly_before_it_follows_its_schedule(small_config: GanConfig) -> None:
+def test_the_learning_rate_rises_linearly_before_its_schedule(small_config: GanConfig) -> None:
     config = dataclasses.replace(small_config, schedule="constant", warmup_steps=3)
     rates = [learning_rate_at(step, 10, config) / config.learning_rate for step in range(5)]
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1])
 
 
-def test_the_learning_rate_falls_only_after_its_hold(small_config: GanConfig) -> None:
+def test_the_learning_rate_is_constant_before_the_end_of_its_hold(small_config: GanConfig) -> None:
     config = dataclasses.replace(small_config, hold=0.5, warmup_steps=0)
     rates = [learning_rate_at(step, 100, config) / config.learning_rate for step in range(101)]
     assert rates[:51] == [1.0] * 51

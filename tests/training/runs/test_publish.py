@@ -1,4 +1,4 @@
-"""From a data set to a folder that the service loads, through the command line."""
+"""Publication: from a run to a folder that the service loads, as a function and on the command line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_published_networks_are_the_averaged_generator_and_the_discriminator
     assert manifest.version == VERSION
 
 
-def test_a_manifest_of_an_earlier_version_is_read_without_a_version(published: Path, tmp_path: Path) -> None:
+def test_a_manifest_without_a_version_is_valid(published: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(published, tmp_path / "checkpoints"))
     path = folder / checkpoint.MANIFEST_FILE
     fields = json.loads(path.read_text())
@@ -54,16 +54,14 @@ def test_a_manifest_of_an_earlier_version_is_read_without_a_version(published: P
         checkpoint.load(folder)
 
 
-def test_pictures_are_published_beside_the_networks_and_nothing_is_said_of_their_quality(published: Path) -> None:
+def test_publication_writes_pictures_and_neither_measurements_nor_a_card(published: Path) -> None:
     assert (published / "samples" / "grid.png").is_file()
     assert (published / "samples" / "epoch_001.png").is_file()
     assert set(checkpoint.read_manifest(published).metrics) == {"training_seconds"}
     assert not (published / "MODEL_CARD.md").exists()
 
 
-def test_publishing_again_replaces_what_was_there_with_the_same_bytes_and_leaves_nothing_beside_it(
-    whole: Run, published: Path
-) -> None:
+def test_publishing_again_writes_the_same_bytes_and_removes_everything_else(whole: Run, published: Path) -> None:
     before = {path.name: path.read_bytes() for path in published.glob("*.safetensors")}
     (published / "samples" / "stale.png").write_bytes(b"")
     (published / "MODEL_CARD.md").write_text("of other networks")
@@ -78,7 +76,7 @@ def test_publishing_again_replaces_what_was_there_with_the_same_bytes_and_leaves
     ("owner", "name", "fatal"),
     [(Path, "rename", 1), (Path, "rename", 2), (shutil, "rmtree", 1), (shutil, "rmtree", 2), (shutil, "rmtree", 3)],
 )
-def test_a_publication_cut_anywhere_loses_nothing_to_the_next(
+def test_after_an_interrupted_publication_the_next_one_keeps_all_evaluators_and_classifiers(
     whole: Run, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, fatal: int
 ) -> None:
     original, calls = getattr(owner, name), 0
@@ -105,19 +103,19 @@ def test_a_publication_cut_anywhere_loses_nothing_to_the_next(
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
-def test_the_epochs_published_are_those_before_the_states_step_whatever_is_pictured(whole: Run, tmp_path: Path) -> None:
+def test_the_published_number_of_epochs_comes_from_the_state_and_not_from_pictures(whole: Run, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(whole.folder, tmp_path / "run"))
     run = open_run(folder)
     current, info = state.load(run.state, run.config)
     shutil.rmtree(run.samples)
     assert publish(run, tmp_path / "a").epochs == 2
-    # As an earlier version saved it, in the second of two epochs of ten steps.
+    # A state of an earlier version, without the number of epochs, in the second of two epochs of ten steps.
     current.step = 19
     state.save(run.state, current, {name: value for name, value in info.items() if name != "epochs"})
     assert publish(run, tmp_path / "b").epochs == 1
 
 
-def test_evaluators_stay_where_networks_are_published_anew(whole: Run, tmp_path: Path) -> None:
+def test_publication_keeps_evaluators(whole: Run, tmp_path: Path) -> None:
     target = tmp_path / "checkpoints"
     (target / "evaluators").mkdir(parents=True)
     (target / "evaluators" / "evaluators.json").write_text("{}")
@@ -125,14 +123,14 @@ def test_evaluators_stay_where_networks_are_published_anew(whole: Run, tmp_path:
     assert (target / "evaluators" / "evaluators.json").read_text() == "{}"
 
 
-def test_a_folder_with_other_things_in_it_is_not_replaced(whole: Run, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_replaced(whole: Run, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(RunError, match=r"thesis\.tex, not published here; choose another with --to"):
+    with pytest.raises(RunError, match=r"files of other origin: thesis\.tex; choose another folder with --to"):
         publish(whole, tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-def test_a_publication_that_fails_leaves_the_old_one_whole(
+def test_a_failed_publication_leaves_the_earlier_one_intact(
     whole: Run, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -151,7 +149,7 @@ def test_a_run_without_a_state_cannot_be_published(make_run: Callable[..., Run],
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_the_command_line_goes_from_data_to_checkpoint(
+def test_the_commands_lead_from_data_to_a_checkpoint(
     small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(small_data), "--no-download", "--runs", str(tmp_path), "--threads", "1", "--device", "cpu"]
@@ -174,7 +172,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line
 
 
-def test_damaged_data_are_refused_in_one_line_and_leave_no_run_behind(
+def test_damaged_data_are_refused_in_one_line_and_no_run_is_created(
     digits_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = digits_folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
@@ -195,7 +193,7 @@ def test_damaged_data_are_refused_in_one_line_and_leave_no_run_behind(
         (("--threads", "-1"), "threads is -1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_in_one_line_and_leave_no_run_behind(
+def test_invalid_settings_are_refused_in_one_line_and_no_run_is_created(
     small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
 ) -> None:
     options = ("gan", "--data", str(small_data), "--runs", str(tmp_path / "runs"), "--no-download", "--held-out", "0")
@@ -206,14 +204,14 @@ def test_settings_that_cannot_be_are_refused_in_one_line_and_leave_no_run_behind
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--recipe", "refined"), "--recipe refined goes on from a finished run; name one with --start RUN"),
+        (("--recipe", "refined"), "--recipe refined continues a finished run; name the run with --start RUN"),
         (("--classifier", "c.safetensors"), "--recipe default has no feature critic; leave --classifier out"),
         (("--resume", "runs/a", "--start", "runs/b"), "--start runs/b is for a new run, and --resume runs/a continues"),
         (("--resume", "runs/a", "--classifier", "c.safetensors"), "--classifier c.safetensors is for a new run"),
         (("--resume", "runs/a", "--name", "b"), "--name b is for a new run"),
     ],
 )
-def test_options_that_have_no_meaning_together_are_refused_before_anything_is_read(
+def test_contradictory_options_are_refused_before_any_file_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
 ) -> None:
     options = ("gan", "--data", str(tmp_path / "none"), "--runs", str(tmp_path / "runs"), "--no-download")
@@ -221,9 +219,7 @@ def test_options_that_have_no_meaning_together_are_refused_before_anything_is_re
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_is_there_is_not_begun_again(
-    whole: Run, small_data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_existing_run_is_not_overwritten(whole: Run, small_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("gan", "--data", str(small_data), "--runs", str(whole.folder.parent), "--name", whole.folder.name)
     line = refused(capsys, *options, "--batch-size", "16", "--held-out", "0", "--precision", "float32")
     assert f"{whole.folder} exists" in line
@@ -239,20 +235,22 @@ def test_a_run_that_is_there_is_not_begun_again(
         (("--recipe", "minimax"), "--recipe minimax differs from the run's own default"),
     ],
 )
-def test_a_resumed_run_keeps_its_settings(
+def test_a_resumed_run_refuses_other_settings(
     whole: Run, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
 ) -> None:
     assert message in refused(capsys, "gan", "--resume", str(whole.folder), *flags)
 
 
-def test_a_resumed_run_keeps_its_data(whole: Run, digits_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_run_refuses_other_data(whole: Run, digits_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = digits_folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:-1] + b"\xaa")
     line = refused(capsys, "gan", "--resume", str(whole.folder), "--data", str(digits_folder))
     assert f"learns from data with sha256 {whole.data_sha256}" in line
 
 
-def test_a_folder_that_is_no_run_is_refused(whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_valid_run_is_refused(
+    whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for command in (["gan", "--resume"], ["publish"]):
         assert "is not a training run" in refused(capsys, *command, str(tmp_path))
     damaged = tmp_path / "damaged"
