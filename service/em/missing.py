@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInput
 from ..formats.arrays import Float64
+from .problem import MAX_COORDINATE
 from .schemas.options import MAX_WIRE_PAIRS
 from .schemas.registration import RegisterRequest
 
@@ -25,7 +26,10 @@ class Present(NamedTuple):
     target: Mask | None = None
 
     def check(self, body: RegisterRequest) -> None:
-        """If points are missing, raise InvalidInput for a prior matrix or more than MAX_WIRE_PAIRS responsibilities."""
+        """If points are missing, raise InvalidInput for a request that cannot be computed without them.
+
+        That is a prior matrix, a coordinate whose square would overflow, or more than MAX_WIRE_PAIRS responsibilities.
+        """
         if self.source is None and self.target is None:
             return
         if isinstance(body.prior, np.ndarray):
@@ -34,6 +38,9 @@ class Present(NamedTuple):
                 pointer="/prior",
                 allowed="the name of a prior",
             )
+        for name, present in self._asdict().items():
+            if present is not None:
+                _check_range(getattr(body, name), present, name)
         rows = len(body.source if self.source is None else self.source)
         pairs = rows * len(body.target if self.target is None else self.target)
         if "responsibilities" in body.include and pairs > MAX_WIRE_PAIRS:
@@ -63,6 +70,19 @@ class Present(NamedTuple):
             columns = expand(found["responsibilities"].T, self.target).T
             restored["responsibilities"] = np.ascontiguousarray(expand(columns, self.source))
         return restored
+
+
+def _check_range(points: Float64, present: Mask, name: str) -> None:
+    """As `checks.check` does, but with the index that the point has in its file."""
+    large = np.argwhere(np.abs(points) > MAX_COORDINATE)
+    if len(large):
+        row, axis = large[0].tolist()
+        place = [int(np.flatnonzero(present)[row]), axis]
+        raise InvalidInput(
+            f"the value at {place} is {points[row, axis]}; its square would overflow",
+            pointer=f"/{name}",
+            allowed=f"finite numbers of magnitude up to {MAX_COORDINATE}",
+        )
 
 
 def separate(fields: dict[str, Any]) -> tuple[dict[str, Any], Present]:

@@ -15,6 +15,7 @@ from ..errors import BodyTooLarge, InvalidInput, MalformedBody
 from ..formats.clouds.columns import Columns
 from ..formats.clouds.reading import read_cloud
 from ..web.forms import Part, read_parts
+from ..web.json_text import BYTE_ORDER_MARK, refuse_repeated_keys
 
 CLOUDS = ("source", "target")
 LISTS = ("include",)
@@ -65,7 +66,11 @@ async def read_form(
 def content(model: type[BaseModel], clouds: Collection[str] = CLOUDS) -> dict[str, Any]:
     """The OpenAPI document's entry for a body that is `model` as JSON, or as a form that `read_form` reads."""
     properties = {
-        name: {"type": "string", "format": "binary", "description": "a file: npy, npz, PLY, PCD, XYZ, CSV; or JSON"}
+        name: {
+            "type": "string",
+            "format": "binary",
+            "description": "a file: npy, npz, PLY, PCD, LAS, XYZ, CSV and others; or JSON",
+        }
         if name in clouds
         else {"type": "string", "description": f"{field.description or name}; as JSON, or a word"}
         for name, field in model.model_fields.items()
@@ -134,7 +139,7 @@ def _columns(items: list[object], pointer: str) -> Columns:
 
 
 def _looks_like_json(content: bytes) -> bool:
-    return content[:64].lstrip()[:1] == b"["
+    return content[:64].removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"["
 
 
 def _items(value: object) -> list[object]:
@@ -149,10 +154,15 @@ def _value(part: Part, pointer: str, max_elements: int) -> Any:
         raise BodyTooLarge(
             "the text has too many elements", pointer=pointer, allowed=f"at most {max_elements} elements"
         )
-    content = part.content.strip()
+    content = part.content.removeprefix(BYTE_ORDER_MARK).strip()
     try:
-        return orjson.loads(content)
+        value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         if content[:1] in {b"[", b"{"}:
-            raise MalformedBody(f"the text begins as JSON and is none: {error}", pointer=pointer) from None
+            raise MalformedBody(f"the text begins as JSON and is not valid JSON: {error}", pointer=pointer) from None
         return content.decode(errors="replace")
+    try:
+        refuse_repeated_keys(content)
+    except MalformedBody as error:
+        raise MalformedBody(error.detail, pointer=pointer + error.pointer, allowed=error.allowed) from None
+    return value

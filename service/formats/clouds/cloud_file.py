@@ -19,9 +19,6 @@ MAX_ELEMENTS = 2**23
 AXES = ("x", "y", "z")
 # Names that an error lists; a table may have thousands.
 MAX_LISTED = 20
-# An array of two or three rows and this many columns is a transposed cloud, not a few points in a high dimension.
-TRANSPOSED_ROWS = (2, 3)
-TRANSPOSED_COLUMNS = 24
 
 
 class Cloud(NamedTuple):
@@ -66,16 +63,6 @@ class CloudFile:
             raise self.invalid(f"the file holds {points} points of {dimension} coordinates", "one or more points")
         if points * dimension > self.max_elements:
             raise self.too_large(f"{points} points of {dimension} coordinates are too many")
-
-    def check_orientation(self, rows: int, columns: int) -> None:
-        """Raise InvalidInput for a shape that is almost certainly a transposed cloud, such as 3 x 500."""
-        if rows in TRANSPOSED_ROWS and columns >= TRANSPOSED_COLUMNS and self.columns is None:
-            raise self.invalid(
-                f"the array has the shape ({rows}, {columns}): {rows} points of {columns} coordinates. If it holds "
-                f"{columns} points of {rows} coordinates, transpose it; {rows} points in {columns} dimensions can be "
-                "sent as JSON",
-                "N x D, a row for each point",
-            )
 
     def chosen(self, names: Sequence[str], of: str, count: int) -> list[int] | None:
         """The positions of the columns that the caller chose; None where nothing was chosen.

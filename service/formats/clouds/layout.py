@@ -17,6 +17,8 @@ from .columns import NotFound, select
 from .text import is_missing, is_number, lines, split, split_names, unquote
 
 COMMENTS = ("#", "//")
+# Begins a comment only at the beginning of a line, as MATLAB and COMSOL write it; names may contain it.
+LINE_COMMENT = "%"
 MAX_HEAD = 64
 # Bytes of names that are looked at, so that a header cannot make the search for coordinates slow.
 MAX_HEADER = 2**19
@@ -73,7 +75,9 @@ def annotated(file: CloudFile, *, inline: bool) -> Iterator[Line]:
     marked = any(mark.encode() in file.data for mark in COMMENTS)
     for number, line in lines(file):
         text, comment = line, ""
-        if marked:
+        if line[0] == LINE_COMMENT:
+            text, comment = "", line
+        elif marked:
             for mark in COMMENTS:
                 at = text.find(mark)
                 # In tables with names, a mark in the middle may belong to a colour or to an address.
@@ -187,7 +191,7 @@ def _guess(text: str, separator: str | None) -> str | None:
 
 def _header(file: CloudFile, line: Line, separator: str | None, budget: int) -> Header | None:
     """The line as names, if the coordinates are found among them."""
-    text = line.text or line.comment.lstrip("#/ \t")
+    text = line.text or line.comment.lstrip("#/% \t")
     delimiter = _guess(text, separator)
     if '"' in text and delimiter in {",", ";"} and delimiter not in unquote(text, delimiter):
         delimiter = None  # it is only inside quotes
@@ -199,7 +203,11 @@ def _header(file: CloudFile, line: Line, separator: str | None, budget: int) -> 
             select(file.columns, names, len(names))
         else:
             coordinates.recognise(names)
-    except (NotFound, coordinates.Unrecognised):
+    except coordinates.Unrecognised as error:
+        # Angles in a comment are kept, so that they are refused where they name the columns.
+        if line.text or not error.final:
+            return None
+    except NotFound:
         return None
     return Header(line.number, names, delimiter, comment=not line.text)
 
@@ -223,9 +231,11 @@ def _layout(
     if header is None and remark is not None:
         delimiter = _delimiter(line.text, remark, separator)
         fields = split(line.text, delimiter)
-        # Words in a comment are names only where they are as many as the columns.
+        # The words of a comment are names only if each column has one, or if they begin with x, y and z.
         if len(fields) == len(remark.names):
             header = remark
+        elif len(fields) > 3 and [name.casefold() for name in remark.names[:3]] == ["x", "y", "z"]:
+            header = remark._replace(names=[*remark.names[:3], *[""] * (len(fields) - 3)])
     delimiter = _delimiter(line.text, header, separator)
     fields = split(line.text, delimiter)
     count = len(fields)
@@ -275,14 +285,16 @@ def _complaint(file: CloudFile, texts: list[Line], header: Header | None) -> Exc
     return not_a_number(file, first.number, wrong, split_up[0])
 
 
-def not_a_number(file: CloudFile, number: int, wrong: str, fields: list[str]) -> Exception:
+def not_a_number(file: CloudFile, number: int, wrong: str, fields: list[str], *, atoms: bool = False) -> Exception:
     """The error of a field of line `number` that is not a number."""
     if not wrong:
         cure = "; leave no field empty"
     elif "," in wrong:
         cure = "; write decimal points, no commas, and no separators of thousands"
-    elif len(fields) > 3 and wrong == fields[0] and wrong.isalpha():
-        cure = "; a chemical XYZ file needs columns=1,2,3, which pass over its elements"
+    elif wrong == "v" and len(fields) > 3:
+        cure = "; OBJ files are not read, so export the points as PLY"
+    elif atoms or (len(fields) > 3 and wrong == fields[0] and wrong.isalpha()):
+        cure = "; a chemical XYZ file needs columns=1,2,3, which omit its elements"
     else:
         cure = ""
     return file.malformed(f"line {number}: {shown_text(wrong)} is not a number{cure}")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...errors import LatentserveError
 from ..arrays import Float64, to_npy
+from .attributes import without_attributes
 from .cloud_file import AXES, CloudFile
 
 MAGIC = b"\x93NUMPY"
@@ -106,6 +107,11 @@ def read_npz(file: CloudFile) -> Float64:
 
 
 def _choose(file: CloudFile, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    if "[Content_Types].xml" in archive.namelist():
+        raise file.invalid(
+            "the file is an Office document, such as an Excel workbook; export the table as CSV",
+            "an .npz archive, or CSV",
+        )
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename[-1:] != "/"}
     names = list(members)
     named = [name for name in NAMES if name in members][:1]
@@ -179,8 +185,6 @@ def _header(file: CloudFile, data: bytes, rank: int = 2) -> Header:
         allowed = "N x D, a row for each point" if rank == 2 else "N, a number for each point"
         raise file.invalid(f"the array has the shape {sizes}", allowed)
     file.check_shape(*(*sizes, 1)[:2])
-    if rank == 2:
-        file.check_orientation(*sizes)
     return Header(order + kind + width, int(width), fortran[1] == "True", sizes, end)
 
 
@@ -212,7 +216,7 @@ def _points(file: CloudFile, data: bytes, header: Header) -> Float64:
     if not header.fields:
         values = _array(file, data, header)
         chosen = file.chosen([], "the array", header.shape[1])
-        return file.points(values if chosen is None else values[:, chosen])
+        return file.points(without_attributes(file, values) if chosen is None else values[:, chosen])
     axes = file.axes([field.name for field in header.fields], "the array of records")
     if len(axes) == 1 and file.columns is None:
         raise file.invalid("the array of records has x and no y; choose it with columns=", "x and y; or x, y and z")

@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 
+from ...errors import InvalidInput
 from ..arrays import Float64
 from .cloud_file import CloudFile
 from .text import lines, parse
@@ -31,7 +32,11 @@ def read_ptx(file: CloudFile) -> Float64:
         BodyTooLarge: there are more than `max_elements` numbers.
     """
     if file.columns is not None:
-        raise file.invalid("columns are chosen for a PTX file, whose first three columns are the coordinates")
+        raise InvalidInput(
+            "a PTX file has no columns to choose; its first three columns are the coordinates",
+            pointer=file.columns.pointer,
+            allowed="no columns for this file",
+        )
     stream = lines(file)
     scans: list[Float64] = []
     total = 0

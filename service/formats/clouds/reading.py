@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 
 from ..arrays import Float64
-from . import npy, pcd, ply, ptx, table, text
+from . import chemical, las, npy, pcd, ply, ptx, table, text
 from .cloud_file import MAX_ELEMENTS, Cloud, CloudFile
 from .columns import Columns
 
-# How files begin that people are likely to send and nothing here reads.
+# The first bytes of formats that users may send, and that are not read.
 FOREIGN = {
-    b"\x1f\x8b": "gzip; send it unpacked",
-    b"LASF": "LAS",
+    b"\x1f\x8b": "gzip-compressed",
     b"ASTM-E57": "E57",
     b"\x89PNG": "PNG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\xff\xd8\xff": "JPEG",
     b"solid ": "STL",
-    b"\x80\x04": "a pickle",
+    b"OFF\n": "OFF",
+    b"OFF\r\n": "OFF",
+    b"# vtk DataFile": "VTK",
+    b"MATLAB 5.0 MAT-file": "MATLAB's MAT",
+    b"PAR1": "Parquet",
+    b"\x80\x04": "pickle",
+    b"\x80\x05": "pickle",
     b"\x89HDF": "HDF5",
+    b"\xd0\xcf\x11\xe0": "Excel's XLS",
 }
-READ = "npy, npz, PLY, PCD, or a table of numbers as text (XYZ, CSV, TXT, PTS, PTX)"
+READ = "npy, npz, PLY, PCD, LAS, LAZ, or text with numbers (XYZ, CSV, TXT, PTS, PTX)"
+OBJECT = re.compile(rb"\s*\{\s*[\"}]")
 
 
 def read_cloud(
@@ -61,14 +72,31 @@ def _read(file: CloudFile) -> Float64:
         return npy.read_npz(file)
     if ply.MAGIC.match(data):
         return ply.read_ply(file)
+    if data.startswith(las.MAGIC):
+        return las.read_las(file)
     if pcd.is_pcd(data):
         return pcd.read_pcd(file)
-    if ptx.HEAD.match(data):
-        return ptx.read_ptx(file)
     foreign = next((name for magic, name in FOREIGN.items() if data.startswith(magic)), None)
     if foreign is not None:
-        raise file.invalid(f"the file is {foreign}", READ)
+        raise file.invalid(f"the file is {foreign}; this format is not read", READ)
     ending = PurePath(filename).suffix.lower()
-    if ending in {".npy", ".npz", ".ply", ".pcd"}:
+    if ending in {".npy", ".npz", ".ply", ".pcd", ".las", ".laz"}:
         raise file.malformed(f"{filename[-80:]!r} does not begin as a {ending} file does (it begins {data[:12]!r})")
+    return _read_text(text.as_text(file))
+
+
+def _read_text(file: CloudFile) -> Float64:
+    if b"\0" in file.data:
+        raise file.invalid("the file has no format that is read", READ)
+    if ptx.HEAD.match(file.data):
+        return ptx.read_ptx(file)
+    # With chosen columns the lines of atoms are rows of a table.
+    if chemical.HEAD.match(file.data) and file.columns is None:
+        return chemical.read_atoms(file)
+    if OBJECT.match(file.data):
+        raise file.invalid(
+            "the file is a JSON object; a cloud in JSON is a list of points such as [[0, 1], [2, 3]]. Send a whole "
+            "request as the body, with Content-Type: application/json",
+            READ,
+        )
     return table.read_table(file)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import orjson
 
 from ..arrays import Float64
+from .attributes import without_attributes
 from .cloud_file import AXES, CloudFile
-from .layout import Layout, annotated, find_layout, not_a_number
-from .text import is_missing, is_number, lines, parse, split, to_utf8, unquote
+from .layout import COUNT, Layout, annotated, find_layout, not_a_number
+from .text import is_missing, is_number, lines, parse, split, unquote
 
-# Columns of tables without names, of which the first three are coordinates whatever the others hold.
-KNOWN_LAYOUTS = {4: "XYZI", 6: "XYZRGB, or XYZ with normals", 7: "XYZIRGB or XYZRGBI"}
 # Separators beside which a comma is a decimal point.
 BESIDE_DECIMAL_COMMAS = (";", "\t", "|")
 
@@ -32,14 +30,6 @@ def read_table(file: CloudFile) -> Float64:
         InvalidInput: there are no points, coordinates are infinite, or no name is recognised as a coordinate.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
-    data = to_utf8(file)
-    if b"\0" in data:
-        raise file.invalid(
-            "the file is of no format that is read here", "npy, npz, PLY, PCD, or a table of numbers as text"
-        )
-    if b"\r" in data and b"\n" not in data:
-        data = data.replace(b"\r", b"\n")
-    file = replace(file, data=data)
     layout = find_layout(file)
     use = _coordinates(file, layout)
     # One row more than may be shows that there are too many; the rest is not worth reading.
@@ -48,13 +38,8 @@ def read_table(file: CloudFile) -> Float64:
         points = parse(islice(_texts(file, layout, use), most), layout.delimiter, use)
     except ValueError:
         points = _with_missing(file, layout, use, most)
-    if layout.declared is not None and len(points) < most and len(points) != layout.declared[0]:
-        count, line = layout.declared
-        raise file.malformed(f"line {line} declares {count} points, and {len(points)} follow")
-    if use is None:
-        file.check_orientation(*points.shape)
     if layout.header is None and file.columns is None:
-        points = _without_attributes(file, points)
+        points = without_attributes(file, points)
     return file.points(points)
 
 
@@ -70,15 +55,41 @@ def _coordinates(file: CloudFile, layout: Layout) -> list[int] | None:
 def _rows(file: CloudFile, layout: Layout) -> Iterator[tuple[int, str]]:
     """The rows of points with the numbers of their lines, without comments and quotes."""
     rows: Iterator[tuple[int, str]]
-    if b"#" in file.data or b"//" in file.data:
+    if b"#" in file.data or b"//" in file.data or b"%" in file.data:
         rows = ((line.number, line.text) for line in annotated(file, inline=layout.header is None) if line.text)
     else:
         rows = lines(file)
     rows = (row for row in rows if row[0] >= layout.first)
     if b'"' in file.data:
         unquoted = ((number, unquote(row, layout.delimiter)) for number, row in rows)
-        return ((number, row) for number, row in unquoted if row and not row.isspace())
-    return rows
+        rows = ((number, row) for number, row in unquoted if row and not row.isspace())
+    return rows if layout.declared is None else _without_counts(file, rows, *layout.declared)
+
+
+def _without_counts(
+    file: CloudFile, rows: Iterable[tuple[int, str]], count: int, line: int
+) -> Iterator[tuple[int, str]]:
+    """The points of all scans of a PTS file. Raises MalformedBody for a scan of another number of points.
+
+    Args:
+        file: for the error.
+        rows: the lines with their numbers. A line of one whole number begins a scan of that number of points.
+        count: the number of points of the first scan.
+        line: the number of the line that declares it.
+    """
+    found = 0
+    for number, row in rows:
+        begins = COUNT.fullmatch(row.strip())
+        if found == count if begins is None else found < count:
+            follow = "more" if begins is None else str(found)
+            raise file.malformed(f"line {line} declares {count} points, and {follow} follow")
+        if begins is None:
+            found += 1
+            yield number, row
+        else:
+            count, line, found = int(row), number, 0
+    if found < count:
+        raise file.malformed(f"line {line} declares {count} points, and {found} follow")
 
 
 def _texts(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Iterator[str]:
@@ -115,25 +126,6 @@ def _checked(rows: Iterable[str], layout: Layout) -> Iterator[str]:
         yield row
 
 
-def _without_attributes(file: CloudFile, table: Float64) -> Float64:
-    """The first three of the columns without names, where the others are attributes of the points."""
-    columns = table.shape[1]
-    if columns <= len(AXES):
-        return table
-    coloured = _are_bytes(table[:, 3:]) and not _are_bytes(table[:, :3])
-    if columns not in KNOWN_LAYOUTS and not coloured:
-        return table
-    layout = KNOWN_LAYOUTS.get(columns, "the others are integers of 0 to 255")
-    file.warnings.append(
-        f"of {columns} columns without names the first three are read as x, y and z ({layout}); columns= chooses others"
-    )
-    return table[:, :3]
-
-
-def _are_bytes(values: Float64) -> bool:
-    return bool(((values >= 0) & (values <= 255) & (values == np.floor(values))).all())
-
-
 def _complaint(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Exception:
     """The error of the first row that is not like the others; NumPy names rows where people count lines."""
     whole = layout.width + layout.trailing
@@ -149,7 +141,9 @@ def _complaint(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Ex
             fields[place] for place in places if not is_number(given[place]) and not _is_missing(given[place], layout)
         ]
         if wrong and (use is None or len(fields) == layout.width):
-            return not_a_number(file, number, wrong[0], fields)
+            # A count, a comment, and atoms whose elements are numbers.
+            atoms = layout.width == 1 and layout.header is None and number == layout.first + 1
+            return not_a_number(file, number, wrong[0], fields, atoms=atoms)
         if len(fields) != layout.width:
             return file.malformed(f"line {number} has {len(fields)} values where the first row has {layout.width}")
     return file.malformed("the text is no table of numbers")

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -30,19 +31,24 @@ MISSING = frozenset(
 )
 
 
-def to_utf8(file: CloudFile) -> bytes:
-    """The file's bytes without a byte order mark; UTF-16 with a mark is converted.
+def as_text(file: CloudFile) -> CloudFile:
+    """The file as text: UTF-16 with a byte order mark becomes UTF-8, and lone carriage returns become line feeds.
 
     Raises:
-        MalformedBody: the mark is that of UTF-16, and the text is not.
+        MalformedBody: the file begins with the byte order mark of UTF-16, and the rest is not UTF-16.
     """
-    encoding = UTF16.get(file.data[:2])
-    if encoding is None:
-        return file.data.removeprefix(BOM)
-    try:
-        return file.data[2:].decode(encoding).encode()
-    except UnicodeError as error:
-        raise file.malformed(f"the file begins with the byte order mark of UTF-16 and is not: {error}") from None
+    data = file.data
+    encoding = UTF16.get(data[:2])
+    if encoding is not None:
+        try:
+            data = data[2:].decode(encoding).encode()
+        except UnicodeError as error:
+            raise file.malformed(
+                f"the file begins with the byte order mark of UTF-16, and the rest is not UTF-16: {error}"
+            ) from None
+    if b"\r" in data and b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
+    return replace(file, data=data)
 
 
 def lines(file: CloudFile, start: int = 0) -> Iterator[tuple[int, str]]:

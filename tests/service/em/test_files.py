@@ -293,3 +293,12 @@ def test_points_without_coordinates_leave_no_room_for_a_prior_matrix_nor_for_jso
     assert problem["errors"][0]["pointer"] == "/source"
     text = json.dumps([*GOOD["source"], [math.nan, 1.0, 2.0]])
     assert_problem(client.post("/em/register", files={"source": (None, text), "target": parts["target"]}), 400)
+
+
+def test_errors_count_points_as_their_file_does(client: TestClient) -> None:
+    source = with_holes(SOURCE, [1, 3])
+    source[5, 2] = 1e80
+    parts = {"source": ("a.npy", write_cloud(source, "npy")), "target": ("b.npy", write_cloud(TARGET, "npy"))}
+    problem = assert_problem(client.post("/em/register", files=parts), 422)
+    assert problem["errors"][0]["pointer"] == "/source"
+    assert "[5, 2]" in problem["detail"]

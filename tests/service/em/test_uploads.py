@@ -133,6 +133,30 @@ def test_errors_in_files_point_at_their_fields(post: Post) -> None:
     assert malformed.value.pointer == "/in~1it~0"
 
 
+def test_a_key_that_occurs_twice_in_a_text_is_refused_as_in_a_body(post: Post) -> None:
+    for name, text, pointer in (
+        ("init", '{"scale": 1, "scale": 2}', "/init/scale"),
+        ("init", '{"a": {"b": 1, "c": [], "b": 2}}', "/init/a/b"),
+        ("source", '[{"x": 1, "x": 2}]', "/source/0/x"),
+    ):
+        for part in ((None, text), ("a.json", text)):
+            with pytest.raises(MalformedBody, match="more than once") as caught:
+                post(files={name: part})
+            assert caught.value.pointer == pointer
+
+
+def test_texts_and_files_of_json_may_begin_with_a_byte_order_mark(post: Post) -> None:
+    mark = "\ufeff".encode()
+    fields = post(files={"source": ("a.json", mark + b"[[1, 2]]"), "init": (None, mark + b'{"scale": 1}')})
+    assert fields == {"source": [[1, 2]], "init": {"scale": 1}}
+
+
+def test_a_file_of_a_whole_request_is_refused_with_the_cure(post: Post) -> None:
+    with pytest.raises(InvalidInput, match="as the body") as caught:
+        post(files={"source": ("a.json", b'\xef\xbb\xbf{"source": [[1, 2]], "target": [[1, 2]]}')})
+    assert caught.value.pointer == "/source"
+
+
 def test_a_field_is_given_once(post: Post) -> None:
     file = ("a.csv", b"1,2\n")
     for parts in ([("source", file), ("source", file)], [("sigma", (None, "1")), ("sigma", (None, "2"))]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -172,6 +173,30 @@ def test_a_transposed_array_is_refused_with_its_shape_and_the_cure(rows: int) ->
         with pytest.raises(InvalidInput, match=rf"\({rows}, 500\).*transpose"):
             read_points(npy(array))
     assert read_points(npy(np.ones((4, 500)))).shape == (4, 500)
+
+
+@pytest.mark.parametrize(("columns", "layout"), [(4, "XYZI"), (6, "XYZRGB"), (7, "XYZIRGB"), (5, "0 to 255")])
+@pytest.mark.parametrize("pack", [npy, lambda array: archive({"points.npy": npy(array)})])
+def test_attributes_of_an_array_without_names_are_those_of_a_table(
+    columns: int, layout: str, pack: Callable[[np.ndarray], bytes]
+) -> None:
+    array = np.hstack([np.arange(15).reshape(5, 3) + 0.5, np.full((5, columns - 3), 7.0)])
+    for kind in ("<f4", ">f8"):
+        points, warnings = read_cloud(pack(array.astype(kind)))
+        assert np.array_equal(points, array[:, :3])
+        assert layout in warnings[0]
+        every = read_cloud(pack(array.astype(kind)), columns=Columns(tuple(range(columns))))
+        assert np.array_equal(every.points, array)
+        assert not every.warnings
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (3, 6), (3, 23)])
+def test_an_array_that_may_be_transposed_has_a_warning(shape: tuple[int, int]) -> None:
+    array = np.arange(float(np.prod(shape))).reshape(shape) + 0.5
+    assert f"{shape[1]} points of {shape[0]} coordinates" in read_cloud(npy(array)).warnings[-1]
+    every = Columns(tuple(range(shape[1])))
+    assert not read_cloud(npy(array), columns=every).warnings
+    assert not read_cloud(npy(np.eye(3))).warnings
 
 
 def test_columns_of_an_array_are_chosen_by_position() -> None:

@@ -41,3 +41,16 @@ def test_a_scan_has_as_many_points_as_it_declares() -> None:
         read_points(data + b"1 2 3 0.5\n")
     with pytest.raises(InvalidInput, match="first three columns"):
         read_cloud(data, columns=Columns((0, 1)))
+
+
+def test_chosen_columns_are_refused_at_the_field_that_chose_them() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_cloud(scan(10), pointer="/source", columns=Columns((0, 1, 2), "/source_columns"))
+    assert caught.value.pointer == "/source_columns"
+
+
+def test_lone_carriage_returns_and_utf_16_are_read() -> None:
+    data = scan(10)
+    expected = read_points(data)
+    for other in (data.replace(b"\n", b"\r"), b"\xff\xfe" + data.decode().encode("utf-16-le")):
+        assert np.array_equal(read_points(other), expected, equal_nan=True)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from service.errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody, NotAcceptable
+from service.formats.clouds.columns import Columns
 from service.formats.clouds.reading import read_cloud
 from service.formats.clouds.writing import MAX_DIMENSION, WRITERS, Format, write_cloud
-from tests.service.formats.clouds.builders import npy, pcd, ply, read_points
+from tests.service.formats.clouds.builders import archive, npy, pcd, ply, read_points
 
 AWKWARD = np.array(
     [[1 / 3, -0.0, 5e-324], [1.7976931348623157e308, 2**53 + 2.0, -1e-9], [0.1, 1e15 + 0.125, 123456.789]]
@@ -25,7 +26,9 @@ def test_what_is_written_reads_back_to_the_bit(kind: Format, dimension: int) -> 
         assert "application/x-npy" in str(caught.value.allowed)
         return
     for array in (points, points[:1], np.asfortranarray(points)):
-        read = read_points(write_cloud(array, kind), f"cloud.{kind}")
+        # An array of four columns without names is taken for three coordinates and an intensity.
+        columns = Columns((0, 1, 2, 3)) if dimension == 4 and kind in {"npy", "npz"} else None
+        read = read_cloud(write_cloud(array, kind), f"cloud.{kind}", columns=columns).points
         assert read.tobytes() == array.tobytes()
         assert (read.dtype.name, read.shape) == ("float64", array.shape)
         assert read.flags.writeable
@@ -54,7 +57,11 @@ def test_a_name_that_promises_what_the_content_does_not_keep_is_refused(name: st
     ("data", "word"),
     [
         (b"\x1f\x8b\x08\x00", "gzip"),
-        (b"LASF\0\0", "LAS"),
+        (b"PAR1\x15", "Parquet"),
+        (b"# vtk DataFile Version 3.0\n", "VTK"),
+        (b"II*\0", "TIFF"),
+        (archive({"[Content_Types].xml": b"", "xl/workbook.xml": b""}), "Excel"),
+        (b'{"type": "FeatureCollection"}', "JSON object"),
         (b"solid cube\n", "STL"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
         (b"\x80\x04\x95", "pickle"),

@@ -70,8 +70,8 @@ def test_a_column_is_a_cloud_of_one_dimension_and_a_row_one_point() -> None:
         ("# a\n\n1 2\n3 four\n", "line 4: 'four' is not a number"),
         ("1,2\n3,\n", "line 2: '' is not a number; leave no field empty"),
         ("1;2\n1.234,5;4\n", "line 2: '1.234,5' is not a number; write decimal points"),
-        ("3\nwater\nO 0 0 0\nH 1 0 0\n", "line 2: 'water'"),
         ("O 0 0 0\nH 1 0 0\n", "line 1: 'O' is not a number; a chemical XYZ"),
+        ("v 0 0 0\nv 1 0 0\n", "line 1: 'v' is not a number; OBJ"),
         ("1_000 2\n", "line 1: '1_000' is not a number"),
         ("1 0x10\n", "'0x10'"),
         ("1 2\n3 é\n", "'é'"),
@@ -226,6 +226,40 @@ def test_chosen_columns_pass_over_words_and_indices() -> None:
 def test_a_declared_count_is_the_number_of_points(rows: str) -> None:
     with pytest.raises(MalformedBody, match="line 1 declares 2 points"):
         read_points(f"2\n{rows}".encode())
+
+
+@pytest.mark.parametrize("attributes", ["", " -100", " -100 20 30 40"])
+@pytest.mark.parametrize("sizes", [(1, 2), (2, 0, 3), (1, 1, 1)])
+def test_all_scans_of_a_pts_file_are_read(attributes: str, sizes: tuple[int, ...]) -> None:
+    points = np.arange(3.0 * sum(sizes)).reshape(-1, 3) + 0.5
+    points[1] = np.nan
+    rows = iter([" ".join(map(str, point)) + attributes for point in points.tolist()])
+    text = "\n".join("\n".join([str(size), *(next(rows) for _ in range(size))]) for size in sizes)
+    assert np.array_equal(read_points(text.encode(), "a.pts"), points, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2\n1 2 3\n1\n4 5 6\n", "line 1 declares 2 points, and 1 follow"),
+        ("1\n1 2 3\n4 5 6\n", "line 1 declares 1 points, and more follow"),
+        ("1\n1 2 3\n\n2\n4 5 6\n", "line 4 declares 2 points, and 1 follow"),
+        ("1\n1 2 3\n1\n4 5 6\n7 8 9\n", "line 3 declares 1 points, and more follow"),
+    ],
+)
+def test_every_scan_has_the_declared_number_of_points(text: str, words: str) -> None:
+    with pytest.raises(MalformedBody, match=words):
+        read_points(text.encode())
+
+
+@pytest.mark.parametrize("mark", ["# ", "//", "% ", "#"])
+def test_names_in_a_comment_are_those_of_a_header(mark: str) -> None:
+    assert read_points(f"{mark}id y x\n7 2 1\n8 4 3\n".encode()).tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(InvalidInput, match="angles"):
+        read_points(f"{mark}lon lat\n7.1 50.2\n".encode())
+    assert read_points(f"{mark}longitude and latitude, projected\n7 50\n".encode()).tolist() == [[7, 50]]
+    # CloudCompare names its further columns with words of their own.
+    assert read_points(f"{mark}X Y Z R G B Scalar field\n1 2 3 4.5 5 6 7\n".encode()).tolist() == [[1, 2, 3]]
 
 
 def test_a_second_set_of_coordinates_is_mentioned() -> None:

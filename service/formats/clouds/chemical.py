@@ -1,0 +1,69 @@
+"""Chemical XYZ: the number of atoms, a comment, and a line for each atom with its element and its coordinates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from ..arrays import Float64
+from .cloud_file import CloudFile
+from .text import lines, parse
+
+END = rb"[ \t]*\r?\n"
+NUMBER = rb"[ \t]+[-+.\deE]{1,40}"
+# The count, the comment, and the first atom.
+HEAD = re.compile(
+    rb"[ \t]*\d{1,12}" + END + rb"[^\r\n]{0,65536}\r?\n[ \t]*[A-Z][A-Za-z]{0,2}(?:" + NUMBER + rb"){3}(?:\s|\Z)"
+)
+COUNT = re.compile(r"\s*\d{1,12}\s*")
+# The columns of an extended XYZ file, such as Properties=species:S:1:pos:R:3.
+PROPERTY = r"\w{1,60}:[A-Za-z]:\d{1,2}"
+PROPERTIES = re.compile(rf'Properties="?({PROPERTY}(?::{PROPERTY}){{0,60}})', re.IGNORECASE)
+
+
+def read_atoms(file: CloudFile) -> Float64:
+    """The coordinates of the atoms, (N, 3), in the file's unit; elements and further columns are ignored.
+
+    Raises:
+        MalformedBody: a coordinate is not a number, or the number of atoms is not the declared one.
+        InvalidInput: there are no atoms, there are several frames, or coordinates are infinite.
+        BodyTooLarge: there are more than `max_elements` numbers.
+    """
+    stream = lines(file)
+    count = int(next(stream)[1])
+    file.check_shape(count, 3)
+    number, comment = next(stream)
+    if number > 2:  # the comment is blank
+        stream, comment = chain([(number, comment)], stream), ""
+    first = _first_column(comment)
+    try:
+        return file.points(parse(_atoms(file, stream, count), use=[first, first + 1, first + 2]))
+    except ValueError as error:
+        raise file.malformed(f"the atoms cannot be read: {error}") from None
+
+
+def _atoms(file: CloudFile, rows: Iterable[tuple[int, str]], count: int) -> Iterator[str]:
+    """The rows. Raises if there are not `count` of them."""
+    found = 0
+    for number, row in rows:
+        if found == count:
+            if COUNT.fullmatch(row):
+                raise file.invalid(f"line {number} begins another frame; send one frame", "one frame")
+            raise file.malformed(f"line 1 declares {count} atoms, and more follow")
+        found += 1
+        yield row
+    if found != count:
+        raise file.malformed(f"line 1 declares {count} atoms, and {found} follow")
+
+
+def _first_column(comment: str) -> int:
+    """The position of x, counted from 0, as the comment of an extended XYZ file declares it; else 1."""
+    found = PROPERTIES.search(comment)
+    fields = found[1].split(":") if found else []
+    position = 0
+    for name, size in zip(fields[0::3], fields[2::3], strict=True):
+        if name.lower() == "pos" and size == "3":
+            return position
+        position += int(size)
+    return 1
