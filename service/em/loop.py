@@ -31,7 +31,7 @@ class Loop(Protocol[StateT, OutcomeT_co]):
         """The state before the first step."""
 
     def step(self, state: StateT) -> StateT:
-        """The state after one more step. It may share arrays with `state`, and writes to none of them."""
+        """The state after one more step. It may overwrite arrays of earlier states, but none of `state`."""
 
     def converged(self, state: StateT) -> bool:
         """Whether the step that led to `state` was small enough to be the last."""

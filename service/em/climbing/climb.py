@@ -72,6 +72,7 @@ class _Climbing:
         floor: float,
     ) -> None:
         self._mixture, self._start, self._anderson = mixture, start, anderson
+        self._spares: list[Step] = []  # no longer needed; the next steps overwrite their arrays
         self._taken, self._tolerance, self._max_iterations, self._floor = taken, tolerance, max_iterations, floor
 
     def init(self) -> Ascent:
@@ -86,10 +87,13 @@ class _Climbing:
         if state.last is not None and iterations < self._max_iterations:
             proposal = self._anderson.propose(state.last.at, state.after)
         at = state.after if proposal is None else _floored(proposal, self._floor)
-        step = self._mixture.step(at)
+        step = self._mixture.step(at, self._spares.pop() if self._spares else None)
         value = step.log_likelihood
+        if state.last is not None:
+            self._spares.append(state.last.step)
         if proposal is not None and value < state.best - ROUNDING * abs(state.best):
             self._anderson.forget()
+            self._spares.append(step)
             return state._replace(iterations=iterations, last=None)
         return Ascent(iterations, _floored(step.after, self._floor), value, Accepted(at, step))
 

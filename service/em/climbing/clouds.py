@@ -1,8 +1,9 @@
-"""Both clouds of one problem, and what every normalisation needs of them: moved points, grids and the outlier bin."""
+"""Both clouds of one problem: moved points, arrays for E-steps, grids, and the weight of the outlier bin."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ..coordinates import Frame
 from ..kernel.cells import Cells, cells
 from ..kernel.fitting import move
+from ..kernel.truncated import EStep, empty_e_step
 from ..model import NONE, Model, Parameters, bin_weight, log_root
 
 Float64 = NDArray[np.float64]
@@ -21,12 +23,19 @@ HALF_CELL_POINTS = 200_000
 SIDE_RATIO = 2.0
 
 
+class Arrays(NamedTuple):
+    """The arrays that an E-step fills."""
+
+    moved: Float64  # (P, N) the source under the transform
+    found: EStep  # of the data: the target's points for columns, else the source's
+
+
 class Clouds:
-    """The points that the E-step runs over.
+    """The points of the E-step.
 
     Args:
         points: the clouds.
-        model: the choices.
+        model: the choices of the model.
         volume: V, over which outliers are spread, in the target's unit to the power of D.
         some: indices of the data points to use, for climbing on a sample: of the target for columns, else of the
             source. None uses all.
@@ -46,12 +55,12 @@ class Clouds:
 
     @property
     def source_count(self) -> int:
-        """N."""
+        """The number N of source points."""
         return int(self.source.shape[1])
 
     @property
     def target_count(self) -> int:
-        """M."""
+        """The number M of targets."""
         return int(self.target.shape[1])
 
     def moved(self, transform: Float64) -> Float64:
@@ -59,6 +68,19 @@ class Clouds:
         out = np.zeros(self.source.shape)
         move(transform, self.source, out)
         return out
+
+    def arrays(self, transform: Float64, spare: Arrays | None) -> Arrays:
+        """The source under `transform` (D, D + 1), and uninitialised arrays for the E-step.
+
+        They overwrite `spare`, which must come from this method. New arrays of large clouds would take a tenth of the
+        time of the E-step, because the system clears their memory.
+        """
+        if spare is None:
+            columns = self.model.normalize == "columns"
+            count = self.target_count if columns else self.source_count
+            return Arrays(self.moved(transform), empty_e_step(len(self.source), count))
+        move(transform, self.source, spare.moved)
+        return spare
 
     def side(self, sigma: float) -> float:
         """The side of a cell for a kernel of width `sigma`."""
@@ -83,17 +105,17 @@ class Clouds:
 
 
 def offsets(weights: Float64, grid: Cells) -> tuple[Float64, float]:
-    """-log(π / max π) in the grid's order, and max π; for equal weights an empty array and 1 / count."""
+    """-log(π / max π) (M,) in the grid's order, and max π, for `weights` π (M,). Empty and 1/M for equal weights."""
     if not len(weights):
         return NONE, 1 / len(grid.order)
     largest = float(weights.max())
-    # A weight of 0 becomes a tiny one, because log 0 has no place in a sum.
+    # A weight of 0 becomes a tiny one, because log 0 would be infinite.
     scaled = np.maximum(weights[grid.order] / largest, 1e-300)
     return -np.log(scaled), largest
 
 
 def unsorted(values: Float64, grid: Cells) -> Float64:
-    """Values in the grid's order, in the points' own order."""
+    """`values` (M,) from the grid's order into the order of the points before sorting; empty if empty."""
     if not len(values):
         return values
     out = np.empty_like(values)

@@ -9,7 +9,7 @@ from ..kernel.cells import cells
 from ..kernel.fitting import RIGID, SIMILARITY, sums_of_columns
 from ..kernel.truncated import empty_e_step, expect
 from ..model import NONE, Parameters
-from .clouds import Clouds, offsets, unsorted
+from .clouds import Arrays, Clouds, offsets, unsorted
 from .correspondence import View
 from .information import generators, information_of_columns
 from .normalization import Expectation, stride
@@ -23,10 +23,10 @@ class Columns:
     def __init__(self, clouds: Clouds) -> None:
         self._clouds = clouds
 
-    def expect(self, at: Parameters) -> Expectation:
+    def expect(self, at: Parameters, spare: Arrays | None = None) -> Expectation:
         """One pass over the target, each point against the moved source points in reach."""
         clouds = self._clouds
-        moved, found = clouds.moved(at.transform), empty_e_step(len(clouds.source), clouds.target_count)
+        moved, found = arrays = clouds.arrays(at.transform, spare)
         grid = cells(moved, clouds.side(at.sigma))
         offset, largest = offsets(at.weights, grid)
         bin_weight = clouds.bin_weight(at, largest)
@@ -36,10 +36,10 @@ class Columns:
         expect(clouds.target, grid, offset, payload, precision, bin_weight, clouds.model.cutoff, found, mass)
         mass = unsorted(mass, grid)
         sums = sums_of_columns(clouds.source, clouds.target, clouds.dimension, found, mass)
-        return Expectation(at, moved, found, sums, largest, mass)
+        return Expectation(at, arrays, sums, largest, mass)
 
     def view(self, last: Expectation) -> View:
-        """From the source, a target's normaliser z_j is one more weight of that target."""
+        """As seen from the source, a target's normaliser z_j is a further weight of that target."""
         clouds, at, moved, cutoff = self._clouds, last.at, last.moved, self._clouds.model.cutoff
         n, precision = clouds.source_count, 0.5 / at.sigma**2
         grid = clouds.target_grid(at.sigma)
@@ -65,7 +65,7 @@ class Columns:
         )
 
     def measure(self, at: Parameters) -> tuple[Float64, float]:
-        """The information from a strided sample of a large target, and the likelihood of all points."""
+        """See `Normalization.measure`. The information of a large target comes from a strided sample."""
         clouds, kind, cutoff = self._clouds, self._clouds.model.kind, self._clouds.model.cutoff
         count = clouds.target_count
         grid = cells(clouds.moved(at.transform), clouds.side(at.sigma))

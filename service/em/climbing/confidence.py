@@ -1,4 +1,4 @@
-"""The uncertainty of the answer, in the caller's coordinates: covariances and the log-likelihood.
+"""The uncertainty of the answer, in the caller's coordinates: covariances, and the log-likelihood.
 
 The covariance is the inverse of the joint observed information of the transform and, if it is estimated, σ: the
 uncertainty of each widens the other. Weights and the share of outliers count as known.
@@ -29,16 +29,16 @@ NOTHING = np.zeros((1, 1))
 
 
 class Confidence(NamedTuple):
-    """The log-likelihood and what its curvature determines."""
+    """The log-likelihood, and the covariances that follow from its curvature."""
 
-    log_likelihood: float
-    translation: Float64 | None  # (D, D), None if the likelihood has no peak
-    rotation: Float64 | None  # (1, 1) or (3, 3), rad²; None for other transforms
-    asked: bool  # whether a covariance was attempted
+    log_likelihood: float  # in nats
+    translation: Float64 | None  # (D, D) covariance; None if the likelihood has no peak
+    rotation: Float64 | None  # (1, 1) or (3, 3) covariance, rad²; None for other transforms
+    asked: bool  # whether a covariance was computed at all
 
 
 def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Parameters, matched: float) -> Confidence:
-    """The likelihood and its curvature at `parameters`.
+    """The log-likelihood and its curvature at `parameters`.
 
     `matched` is the expected number of data points with a partner at the last step.
     """
@@ -63,9 +63,10 @@ def of_information(
     value: float,
     matched: float | None,
 ) -> Confidence:
-    """The confidence from an information of the transform, followed by log σ if σ is estimated.
+    """The confidence from an `information` (p, p) of the transform, followed by log σ if σ is estimated.
 
-    `matched` is the expected number of points that σ was estimated from; None if it was not.
+    `value` is the log-likelihood in the caller's unit. `matched` is the expected number of points that σ was estimated
+    from; None if σ is known.
     """
     D, kind = points.dimension, KINDS[problem.transform]
     numbers = numbers_of(kind, D)
@@ -84,9 +85,9 @@ def of_information(
 
 
 def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: float, count: int) -> float:
-    """A log-likelihood in the frame's unit, normalised with σ^-D, in the caller's.
+    """A log-likelihood of `count` points in the caller's unit, from one in the frame's unit, normalised with σ^-D.
 
-    Without outliers a known σ has the seed model's normaliser, (√(2π)σ)^-1 whatever D is.
+    With a known σ and without outliers the normaliser is that of the literal model, (√(2π)σ)^-1 for every D.
     """
     D = points.dimension
     if problem.sigma is not None and parameters.outliers == 0:
@@ -97,7 +98,7 @@ def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: fl
 def _translation(points: Frame, kind: int, parameters: Parameters, covariance: Float64) -> Float64:
     """The covariance (D, D) of the caller's T: a rotation about the frame's origin also moves the caller's origin.
 
-    T = u t + c_q - (u/v) A c_p with the units u, v and centres c. A generator B changes A by B A and t by B t.
+    T = u t + c_q - (u/v) A c_p, with the units u, v and the centres c. A generator B changes A by B A, and t by B t.
     """
     lever = points.source_centre[points.axes] / points.source_unit
     basis = generators(kind, points.dimension)

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernel.fitting import sums_of_rows
-from ..kernel.truncated import empty_e_step
 from ..model import NONE, Parameters
-from .clouds import Clouds
+from .clouds import Arrays, Clouds
 from .correspondence import View
 from .information import fill, information, moments
 from .normalization import Expectation
@@ -24,10 +23,10 @@ class GivenPrior:
     def __init__(self, clouds: Clouds) -> None:
         self._clouds = clouds
 
-    def expect(self, at: Parameters) -> Expectation:
+    def expect(self, at: Parameters, spare: Arrays | None = None) -> Expectation:
         """The E-step over all pairs."""
         clouds = self._clouds
-        moved, found = clouds.moved(at.transform), empty_e_step(len(clouds.source), clouds.source_count)
+        moved, found = arrays = clouds.arrays(at.transform, spare)
         squares = self._squares(moved)
         weights, evidence = self._posterior(at, squares)
         found.mass[:] = weights.sum(1)
@@ -36,7 +35,7 @@ class GivenPrior:
         found.best[:] = weights.argmax(1)
         found.peak[:] = weights.max(1)
         found.evidence[:] = evidence
-        return Expectation(at, moved, found, sums_of_rows(clouds.source, clouds.dimension, found), 1.0)
+        return Expectation(at, arrays, sums_of_rows(clouds.source, clouds.dimension, found), 1.0)
 
     def view(self, last: Expectation) -> View:
         """The E-step itself, with R."""
@@ -56,7 +55,7 @@ class GivenPrior:
         )
 
     def measure(self, at: Parameters) -> tuple[Float64, float]:
-        """The information and the likelihood, over all pairs."""
+        """See `Normalization.measure`; over all pairs."""
         clouds, count = self._clouds, self._clouds.source_count
         moved = clouds.moved(at.transform)
         found = moments(clouds.dimension, count)

@@ -1,4 +1,4 @@
-"""The mixture that EM climbs, for each choice of prior, outliers and normalisation.
+"""The mixture that EM fits, for each choice of prior, outliers and normalisation.
 
 With `rows` each source point is drawn from the targets, or is an outlier:
 
@@ -24,7 +24,7 @@ from ..coordinates import Frame
 from ..kernel.fitting import Sums, fit, residual_after
 from ..kernel.truncated import empty_e_step
 from ..model import LEAST_OUTLIERS, Model, Parameters
-from .clouds import Clouds
+from .clouds import Arrays, Clouds
 from .columns import Columns
 from .correspondence import View
 from .given_prior import GivenPrior
@@ -43,7 +43,7 @@ REACHED_TARGETS = 1000
 
 
 class Step(NamedTuple):
-    """One E-step, and the parameters that its M-step gives. A step owns its arrays."""
+    """One E-step, and the parameters that its M-step gives. It owns its arrays until it is handed over as `spare`."""
 
     after: Parameters
     log_likelihood: float  # observed-data, before the M-step
@@ -71,21 +71,26 @@ class Mixture:
         self._clouds = Clouds(points, model, volume, some)
         self._normalization = _normalization(self._clouds)
 
-    def step(self, parameters: Parameters) -> Step:
-        """One E-step and its M-step."""
-        expectation = self._normalization.expect(parameters)
+    def step(self, parameters: Parameters, spare: Step | None = None) -> Step:
+        """One E-step at `parameters`, and its M-step.
+
+        `spare` is an earlier step of this mixture that is no longer needed: this step overwrites its arrays.
+        """
+        arrays = None if spare is None else spare.expectation.arrays
+        expectation = self._normalization.expect(parameters, arrays)
         evidence = float(expectation.sums.evidence)
         likelihood = self._clouds.log_likelihood(parameters, evidence, len(expectation.found.mass), expectation.largest)
         return Step(self._maximize(expectation), likelihood, expectation)
 
     def view(self, last: Step) -> View:
-        """The responsibilities of a step, seen from the source."""
+        """The responsibilities of a step, as seen from the source."""
         return self._normalization.view(last.expectation)
 
     def measure(self, parameters: Parameters) -> tuple[Float64, float]:
         """The observed information of transform and log σ, and the log-likelihood, at `parameters`.
 
-        In the frame's coordinates, (K + D + 1, K + D + 1); see `information`. With sinkhorn, those of the rows.
+        The information is (K + D + 1, K + D + 1), in the frame's coordinates; see `information`. With sinkhorn both
+        are those of the rows.
         """
         return self._normalization.measure(parameters)
 
@@ -113,7 +118,7 @@ class Mixture:
             max_iterations,
             floor,
         )
-        moved, found = np.zeros(clouds.source.shape), empty_e_step(len(clouds.source), n)
+        moved, found = arrays = Arrays(np.zeros(clouds.source.shape), empty_e_step(len(clouds.source), n))
         transforms, numbers = np.empty((max_iterations, D, D + 1)), np.empty((max_iterations, 3))
         end = ascend(clouds.source, clouds.target, *start[:3], rules, moved, found, transforms, numbers)
         taken: list[tuple[Parameters, float]] = []
@@ -121,7 +126,7 @@ class Mixture:
             at = Parameters(transform, sigma, outliers)
             taken.append((at, clouds.log_likelihood(at, evidence, n, 1 / m)))
         at, likelihood = taken[-1]
-        expectation = Expectation(at, moved, found, end.sums, 1 / m)
+        expectation = Expectation(at, arrays, end.sums, 1 / m)
         return Step(Parameters(*end.after), likelihood, expectation), taken, end.converged
 
     def _maximize(self, expectation: Expectation) -> Parameters:

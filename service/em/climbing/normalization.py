@@ -13,37 +13,50 @@ from numpy.typing import NDArray
 from ..kernel.fitting import Sums
 from ..kernel.truncated import EStep
 from ..model import NONE, Parameters
+from .clouds import Arrays
 from .correspondence import View
 
 Float64 = NDArray[np.float64]
 
-# A strided sample of this many points determines the information, which is a sum over all points, to 1 %.
+# A strided sample of this many points determines the information, which is a sum over points, to 1 %.
 INFORMATION_POINTS = 20_000
 
 
 class Expectation(NamedTuple):
-    """The result of an E-step. It owns its arrays: no later step writes to them."""
+    """The result of an E-step. It owns its arrays until it is handed over as `spare`."""
 
     at: Parameters  # where the E-step was taken
-    moved: Float64  # (P, N) the source there
-    found: EStep  # of the data: the target's points for columns, else the source's
+    arrays: Arrays
     sums: Sums
     largest: float  # max π
     mass: Float64 = NONE  # Σ r of each weight π, if weights are estimated
     offset: Float64 = NONE  # (M,) -log of sinkhorn's column factors, the least 0
 
+    @property
+    def moved(self) -> Float64:
+        """The source (P, N) at `at`."""
+        return self.arrays.moved
+
+    @property
+    def found(self) -> EStep:
+        """The E-step of the data."""
+        return self.arrays.found
+
 
 class Normalization(Protocol):
     """The E-step of one normalisation, and what follows from its responsibilities."""
 
-    def expect(self, at: Parameters) -> Expectation:
-        """The E-step at `at`."""
+    def expect(self, at: Parameters, spare: Arrays | None = None) -> Expectation:
+        """The E-step at `at`. It overwrites and owns the arrays `spare`, if given, of an earlier E-step."""
 
     def view(self, last: Expectation) -> View:
-        """The responsibilities of an E-step over the whole problem, seen from the source."""
+        """The responsibilities of an E-step over the whole problem, as seen from the source."""
 
     def measure(self, at: Parameters) -> tuple[Float64, float]:
-        """The observed information of transform and log σ at `at`, see `information`, and the log-likelihood."""
+        """The observed information of the transform and log σ at `at`, and the log-likelihood of all data points.
+
+        The information is (K + D + 1, K + D + 1), in the frame's coordinates; see `information`.
+        """
 
 
 def stride(count: int) -> int:

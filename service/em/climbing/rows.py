@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..kernel.fitting import sums_of_rows
 from ..kernel.truncated import empty_e_step, expect
 from ..model import NONE, Parameters
-from .clouds import Clouds, offsets, unsorted
+from .clouds import Arrays, Clouds, offsets, unsorted
 from .correspondence import View
 from .information import information, measure, moments
 from .normalization import Expectation, stride
@@ -22,10 +22,10 @@ class Rows:
     def __init__(self, clouds: Clouds) -> None:
         self._clouds = clouds
 
-    def expect(self, at: Parameters) -> Expectation:
+    def expect(self, at: Parameters, spare: Arrays | None = None) -> Expectation:
         """One pass over the source, each point against the targets in reach."""
         clouds = self._clouds
-        moved, found = clouds.moved(at.transform), empty_e_step(len(clouds.source), clouds.source_count)
+        moved, found = arrays = clouds.arrays(at.transform, spare)
         grid = clouds.target_grid(at.sigma)
         offset, largest = offsets(at.weights, grid)
         bin_weight = clouds.bin_weight(at, largest)
@@ -33,7 +33,7 @@ class Rows:
         precision = 0.5 / at.sigma**2
         expect(moved, grid, offset, grid.points, precision, bin_weight, clouds.model.cutoff, found, mass)
         sums = sums_of_rows(clouds.source, clouds.dimension, found)
-        return Expectation(at, moved, found, sums, largest, unsorted(mass, grid))
+        return Expectation(at, arrays, sums, largest, unsorted(mass, grid))
 
     def view(self, last: Expectation) -> View:
         """The E-step itself, because the source is the data."""
@@ -55,7 +55,7 @@ class Rows:
         )
 
     def measure(self, at: Parameters) -> tuple[Float64, float]:
-        """The information from a strided sample of a large source, and the likelihood of all points."""
+        """See `Normalization.measure`. The information of a large source comes from a strided sample."""
         clouds = self._clouds
         count, precision, cutoff = clouds.source_count, 0.5 / at.sigma**2, clouds.model.cutoff
         moved, grid = clouds.moved(at.transform), clouds.target_grid(at.sigma)

@@ -11,7 +11,7 @@ from ..kernel.cells import cells
 from ..kernel.fitting import sums_of_rows
 from ..kernel.truncated import empty_e_step, expect
 from ..model import NONE, Parameters
-from .clouds import Clouds
+from .clouds import Arrays, Clouds
 from .correspondence import View
 from .normalization import Expectation
 from .rows import Rows
@@ -24,18 +24,18 @@ MOST_EXPONENT = 600.0
 class Sinkhorn:
     """See `normalization.Normalization`.
 
-    A step makes one sweep, from the row factors u of the step before: as the pose settles, so do the factors.
+    A step makes one sweep, which begins with the row factors u of the last step. The factors converge with the pose.
     """
 
     def __init__(self, clouds: Clouds) -> None:
         self._clouds = clouds
         self._log_u = np.zeros(clouds.source_count)  # -log u of the last step
 
-    def expect(self, at: Parameters) -> Expectation:
-        """Columns first, from u; then rows, whose responsibilities the M-step takes."""
+    def expect(self, at: Parameters, spare: Arrays | None = None) -> Expectation:
+        """The column factors from u, then the rows, whose responsibilities the M-step uses."""
         clouds, cutoff = self._clouds, self._clouds.model.cutoff
         n, m, precision = clouds.source_count, clouds.target_count, 0.5 / at.sigma**2
-        moved, found = clouds.moved(at.transform), empty_e_step(len(clouds.source), n)
+        moved, found = arrays = clouds.arrays(at.transform, spare)
         back = cells(moved, clouds.side(at.sigma))
         front = clouds.target_grid(at.sigma)
         row_bin, column_bin = clouds.bin_weight(at, 1 / m), clouds.bin_weight(at, 1 / n)
@@ -53,7 +53,7 @@ class Sinkhorn:
         expect(moved, front, offset, front.points, precision, scaled, cutoff, found, NONE)
         self._log_u = found.evidence - low
         sums = sums_of_rows(clouds.source, clouds.dimension, found)
-        return Expectation(at, moved, found, sums, 1 / m, offset=v - low)
+        return Expectation(at, arrays, sums, 1 / m, offset=v - low)
 
     def view(self, last: Expectation) -> View:
         """The rows, with the column factors as weights of the targets."""
@@ -72,5 +72,5 @@ class Sinkhorn:
         )
 
     def measure(self, at: Parameters) -> tuple[Float64, float]:
-        """Those of the rows alone: the doubly normalised objective is not a likelihood."""
+        """See `Normalization.measure`; of the rows, because the doubly normalised objective is not a likelihood."""
         return Rows(self._clouds).measure(at)

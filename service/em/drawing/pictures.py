@@ -185,7 +185,7 @@ def _panel(sheet: Image.Image, scene: Scene, plane: Float64, view: Window, colum
     # Clouds of one dimension would cover each other, so each has its own line.
     lane = 0.04 * side if scene.dimension == 1 else 0.0
 
-    def dots(points: Float64, lane: float) -> tuple[Float64, Float64]:
+    def placed(points: Float64, lane: float) -> tuple[Float64, Float64]:
         across = ((points[:, :2] - (view.x, view.y)) / half * (1, -1) + 1) * side / 2
         low, high = points[:, 2].min(), points[:, 2].max()
         return np.add(across, (0, lane)), (points[:, 2] - low) / (high - low) if high > low else np.ones(len(points))
@@ -194,8 +194,8 @@ def _panel(sheet: Image.Image, scene: Scene, plane: Float64, view: Window, colum
     ringed = radius > 1.8
     ring, hole, dot, edge = (1.3, 0.8, 0.8, 0.5) if ringed else (1.0, 0.0, 0.9, 0.0)
     layers = [
-        Dots(*dots(scene.target, -lane), ring * radius, TARGET, hole * radius, edge),
-        Dots(*dots(plane, lane), dot * radius, SOURCE, 0.0, edge),
+        Dots(*placed(scene.target, -lane), ring * radius, TARGET, hole * radius, edge),
+        Dots(*placed(plane, lane), dot * radius, SOURCE, 0.0, edge),
     ]
     sheet.paste(paint(layers, side, style.samples), (left, top))
     pen.rounded_rectangle((left, top, left + side - 1, top + side - 1), 6, outline=FRAME)

@@ -224,7 +224,10 @@ def _rotation_in_space(cross: Float64) -> Float64:
 
 @compiled
 def residual_after(sums: Sums, before: Float64, after: Float64) -> float:
-    """Σ r_ij ‖A p_i + t - q_j‖² at `after`: the residual at `before`, plus a difference with little cancellation."""
+    """Σ r_ij ‖A p_i + t - q_j‖² at the transform `after` (D, D + 1), from `sums` at `before` (D, D + 1).
+
+    It is the residual at `before` plus a difference that involves little cancellation.
+    """
     dimension = before.shape[0]
     step = after - before
     total = sums.residual

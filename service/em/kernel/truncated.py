@@ -73,7 +73,7 @@ def exp_of(x: float) -> float:
 
 @always_inline
 def least_of(values: Float64, count: int) -> float:
-    """The least of the first `count` of `values`, which must not be negative.
+    """The least of the first `count` of `values` (M,), which must not be negative.
 
     Such numbers have the order of their bits as integers, and the minimum of integers vectorises.
     """
@@ -101,9 +101,9 @@ def squares_from(x: Float64, i: int, y: Float64, out: Float64) -> None:
 def neighbours(
     x: Float64, i: int, grid: Cells, reach: float, index: NDArray[np.int32], distance: Float64
 ) -> tuple[int, bool]:
-    """The targets within the squared distance `reach` of x_i, as `index` and squared `distance`.
+    """Write the targets within the squared distance `reach` of x_i into `index` and `distance` (M,), which is squared.
 
-    Returns their number, and whether the whole grid was visited.
+    `x` is (P, N). Returns their number, and whether the whole grid was visited.
     """
     y, starts, low, side, shape = grid.points, grid.starts, grid.low, grid.side, grid.shape
     rank = x.shape[0]
@@ -149,7 +149,7 @@ def neighbours(
 
 @always_inline
 def all_targets(x: Float64, i: int, grid: Cells, index: NDArray[np.int32], distance: Float64) -> int:
-    """All targets, in the form of `neighbours`."""
+    """`neighbours` with an unlimited reach: all M targets."""
     count = grid.points.shape[1]
     squares_from(x, i, grid.points, distance)
     for j in range(count):
@@ -170,10 +170,10 @@ def weigh(
     distance: Float64,
     weight: Float64,
 ) -> tuple[int, float, float]:
-    """The pairs of x_i that are not cut off: `index`, squared `distance`, and `weight` = r_ij.
+    """Write the pairs of x_i that are not cut off: `index`, squared `distance`, and `weight` = r_ij, each (M,).
 
-    `offset` (M,) are the a_j in the grid's order, or empty for zeros. Returns the number of pairs, log z_i and
-    max_j r_ij.
+    `x` is (P, N). `offset` (M,) are the a_j in the grid's order, or empty for zeros. Returns the number of pairs,
+    log z_i and max_j r_ij.
     """
     single = len(grid.starts) == ONE_CELL
     # Beyond `farthest` all terms are cut off relative to the bin. Most points have a much nearer target, which cuts off

@@ -2,8 +2,8 @@
 
 As in `recursion`, from Π(0) = 1/M the prior accumulates: R(t) = softmax_j(-Σ_{s<=t} w_s ‖A_s p_i + T_s - q_j‖²) with
 w_s = 1/(2σ_s²). For affine maps too the sum of squares is one square about the weighted mean map (Ā, T̄), and what is
-left, Σ_s w_s ‖(A_s - Ā) p_i + T_s - T̄‖², is the same for all j. So one E-step at the mean map and the total weight
-gives R(t), over the neighbours that count, whatever N and M are.
+left, Σ_s w_s ‖(A_s - Ā) p_i + T_s - T̄‖², is the same for all j. So one E-step at the mean map, with the total weight as
+precision, gives R(t). It visits only neighbours, for any N and M.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Average(NamedTuple):
     scatter: Float64
 
     def include(self, transform: Float64, weight: float) -> _Average:
-        """With one more map, by Welford's update."""
+        """The average with one more map, `transform` (D, D + 1), by Welford's update."""
         total = self.weight + weight
         step = transform - self.mean
         share = weight / total
@@ -170,7 +170,7 @@ class _Look:
         return sums, float(sums.evidence) - float((average.scatter * self._gram).sum())
 
     def kept(self) -> tuple[EStep, Float64]:
-        """The last E-step's rows and moved points, which the next one leaves alone."""
+        """Copies of the last E-step and its moved points (P, N), which the next E-step does not overwrite."""
         mass, weighted_target, residual, evidence, best, peak = self._found
         rows_ = EStep(mass.copy(), weighted_target.copy(), residual.copy(), evidence.copy(), best.copy(), peak.copy())
         return rows_, self.moved.copy()

@@ -137,7 +137,10 @@ class _Search:
     def one(
         self, corners: Float64, around: NDArray[np.int64], step: Try, scales: tuple[float, float], budget: int
     ) -> tuple[int, list[Hypothesis]]:
-        """The number of hypotheses of one triangle, and its best poses."""
+        """The number of hypotheses of one triangle, `corners` (3, 3), and its best poses.
+
+        `around` (n,) are the source points around it; `scales` are the least and the largest scale.
+        """
         D, transforms, scores, rungs = self._dimension, self._transforms, self._scores, self._rungs
         near = np.ascontiguousarray(self._tests[around[: CONGRUENCE.tests]])
         tolerance = step.tolerance * self._spacing

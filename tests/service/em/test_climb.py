@@ -152,3 +152,18 @@ def test_accept_hears_of_likelihoods_that_rise_and_ends_the_climb() -> None:
     assert 7 <= end.iterations < 14
     assert not end.converged
     assert heard == sorted(heard)
+
+
+@pytest.mark.parametrize("normalize", ["rows", "columns"])
+def test_the_last_step_of_a_climb_has_the_bits_of_a_step_of_its_own(normalize: Normalize) -> None:
+    instance = posed(40, sigma=0.08, seed=8)
+    points = frame(instance.source.numpy(), instance.target.numpy(), one_unit=True)
+    A, T = (values.numpy() for values in instance.pose)
+    start = Parameters(points.from_caller(Transformed(A, T + 0.1)), 0.5)
+    model = Model(KINDS["rigid"], normalize)
+    end = climb(Mixture(points, model, 8.0), start, tolerance=1e-9, max_iterations=300, floor=points.floor)
+    again = Mixture(points, model, 8.0).step(end.last.expectation.at)
+    assert end.iterations > 5
+    assert np.array_equal(end.last.expectation.moved, again.expectation.moved)
+    assert end.last.expectation.found.best.tolist() == again.expectation.found.best.tolist()
+    assert end.last.expectation.found.mass == pytest.approx(again.expectation.found.mass, rel=1e-12)

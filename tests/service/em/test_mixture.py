@@ -153,3 +153,22 @@ def test_a_step_keeps_its_arrays_when_others_are_taken(normalize: Any) -> None:
     again = mixture.view(first)
     assert np.array_equal(view.log_factor, again.log_factor)
     assert np.array_equal(view.mass, again.mass)
+
+
+@pytest.mark.parametrize("normalize", ["rows", "columns", "sinkhorn", "given"])
+def test_a_step_in_the_arrays_of_a_spare_one_has_the_bits_of_one_in_new_arrays(normalize: Any) -> None:
+    points, at = case(30, 36, 2)
+    given = normalize == "given"
+    log_prior = np.full((30, 36), -math.log(36)) if given else np.empty(0)
+    model = Model(KINDS["rigid"], "rows" if given else normalize, log_prior=log_prior)
+    new, reused = Mixture(points, model, ROOM), Mixture(points, model, ROOM)
+    new.step(at)
+    spare = reused.step(at)
+    expected = new.step(at._replace(sigma=0.2))
+    step = reused.step(at._replace(sigma=0.2), spare)
+    assert np.shares_memory(step.expectation.moved, spare.expectation.moved)
+    assert np.array_equal(step.expectation.moved, expected.expectation.moved)
+    for one, other in zip(step.expectation.found, expected.expectation.found, strict=True):
+        assert np.array_equal(one, other)
+    assert np.array_equal(step.after.transform, expected.after.transform)
+    assert (step.log_likelihood, step.after.sigma) == (expected.log_likelihood, expected.after.sigma)
