@@ -1,4 +1,4 @@
-"""Shared by all tests: the real data, if present, and an account of the skipped tests."""
+"""Configuration of all tests: real data, Hypothesis, and a count of the skipped tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -20,14 +21,19 @@ skipped_without_reason: list[str] = []
 
 
 def data_folder() -> Path | None:
-    """The folder that LATENTSERVE_DATA names, if it is there."""
+    """The folder that LATENTSERVE_DATA names, or None if there is no such folder."""
     folder = os.environ.get("LATENTSERVE_DATA")
     return Path(folder) if folder and Path(folder).is_dir() else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # One intra-op thread, as in the service: its results and its timings.
+    # One intra-op thread, as in the service.
     torch.set_num_threads(1)
+    # No limit on the time of an example, or of its generation: tests must pass on a loaded machine.
+    hypothesis.settings.register_profile(
+        "latentserve", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("latentserve")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""The service as its users meet it: a process of its own, on the checkpoint that the repository carries."""
+"""The service as a process of its own, with the published checkpoint."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 def wait_until_ready(address: str, process: subprocess.Popen[Any], seconds: float = 240) -> None:
-    """Return once the service answers; the first start on a machine compiles, which takes its time."""
+    """Wait until the service is ready. The first start on a machine compiles, which may take minutes."""
     deadline = time.monotonic() + seconds
     while True:
         with suppress(httpx2.TransportError):
@@ -51,7 +51,7 @@ def wait_until_ready(address: str, process: subprocess.Popen[Any], seconds: floa
 
 @pytest.fixture(scope="session")
 def start() -> Start:
-    """Starts a service with those LATENTSERVE_ settings, and stops it at the end of the block."""
+    """A context manager that starts a service with the given LATENTSERVE_ settings, and stops it."""
 
     @contextmanager
     def run(**settings: str) -> Iterator[Live]:
@@ -60,7 +60,7 @@ def start() -> Start:
         command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
-            # The log goes to a file: a pipe that nobody reads would fill up and stop the service.
+            # The log goes to a file, because a pipe without a reader would fill up and block the service.
             with (
                 log.open("wb") as stderr,
                 subprocess.Popen(command, cwd=ROOT, env=environment, stderr=stderr) as process,
@@ -81,6 +81,6 @@ def start() -> Start:
 
 @pytest.fixture(scope="session")
 def live(start: Start) -> Iterator[Live]:
-    """One service for all tests that do it no harm."""
+    """One service, shared by all tests that leave it intact."""
     with start(drain_seconds="0") as live:
         yield live

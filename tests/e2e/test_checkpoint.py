@@ -1,4 +1,4 @@
-"""The checkpoint that the repository carries is what its manifest says, and draws digits."""
+"""The published checkpoint matches its manifest, and draws digits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def samples(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return sampling.generate(generator, sampling.latents(0, count), torch.device("cpu"))
 
 
-def test_every_file_of_the_checkpoint_is_the_one_that_the_manifest_names() -> None:
+def test_every_file_of_the_checkpoint_matches_the_manifest() -> None:
     manifest = json.loads((FOLDER / "manifest.json").read_text())
     assert set(manifest["files"]) == {path.name for path in FOLDER.glob("*.safetensors")}
     for name, digest in manifest["files"].items():
@@ -44,7 +44,7 @@ def test_the_model_card_prints_the_manifests_numbers() -> None:
         assert (FOLDER / "samples" / picture).is_file()
 
 
-def test_three_evaluators_that_know_the_digits_measured_it() -> None:
+def test_three_accurate_evaluators_measured_the_checkpoint() -> None:
     judges = evaluators.load(FOLDER / "evaluators")
     assert len(judges) == len({judge.seed for judge in judges.values()}) == 3
     evaluation = Evaluation.from_json(checkpoint.read_manifest(FOLDER).metrics["evaluation"])
@@ -70,7 +70,7 @@ def test_the_evaluators_accuracy_is_what_their_index_says(real_data: Path) -> No
 def test_samples_are_white_strokes_on_black_and_all_different() -> None:
     images = samples(256)
     assert len({image.tobytes() for image in images}) == 256
-    # MNIST at 32 x 32 has a mean level of 33 and black borders; noise or a collapsed model has not.
+    # MNIST at 32 x 32 has a mean level of 33 and black borders, unlike noise or a collapsed model.
     assert 25 < images.mean() < 42
     assert np.median(images[:, 0], axis=None) < 5
     assert (images.reshape(256, -1).max(1) > 200).mean() > 0.98

@@ -1,4 +1,4 @@
-"""The image, as `docker compose up` runs it: built, healthy, answering, confined, and stopped without loss."""
+"""The image, as `docker compose up` runs it: it builds, answers, is confined, and stops cleanly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compose_command() -> list[str]:
 
 
 class Stack:
-    """The project under a name and a port of its own."""
+    """The compose project, with its own name and port."""
 
     def __init__(self) -> None:
         self.command = [*compose_command(), "-p", PROJECT]
@@ -52,7 +52,7 @@ class Stack:
         return ended.stdout
 
     def inspect(self) -> dict[str, Any]:
-        """What the engine says of the container."""
+        """The description of the container by the Docker engine."""
         container = self("ps", "-q", "latentserve").strip()
         text = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True).stdout
         (found,) = json.loads(text)

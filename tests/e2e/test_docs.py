@@ -16,7 +16,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-# The names of earlier versions are history, and what makes its own files is not in the repository.
+# The changelog also has names of earlier versions.
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 CURRENT_PAGE = pytest.mark.parametrize("page", CURRENT, ids=lambda page: str(page.relative_to(ROOT)))
 DECISIONS = ROOT / "docs" / "decisions"
@@ -41,7 +41,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def quoted(page: Path) -> list[str]:
-    """What stands in backticks, code blocks apart."""
+    """The texts in backticks, except for code blocks."""
     return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE))
 
 
@@ -55,7 +55,7 @@ def test_operations_lists_every_setting_with_its_default() -> None:
 
 
 @PAGE
-def test_every_relative_link_leads_somewhere(page: Path) -> None:
+def test_every_relative_link_has_a_target(page: Path) -> None:
     for target, _, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(#?)([^)\s]*)\)", page.read_text()):
         linked = page.parent / target if target else page
         assert linked.exists(), target

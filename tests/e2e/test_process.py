@@ -1,4 +1,4 @@
-"""Starting, draining and stopping, as an operator sees them."""
+"""Start, drain and stop of the process, its log, and its handling of connections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SERVE = [sys.executable, "-m", "service"]
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m service` with few variables, to its end."""
+    """Run `python -m service` with only the given variables, until it exits."""
     return subprocess.run(
         [*SERVE, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -35,7 +35,7 @@ def copied(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ROOT / "checkpoints", tmp_path / "checkpoints"))
 
 
-def test_check_says_whether_the_service_would_start() -> None:
+def test_check_reports_whether_the_service_would_start() -> None:
     assert run("check").returncode == 0
 
 
@@ -64,7 +64,7 @@ def test_on_a_tampered_checkpoint_the_service_refuses_to_start_and_names_both_di
     assert expected in ended.stderr
 
 
-def test_a_senseless_setting_is_one_line_that_names_it() -> None:
+def test_an_invalid_setting_gives_one_line_that_names_it() -> None:
     ended = run("serve", LATENTSERVE_QUEUE_ITEMS="many")
     assert ended.returncode == 2
     assert "LATENTSERVE_QUEUE_ITEMS" in ended.stderr
@@ -92,7 +92,7 @@ def metrics(live: Live) -> str:
 
 
 def running_batches(live: Live) -> float:
-    """Batches that were dispatched and are not finished yet, over all engines."""
+    """Number of running batches, over all engines."""
     text = metrics(live)
     counts = [
         sum(float(value) for value in re.findall(rf"^latentserve_batch_{name}_count{{.*?}} (\S+)$", text, re.MULTILINE))
@@ -102,21 +102,21 @@ def running_batches(live: Live) -> float:
 
 
 def queued(live: Live, engine: str) -> float:
-    """Jobs that wait for the engine."""
+    """Jobs in the queue of the engine."""
     found = re.search(rf'^latentserve_queue_items{{engine="{engine}"}} (\S+)$', metrics(live), re.MULTILINE)
     assert found is not None
     return float(found[1])
 
 
 def heavy(count: int, iterations: int) -> dict[str, Any]:
-    """A registration in 3-D that runs through all its iterations, in the lane for large ones."""
+    """A registration in 3-D, in the lane for large ones, that performs all its iterations."""
     cloud = [[float(i % 97), float(i % 89), float(i % 83)] for i in range(count)]
     rules = {"init": "identity", "sigma": 5.0, "tolerance": 0, "max_iterations": iterations}
     return {"source": cloud, "target": cloud, **rules}
 
 
 def slow_request(live: Live, answers: list[Any]) -> threading.Thread:
-    """A registration of some seconds, under way."""
+    """Start a registration of a few seconds, and wait until it runs."""
     body = heavy(1500, 60)
     answered = threading.Thread(
         target=lambda: answers.append(httpx2.post(f"{live.address}/em/register", json=body, timeout=60))
@@ -146,21 +146,19 @@ def test_sigterm_drains_first_and_loses_no_request(start: Start) -> None:
         assert live.process.wait(30) == 0
 
 
-def test_a_client_that_hangs_up_frees_the_worker(start: Start) -> None:
+def test_a_client_that_disconnects_frees_the_worker(start: Start) -> None:
     with start(drain_seconds="0") as live:
         body = heavy(2000, 100_000)
         with pytest.raises(httpx2.ReadTimeout):
             httpx2.post(f"{live.address}/em/register", json=body, timeout=2)
-        started = time.monotonic()
-        # The same lane, so the same thread, and done after its first iteration.
+        # The same lane, and therefore the same thread. It ends after its first iteration, the other one after an hour.
         body |= {"max_iterations": 100, "tolerance": 1e9}
-        assert httpx2.post(f"{live.address}/em/register", json=body, timeout=30).is_success
-        assert time.monotonic() - started < 20
+        assert httpx2.post(f"{live.address}/em/register", json=body, timeout=60).is_success
         assert 'status="499"' in httpx2.get(f"{live.address}/metrics").text
 
 
 @pytest.mark.parametrize("kind", ["digit=1&truncation=0.05", "digit=1&truncation=0.05&sampler=rejection"])
-def test_a_client_that_hangs_up_on_a_choice_frees_its_lane(live: Live, kind: str) -> None:
+def test_a_client_that_disconnects_during_a_choice_frees_its_lane(live: Live, kind: str) -> None:
     with pytest.raises(httpx2.ReadTimeout):  # 1,024 times 2,048 latents take half a minute
         httpx2.get(f"{live.address}/gan/generate?seed=1&count=1024&{kind}", timeout=1)
     started = time.monotonic()
@@ -168,7 +166,7 @@ def test_a_client_that_hangs_up_on_a_choice_frees_its_lane(live: Live, kind: str
     assert time.monotonic() - started < 5
 
 
-def test_the_log_is_one_json_object_a_line_with_the_request_id(start: Start) -> None:
+def test_the_log_has_one_json_object_per_line_with_the_request_id(start: Start) -> None:
     with start(drain_seconds="0") as live:
         httpx2.get(f"{live.address}/gan/generate?seed=1", headers={"X-Request-Id": "find-me"})
         deadline = time.monotonic() + 5
@@ -181,31 +179,31 @@ def test_the_log_is_one_json_object_a_line_with_the_request_id(start: Start) -> 
     assert line["path"] == "/gan/generate"
 
 
-def test_a_client_that_hangs_up_on_a_get_is_noticed(start: Start) -> None:
+def test_a_client_that_disconnects_during_a_get_is_a_499(start: Start) -> None:
     with start(drain_seconds="0") as live:
-        # The worker is busy, so that the request waits for its turn.
+        # The worker is busy, so that the request stays in the queue.
         answers: list[Any] = []
         host, port = live.address.removeprefix("http://").split(":")
         url = f"{live.address}/gan/generate?count=1024&format=npy"
-        busy = [threading.Thread(target=lambda: answers.append(httpx2.get(url, timeout=60))) for _ in range(12)]
+        busy = [threading.Thread(target=lambda: answers.append(httpx2.get(url, timeout=60))) for _ in range(24)]
         for thread in busy:
             thread.start()
-        deadline = time.monotonic() + 10
-        while queued(live, "gan") < 6:  # some 80 ms each
+        deadline = time.monotonic() + 30
+        while queued(live, "gan") < 8:  # about 80 ms each
             assert time.monotonic() < deadline
         with socket.create_connection((host, int(port))) as impatient:
             impatient.sendall(b"GET /gan/generate?count=1024&seed=99&format=npy HTTP/1.1\r\nhost: x\r\n\r\n")
             time.sleep(0.2)
         for thread in busy:
             thread.join(60)
-        assert [answer.status_code for answer in answers] == [200] * 12
+        assert [answer.status_code for answer in answers] == [200] * 24
         deadline = time.monotonic() + 10
         while 'status="499"' not in httpx2.get(f"{live.address}/metrics").text:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
 
-def test_what_outlives_the_shutdowns_patience_is_told_so(start: Start) -> None:
+def test_a_request_that_outlasts_the_shutdown_gets_a_503(start: Start) -> None:
     with start(drain_seconds="0", shutdown_seconds="1") as live:
         answers: list[Any] = []
         body = heavy(2000, 9999)
@@ -226,16 +224,15 @@ def test_what_outlives_the_shutdowns_patience_is_told_so(start: Start) -> None:
 
 
 def exchange(live: Live, request: bytes) -> bytes:
-    """What the service answers to these bytes, until it closes the connection or falls silent."""
+    """The bytes that the service sends in answer to `request`, until it closes the connection."""
     host, port = live.address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         answer = b""
         try:
             connection.sendall(request)
-            connection.settimeout(1)
             while received := connection.recv(65536):
                 answer += received
-        except (TimeoutError, ConnectionError):
+        except ConnectionError:  # the service closed the connection before it had read everything
             pass
         return answer
 
@@ -243,7 +240,7 @@ def exchange(live: Live, request: bytes) -> bytes:
 def test_an_offer_to_upgrade_is_ignored_and_the_body_read(live: Live) -> None:
     body = b'{"q": {"mu": [0.0], "sigma": [1.0]}}'
     head = (
-        b"POST /vae/kl HTTP/1.1\r\nhost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"POST /vae/kl HTTP/1.1\r\nhost: x\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n"
         b"HTTP2-Settings: AAMAAABk\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
     )
     assert exchange(live, head + body).startswith(b"HTTP/1.1 200")
@@ -252,8 +249,8 @@ def test_an_offer_to_upgrade_is_ignored_and_the_body_read(live: Live) -> None:
 @pytest.mark.parametrize("path", ["/gan/generate?seed=1", "/gan/generate?seed=1&format=json", "/nothing", "/livez"])
 def test_head_is_answered_without_a_body_and_the_connection_goes_on(live: Live, path: str) -> None:
     whole = httpx2.get(live.address + path)
-    head = b"HEAD %s HTTP/1.1\r\nhost: x\r\n\r\n" % path.encode()
-    first, second, rest = exchange(live, head + head).split(b"\r\n\r\n")
+    head = b"HEAD %s HTTP/1.1\r\nhost: x\r\n" % path.encode()
+    first, second, rest = exchange(live, head + b"\r\n" + head + b"connection: close\r\n\r\n").split(b"\r\n\r\n")
     assert rest == b""
     for answer in (first, second):
         assert answer.startswith(b"HTTP/1.1 %d" % whole.status_code)
@@ -261,7 +258,7 @@ def test_head_is_answered_without_a_body_and_the_connection_goes_on(live: Live, 
 
 
 def problem_of(answer: bytes) -> dict[str, Any]:
-    """The problem in a whole answer, after a check of its headers."""
+    """The problem in the bytes of an answer, after a check of its headers."""
     head, _, content = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
@@ -295,7 +292,7 @@ CHUNKED = b"POST /vae/kl HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r
         CHUNKED + b"\r\n2\r\n{}3\r\n",
     ],
 )
-def test_bytes_that_are_no_valid_request_are_answered_with_a_problem(live: Live, request_bytes: bytes) -> None:
+def test_malformed_requests_are_answered_with_a_problem(live: Live, request_bytes: bytes) -> None:
     problem = problem_of(exchange(live, request_bytes))
     assert problem["type"] == "urn:latentserve:problem:malformed-request"
     assert problem["detail"].startswith("the request is not valid HTTP/1.1: ")
@@ -314,8 +311,8 @@ def test_a_request_before_malformed_bytes_has_its_own_answer_and_no_other(live: 
     assert answer.endswith(expected.content)
 
 
-def test_endless_headers_end_the_connection_and_nothing_else(live: Live) -> None:
+def test_oversized_headers_close_only_their_own_connection(live: Live) -> None:
     endless = b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"x-filler: " + b"y" * 1000 + b"\r\n"
     assert exchange(live, endless + (b"x-filler: " + b"y" * 1000 + b"\r\n") * 500 + b"\r\n") == b""
-    assert exchange(live, endless + b"\r\n").startswith(b"HTTP/1.1 200")
+    assert exchange(live, endless + b"connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
     assert httpx2.get(f"{live.address}/livez").is_success

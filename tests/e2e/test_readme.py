@@ -1,4 +1,4 @@
-"""Every command of the README is run, and every answer it shows is the true one."""
+"""The README: its commands work, and the service gives the answers that it shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXT = (ROOT / "README.md").read_text()
 
 
 class Command(NamedTuple):
-    """A line behind `$ ` in a console block, and what stands below it."""
+    """A command after `$ ` in a console block, and the output below it."""
 
     line: str
     output: str
@@ -74,7 +74,7 @@ def curl(line: str, live: Live, folder: Path) -> bytes:
 
 
 def assert_alike(found: object, shown: object) -> None:
-    """Equal, but for the last digits of numbers, which another processor may round otherwise."""
+    """Equal, except for the last digits of numbers, which other processors may round differently."""
     if isinstance(shown, dict):
         assert isinstance(found, dict)
         assert list(found) == list(shown)
@@ -91,7 +91,7 @@ def assert_alike(found: object, shown: object) -> None:
         assert found == shown
 
 
-def test_every_curl_answers_what_the_readme_shows(live: Live, tmp_path: Path) -> None:
+def test_every_curl_gets_the_answer_that_the_readme_shows(live: Live, tmp_path: Path) -> None:
     assert len(CURLS) > 10
     for command in CURLS:
         answer = curl(command.line, live, tmp_path)
@@ -114,7 +114,7 @@ def test_every_endpoint_that_computes_has_a_curl(live: Live) -> None:
             assert operations
 
 
-def test_no_other_command_goes_untested() -> None:
+def test_every_other_command_has_a_test() -> None:
     """make serve, make test and the training have tests here; docker compose has its own in test_compose.py."""
     assert [line for line in OTHERS if not line.startswith(".venv/bin/python -m training")] == [
         "make serve", "make test", "docker compose up", "make train", "make evaluate",
@@ -123,19 +123,19 @@ def test_no_other_command_goes_untested() -> None:
 
 
 def make(*arguments: str) -> list[str]:
-    # The environment that runs this test is the one that make would build: its stamp says so, and nothing is installed.
+    # make would build the environment that runs this test. Its stamp exists, so nothing is installed.
     return ["make", "--no-print-directory", *arguments]
 
 
 @pytest.fixture(scope="module")
 def checkout() -> Path:
-    """This checkout, with the environment in its place; `make` is only asked to use it."""
+    """This checkout. Its environment must exist, so that `make` only uses it."""
     if not (ROOT / ".venv" / "complete").exists() or Path(sys.prefix) != ROOT / ".venv":
         pytest.fail("run the tests with `make test`: it builds the environment that the README's commands use")
     return ROOT
 
 
-def test_make_serve_serves(checkout: Path) -> None:
+def test_make_serve_runs_the_service(checkout: Path) -> None:
     port = free_port()
     environment = os.environ | {"LATENTSERVE_DRAIN_SECONDS": "0"}
     with subprocess.Popen(
@@ -149,8 +149,8 @@ def test_make_serve_serves(checkout: Path) -> None:
             os.killpg(process.pid, signal.SIGTERM)
 
 
-def test_make_test_tests(checkout: Path) -> None:
-    """All of it is what runs just now; here a part of it, to see that the command works."""
+def test_make_test_runs_tests(checkout: Path) -> None:
+    """One test file suffices, because the whole suite is running now."""
     ended = subprocess.run(
         make("test", "TESTS=tests/service/formats/test_images.py"),
         cwd=checkout,
@@ -169,7 +169,7 @@ def test_make_help_lists_every_target(checkout: Path) -> None:
 
 
 def test_the_training_commands_train_and_publish(checkout: Path, tmp_path: Path, small_data: Path) -> None:
-    """As the README has them, with less data and fewer epochs."""
+    """The commands of the README, with less data and fewer epochs."""
     train, publish = (line for line in OTHERS if line.startswith(".venv"))
     runs, published = tmp_path / "runs", tmp_path / "published"
     train = train.replace("--data data", f"--data {small_data}").replace("--epochs 60", "--epochs 1")
@@ -188,7 +188,7 @@ def test_the_training_commands_train_and_publish(checkout: Path, tmp_path: Path,
 
 
 def test_make_evaluate_measures_a_published_folder(checkout: Path, tmp_path: Path) -> None:
-    """What it does is tested in tests/training/evaluation; here, that make hands on what it is told."""
+    """tests/training/evaluation tests the command itself; this test covers the variables of make."""
     variables = (f"CHECKPOINTS={tmp_path / 'none'}", f"DATA={tmp_path}")
     ended = subprocess.run(make("evaluate", *variables), cwd=checkout, capture_output=True, text=True, check=False)
     assert f"-m training evaluate {tmp_path / 'none'} --data {tmp_path}" in ended.stdout

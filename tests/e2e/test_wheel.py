@@ -1,4 +1,4 @@
-"""The wheel: one top-level package, whole, and independent of the checkout."""
+"""The wheel: one top-level package, complete, and independent of the checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application in this process, on a small checkpoint of its own."""
+"""The application in the process of the tests, with a small checkpoint."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def running(checkpoints: Path) -> Running:
-    """A context manager that starts a warm application with the settings it is given, and yields its client."""
+    """A context manager that starts a warm application with the given settings, and yields its client."""
 
     @contextmanager
     def run(**settings: Any) -> Iterator[TestClient]:
@@ -62,6 +62,7 @@ def client(running: Running) -> Iterator[TestClient]:
 
 
 def wait_until_ready(client: TestClient) -> None:
+    """Wait until the application is warm."""
     # The first start on a machine compiles the loops of registration, which takes minutes on a slow one.
     deadline = time.monotonic() + 600
     while client.get("/readyz").status_code != 200:

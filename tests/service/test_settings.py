@@ -1,4 +1,4 @@
-"""Settings: which variables are read, refused and ignored."""
+"""Settings: the variables that are read, refused and ignored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from service.__main__ import main
 from service.settings import Settings, is_service_link, nearest_variable, service_links, variable
 
-# What Kubernetes sets in a pod for services named `latentserve` and `latentserve-api`.
+# The variables that Kubernetes sets in a pod for services named `latentserve` and `latentserve-api`.
 LINKS = {
     "LATENTSERVE_PORT": "tcp://10.0.171.239:8000",
     "LATENTSERVE_PORT_8000_TCP": "tcp://10.0.171.239:8000",
@@ -73,11 +73,11 @@ def test_a_name_that_lacks_its_last_letter_is_nearest_to_the_whole_name(setting:
     assert nearest_variable(variable(setting)[:-1]) == variable(setting)
 
 
-def test_a_name_like_no_other_still_has_a_nearest_one() -> None:
+def test_every_name_has_a_nearest_setting() -> None:
     assert nearest_variable("LATENTSERVE_") in map(variable, Settings.model_fields)
 
 
-def test_service_links_leave_the_defaults_in_force_and_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_links_do_not_change_settings_and_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in LINKS.items():
         monkeypatch.setenv(name, value)
     assert Settings() == Settings.model_construct()
@@ -94,19 +94,19 @@ def test_service_links_leave_the_defaults_in_force_and_are_listed(monkeypatch: p
         ("OTHER_SERVICE_HOST", "10.0.0.1"),
     ],
 )
-def test_other_variables_are_no_service_links(name: str, value: str) -> None:
+def test_other_variables_are_not_service_links(name: str, value: str) -> None:
     assert not is_service_link(name, value)
 
 
 @pytest.mark.parametrize("value", ["/a", "/models/digits", "/~me/v1.2_x-y", ""])
-def test_a_root_path_is_a_path_without_its_last_slash(value: str) -> None:
+def test_a_root_path_has_no_trailing_slash(value: str) -> None:
     assert Settings(root_path=value).root_path == value
 
 
 @pytest.mark.parametrize(
     "value", ["/", "a", "/a/", "//a", "/a//b", "/a b", "/a?b", "/../a", "http://x/a", "/a\n", "/é"]
 )
-def test_another_root_path_is_refused(value: str) -> None:
+def test_an_invalid_root_path_is_refused(value: str) -> None:
     with pytest.raises(ValidationError, match="root_path"):
         Settings(root_path=value)
 
@@ -114,3 +114,11 @@ def test_another_root_path_is_refused(value: str) -> None:
 def test_the_variable_of_the_tests_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATENTSERVE_DATA", "/data")
     assert Settings() == Settings.model_construct()
+
+
+def test_unknown_settings_and_invalid_values_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="nonsense"):
+        Settings(nonsense=1)  # type: ignore[call-arg]
+    monkeypatch.setenv("LATENTSERVE_PORT", "65536")
+    with pytest.raises(ValueError, match="port"):
+        Settings()

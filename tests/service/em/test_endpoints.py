@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from service.em.worker import RegisterJob, effort, registration
 from service.settings import Settings
 from tests.problems.tight import tight
-from tests.service.test_app import assert_problem
+from tests.service.http import assert_problem
 
 SOURCE = [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]
 TARGET = [[8.0, 10.0], [5.0, 7.0], [6.0, 7.0], [5.0, 9.0]]

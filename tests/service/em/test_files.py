@@ -17,7 +17,7 @@ from service.formats.clouds.reading import read_cloud
 from service.formats.clouds.writing import WRITERS, Format, write_cloud
 from tests.problems.clouds import posed, sliced
 from tests.service.em.test_poses import square
-from tests.service.test_app import assert_problem
+from tests.service.http import assert_problem
 
 INSTANCE = posed(40, sigma=0.005, seed=1)
 SOURCE, TARGET = INSTANCE.source.numpy(), INSTANCE.target.numpy()

@@ -48,7 +48,7 @@ def make_companions() -> Companions:
 
 
 def judge(companions: Companions, latents: Float32) -> Float32:
-    """What the critic says of the images of `latents`."""
+    """The critic's logs (n,) for the images of `latents` (n, 128)."""
     images = sampling.to_input(sampling.generate(networks()[0], latents, torch.device("cpu")))
     return sampling.logits(companions.judge, images, torch.device("cpu"))
 
@@ -84,7 +84,7 @@ def write_companions(folder: Path, made: Companions) -> None:
 
 @pytest.fixture(scope="session")
 def furnished(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small checkpoint, with companions. Not to be written to."""
+    """The small checkpoint, with companions. Read-only."""
     folder = tmp_path_factory.mktemp("furnished") / "checkpoints"
     shutil.copytree(checkpoints, folder)
     write_companions(folder, make_companions())
@@ -102,7 +102,7 @@ def rich(furnished: Path) -> Iterator[TestClient]:
 
 @pytest.fixture
 def hopeless(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    """`rich`, whose latents pass for no digit: every choice of one looks at 2,048."""
+    """`rich`, with thresholds that no latent passes, so that each choice of a digit examines 2,048."""
     worker = rich.app.parts.gan.lanes["gan"]._worker  # type: ignore[attr-defined]
     monkeypatch.setattr(worker, "_companions", worker._companions._replace(thresholds=(2.0,) * 10))
     return rich

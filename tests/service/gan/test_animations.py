@@ -10,12 +10,12 @@ from PIL import Image, ImageSequence
 from starlette.testclient import TestClient
 
 from tests.service.gan.conftest import levels
-from tests.service.test_app import assert_problem
+from tests.service.http import assert_problem
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "apng"])
 @pytest.mark.parametrize("loop", ["true", "false"])
-def test_an_animation_goes_through_the_pictures_of_its_seeds(rich: TestClient, kind: str, loop: str) -> None:
+def test_an_animation_contains_the_pictures_of_its_seeds(rich: TestClient, kind: str, loop: str) -> None:
     response = rich.get(
         f"/gan/interpolate?seeds=1,2,3&frames=4&loop={loop}&format={kind}&fps=10&scale=2&truncation=0.9"
     )
@@ -34,7 +34,7 @@ def test_an_animation_goes_through_the_pictures_of_its_seeds(rich: TestClient, k
     assert rich.get(str(response.url), headers=etag).status_code == 304
 
 
-def test_an_animation_of_a_digit_says_how_its_key_images_were_chosen(hopeless: TestClient) -> None:
+def test_an_animation_of_a_digit_reports_the_choices_of_its_key_images(hopeless: TestClient) -> None:
     stills = [hopeless.get(f"/gan/generate?seed={seed}&digit=1").headers for seed in (1, 2)]
     animation = hopeless.get("/gan/interpolate?seeds=1,2&frames=2&digit=1").headers
     for name in ("x-attempts", "x-accepted"):
@@ -55,11 +55,11 @@ def test_an_animation_of_a_digit_says_how_its_key_images_were_chosen(hopeless: T
         ("seeds=1,2&truncation=0", "/truncation"),
     ],
 )  # fmt: skip
-def test_a_bad_animation_is_a_422_that_points(rich: TestClient, query: str, pointer: str) -> None:
+def test_an_invalid_animation_is_a_422_with_a_pointer(rich: TestClient, query: str, pointer: str) -> None:
     assert assert_problem(rich.get(f"/gan/interpolate?{query}"), 422)["errors"][0]["pointer"] == pointer
 
 
-def test_an_animation_that_would_outlast_a_gif_is_refused(client: TestClient) -> None:
+def test_an_animation_longer_than_600_seconds_is_refused(client: TestClient) -> None:
     query = "seeds=1,2,3,4,5,6&frames=110&fps=1&truncation=1e-6"
     (error,) = assert_problem(client.get(f"/gan/interpolate?{query}"), 422)["errors"]
     assert error["pointer"] == "/frames"

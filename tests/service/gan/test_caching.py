@@ -17,7 +17,7 @@ from service.gan.networks import Discriminator
 from service.settings import Settings
 from tests.service.conftest import wait_until_ready
 from tests.service.gan.conftest import make_companions, write_companions
-from tests.service.test_app import assert_problem
+from tests.service.http import assert_problem
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 
@@ -64,7 +64,7 @@ def test_a_checkpoint_may_be_named_by_12_or_more_digits_and_changes_no_byte(clie
 
 
 @pytest.mark.parametrize("query", ["digit=3", "digits=12", "sampler=rejection", "scores=true", "format=json"])
-def test_what_other_networks_take_part_in_is_revalidated_though_the_generator_is_named(
+def test_answers_that_depend_on_other_networks_are_revalidated_even_with_a_named_generator(
     rich: TestClient, query: str
 ) -> None:
     for path in ("generate?seed=7", "interpolate?seeds=1,2&frames=2"):
@@ -123,7 +123,7 @@ def test_an_unknown_checkpoint_is_a_404_that_names_the_one_being_served(client: 
         assert answer.headers["cache-control"] == "no-store"
 
 
-def test_every_answer_names_its_checkpoint_as_the_parameter_accepts_it(client: TestClient) -> None:
+def test_the_checkpoint_parameter_accepts_x_checkpoint_of_every_answer(client: TestClient) -> None:
     images = client.get("/gan/generate?seed=1&format=json").json()["images"]
     answers = [
         client.get("/gan/generate"),
@@ -139,7 +139,7 @@ def test_every_answer_names_its_checkpoint_as_the_parameter_accepts_it(client: T
     assert served(client).startswith(client.get("/v2/models/gan").json()["versions"][0])
 
 
-def test_etags_differ_where_the_bytes_may_differ(client: TestClient) -> None:
+def test_etags_differ_if_the_bytes_may_differ(client: TestClient) -> None:
     urls = [
         "seed=7", "seed=8", "seed=7&count=2", "seed=7&scale=2", "seed=7&format=webp", "seed=7&format=npy",
         "seed=7&format=json", "seed=7&count=2&columns=1",

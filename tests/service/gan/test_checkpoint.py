@@ -1,4 +1,4 @@
-"""Laws of checkpoints: what is written is read back bit for bit, and anything else is refused by name."""
+"""Laws of checkpoints: files are read back bit for bit, and damaged ones are refused by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.gan.networks import Discriminator, Generator
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A sound checkpoint folder."""
+    """A valid checkpoint folder."""
     modules: dict[str, nn.Module] = {
         checkpoint.GENERATOR_FILE: Generator(),
         checkpoint.DISCRIMINATOR_FILE: Discriminator(),
@@ -47,7 +47,7 @@ def manifest(files: dict[str, str]) -> Manifest:
 
 
 def rewrite(path: Path, **changes: Tensor | None) -> None:
-    """Save the tensors of `path` anew with some replaced, or left out where None."""
+    """Save the tensors of `path` again with some replaced, or left out if None."""
     tensors, _ = checkpoint.read(path)
     merged = {**tensors, **{name.replace("__", "."): tensor for name, tensor in changes.items()}}
     checkpoint.save(path, {name: tensor for name, tensor in merged.items() if tensor is not None})
@@ -74,7 +74,7 @@ def test_the_same_tensors_make_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_old_file_intact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     checkpoint.save(path, {"old": torch.zeros(3)})
 
@@ -107,7 +107,7 @@ def test_the_digest_is_sha256_of_the_files_bytes(folder: Path) -> None:
     assert checkpoint.sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_one_changed_byte_is_refused_with_both_digests_and_leaves_the_module_as_it_was(folder: Path) -> None:
+def test_one_changed_byte_is_refused_with_both_digests_and_the_module_stays_unchanged(folder: Path) -> None:
     path, module = folder / checkpoint.GENERATOR_FILE, Generator()
     expected, before = checkpoint.sha256(path), {k: v.clone() for k, v in module.state_dict().items()}
     content = bytearray(path.read_bytes())
@@ -135,7 +135,7 @@ def test_one_changed_byte_is_refused_with_both_digests_and_leaves_the_module_as_
         ({"linear__bias": torch.tensor([float("inf")])}, r"linear.bias holds numbers that are not finite"),
     ],
 )
-def test_tensors_that_are_not_the_modules_are_refused(
+def test_tensors_that_differ_from_the_module_are_refused(
     folder: Path, changes: dict[str, Tensor | None], message: str
 ) -> None:
     path = folder / checkpoint.DISCRIMINATOR_FILE
@@ -144,7 +144,7 @@ def test_tensors_that_are_not_the_modules_are_refused(
         checkpoint.load_module(path, Discriminator())
 
 
-def test_one_network_is_not_taken_for_the_other(folder: Path) -> None:
+def test_the_file_of_the_other_network_is_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="not a Discriminator"):
         checkpoint.load_module(folder / checkpoint.GENERATOR_FILE, Discriminator())
 
@@ -191,14 +191,14 @@ def test_a_manifest_without_one_of_its_keys_is_refused(folder: Path, key: str) -
         ({"files": {}}, r"files has no sha256 for generator\.safetensors"),
     ],
 )
-def test_a_manifest_that_says_something_else_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_manifest_with_invalid_values_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
     path = folder / checkpoint.MANIFEST_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(folder)
 
 
-def test_a_manifest_that_is_no_object_is_refused(folder: Path) -> None:
+def test_a_manifest_that_is_not_an_object_is_refused(folder: Path) -> None:
     (folder / checkpoint.MANIFEST_FILE).write_text("[1]")
     with pytest.raises(CheckpointError, match="expected a JSON object, found list"):
         checkpoint.read_manifest(folder)

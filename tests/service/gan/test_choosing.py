@@ -1,4 +1,4 @@
-"""Laws of choosing: a seed's own stream, the first that passes, and nothing that depends on the company."""
+"""Laws of the choice of latents: the stream of the seed, the first candidate that passes, and batch invariance."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def same(one: Choice, other: Choice) -> bool:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_choice_is_the_same_alone_and_in_any_company(device: torch.device) -> None:
+def test_a_choice_is_the_same_alone_and_in_any_batch(device: torch.device) -> None:
     companions = make_companions()
     requests = [
         ChoiceRequest(seed, image, truncation, digit, rejection)
@@ -51,7 +51,7 @@ def test_a_choice_is_the_same_alone_and_in_any_company(device: torch.device) -> 
     assert all(same(choice, alone[place]) for choice, place in zip(together, order, strict=True))
 
 
-def test_where_everything_passes_and_is_kept_the_latent_is_the_plain_one() -> None:
+def test_if_every_candidate_passes_the_plain_latent_is_chosen() -> None:
     companions = keep_with(make_companions(), 0.0)._replace(thresholds=(0.0,) * 10)
     for truncation, digit, rejection in KINDS:
         choices = pick([ChoiceRequest(5, image, truncation, digit, rejection) for image in range(3)], companions)
@@ -60,7 +60,7 @@ def test_where_everything_passes_and_is_kept_the_latent_is_the_plain_one() -> No
 
 
 @pytest.mark.parametrize("truncation", [1.0, 0.6])
-def test_with_a_digit_it_is_the_first_candidate_of_the_stream_that_passes(truncation: float) -> None:
+def test_with_a_digit_the_first_candidate_that_passes_is_chosen(truncation: float) -> None:
     companions = make_companions()._replace(thresholds=(0.13,) * 10)
     seen = set()
     for image in range(12):
@@ -75,7 +75,7 @@ def test_with_a_digit_it_is_the_first_candidate_of_the_stream_that_passes(trunca
     assert len(seen) > 3
 
 
-def test_where_no_latent_passes_the_likeliest_is_taken_and_said_so() -> None:
+def test_if_no_latent_passes_the_most_likely_one_is_chosen_and_not_accepted() -> None:
     companions = make_companions()._replace(thresholds=(2.0,) * 10)
     (choice,) = pick([ChoiceRequest(3, 0, 1.0, 4)], companions)
     rows = sampling.normals(3, 0).standard_normal((MAX_CHUNKS * CHUNK_ROWS, 128), np.float32)
@@ -89,9 +89,7 @@ def test_where_no_latent_passes_the_likeliest_is_taken_and_said_so() -> None:
 
 @pytest.mark.parametrize("rejection", [False, True])
 @pytest.mark.parametrize("digit", [None, 4])
-def test_a_cancelled_choice_ends_and_the_others_are_what_they_are_without_it(
-    digit: int | None, rejection: bool
-) -> None:
+def test_a_cancelled_choice_ends_and_does_not_affect_the_others(digit: int | None, rejection: bool) -> None:
     hopeless = keep_with(make_companions(), -1e4)._replace(thresholds=(2.0 if digit is not None else 0.1,) * 10)
     polls: list[None] = []
 
@@ -109,7 +107,7 @@ def test_a_cancelled_choice_ends_and_the_others_are_what_they_are_without_it(
         assert cancelled.attempts <= 6 * CHUNK_ROWS
 
 
-def test_after_64_tries_the_one_that_the_critic_likes_best_is_taken() -> None:
+def test_after_64_tries_the_candidate_with_the_highest_score_is_chosen() -> None:
     companions = make_companions()
     companions.critic.offsets.sub_(1000)
     (choice,) = pick([ChoiceRequest(3, 1, rejection=True)], companions)
@@ -118,7 +116,7 @@ def test_after_64_tries_the_one_that_the_critic_likes_best_is_taken() -> None:
     assert np.array_equal(choice.latent, rows[judge(companions, rows).argmax()])
 
 
-def test_tries_of_a_constant_acceptance_are_geometric() -> None:
+def test_with_constant_acceptance_the_number_of_tries_is_geometric() -> None:
     companions = keep_with(make_companions(), float(np.log(0.25)))
     attempts = [
         choice.attempts for choice in pick([ChoiceRequest(seed, 0, rejection=True) for seed in range(400)], companions)
@@ -128,17 +126,17 @@ def test_tries_of_a_constant_acceptance_are_geometric() -> None:
     assert np.mean(np.equal(attempts, 1)) == pytest.approx(0.25, abs=0.09)
 
 
-def test_rejection_keeps_what_the_critic_prefers() -> None:
+def test_rejection_raises_the_mean_score_of_the_critic() -> None:
     companions = make_companions()
 
     def mean_log(rejection: bool) -> float:
         choices = pick([ChoiceRequest(seed, 0, rejection=rejection) for seed in range(100)], companions)
         return float(judge(companions, np.stack([choice.latent for choice in choices])).mean())
 
-    # By half a standard deviation at the least: that of the logs is one.
+    # By at least half a standard deviation; the logs have a standard deviation of 1.
     assert mean_log(True) - mean_log(False) > 0.5
 
 
-def test_the_uniform_numbers_are_not_those_of_the_latents_nor_of_another_image() -> None:
+def test_uniform_streams_differ_from_the_latents_and_between_images() -> None:
     streams = [sampling.uniforms(1, 0), sampling.uniforms(1, 1), sampling.uniforms(2, 0), sampling.normals(1, 0)]
     assert len({stream.random(8).tobytes() for stream in streams}) == 4

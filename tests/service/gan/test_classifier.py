@@ -1,4 +1,4 @@
-"""Laws of the classifiers: a row's bits do not depend on its batch, and probabilities are probabilities."""
+"""Laws of the classifiers: a row's bits do not depend on its batch, and probabilities are a softmax."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.gan.classifier import Classifier, LatentClassifier, probabilities
 from service.gan.networks import IMAGE_SIZE
 
 
-def test_parameters_are_counted() -> None:
+def test_the_number_of_parameters_is_as_documented() -> None:
     assert sum(parameter.numel() for parameter in Classifier().parameters()) == 98_442
     assert LatentClassifier()(torch.zeros(3, 128)).shape == (3, 10)
 

@@ -1,4 +1,4 @@
-"""Laws of companions: whole and of this very generator, or none at all."""
+"""Laws of companions: a checkpoint has none, or a complete set for its own generator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.service.gan.conftest import make_companions, write_companions
 
 @pytest.fixture
 def folder(furnished: Path, tmp_path: Path) -> Path:
-    """A checkpoint folder with companions, to be spoilt."""
+    """A checkpoint folder with companions, for tests that damage it."""
     return Path(shutil.copytree(furnished, tmp_path / "checkpoints"))
 
 
@@ -27,11 +27,11 @@ def load(folder: Path) -> Companions | None:
     return companions.load(folder, checkpoint.read_manifest(folder))
 
 
-def test_a_folder_without_companions_has_none_and_is_whole(checkpoints: Path) -> None:
+def test_a_folder_without_companions_is_valid(checkpoints: Path) -> None:
     assert load(checkpoints) is None
 
 
-def test_what_was_written_is_read_back(folder: Path) -> None:
+def test_written_companions_are_read_back(folder: Path) -> None:
     made, found = make_companions(), load(folder)
     assert found is not None
     assert found.thresholds == made.thresholds
@@ -53,7 +53,7 @@ def test_companions_of_another_generator_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", companions.FILES)
-def test_some_of_the_companions_are_none(folder: Path, name: str) -> None:
+def test_an_incomplete_set_of_companions_is_refused(folder: Path, name: str) -> None:
     manifest = checkpoint.read_manifest(folder)
     files = {other: digest for other, digest in manifest.files.items() if other != name}
     checkpoint.write_manifest(folder, manifest._replace(files=files))
@@ -77,9 +77,7 @@ def test_a_damaged_companion_is_refused_with_both_digests(folder: Path, name: st
         lambda made: made._replace(thresholds=(float("nan"),) * 10),
     ],
 )
-def test_numbers_that_are_not_those_expected_are_refused(
-    folder: Path, spoil: Callable[[Companions], Companions]
-) -> None:
+def test_invalid_thresholds_are_refused(folder: Path, spoil: Callable[[Companions], Companions]) -> None:
     write_companions(folder, spoil(make_companions()))
     with pytest.raises(CheckpointError, match=r"expected .* finite numbers"):
         load(folder)

@@ -10,14 +10,14 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.service.gan.conftest import levels
-from tests.service.test_app import assert_problem
+from tests.service.http import assert_problem
 
 
 @pytest.mark.parametrize(
     "query",
     ["digit=3", "digits=2026", "sampler=rejection", "truncation=0.5", "digit=3&sampler=rejection&truncation=0.5"],
 )
-def test_what_json_answers_can_be_posted_back(rich: TestClient, query: str) -> None:
+def test_the_latents_of_a_json_answer_reproduce_it(rich: TestClient, query: str) -> None:
     answer = rich.get(f"/gan/generate?seed=5&format=json&{query}").json()
     again = rich.post("/gan/generate", json={"latents": answer["latents"], "format": "json"}).json()
     for name in ("images", "latents", "probability", "class_probabilities", "digit"):
@@ -39,7 +39,7 @@ def test_image_i_is_the_same_for_every_count_and_method(rich: TestClient, query:
     assert posted == few
 
 
-def test_a_number_is_one_row_of_one_image_for_each_character(rich: TestClient) -> None:
+def test_digits_give_one_row_with_one_image_per_character(rich: TestClient) -> None:
     sheet = levels(rich.get("/gan/generate?seed=1&digits=2026").content)
     assert sheet.shape == (32, 128)
     assert levels(rich.get("/gan/generate?seed=1&digits=2026&columns=2").content).shape == (64, 64)
@@ -48,7 +48,7 @@ def test_a_number_is_one_row_of_one_image_for_each_character(rich: TestClient) -
     assert levels(rich.post("/gan/generate", json={"seed": 1, "digits": "2026"}).content).shape == (32, 128)
 
 
-def test_rejection_says_how_many_it_tried(rich: TestClient) -> None:
+def test_rejection_reports_the_number_of_tries(rich: TestClient) -> None:
     picture = rich.get("/gan/generate?seed=1&count=4&sampler=rejection")
     answer = rich.get("/gan/generate?seed=1&count=4&sampler=rejection&format=json").json()
     assert picture.headers["x-attempts"] == ",".join(map(str, answer["attempts"]))
@@ -56,7 +56,7 @@ def test_rejection_says_how_many_it_tried(rich: TestClient) -> None:
     assert "x-attempts" not in rich.get("/gan/generate?seed=1").headers
 
 
-def test_the_number_of_accepted_images_counts_also_those_that_headers_do_not_list(rich: TestClient) -> None:
+def test_the_count_of_accepted_images_includes_images_that_headers_do_not_list(rich: TestClient) -> None:
     query = "/gan/generate?seed=1&count=80&digit=3&sampler=rejection&truncation=0.01"
     answer = rich.get(query)
     accepted = rich.get(f"{query}&format=json").json()["accepted"]
@@ -65,7 +65,7 @@ def test_the_number_of_accepted_images_counts_also_those_that_headers_do_not_lis
 
 
 @pytest.mark.parametrize("form", ["png", "webp", "npy"])
-def test_scores_come_on_request_and_change_no_pixel(rich: TestClient, form: str) -> None:
+def test_scores_are_optional_and_change_no_pixel(rich: TestClient, form: str) -> None:
     plain = rich.get(f"/gan/generate?seed=7&count=2&format={form}")
     scored = rich.get(f"/gan/generate?seed=7&count=2&format={form}&scores=true")
     answer = rich.get("/gan/generate?seed=7&count=2&format=json").json()
@@ -85,7 +85,7 @@ def test_scores_come_on_request_and_change_no_pixel(rich: TestClient, form: str)
         assert np.array_equal(levels(plain.content), levels(scored.content))
 
 
-def test_a_scored_png_says_how_to_make_it_again(rich: TestClient) -> None:
+def test_a_scored_png_contains_the_parameters_that_reproduce_it(rich: TestClient) -> None:
     response = rich.get("/gan/generate?seed=7&digits=42&truncation=0.9&sampler=rejection&columns=1&scale=2&scores=true")
     text = Image.open(io.BytesIO(response.content)).info
     assert (text["seed"], text["digits"], text["truncation"], text["sampler"]) == ("7", "42", "0.9", "rejection")
@@ -119,14 +119,14 @@ def test_a_scored_png_says_how_to_make_it_again(rich: TestClient) -> None:
         ("scores=yes", "/scores", ["true", "false"]),
     ],
 )
-def test_a_bad_control_is_a_422_that_says_what_is_allowed(
+def test_an_invalid_control_is_a_422_with_the_allowed_values(
     rich: TestClient, query: str, pointer: str, allowed: object
 ) -> None:
     (error,) = assert_problem(rich.get(f"/gan/generate?seed=1&{query}"), 422)["errors"]
     assert (error["pointer"], error["allowed"]) == (pointer, allowed)
 
 
-def test_digits_that_are_a_number_are_told_to_be_a_string(rich: TestClient) -> None:
+def test_digits_given_as_a_number_are_refused(rich: TestClient) -> None:
     (error,) = rich.post("/gan/generate", json={"digits": 2026}).json()["errors"]
     assert (error["pointer"], error["allowed"]) == ("/digits", 'a string, as "2026"')
 
@@ -134,13 +134,13 @@ def test_digits_that_are_a_number_are_told_to_be_a_string(rich: TestClient) -> N
 @pytest.mark.parametrize(
     "field", [{"digit": 1}, {"digits": "12"}, {"truncation": 0.5}, {"sampler": "rejection"}, {"count": 1}, {"seed": 1}]
 )
-def test_latents_leave_nothing_to_choose(rich: TestClient, field: dict[str, object]) -> None:
+def test_latents_exclude_all_controls(rich: TestClient, field: dict[str, object]) -> None:
     problem = assert_problem(rich.post("/gan/generate", json={"latents": [[0.0] * 128], **field}), 422)
     assert problem["errors"][0]["allowed"] == f"latents or {next(iter(field))}"
 
 
 @pytest.mark.parametrize("query", ["digit=3", "digits=34", "sampler=rejection"])
-def test_without_companions_it_says_so(client: TestClient, query: str) -> None:
+def test_without_companions_choices_are_refused(client: TestClient, query: str) -> None:
     problem = assert_problem(client.get(f"/gan/generate?seed=1&{query}"), 422)
     assert "needs companions" in problem["detail"]
     assert problem["errors"][0]["pointer"] == "/" + query.partition("=")[0]

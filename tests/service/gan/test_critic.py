@@ -12,7 +12,7 @@ from service.gan.networks import FEATURES
 from tests.service.gan.conftest import judge, make_companions, networks
 
 
-def test_it_is_three_layers_and_an_offset_for_the_digit() -> None:
+def test_the_critic_is_three_layers_plus_an_offset_per_digit() -> None:
     torch.manual_seed(0)
     critic = Critic()
     critic.offsets.copy_(torch.randn(10))
@@ -23,17 +23,17 @@ def test_it_is_three_layers_and_an_offset_for_the_digit() -> None:
     torch.testing.assert_close(found, (expected + critic.offsets[digits]).float())
 
 
-def test_a_row_has_the_same_bits_in_any_company() -> None:
+def test_a_row_has_the_same_bits_in_any_batch() -> None:
     companions, latents = make_companions(), sampling.latents(3, 40)
     together = judge(companions, latents)
     for rows in ([0], [39], [5, 4], list(range(33))):
         assert judge(companions, latents[rows]).tobytes() == together[rows].tobytes()
 
 
-def test_the_offset_is_that_of_the_digit_that_the_classifier_sees() -> None:
+def test_the_offset_belongs_to_the_digit_of_the_classifier() -> None:
     companions, latents = make_companions(), sampling.latents(3, 40)
     images = sampling.to_input(sampling.generate(networks()[0], latents, torch.device("cpu")))
-    with torch.no_grad():  # an untrained classifier sees one digit everywhere, unless its biases are even
+    with torch.no_grad():  # an untrained classifier finds one digit everywhere, unless its biases are balanced
         mean = sampling.logits(companions.classifier, images, torch.device("cpu")).mean(0)
         companions.classifier.linear.bias.sub_(torch.from_numpy(mean))
     before = judge(companions, latents)
@@ -43,7 +43,7 @@ def test_the_offset_is_that_of_the_digit_that_the_classifier_sees() -> None:
     assert len(set(digits.tolist())) > 1
 
 
-def test_a_log_above_0_is_certain_and_below_it_is_the_probability() -> None:
+def test_acceptance_is_the_exponential_but_at_most_1() -> None:
     assert acceptance(0.0) == acceptance(50.0) == 1.0
     assert acceptance(-1.0) == pytest.approx(0.36787944117144233)
     assert acceptance(-1e6) == 0.0

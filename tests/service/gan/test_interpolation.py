@@ -1,4 +1,4 @@
-"""Laws of the way between latents: through its keys, at even angles, at a length between theirs."""
+"""Laws of paths between latents: through the keys, at even angles, with lengths between theirs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.gan.interpolation import path
 
 @pytest.mark.parametrize("loop", [False, True])
 @pytest.mark.parametrize("frames", [1, 2, 9])
-def test_the_keys_are_frames_bit_for_bit(frames: int, loop: bool) -> None:
+def test_the_keys_are_returned_bit_for_bit(frames: int, loop: bool) -> None:
     keys = sampling.latents(3, 4)
     way = path(keys, frames, loop=loop)
     assert len(way) == (4 * frames if loop else 3 * frames + 1)
@@ -29,14 +29,14 @@ def test_angles_are_even_and_in_the_plane_of_the_keys() -> None:
     assert np.linalg.matrix_rank(way, tol=1e-5) == 2
 
 
-def test_the_same_way_back_is_the_same_way() -> None:
+def test_the_reversed_path_is_the_path_of_the_reversed_keys() -> None:
     keys = sampling.latents(3, 2)
     there, back = path(keys, 6, loop=False), path(keys[::-1], 6, loop=False)
     assert there == pytest.approx(back[::-1], abs=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.0, 2.0, -1.0])
-def test_keys_of_one_line_are_joined_by_it(factor: float) -> None:
+def test_parallel_keys_are_joined_by_a_line(factor: float) -> None:
     key = sampling.latents(3, 1)
     way = path(np.concatenate([key, key * np.float32(factor)]), 4, loop=False)
     assert np.isfinite(way).all()

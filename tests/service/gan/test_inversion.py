@@ -1,4 +1,4 @@
-"""Laws of inversion: the generator's own images are found again, whatever else is asked for."""
+"""Laws of inversion: images of the generator are reconstructed, and results do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    """The trained one, which the repository carries."""
+    """The generator of the published checkpoint."""
     return checkpoint.load(ROOT / "checkpoints")[0]
 
 
@@ -42,7 +42,7 @@ def test_the_slopes_are_those_of_autograd(generator: Generator, inverter: Invert
     torch.testing.assert_close(image, generator(latent[None]).reshape(-1).detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_own_images_are_found_to_a_grey_level(generator: Generator, inverter: Inverter) -> None:
+def test_images_of_the_generator_are_inverted_to_within_a_grey_level(generator: Generator, inverter: Inverter) -> None:
     for image in drawn(generator, 4):
         found = inverter.invert(image, 1.0)
         assert found.converged
@@ -51,7 +51,7 @@ def test_own_images_are_found_to_a_grey_level(generator: Generator, inverter: In
         assert np.sqrt(np.square(again - image.numpy()).mean()) <= GOOD_RESIDUAL + 0.5
 
 
-def test_the_more_the_prior_weighs_the_likelier_is_the_latent_and_the_coarser_its_image(
+def test_a_larger_prior_weight_gives_a_shorter_latent_and_a_larger_residual(
     generator: Generator, inverter: Inverter
 ) -> None:
     (image,) = drawn(generator, 1)
@@ -61,12 +61,12 @@ def test_the_more_the_prior_weighs_the_likelier_is_the_latent_and_the_coarser_it
     assert found[0].residual < found[1].residual < found[2].residual
 
 
-def test_what_nobody_waits_for_stops_at_once(generator: Generator, inverter: Inverter) -> None:
+def test_a_cancelled_inversion_stops_at_once(generator: Generator, inverter: Inverter) -> None:
     (image,) = drawn(generator, 1)
     assert inverter.invert(image, 1.0, cancelled=lambda: True).iterations == 0
 
 
-def test_an_inversion_is_the_same_alone_and_in_any_company(generator: Generator) -> None:
+def test_an_inversion_is_the_same_alone_and_in_any_batch(generator: Generator) -> None:
     worker = GanWorker(generator, Discriminator(), CPU)
     images = np.random.default_rng(0).integers(0, 256, (2, 28, 28), np.uint8)
     images[1] = 0

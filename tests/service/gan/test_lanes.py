@@ -1,4 +1,4 @@
-"""Lanes: slow jobs delay no fast ones, and abandoned jobs end."""
+"""Lanes: slow jobs do not delay fast ones, and abandoned jobs end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from service.gan.inversion import Inversion, Inverter
 from service.gan.jobs import Job
 from service.gan.networks import LATENT_DIM
 from tests.service.gan.conftest import wait_until_idle
-from tests.service.test_app import assert_problem
+from tests.service.http import assert_problem
 
 
-def test_an_inversion_that_nobody_waits_for_ends(rich: TestClient) -> None:
+def test_an_abandoned_inversion_ends(rich: TestClient) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (16, 28, 28)).tolist()
     late = rich.post("/gan/invert", json={"images": noise}, headers={"X-Timeout-Seconds": "0.5"})
     assert_problem(late, 504)
@@ -26,37 +26,41 @@ def test_an_inversion_that_nobody_waits_for_ends(rich: TestClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["digit=1", "digit=1&sampler=rejection"])
-def test_a_choice_that_nobody_waits_for_ends(hopeless: TestClient, query: str) -> None:
+def test_an_abandoned_choice_ends(hopeless: TestClient, query: str) -> None:
     late = hopeless.get(f"/gan/generate?count=1024&{query}", headers={"X-Timeout-Seconds": "0.3"})
     assert_problem(late, 504)
     wait_until_idle(hopeless, "gan-large")  # all of it would take half a minute
 
 
 def test_inversions_take_turns_image_by_image(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(*_: object) -> Inversion:
-        time.sleep(0.1)
+    batcher = rich.app.parts.gan.lanes["gan-inversions"]  # type: ignore[attr-defined]
+    started = threading.Event()
+    inverted: list[int] = []
+
+    def invert(inverter: Inverter, image: torch.Tensor, *_: object) -> Inversion:
+        inverted.append(round(float(image.max())))
+        started.set()
+        deadline = time.monotonic() + 60
+        while len(inverted) == 1 and not batcher._queued_items:  # the first image waits for the other request
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
         return Inversion(torch.zeros(LATENT_DIM), 0.0, 1, True)
 
-    monkeypatch.setattr(Inverter, "invert", slow)
-    ends: list[str] = []
+    monkeypatch.setattr(Inverter, "invert", invert)
 
-    def send(name: str, images: int) -> None:
-        rich.post("/gan/invert", json={"images": np.zeros((images, 28, 28), int).tolist()}).raise_for_status()
-        ends.append(name)
+    def send(level: int, images: int) -> None:
+        rich.post("/gan/invert", json={"images": np.full((images, 28, 28), level).tolist()}).raise_for_status()
 
-    many, one = (threading.Thread(target=send, args=args) for args in (("many", 16), ("one", 1)))
+    many, one = (threading.Thread(target=send, args=args) for args in ((0, 16), (255, 1)))
     many.start()
-    while not rich.app.parts.gan.lanes["gan-inversions"].running_seconds:  # type: ignore[attr-defined]
-        time.sleep(0.001)
+    assert started.wait(60)
     one.start()
     for thread in (many, one):
         thread.join(120)
-    assert ends == ["one", "many"]
+    assert inverted == [0, 255, *[0] * 15]
 
 
-def test_plain_pictures_and_choices_and_animations_and_inversions_do_not_wait_for_one_another(
-    rich: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_lane_waits_for_another(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
 
     def stand_still(jobs: list[Job]) -> list[Exception]:

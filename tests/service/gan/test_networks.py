@@ -1,4 +1,4 @@
-"""Laws of the two networks: their shape never changes, and no result depends on what else is in the batch."""
+"""Laws of the two networks: their architecture is fixed, and no result depends on the batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from service.gan.networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
 
-# Every size up to a few vector widths, then both sides of what kernels may block by.
+# Every size up to a few vector widths, then both sides of typical block sizes.
 SIZES = (*range(1, 34), 47, 48, 49, 63, 64, 65, 127, 128, 129, 200, 255, 256)
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -39,7 +39,7 @@ def images(count: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("make", "expected"), [(Generator, 172_401), (Discriminator, 97_281)])
-def test_parameters_are_counted(make: Callable[[], nn.Module], expected: int) -> None:
+def test_the_number_of_parameters_is_as_documented(make: Callable[[], nn.Module], expected: int) -> None:
     assert sum(parameter.numel() for parameter in make().parameters()) == expected
 
 
@@ -65,7 +65,7 @@ def test_the_discriminator_is_four_convolutions_with_pooling_and_one_linear_laye
 
 
 @pytest.mark.parametrize("make", [Generator, Discriminator])
-def test_leaky_units_have_slope_0_2_and_every_layer_a_bias(make: Callable[[], nn.Module]) -> None:
+def test_leaky_units_have_slope_0_2_and_every_layer_has_a_bias(make: Callable[[], nn.Module]) -> None:
     layers = list(make().modules())
     assert {layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)} == {0.2}
     assert all(layer.bias is not None for layer in layers if hasattr(layer, "weight"))

@@ -92,7 +92,7 @@ def test_the_warning_counts_the_images_and_lists_the_first_ones() -> None:
 
 
 @pytest.mark.parametrize("path", ["/gan/discriminate", "/gan/invert"])
-def test_an_answer_warns_of_dark_on_light_with_the_cure_and_its_numbers_stay(client: TestClient, path: str) -> None:
+def test_an_answer_warns_of_dark_on_light_and_its_scores_do_not_change(client: TestClient, path: str) -> None:
     image = strokes(32, 1)
     light = client.post(path, json={"images": image.tolist()}).json()
     dark = client.post(path, json={"images": inverted(image).tolist()}).json()

@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.service.gan.conftest import levels
-from tests.service.test_app import assert_problem
+from tests.service.http import assert_problem
 
 
 def test_the_default_is_one_unpadded_8_bit_grey_png(client: TestClient) -> None:
@@ -33,7 +33,7 @@ def test_image_i_is_the_same_for_every_count_and_format(client: TestClient) -> N
     assert (answer["count"], answer["seed"]) == (6, 3)
 
 
-def test_what_json_answers_can_be_posted_back(client: TestClient) -> None:
+def test_the_latents_of_a_json_answer_reproduce_it(client: TestClient) -> None:
     answer = client.get("/gan/generate?seed=5&count=3&format=json").json()
     again = client.post("/gan/generate", json={"latents": answer["latents"], "format": "json"}).json()
     assert again["images"] == answer["images"]
@@ -62,7 +62,7 @@ def test_post_with_a_seed_is_get_with_scores(client: TestClient) -> None:
         ("format=webp&count=1024&scale=8&columns=1024", "/format"),
     ],
 )  # fmt: skip
-def test_a_bad_query_is_a_422_that_points(client: TestClient, query: str, pointer: str) -> None:
+def test_an_invalid_query_is_a_422_with_a_pointer(client: TestClient, query: str, pointer: str) -> None:
     problem = assert_problem(client.get(f"/gan/generate?{query}"), 422)
     assert problem["errors"][0]["pointer"] == pointer
 
@@ -87,7 +87,7 @@ def test_a_bad_query_is_a_422_that_points(client: TestClient, query: str, pointe
         ([], ""),
     ],
 )
-def test_a_bad_body_is_a_422_that_points(client: TestClient, body: object, pointer: str) -> None:
+def test_an_invalid_body_is_a_422_with_a_pointer(client: TestClient, body: object, pointer: str) -> None:
     problem = assert_problem(client.post("/gan/generate", json=body), 422)
     assert problem["errors"][0]["pointer"] == pointer
 
@@ -111,12 +111,14 @@ def test_a_bad_body_is_a_422_that_points(client: TestClient, body: object, point
         ("generate?count=1024&columns=1024&scale=1&format=webp", "/format", ["png"]),
     ],
 )
-def test_a_bad_query_says_what_is_allowed(client: TestClient, path: str, pointer: str, allowed: object) -> None:
+def test_an_invalid_query_is_a_422_with_the_allowed_values(
+    client: TestClient, path: str, pointer: str, allowed: object
+) -> None:
     (error,) = assert_problem(client.get(f"/gan/{path}"), 422)["errors"]
     assert (error["pointer"], error["allowed"]) == (pointer, allowed)
 
 
-def test_numbers_of_a_query_may_be_written_in_any_way_that_json_has(client: TestClient) -> None:
+def test_numbers_in_a_query_may_use_all_notations_of_json(client: TestClient) -> None:
     assert client.get("/gan/generate?seed=007&truncation=1e-1").status_code == 200
     assert client.get("/gan/generate?seed=7&truncation=0.10").status_code == 200
     problem = assert_problem(client.get("/gan/generate?count=1_0&scale=9"), 422)
@@ -124,14 +126,14 @@ def test_numbers_of_a_query_may_be_written_in_any_way_that_json_has(client: Test
     assert client.get("/gan/interpolate?seeds=1,2,1&frames=2&loop=false").status_code == 200
 
 
-def test_nan_and_infinity_are_refused_where_they_stand(client: TestClient) -> None:
+def test_nan_and_infinity_are_refused_with_their_position(client: TestClient) -> None:
     for word in ("NaN", "Infinity", "-Infinity", "1e999"):
         text = '{"latents": [[' + ",".join(["0"] * 127 + [word]) + "]]}"
         response = client.post("/gan/generate", content=text, headers={"content-type": "application/json"})
         assert assert_problem(response, 422)["errors"][0]["pointer"] == "/latents/0/127"
 
 
-def test_words_for_booleans_are_read_in_any_case(rich: TestClient) -> None:
+def test_booleans_in_a_query_ignore_case(rich: TestClient) -> None:
     assert rich.get("/gan/generate?seed=1&scores=True").content == rich.get("/gan/generate?seed=1&scores=true").content
     assert rich.get("/gan/generate?seed=1&scores=1").status_code == 422
 

@@ -1,4 +1,4 @@
-"""Laws 1 and 3 for the GAN: bytes depend on checkpoint, seed and parameters, never on batch-mates."""
+"""Laws of sampling: bytes depend on checkpoint, seed and parameters, but not on the batch."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_latents_of_one_seed_and_of_many_seeds_are_standard_normal() -> None:
         assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 6 / np.sqrt(200)
 
 
-def test_the_latents_of_a_seed_are_these_numbers() -> None:
-    """A seed is a promise to callers: a release that changes what it means has to say so."""
+def test_the_latents_of_a_seed_never_change() -> None:
+    """Callers rely on seeds, so a release that changes their meaning must announce it."""
     assert sampling.latents(7, 2)[:, :3].ravel().tolist() == pytest.approx(np.ravel(EXPECTED), abs=1e-6)
 
 
@@ -48,7 +48,7 @@ EXPECTED = [[-0.293339, 1.703831, 1.539192], [-0.59347, 1.547825, -0.502952]]
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_seed_7_gives_the_same_bytes_alone_and_in_any_company(device: torch.device) -> None:
+def test_seed_7_gives_the_same_bytes_alone_and_in_any_batch(device: torch.device) -> None:
     generator, discriminator = networks()
     worker = GanWorker(generator, discriminator, device)
     (alone,) = worker([GenerateJob(1, 7, score=True)])
@@ -67,7 +67,7 @@ def test_seed_7_gives_the_same_bytes_alone_and_in_any_company(device: torch.devi
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_judgement_is_the_same_alone_and_in_any_company(device: torch.device) -> None:
+def test_a_judgement_is_the_same_alone_and_in_any_batch(device: torch.device) -> None:
     worker = GanWorker(*networks(), device)
     images = np.random.default_rng(0).integers(0, 256, (70, 32, 32), np.uint8)
     alone = [worker([DiscriminateJob(image[None])])[0].probability for image in images]
@@ -112,7 +112,7 @@ def test_mnist_images_are_enlarged_as_in_training() -> None:
     assert sampling.to_input(np.full((1, 32, 32), 255, np.uint8)).max() == 1
 
 
-def test_no_latent_gives_anything_but_levels() -> None:
+def test_extreme_latents_also_give_grey_levels() -> None:
     generator, _ = networks()
     extreme = np.stack([np.full(128, value, np.float32) for value in (-1000, 1000, 0, 1e-30)])
     images = sampling.generate(generator, extreme, CPU)

@@ -1,4 +1,4 @@
-"""Uploaded images over HTTP: how they may be sent, and the bodies that are refused."""
+"""Uploaded images over HTTP: the forms of uploads, and the bodies that are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from service.formats.images import PNG_SIGNATURE, animate, encode
 from tests.service.gan.conftest import levels
-from tests.service.test_app import assert_problem
+from tests.service.http import assert_problem
 
 LARGE = np.zeros((32, 32), np.uint8)
 ENDPOINTS = ["/gan/discriminate", "/gan/invert"]
@@ -23,7 +23,7 @@ def animation(kind: str) -> bytes:
     return animate(np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8), kind, 10)
 
 
-def test_uploads_arrays_and_raw_pictures_are_judged_alike(client: TestClient) -> None:
+def test_uploads_arrays_and_raw_pictures_get_the_same_scores(client: TestClient) -> None:
     png = client.get("/gan/generate?seed=4").content
     other = client.get("/gan/generate?seed=5&format=webp").content
     expected = client.post("/gan/discriminate", json={"images": levels(png).tolist()}).json()["probability"]
@@ -40,7 +40,7 @@ def test_discriminate_names_the_digit_as_generate_does(rich: TestClient) -> None
     assert judged == {name: answer[name] for name in ("probability", "class_probabilities", "digit")} | {"warnings": []}
 
 
-def test_pictures_that_are_none_or_of_another_size_are_refused(client: TestClient) -> None:
+def test_damaged_pictures_and_other_sizes_are_refused(client: TestClient) -> None:
     def upload(*files: bytes) -> Any:
         return client.post("/gan/discriminate", files=[("images", file) for file in files])
 
@@ -65,9 +65,7 @@ def test_pictures_that_are_none_or_of_another_size_are_refused(client: TestClien
 
 @pytest.mark.parametrize("path", ENDPOINTS)
 @pytest.mark.parametrize(("kind", "allowed"), [("apng", "one frame"), ("webp", "one frame"), ("gif", "PNG or WebP")])
-def test_an_upload_that_moves_is_refused_with_what_to_do(
-    client: TestClient, path: str, kind: str, allowed: str
-) -> None:
+def test_an_animated_upload_is_refused_with_the_cure(client: TestClient, path: str, kind: str, allowed: str) -> None:
     still = client.get("/gan/generate?seed=4").content
     form = client.post(path, files=[("images", still), ("images", animation(kind))])
     (error,) = assert_problem(form, 422)["errors"]
@@ -82,7 +80,7 @@ def test_an_upload_that_moves_is_refused_with_what_to_do(
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_parts_of_a_form_that_do_not_suit_are_refused(client: TestClient, path: str) -> None:
+def test_unsuitable_parts_of_a_form_are_refused(client: TestClient, path: str) -> None:
     png = client.get("/gan/generate?seed=4").content
     boundary = {"content-type": "multipart/form-data; boundary=x"}
     alone = b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\na word\r\n--x--\r\n'
@@ -104,7 +102,7 @@ def test_parts_of_a_form_that_do_not_suit_are_refused(client: TestClient, path: 
         assert assert_problem(sloppy, 422)["errors"][0]["pointer"] == "/prior_weight"
 
 
-def test_pictures_that_differ_in_size_or_claim_a_huge_one_are_told_what_is_allowed(client: TestClient) -> None:
+def test_mixed_and_huge_sizes_are_refused_with_the_allowed_sizes(client: TestClient) -> None:
     small = encode(np.zeros((28, 28), np.uint8), "png")
     mixed = client.post("/gan/discriminate", files=[("images", small), ("images", encode(LARGE, "png"))])
     assert assert_problem(mixed, 422)["errors"][0]["allowed"] == ["all 32 x 32", "all 28 x 28"]
@@ -117,7 +115,7 @@ def test_pictures_that_differ_in_size_or_claim_a_huge_one_are_told_what_is_allow
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_compressed_pictures_are_refused_as_compressed_json_is(client: TestClient, path: str) -> None:
+def test_compressed_pictures_are_refused_like_compressed_json(client: TestClient, path: str) -> None:
     for kind in ("image/png", "application/json", "application/vnd.example+json", "multipart/form-data; boundary=x"):
         headers = {"content-type": kind, "content-encoding": "gzip"}
         (error,) = assert_problem(client.post(path, content=b"x", headers=headers), 415)["errors"]
@@ -131,7 +129,7 @@ def test_compressed_pictures_are_refused_as_compressed_json_is(client: TestClien
 @pytest.mark.parametrize(
     "kind", ["application/json", "application/json; charset=utf-8", "application/vnd.example+json"]
 )
-def test_json_is_json_by_whatever_name_at_every_endpoint(client: TestClient, kind: str) -> None:
+def test_every_endpoint_reads_all_media_types_of_json(client: TestClient, kind: str) -> None:
     for path, body in (
         ("/gan/generate", {"seed": 1}), ("/gan/discriminate", {"images": LARGE.tolist()}),
         ("/gan/invert", {"images": [[0]]}), ("/vae/kl", {}), ("/em/register", {}),
@@ -140,7 +138,7 @@ def test_json_is_json_by_whatever_name_at_every_endpoint(client: TestClient, kin
         assert response.status_code == (200 if path in {"/gan/generate", "/gan/discriminate"} else 422)
 
 
-def test_an_image_is_inverted_alike_however_it_is_sent(rich: TestClient) -> None:
+def test_an_inversion_does_not_depend_on_how_the_image_is_sent(rich: TestClient) -> None:
     png = rich.get("/gan/generate?seed=4").content
     answer = rich.post("/gan/invert", json={"images": levels(png).tolist(), "prior_weight": 50}).json()
     form = rich.post("/gan/invert", files=[("images", png)], data={"prior_weight": "50"}).json()
@@ -153,7 +151,7 @@ def test_an_image_is_inverted_alike_however_it_is_sent(rich: TestClient) -> None
     assert answer["residual"][0] == pytest.approx(np.sqrt(np.square(difference).mean()), abs=0.5)
 
 
-def test_inversions_are_bounded(rich: TestClient) -> None:
+def test_invalid_inversions_are_refused(rich: TestClient) -> None:
     image = np.zeros((28, 28), int).tolist()
     for body, pointer in (
         ({"images": [image] * 17}, "/images"),

@@ -1,4 +1,4 @@
-"""Laws 1 and 3 for jobs of every kind: the same alone and in any batch, and each job its own result."""
+"""Laws of jobs of every kind: each has its own result, which is the same alone and in any batch."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_image_i_depends_on_neither_count_nor_the_digits_of_others(truncation: f
 
 
 @pytest.mark.parametrize("name", [name for name, job in KINDS.items() if isinstance(job, GenerateJob)])
-def test_the_latents_of_a_result_give_its_images_and_scores_again(name: str) -> None:
+def test_the_latents_of_a_result_reproduce_its_images_and_scores(name: str) -> None:
     artist = worker()
     (first,) = artist([KINDS[name]])
     assert first.latents is not None
@@ -110,7 +110,7 @@ def test_key_frames_are_the_images_of_their_seeds() -> None:
         assert np.array_equal(way.images[::4], stills)
 
 
-def test_probabilities_of_classes_come_with_the_companions_only() -> None:
+def test_class_probabilities_require_companions() -> None:
     (with_them,), (without,) = (w([GenerateJob(2, 1, score=True)]) for w in (worker(), GanWorker(*networks(), CPU)))
     assert with_them.class_probabilities is not None
     assert with_them.class_probabilities.sum(1) == pytest.approx(np.ones(2), rel=1e-6)
@@ -124,7 +124,7 @@ def test_truncation_scales_the_latents() -> None:
     assert np.array_equal(half.latents, sampling.latents(1, 2) * np.float32(0.5))  # type: ignore[arg-type]
 
 
-def test_what_takes_long_goes_by_another_lane_and_shares_no_batch_with_plain_images() -> None:
+def test_slow_jobs_have_other_lanes_and_share_no_batch_with_plain_images() -> None:
     inversion = InvertJob(IMAGE, 1.0, threading.Event())
     assert lane(inversion) == "gan-inversions"
     assert lane(GenerateJob(64, 1, digits=(1,) * 64)) == "gan-large"

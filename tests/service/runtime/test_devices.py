@@ -1,4 +1,4 @@
-"""Device and determinism settings, and the one error that devices share."""
+"""Device and determinism settings, and the recognition of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from service.errors import InvalidInput
 from service.runtime import devices
 
 
-def test_the_allocators_own_errors_are_known_as_out_of_memory() -> None:
+def test_errors_of_the_allocators_count_as_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as failure:
         torch.empty(2**50)
     assert devices.is_out_of_memory(failure.value)
@@ -18,7 +18,7 @@ def test_the_allocators_own_errors_are_known_as_out_of_memory() -> None:
     assert not devices.is_out_of_memory(RuntimeError("shapes do not match"))
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_a_missing_device_is_refused() -> None:
     with pytest.raises(InvalidInput, match="cuda:99"):
         devices.prepare("cuda:99")
 

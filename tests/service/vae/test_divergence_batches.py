@@ -12,13 +12,8 @@ from service.vae.gaussian_kl import (
     gaussian_kl_batch,
 )
 from service.vae.logistic import LabelledPoint, logistic_divergence, logistic_divergence_batch
-from tests.service.vae.problems import (
-    DEVICES,
-    KINDS,
-    content,
-    random_pair,
-    random_point,
-)
+from tests.service.vae.comparison import DEVICES, content
+from tests.service.vae.problems import KINDS, random_pair, random_point
 
 SIZES: list[tuple[int, ...]] = [
     *((d,) for d in (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 1000)),
@@ -65,7 +60,7 @@ def test_a_row_has_the_same_divergence_alone_and_among_other_rows(width: int) ->
         assert logistic_divergence(LabelledPoint(x, w, y)).divergence == label.divergence[b]
 
 
-def test_bad_jobs_spoil_no_other() -> None:
+def test_bad_jobs_do_not_affect_others() -> None:
     rng = np.random.default_rng(0)
     pair, point = random_pair(rng, ("sigma", "sigma"), (2, 3)), random_point(rng, (2, 3))
     bad_pair, bad_point = pair._replace(scale_p=np.full((2, 3), np.nan)), point._replace(y=np.full(2, np.inf))

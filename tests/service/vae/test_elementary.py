@@ -15,7 +15,7 @@ from service.vae.elementary import excess, softplus_and_sigmoid
 @given(
     x=st.one_of(st.floats(-0.9999, 1e6), st.floats(-0.2, 0.2), st.floats(-1e-6, 1e-6)).filter(lambda x: abs(x) > 1e-140)
 )
-def test_x_less_log_of_1_plus_x_is_accurate_to_its_last_digits(x: float) -> None:
+def test_x_minus_log_of_1_plus_x_is_accurate_to_its_last_digits(x: float) -> None:
     with localcontext() as context:
         context.prec = 400
         exact = Decimal(x) - (1 + Decimal(x)).ln() if abs(x) > 1e-100 else Decimal(x) ** 2 / 2

@@ -17,14 +17,14 @@ def test_the_sizes_of_a_two_dimensional_latent(covariance: CovarianceKind, size:
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 17, 128])
-def test_the_covariance_part_counts_what_parametrizes_it(dimension: int) -> None:
+def test_the_covariance_part_counts_its_parameters(dimension: int) -> None:
     assert encoder_size(dimension, "identity").covariance == 0
     assert encoder_size(dimension, "diagonal").covariance == dimension
     assert encoder_size(dimension, "full").covariance == len(np.tril_indices(dimension)[0])
 
 
 @pytest.mark.parametrize("covariance", get_args(CovarianceKind))
-def test_the_parts_add_up_and_the_mean_has_one_number_a_coordinate(covariance: CovarianceKind) -> None:
+def test_the_parts_add_up_and_the_mean_has_one_number_per_coordinate(covariance: CovarianceKind) -> None:
     for dimension in (1, 5, 10**12):
         answer = encoder_size(dimension, covariance)
         assert answer.size == answer.mean + answer.covariance
@@ -45,18 +45,18 @@ def test_all_kinds_but_identity_agree_in_one_dimension() -> None:
         (3, "full", "3 means and 6 entries of the lower triangle of the 3×3 Cholesky factor"),
     ],
 )
-def test_the_explanation_says_what_has_to_be_emitted(dimension: int, covariance: CovarianceKind, words: str) -> None:
+def test_the_explanation_names_the_outputs(dimension: int, covariance: CovarianceKind, words: str) -> None:
     assert words in encoder_size(dimension, covariance).explanation
 
 
 @pytest.mark.parametrize("dimension", [0, -1, True, 2.0, "2", None])
-def test_a_dimension_that_is_no_positive_integer_is_refused(dimension: Any) -> None:
+def test_a_dimension_that_is_not_a_positive_integer_is_refused(dimension: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         encoder_size(dimension, "full")
     assert caught.value.pointer == "/dimension"
 
 
-def test_an_unknown_covariance_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_covariance_is_refused_and_the_error_lists_the_known_ones() -> None:
     unknown: Any = "spherical"
     with pytest.raises(InvalidInput, match="spherical") as caught:
         encoder_size(2, unknown)

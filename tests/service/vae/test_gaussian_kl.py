@@ -25,15 +25,8 @@ from service.vae.reparameterization import (
     ReparameterizationJob,
     reparameterize,
 )
-from tests.service.vae.problems import (
-    assert_close,
-    entry,
-    kinds,
-    random_pair,
-    seeds,
-    shapes,
-    vector,
-)
+from tests.service.vae.comparison import assert_close, seeds, shapes
+from tests.service.vae.problems import entry, kinds, random_pair, vector
 
 
 @settings(deadline=None)
@@ -54,7 +47,7 @@ def test_the_kl_agrees_with_torch_distributions_and_its_gradients_with_autograd(
 
 @settings(deadline=None, max_examples=200)
 @given(seed=seeds, kinds=kinds, size=st.floats(-17, 2))
-def test_the_kl_is_never_negative_however_close_the_two_are(
+def test_the_kl_is_never_negative_even_if_the_two_are_close(
     seed: int, kinds: tuple[GaussianScale, GaussianScale], size: float
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -147,7 +140,7 @@ def test_the_kl_does_not_change_under_a_common_shift_and_scale(
     np.testing.assert_allclose(result.divergence, gaussian_kl(pair).divergence, rtol=1e-10)
 
 
-def test_equal_gaussians_far_out_have_no_divergence_even_where_sigma_underflows() -> None:
+def test_equal_gaussians_have_zero_divergence_even_if_sigma_underflows() -> None:
     mu, log_variance = np.array([1e300, 0.0]), np.array([-2000.0, 2000.0])
     result = gaussian_kl(GaussianPair(mu, log_variance, mu, log_variance, "log_variance", "log_variance"))
     assert all((array == 0).all() for array in result)
@@ -155,7 +148,7 @@ def test_equal_gaussians_far_out_have_no_divergence_even_where_sigma_underflows(
 
 @settings(deadline=None, max_examples=200)
 @given(arrays=st.tuples(vector, vector, vector, vector), kinds=kinds)
-def test_whatever_the_numbers_the_kl_is_finite_or_an_error_names_an_element(
+def test_for_all_numbers_the_kl_is_finite_or_an_error_names_an_element(
     arrays: tuple[Array, Array, Array, Array], kinds: tuple[GaussianScale, GaussianScale]
 ) -> None:
     (outcome,) = gaussian_kl_batch([GaussianPair(*arrays, *kinds)])
@@ -214,7 +207,7 @@ def pair_with(**changes: Any) -> GaussianPair:
         (pair_with(parametrization_q="softplus"), "/q"),
     ],
 )
-def test_gaussians_that_cannot_be_compared_are_refused_and_named(pair: GaussianPair, pointer: str) -> None:
+def test_an_invalid_pair_is_refused_and_the_error_names_the_value(pair: GaussianPair, pointer: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         gaussian_kl(pair)
     assert caught.value.pointer == pointer

@@ -13,19 +13,13 @@ from hypothesis import strategies as st
 from service.errors import InvalidInput
 from service.vae.inputs import Array
 from service.vae.logistic import LabelledPoint, logistic_divergence, logistic_divergence_batch
-from tests.service.vae.problems import (
-    assert_close,
-    entry,
-    random_point,
-    seeds,
-    shapes,
-    vector,
-)
+from tests.service.vae.comparison import assert_close, seeds, shapes
+from tests.service.vae.problems import entry, random_point, vector
 
 
 @settings(deadline=None)
 @given(seed=seeds, shape=shapes, shared=st.booleans())
-def test_the_logistic_divergence_is_the_direct_formula_and_its_gradients_are_autograds(
+def test_the_logistic_divergence_agrees_with_the_direct_formula_and_its_gradients_with_autograd(
     seed: int, shape: tuple[int, ...], shared: bool
 ) -> None:
     point = random_point(np.random.default_rng(seed), shape, shared=shared)
@@ -44,12 +38,12 @@ def test_the_logistic_divergence_is_the_direct_formula_and_its_gradients_are_aut
 
 @settings(deadline=None)
 @given(seed=seeds, width=st.integers(1, 9))
-def test_the_logistic_gradient_in_w_is_the_formula_of_the_design(seed: int, width: int) -> None:
+def test_the_logistic_gradients_agree_with_the_textbook_formula(seed: int, width: int) -> None:
     point = random_point(np.random.default_rng(seed), (width,))
     x, w, y = map(np.asarray, point)
     residual = y - 1 + 1 / (1 + np.exp(-(w @ x)))
     result = logistic_divergence(point)
-    # As it stands the formula cancels, to the rounding of numbers about 1; the service's own gradient does not.
+    # The textbook formula cancels, down to the rounding of numbers near 1. The gradient of the service does not.
     for found, other in ((result.grad_w, x), (result.grad_x, w)):
         np.testing.assert_allclose(found, residual * other, rtol=1e-12, atol=1e-15 * float(np.abs(other).max()))
 
@@ -75,7 +69,7 @@ def test_the_logistic_divergence_is_stable_in_both_tails(t: float, y: int, diver
 
 @settings(deadline=None, max_examples=200)
 @given(x=vector, w=vector, y=st.sampled_from([0.0, 1.0]), rows=st.sampled_from([1, 2]))
-def test_whatever_the_numbers_the_logistic_divergence_is_finite_or_an_error_names_an_element(
+def test_for_all_numbers_the_logistic_divergence_is_finite_or_an_error_names_an_element(
     x: Array, w: Array, y: float, rows: int
 ) -> None:
     (outcome,) = logistic_divergence_batch([LabelledPoint(np.tile(x, (rows, 1)), w, np.full(rows, y))])
@@ -108,7 +102,7 @@ def point_with(**changes: Any) -> LabelledPoint:
         (point_with(y=np.ones(2)), "/y"),
     ],
 )
-def test_points_that_cannot_be_judged_are_refused_and_named(point: LabelledPoint, pointer: str) -> None:
+def test_an_invalid_point_is_refused_and_the_error_names_the_value(point: LabelledPoint, pointer: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         logistic_divergence(point)
     assert caught.value.pointer == pointer

@@ -39,8 +39,8 @@ def test_noise_is_pinned_to_known_values() -> None:
     np.testing.assert_array_equal(draw_noise(2**64 - 1, 2), [-2.7686715823603945, 1.6779206516595908])
 
 
-def test_noise_neither_reads_nor_moves_global_generators() -> None:
-    np.random.seed(0)  # noqa: NPY002 - the global generator is what is watched
+def test_noise_neither_reads_nor_changes_global_generators() -> None:
+    np.random.seed(0)  # noqa: NPY002 - the test watches the global generator
     torch.manual_seed(0)
     expected = np.random.standard_normal(), float(torch.randn(()))  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002

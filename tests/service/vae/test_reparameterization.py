@@ -16,18 +16,8 @@ from service.vae.reparameterization import (
     fold,
     reparameterize,
 )
-from tests.service.vae.jobs import (
-    DIAGONAL,
-    arrays,
-    assert_close,
-    content,
-    random_job,
-    seeds,
-    shapes,
-    sigma_by_torch,
-    tensors,
-    weights,
-)
+from tests.service.vae.comparison import assert_close, content, seeds, shapes
+from tests.service.vae.jobs import DIAGONAL, arrays, random_job, sigma_by_torch, tensors, weights
 
 
 @pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)

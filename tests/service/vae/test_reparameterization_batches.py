@@ -16,11 +16,8 @@ from service.vae.reparameterization import (
     reparameterize,
     reparameterize_batch,
 )
-from tests.service.vae.jobs import (
-    DEVICES,
-    content,
-    random_job,
-)
+from tests.service.vae.comparison import DEVICES, content
+from tests.service.vae.jobs import random_job
 
 SIZES: list[tuple[int, ...]] = [
     *((d,) for d in (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129)),
@@ -67,7 +64,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads() -> None:
     assert seen[0] == seen[1] == seen[2]
 
 
-def test_a_mixed_batch_answers_in_order_and_bad_jobs_spoil_no_other() -> None:
+def test_a_mixed_batch_keeps_its_order_and_bad_jobs_do_not_affect_others() -> None:
     rng = np.random.default_rng(0)
     jobs = [
         random_job(rng, parametrization, (2, 3), weight) for parametrization in PARAMETRIZATIONS for weight in (None, 1)

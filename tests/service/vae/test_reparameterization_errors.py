@@ -1,4 +1,4 @@
-"""Reparameterizations that cannot be computed: the error names the value at fault."""
+"""Invalid reparameterizations: the error names the value at fault."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from service.vae.reparameterization import (
     reparameterize,
     reparameterize_batch,
 )
-from tests.service.vae.jobs import (
-    arrays,
-    number,
-)
+from tests.service.vae.comparison import number
+from tests.service.vae.jobs import arrays
 
 
 @pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
-def test_whatever_the_numbers_the_outcome_is_finite_or_an_error_that_names_an_element(
+def test_for_all_numbers_the_outcome_is_finite_or_an_error_that_names_an_element(
     parametrization: Parametrization, data: st.DataObject
 ) -> None:
     vector = st.lists(number, min_size=2, max_size=2).map(lambda values: np.array(values))
@@ -117,14 +115,14 @@ BAD: list[tuple[ReparameterizationJob, str]] = [
 
 
 @pytest.mark.parametrize(("job", "pointer"), BAD)
-def test_what_cannot_be_computed_is_refused_and_named(job: ReparameterizationJob, pointer: str) -> None:
+def test_an_invalid_job_is_refused_and_the_error_names_the_value(job: ReparameterizationJob, pointer: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         reparameterize(job)
     assert caught.value.pointer == pointer
     assert caught.value.allowed is not None
 
 
-def test_an_error_says_the_value_and_the_element() -> None:
+def test_an_error_states_the_value_and_the_element() -> None:
     one = np.ones(2)
     job = ReparameterizationJob(one, np.array([0.0, 2000.0]), "log_variance", one, one)
     with pytest.raises(InvalidInput, match=r"log_variance\[1\] = 2000\.0: z overflows float64"):

@@ -1,4 +1,4 @@
-"""The VAE's endpoints on the wire; the mathematics has tests of its own."""
+"""The VAE's endpoints over HTTP. The mathematics has tests of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from tests.service.test_app import assert_problem
+from tests.service.http import assert_problem
 
 MU, GRAD = [0.5, -1.0], [1.0, -2.0]
 
@@ -34,7 +34,7 @@ def test_gradients_on_the_wire_are_those_of_autograd(client: TestClient, name: s
     assert {key for key in answer if key.startswith("grad_")} == {"grad_mu", f"grad_{name}"}
 
 
-def test_scale_tril_answers_lower_triangles_single_and_batched(client: TestClient) -> None:
+def test_scale_tril_returns_lower_triangles_for_one_row_and_for_many(client: TestClient) -> None:
     factor = [[1.0, 0.0], [0.5, 2.0]]
     single = client.post(
         "/vae/reparam-grad", json={"mu": MU, "scale_tril": factor, "grad_z": GRAD, "noise": [1.0, 2.0]}
@@ -61,7 +61,7 @@ def test_noise_is_given_or_seeded_or_drawn_and_always_returned(client: TestClien
     assert (given["noise"], given["seed"]) == ([0.0, 1.0], None)
 
 
-def test_a_row_gets_what_it_gets_alone(client: TestClient) -> None:
+def test_a_row_has_the_same_result_alone_and_in_a_batch(client: TestClient) -> None:
     rows = np.random.default_rng(0).normal(size=(3, 5, 4)).tolist()
     whole = client.post(
         "/vae/reparam-grad", json={"mu": rows[0], "log_variance": rows[1], "grad_z": rows[2], "seed": 1}
@@ -72,7 +72,7 @@ def test_a_row_gets_what_it_gets_alone(client: TestClient) -> None:
     assert whole.json()["z"][0] == first.json()["z"]
 
 
-def test_kl_of_two_gaussians_and_to_the_standard_normal(client: TestClient) -> None:
+def test_the_kl_to_the_standard_normal_is_the_default(client: TestClient) -> None:
     q = {"mu": [0.5, -1.0], "sigma": [1.0, 2.0]}
     against = client.post("/vae/kl", json={"q": q, "p": {"mu": [0.0, 0.0], "log_variance": [0.0, 0.0]}}).json()
     standard = client.post("/vae/kl", json={"q": q}).json()
@@ -83,7 +83,7 @@ def test_kl_of_two_gaussians_and_to_the_standard_normal(client: TestClient) -> N
     assert set(standard["grad_p"]) == {"mu", "log_variance"}
 
 
-def test_label_against_the_logistic_model(client: TestClient) -> None:
+def test_the_divergence_of_a_label_is_that_of_the_logistic_model(client: TestClient) -> None:
     answer = client.post("/vae/kl", json={"x": [1.0, 2.0], "w": [0.5, -0.5], "y": 1}).json()
     assert answer["logit"] == -0.5
     assert answer["divergence"] == pytest.approx(-0.5 + np.log1p(np.exp(0.5)))
@@ -94,7 +94,7 @@ def test_label_against_the_logistic_model(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(("kind", "size"), [("identity", 3), ("diagonal", 6), ("full", 9)])
-def test_encoder_size_and_why(client: TestClient, kind: str, size: int) -> None:
+def test_encoder_size_has_an_explanation(client: TestClient, kind: str, size: int) -> None:
     answer = client.get(f"/vae/encoder-size?dimension=3&covariance={kind}").json()
     assert answer["size"] == size == answer["mean"] + answer["covariance"]
     assert "3 means" in answer["explanation"]
@@ -128,7 +128,7 @@ GOOD = {"mu": MU, "sigma": [1.0, 1.0], "grad_z": GRAD}
         ({"sigma": None, "scale_tril": [[1.0, 0.0], [0.0, -1.0]]}, "/scale_tril/1/1"),
     ],
 )
-def test_a_bad_reparameterization_is_a_422_that_points(
+def test_an_invalid_reparameterization_is_a_422_with_a_pointer(
     client: TestClient, change: dict[str, object], pointer: str
 ) -> None:
     problem = assert_problem(client.post("/vae/reparam-grad", json=GOOD | change), 422)
@@ -147,6 +147,8 @@ def test_a_bad_reparameterization_is_a_422_that_points(
         ({"x": [1.0], "w": [1.0], "y": 1, "q": {}}, "/q"),
     ],
 )
-def test_a_bad_divergence_is_a_422_that_points(client: TestClient, body: dict[str, object], pointer: str) -> None:
+def test_an_invalid_divergence_is_a_422_with_a_pointer(
+    client: TestClient, body: dict[str, object], pointer: str
+) -> None:
     problem = assert_problem(client.post("/vae/kl", json=body), 422)
     assert problem["errors"][0]["pointer"] == pointer

@@ -14,7 +14,7 @@ from service.errors import MalformedBody
 from service.web.json_text import as_utf8, refuse_repeated_keys
 
 GOOD = '{"q": {"mu": [0.0], "sigma": [1.0]}}'
-# Strings that look like the structure around them, and keys that need escapes.
+# Strings that look like JSON's structure, and keys that need escapes.
 TEXTS = st.sampled_from(["", "a", "b", "ab", '"', "\\", "{", "}", "[", '":', "é", "/", "~", "\\u0061", "\n"])
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.integers() | TEXTS,
@@ -30,7 +30,7 @@ def pointer_of_repetition(text: str) -> str:
 
 
 @given(value=VALUES, ascii_only=st.booleans(), indent=st.sampled_from([None, 1]))
-def test_what_json_writes_of_a_dictionary_has_no_repeated_key(value: Any, ascii_only: bool, indent: int | None) -> None:
+def test_json_of_a_dictionary_has_no_repeated_key(value: Any, ascii_only: bool, indent: int | None) -> None:
     refuse_repeated_keys(json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode())
 
 
@@ -94,7 +94,7 @@ def test_a_byte_order_mark_changes_nothing(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
-def test_another_encoding_is_named(client: TestClient, encoding: str) -> None:
+def test_other_encodings_are_refused_by_name(client: TestClient, encoding: str) -> None:
     headers = {"content-type": "application/json"}
     response = client.post("/vae/kl", content=GOOD.encode(encoding), headers=headers)
     assert response.status_code == 400
@@ -103,6 +103,6 @@ def test_another_encoding_is_named(client: TestClient, encoding: str) -> None:
 
 
 @given(VALUES)
-def test_utf8_is_left_as_it_is(value: Any) -> None:
+def test_utf8_stays_unchanged(value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False).encode()
     assert as_utf8(text) == text == as_utf8(b"\xef\xbb\xbf" + text)

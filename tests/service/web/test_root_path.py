@@ -1,4 +1,4 @@
-"""A reverse proxy serves the API under a prefix, and strips it."""
+"""The API behind a reverse proxy that strips a path prefix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def proxied(running: Running) -> Iterator[TestClient]:
         yield client
 
 
-def test_the_page_of_the_document_loads_it_from_below_the_prefix(proxied: TestClient) -> None:
+def test_the_documentation_pages_load_the_document_below_the_prefix(proxied: TestClient) -> None:
     for path in ("/docs", "/redoc"):
         assert f"{ROOT}/openapi.json" in proxied.get(path).text
 

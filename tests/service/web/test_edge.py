@@ -1,0 +1,130 @@
+"""Rules for every request: HEAD, body limits, request ids, the version, and unexpected errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+from service.version import VERSION
+from tests.service.conftest import Running
+from tests.service.http import assert_problem, conversation, scope
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gan/generate?seed=1&count=9&scores=true", "/gan/generate?seed=1&format=json", "/gan/interpolate?seeds=1,2",
+        "/vae/encoder-size?dimension=2", "/livez", "/readyz", "/v2", "/v2/models/gan", "/openapi.json", "/docs",
+        "/gan/generate?count=0", "/nothing",
+    ],
+)  # fmt: skip
+def test_head_has_the_status_and_the_headers_of_get(client: TestClient, path: str) -> None:
+    whole, head = client.get(path), client.head(path)
+    assert head.status_code == whole.status_code
+    assert {**whole.headers, "x-request-id": ""} == {**head.headers, "x-request-id": ""}
+    assert int(head.headers["content-length"]) == len(whole.content) > 0
+
+
+def test_head_is_counted_as_head_and_refused_without_a_get(client: TestClient) -> None:
+    etag = client.get("/gan/generate?seed=1").headers["etag"]
+    assert client.head("/gan/generate?seed=1", headers={"if-none-match": etag}).status_code == 304
+    text = client.get("/metrics").text
+    assert 'latentserve_requests_total{method="HEAD",route="/gan/generate",status="304"}' in text
+    refused = client.head("/em/register")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert not any("head" in operations for operations in client.get("/openapi.json").json()["paths"].values())
+
+
+def test_a_body_over_the_limit_is_refused(running: Running) -> None:
+    with running(max_body_bytes=1000) as client:
+        sent = 0
+
+        def body() -> Iterator[bytes]:
+            nonlocal sent
+            for _ in range(100):
+                sent += 100
+                yield b" " * 100
+
+        problem = assert_problem(
+            client.post("/vae/kl", content=b" " * 1001, headers={"content-type": "application/json"}), 413
+        )
+        assert "1000" in str(problem["errors"][0]["allowed"])
+        assert_problem(client.post("/vae/kl", content=body(), headers={"content-type": "application/json"}), 413)
+        assert_problem(client.post("/gan/discriminate", files=[("images", b"x" * 2000)]), 413)
+
+
+def chunks_read(app: Any, headers: list[tuple[bytes, bytes]]) -> int:
+    """The number of chunks of an endless body that the application reads before it answers with a 413."""
+    read, statuses = 0, []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal read
+        read += 1
+        return {"type": "http.request", "body": b" " * 100, "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    asyncio.run(app(scope("/vae/kl", headers), receive, send))
+    assert statuses == [413]
+    return read
+
+
+def test_a_body_with_too_large_a_declared_length_is_not_read(checkpoints: Path) -> None:
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu", max_body_bytes=1000))
+    assert chunks_read(app, [(b"content-length", b"100000")]) == 0
+    assert chunks_read(app, []) == 11
+
+
+def test_a_safe_request_id_is_kept_and_any_other_is_replaced(client: TestClient) -> None:
+    assert client.get("/livez", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    made = client.get("/livez", headers={"x-request-id": 'evil"\tid'}).headers["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{16}", made)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/livez", 200),
+        ("HEAD", "/livez", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/docs", 200),
+        ("GET", "/gan/generate?seed=1", 200),
+        ("GET", "/gan/generate?count=0", 422),
+        ("GET", "/nothing", 404),
+        ("PUT", "/gan/generate", 405),
+        ("POST", "/vae/kl", 415),
+    ],
+)
+def test_every_answer_has_one_version_header(client: TestClient, method: str, path: str, status: int) -> None:
+    response = client.request(method, path)
+    assert response.status_code == status
+    assert response.headers.get_list("x-latentserve-version") == [VERSION]
+
+
+def test_an_unexpected_error_is_a_500_problem_without_details(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running() as client:
+        monkeypatch.setattr("service.vae.routes.encoder_size", lambda *_: 1 / 0)
+        problem = assert_problem(client.get("/vae/encoder-size?dimension=2"), 500)
+        assert "division" not in json.dumps(problem)
+        assert client.get("/livez").status_code == 200
+
+
+def test_a_client_that_disconnects_during_its_body_is_a_499(checkpoints: Path) -> None:
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
+    half = {"type": "http.request", "body": b'{"q":', "more_body": True}
+    assert conversation(app, [half, {"type": "http.disconnect"}], []) == []
+    assert 'route="/vae/kl",status="499"} 1.0' in app.parts.health.metrics.text().decode()

@@ -1,0 +1,50 @@
+"""Probes, metadata of the models, and metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.http import assert_problem
+
+
+def test_readyz_fails_during_warm_up_and_while_draining(checkpoints: Path) -> None:
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
+    client = TestClient(app)  # without its lifespan: never warm
+    assert "warming" in assert_problem(client.get("/readyz"), 503)["detail"]
+    app.parts.health.warm = True
+    assert client.get("/readyz").status_code == 200
+    app.parts.health.draining = True
+    assert "draining" in assert_problem(client.get("/readyz"), 503)["detail"]
+
+
+def test_livez_fails_if_a_worker_is_dead(checkpoints: Path) -> None:
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
+    assert "gan" in assert_problem(TestClient(app).get("/livez"), 503)["detail"]
+
+
+def test_v2_describes_the_models(client: TestClient) -> None:
+    assert client.get("/v2").json()["name"] == "latentserve"
+    assert client.get("/v2/health/live").status_code == client.get("/v2/health/ready").status_code == 200
+    for name in ("em", "vae", "gan"):
+        assert client.get(f"/v2/models/{name}").json()["name"] == name
+        assert client.get(f"/v2/models/{name}/ready").status_code == 200
+
+
+def test_metrics_show_requests_queues_batches_and_device_time(client: TestClient) -> None:
+    client.get("/gan/generate?seed=1")
+    text = client.get("/metrics").text
+    for name in (
+        'latentserve_requests_total{method="GET",route="/gan/generate",status="200"}',
+        'latentserve_request_seconds_bucket{le="0.1",route="/gan/generate"}',
+        'latentserve_queue_items{engine="gan"} 0.0',
+        'latentserve_queue_seconds_count{engine="gan"}',
+        'latentserve_batch_size_bucket{engine="gan",le="1.0"}',
+        'latentserve_batch_seconds_sum{engine="gan"}',
+    ):
+        assert name in text
+    client.get("/some/path/that/is/not/there")
+    assert "/some/path" not in client.get("/metrics").text
