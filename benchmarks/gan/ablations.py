@@ -1,4 +1,4 @@
-"""Variants of the default recipe, one ingredient changed at a time, each trained equally long."""
+"""Variants of the default recipe. Each changes one setting, or two that belong together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from training.config import RECIPES, GanConfig
 
-# By name: what differs from the default recipe. The order is that of the table.
+# The changed settings of each variant, in the order of the table.
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "minimax": {"loss": "minimax"},
@@ -31,5 +31,5 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def variant(name: str, epochs: int, seed: int = 0) -> GanConfig:
-    """The settings of one variant."""
+    """The settings of the variant `name`. Raises KeyError if there is none."""
     return dataclasses.replace(RECIPES["default"], epochs=epochs, seed=seed, **VARIANTS[name])

@@ -1,4 +1,4 @@
-"""Runs of training that are compared: each is trained once, continued where it was cut, and measured at its end."""
+"""The runs of a comparison. Each is trained once, continued after an interruption, and measured at its end."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ LEFT_TO_THE_MACHINE = (("precision", "auto"), ("device", "auto"), ("threads", 0)
 
 
 class Entry(NamedTuple):
-    """One run and what it came to."""
+    """One run with its measurements."""
 
     name: str
     config: GanConfig
     quality: Quality | None
-    """None where the loss left the finite numbers."""
+    """None if a loss was infinite or NaN."""
     seconds: float
 
     def to_json(self) -> dict[str, object]:
-        """As JSON values."""
+        """Return the entry as JSON values."""
         quality = None if self.quality is None else self.quality._asdict()
         return {"name": self.name, "config": self.config.to_json(), "quality": quality, "seconds": self.seconds}
 
 
 class Bench(NamedTuple):
-    """The data, and where runs are kept."""
+    """The data, the folder of the runs, and the classifier that measures them."""
 
     digits: data.Digits
     images: Tensor
@@ -48,14 +48,17 @@ class Bench(NamedTuple):
 
 
 def prepare(source: Path, folder: Path) -> Bench:
-    """Read MNIST under `source`; runs and the validating classifier are kept under `folder`."""
+    """Read MNIST in `source`. Runs and the classifier that measures them are kept in `folder`.
+
+    Raises DataError if the data are missing or damaged.
+    """
     digits = data.load(source, download=False)
     validator = Validator(digits, folder / "validator.safetensors")
     return Bench(digits, data.resize(digits.images), source, folder, validator)
 
 
 def train(bench: Bench, name: str, config: GanConfig) -> Run:
-    """The run `name`, trained to its end. Raises RunError when there is one with other settings or data already."""
+    """Train the run `name` to its end. Raises RunError if it exists with other settings or data, and NonFiniteLoss."""
     folder = bench.folder / name
     if not folder.exists():
         create_run(folder, probe.resolve(config, bench.images), bench.source, bench.digits.sha256)
@@ -68,15 +71,15 @@ def train(bench: Bench, name: str, config: GanConfig) -> Run:
 
 def _check_same(run: Run, config: GanConfig) -> None:
     own, wanted = run.config.to_json(), config.to_json()
-    # What was left to the machine is settled in the run.
+    # The run has definite values for settings that were left to the machine.
     differing = [name for name in own if wanted[name] != own[name] and (name, wanted[name]) not in LEFT_TO_THE_MACHINE]
     if differing:
         settings = ", ".join(f"{name} {own[name]}, not {wanted[name]}" for name in differing)
-        raise RunError(f"{run.folder} was trained with {settings}; remove it, or take another folder with --runs")
+        raise RunError(f"{run.folder} was trained with {settings}; remove it, or choose another folder with --runs")
 
 
 def measure(bench: Bench, name: str, config: GanConfig) -> Entry:
-    """Train the run `name`, and measure it."""
+    """Train the run `name` to its end, and measure its published generator. Raises RunError."""
     try:
         run = train(bench, name, config)
     except journal.NonFiniteLoss:
@@ -87,7 +90,7 @@ def measure(bench: Bench, name: str, config: GanConfig) -> Entry:
 
 
 def by_epoch(bench: Bench, run: Run) -> dict[int, tuple[Quality, Generator]]:
-    """What each generator that `run` kept is worth, by its epoch."""
+    """The quality of each generator that `run` kept, and the generator, by epoch."""
     found = {}
     for path in sorted(run.generators.glob("epoch_*.safetensors")):
         generator = Generator()
@@ -96,15 +99,16 @@ def by_epoch(bench: Bench, run: Run) -> dict[int, tuple[Quality, Generator]]:
     return found
 
 
-def keep(path: Path, entry: Entry) -> None:
-    """Keep `entry` with all its settings among those in the JSON file `path`, in place of one of the same name."""
+def save(path: Path, entry: Entry) -> None:
+    """Write `entry` to the JSON file `path`, one entry a line. It replaces an entry of the same name."""
     entries = json.loads(path.read_text()) if path.exists() else []
-    kept = {found["name"]: found for found in entries} | {entry.name: entry.to_json()}
-    write_atomic(path, (json.dumps(list(kept.values()), indent=1) + "\n").encode())
+    by_name = {found["name"]: found for found in entries} | {entry.name: entry.to_json()}
+    lines = ",\n".join(json.dumps(fields, ensure_ascii=False) for fields in by_name.values())
+    write_atomic(path, f"[\n{lines}\n]\n".encode())
 
 
 def read(path: Path) -> list[Entry]:
-    """The entries that `keep` wrote."""
+    """Read the entries that `save` wrote."""
     return [
         Entry(
             found["name"],
@@ -117,13 +121,13 @@ def read(path: Path) -> list[Entry]:
 
 
 def summary(entries: Iterable[Entry]) -> str:
-    """A table with one line for each entry."""
+    """A table with one row for each entry."""
     head = ("", "Fréchet", "over floor", "class KL", "seconds")
     return table(head, [(entry.name, *cells(entry.quality), f"{entry.seconds:.0f}") for entry in entries])
 
 
 def table(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> str:
-    """Columns as wide as their widest cell, the first to the left and the others to the right."""
+    """Format a table. The first column is aligned to the left, the others to the right."""
     lines = [head, *(tuple(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
@@ -133,7 +137,7 @@ def table(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> str:
 
 
 def cells(quality: Quality | None) -> tuple[str, str, str]:
-    """Fréchet distance, its ratio to the floor, and the divergence of the classes."""
+    """The cells of a quality: Fréchet distance, its ratio to the floor, and class divergence."""
     if quality is None:
         return "-", "-", "not finite"
     return f"{quality.frechet:.3f}", f"{quality.ratio:.2f}", f"{quality.class_kl:.4f}"

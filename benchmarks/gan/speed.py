@@ -1,4 +1,4 @@
-"""Images a second: a plain float32 loop over a DataLoader, as tutorials write it, beside the loop of `training`."""
+"""Images a second of a plain float32 loop over a DataLoader, as in tutorials, and of the steps of `training`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCH_SIZE = 64
 
 
 def plain_loop(source: Path) -> Iterator[None]:
-    """The objective as it is written, in float32, batch by batch from a DataLoader; a step for every `next`."""
+    """The original objective in float32, with batches from a DataLoader. Each `next` takes one step."""
     transform = v2.Compose(
         [v2.ToImage(), v2.Resize((32, 32)), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])]
     )
@@ -47,7 +47,7 @@ def plain_loop(source: Path) -> Iterator[None]:
 
 
 def our_loop(images: Tensor, config: GanConfig) -> Iterator[None]:
-    """The steps of `training`; a step for every `next`."""
+    """The steps of `training` on `images` (N, 1, 32, 32). Each `next` takes one step."""
     state = init_state(config)
     order = torch.randperm(len(images))
     while True:
@@ -57,7 +57,7 @@ def our_loop(images: Tensor, config: GanConfig) -> Iterator[None]:
 
 
 def images_a_second(loops: dict[str, Callable[[], Iterator[None]]], steps: int, rounds: int) -> dict[str, list[float]]:
-    """The rate of each of `loops` in every round; rounds alternate between them."""
+    """Images per second of processor time, by loop, one number a round. Rounds alternate between the loops."""
     running = {name: start() for name, start in loops.items()}
     found: dict[str, list[float]] = {name: [] for name in loops}
     for loop in running.values():
@@ -68,13 +68,13 @@ def images_a_second(loops: dict[str, Callable[[], Iterator[None]]], steps: int, 
             start = time.process_time()
             for _ in range(steps):
                 next(loop)
-            # Processor time: the machine may be doing other things.
+            # Other processes do not affect processor time.
             found[name].append(steps * BATCH_SIZE / (time.process_time() - start))
     return found
 
 
 def compare(source: Path, images: Tensor, precision: str, steps: int = 20, rounds: int = 7) -> dict[str, float]:
-    """The median rate of the plain loop, and of each recipe with `precision`, on one thread."""
+    """Median images per second on one thread: the plain loop, and two recipes in float32 and in `precision`."""
     torch.set_num_threads(1)
     configs = {
         f"{name}, {kind}": dataclasses.replace(

@@ -1,4 +1,4 @@
-"""The objective as it was written, the default recipe, and the published model: the same latents, epoch by epoch."""
+"""The original objective, the default recipe and the published model by epoch, with the same latents."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ SHOWN = 7
 Epochs = dict[int, tuple[Quality, Generator]]
 
 
-def tell(bench: Bench, epochs: int, settings: dict[str, Any], published: Sequence[Path], picture: Path) -> str:
-    """Train what is not trained yet; write the picture, and return the table.
+def compare(bench: Bench, epochs: int, settings: dict[str, Any], published: Sequence[Path], picture: Path) -> str:
+    """Train the runs of both recipes if necessary, write the file `picture`, and return the table.
 
-    The two recipes go by their names, and each of the runs in `published` by its folder's.
+    The rows have the names of the recipes, and of the folders in `published`. Raises RunError if a run exists with
+    other settings, or if a published folder is not a run.
     """
     parts: dict[str, Epochs] = {}
     for name in ("minimax", "default"):
@@ -49,7 +50,7 @@ def tell(bench: Bench, epochs: int, settings: dict[str, Any], published: Sequenc
 
 
 def draw(parts: dict[str, Epochs]) -> bytes:
-    """A row for each run, some of its epochs from left to right, as the bytes of a PNG."""
+    """Draw samples of some epochs of each run, one row a run, as the bytes of a PNG."""
     figure = Figure(figsize=(2 * SHOWN, 2.3 * len(parts)), layout="constrained")
     axes = figure.subplots(len(parts), SHOWN, squeeze=False)
     for row, (name, part) in zip(axes, parts.items(), strict=True):
@@ -67,7 +68,7 @@ def draw(parts: dict[str, Epochs]) -> bytes:
 
 
 def _spread(epochs: list[int]) -> list[int]:
-    """At most SHOWN of `epochs`, the first and the last among them."""
+    """At most SHOWN of `epochs`, with the first and the last."""
     if len(epochs) <= SHOWN:
         return epochs
     return [epochs[round(i * (len(epochs) - 1) / (SHOWN - 1))] for i in range(SHOWN)]
