@@ -60,8 +60,8 @@ def _span(points: Float64) -> tuple[Float64, Float64]:
 @compiled
 def cell_of(value: float, low: float, side: float, count: int) -> int:
     """The cell of a coordinate, from 0 to `count` - 1. Coordinates beyond the grid belong to the outermost cells."""
-    at = math.floor((value - low) / side)
-    return int(min(max(at, 0.0), count - 1.0))
+    # Bounded as a float: what a float beyond the integers converts to depends on the processor.
+    return int(min(max((value - low) / side, 0.0), count - 1.0))
 
 
 @compiled

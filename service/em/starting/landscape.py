@@ -84,9 +84,11 @@ def _mark(nearest: Int32, least: Float64, low: Float64, side: float, points: Flo
     for j in range(points.shape[0]):
         inside = True
         for d in range(3):
-            first[d] = max(np.floor((points[j, d] - reach - low[d]) / side), 0.0)
-            last[d] = min(np.floor((points[j, d] + reach - low[d]) / side), nearest.shape[d] - 1.0)
-            inside = inside and first[d] <= last[d]
+            # Compared as floats: what a float beyond the integers converts to depends on the processor.
+            begin = max(np.floor((points[j, d] - reach - low[d]) / side), 0.0)
+            end = min(np.floor((points[j, d] + reach - low[d]) / side), nearest.shape[d] - 1.0)
+            inside = inside and begin <= end
+            first[d], last[d] = begin, end
         if not inside:
             continue
         for a in range(first[0], last[0] + 1):

@@ -43,6 +43,12 @@ def test_each_point_is_in_the_cell_that_its_coordinates_say(
         assert (code == np.repeat(np.arange(total), np.diff(found.starts))).all()
 
 
+@pytest.mark.parametrize("value", [1e3, 1e19, 1e300, np.inf])
+def test_coordinates_beyond_the_grid_belong_to_the_outermost_cells(value: float) -> None:
+    assert cell_of(value, -1.0, 0.5, 10) == 9
+    assert cell_of(-value, -1.0, 0.5, 10) == 0
+
+
 @given(
     count=st.integers(1, 3000),
     dimension=st.integers(3, 4),

@@ -153,6 +153,14 @@ def test_the_map_knows_the_target_next_to_a_place() -> None:
     assert next_to(place, 5.0, 0.0, 0.0) == NO_TARGET
 
 
+@pytest.mark.parametrize("far", [1e30, -1e30])
+def test_a_target_beyond_all_integers_is_not_on_the_map(far: float) -> None:
+    target = np.concatenate([cloud("cube", 150, 3, np.random.default_rng(8)), [[far, 0.0, 0.0]]])
+    place = map_of(target)
+    assert place.nearest.max() < 150
+    assert next_to(place, far, 0.0, 0.0) == NO_TARGET
+
+
 def test_a_point_on_a_lonely_target_speaks_for_the_pose_and_one_in_a_crowd_does_not() -> None:
     dice = np.random.default_rng(10)
     crowd = 0.02 * dice.normal(size=(150, 3))

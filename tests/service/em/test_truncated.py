@@ -177,6 +177,14 @@ def test_the_nearest_target_is_found_however_far_it_is(side: float) -> None:
     assert found.evidence == pytest.approx(-1e4 * squares.min(1), rel=1e-9, abs=1)
 
 
+@pytest.mark.parametrize("far", [1e19, -1e19, 1e60])
+def test_a_point_beyond_all_integers_has_a_target(far: float) -> None:
+    _, y, _ = clouds(1, 800, 2, 2)
+    found, _, _ = compute(np.array([[far], [0.0]]), y, NONE, 20.0, 0.0, 0.5)
+    assert found.best != UNMATCHED
+    assert found.mass == pytest.approx(1)
+
+
 def test_the_pairs_that_count_have_their_responsibilities() -> None:
     x, y, offset = clouds(30, 500, 3, 3)
     expected = direct(x, y, offset, 8.0, 0.01)
