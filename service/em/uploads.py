@@ -19,14 +19,14 @@ from ..web.json_text import BYTE_ORDER_MARK, refuse_repeated_keys
 
 CLOUDS = ("source", "target")
 LISTS = ("include",)
-# As many threads as there are cores to run them: more would only pile up clouds in memory.
+# One thread for each core: more threads would only hold more clouds in memory.
 THREADS = CapacityLimiter(os.cpu_count() or 1)
 # The field that chooses columns of both files; `source_columns` and `target_columns` choose those of one.
 COLUMNS = "columns"
 
 
 class Form(NamedTuple):
-    """The fields of a form for a schema to validate, and what to know about how its files were read."""
+    """The fields of a form, for a schema to validate, and warnings about how its files were read."""
 
     fields: dict[str, Any]
     warnings: tuple[str, ...] = ()
@@ -39,23 +39,23 @@ async def read_form(
     clouds: Collection[str] = CLOUDS,
     lists: Collection[str] = LISTS,
 ) -> Form:
-    """The fields of a multipart/form-data body, for a schema to validate; that unknown ones are refused is its part.
+    """The fields of a multipart/form-data body, for a schema to validate. Unknown fields are passed on to it.
 
     Args:
         request: its media type has to be multipart/form-data.
-        max_elements: numbers that one cloud may have, and commas in one text.
+        max_elements: maximum numbers of a cloud, and maximum commas of a text.
         clouds: fields whose files are clouds in any format that `read_cloud` knows, or JSON. Their value is then a
-            float64 array (N, D); of JSON it is what JSON says. The fields `columns` and, for a cloud `source`,
+            float64 array (N, D), or the value of the JSON. The fields `columns` and, for a cloud `source`,
             `source_columns` choose the columns that are its coordinates, by name or by position counted from 0.
         lists: fields that may be given several times, as values separated by commas, or as a JSON list.
 
     Returns:
-        For each name its value: of a text what it is as JSON, or else the text itself. A file in a field that is no
-        cloud is taken for a text.
+        The value of each field. A text that is valid JSON has its value as JSON; any other text is a string. A file in
+        a field that is not a cloud counts as a text.
 
     Raises:
-        MalformedBody: the form, a file or a text that begins as JSON breaks its grammar.
-        InvalidInput: a field is given more than once, a file is no cloud, or a chosen column does not exist.
+        MalformedBody: the form, a file, or a text that begins as JSON breaks its grammar, or a JSON key occurs twice.
+        InvalidInput: a field is given more than once, a file has no cloud, or a chosen column does not exist.
         BodyTooLarge: there are more than `max_elements` numbers.
         UnsupportedMediaType: the body is compressed.
     """
@@ -105,7 +105,7 @@ def _fields(parts: Sequence[Part], max_elements: int, clouds: Collection[str], l
         elif len(given) > 1:
             raise InvalidInput(f"the field is given {len(given)} times", pointer=pointer, allowed="one part")
         elif name in clouds and given[0].filename is not None and not _looks_like_json(given[0].content):
-            fields[name] = None  # keeps its place until the columns are known
+            fields[name] = None  # keeps the place of the field until the columns are known
             files[name] = given[0]
         else:
             fields[name] = _value(given[0], pointer, max_elements)
@@ -149,7 +149,8 @@ def _items(value: object) -> list[object]:
 
 
 def _value(part: Part, pointer: str, max_elements: int) -> Any:
-    # A number is four bytes of text at least and a hundred of memory while it is read, so bytes alone bound too little.
+    # A number has at least two bytes of text, and up to a hundred bytes of memory while it is read. A limit on bytes
+    # alone would not bound the memory.
     if len(part.content) > max_elements and part.content.count(b",") > max_elements:
         raise BodyTooLarge(
             "the text has too many elements", pointer=pointer, allowed=f"at most {max_elements} elements"

@@ -1,1 +1,1 @@
-"""Wire text and files to and from arrays: JSON and npy, pictures, point clouds."""
+"""Conversion between arrays and their text or files: JSON, npy, pictures and point clouds."""

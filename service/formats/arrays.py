@@ -1,4 +1,4 @@
-"""Wire <-> ndarray: nested JSON lists in, float64 arrays out, with an error that points at the culprit.
+"""Conversion between nested JSON lists and float64 arrays, with errors that name the element at fault.
 
 A schema's field is annotated `Vector`, `Matrix`, or one of the unions; its value is then an ndarray of that rank.
 Elements are JSON numbers: finite, and neither booleans nor strings.
@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Float64 = NDArray[np.float64]
 
-# Prefix of the tags that pydantic puts into an error's location for the branches of a union; pointers leave them out.
+# Prefix of the tags that pydantic puts into an error's location for the branches of a union; pointers omit it.
 UNION_TAG = "union:"
 
 
@@ -31,7 +31,7 @@ def _nested(rank: int, element: CoreSchema) -> CoreSchema:
 
 
 def _check_even(value: list[Any], rank: int) -> None:
-    """Raise for the first row whose length is not that of its sisters."""
+    """Raise PydanticCustomError for the first row whose length differs from that of row 0."""
     if rank < 2:
         return
     if len(set(map(len, value))) > 1:
@@ -78,13 +78,13 @@ class Rank:
         return self._or_ready(
             core_schema.tagged_union_schema(
                 {f"{UNION_TAG}{rank}": schema for rank, schema in branches.items()},
-                # A value of a rank that is not among the choices goes to the nearest one, which says what is wrong.
+                # A value of any other rank goes to the nearest branch, whose error names the fault.
                 lambda value: f"{UNION_TAG}{min(max(_rank(value), shallow), deep)}",
             )
         )
 
     def _or_ready(self, schema: CoreSchema) -> CoreSchema:
-        """Let through, outside of JSON, an array that a file was read into: finite float64 of one of the ranks."""
+        """The schema, which outside JSON also accepts an array of a file: finite float64 of one of the ranks."""
         if self.integer or self.ge is not None or self.le is not None:
             return schema
 
@@ -112,19 +112,22 @@ ScalarOrVector = Annotated[Float64, Rank((0, 1))]
 
 
 def to_json(value: object) -> bytes:
-    """JSON text of dicts, lists, numbers and ndarrays; floats are written so that they read back exactly."""
+    """JSON text of dicts, lists, numbers and ndarrays; floats read back exactly.
+
+    Raises TypeError for values of other types.
+    """
     return orjson.dumps(value, default=_contiguous, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _contiguous(value: object) -> object:
-    # orjson hands over the arrays that it cannot walk itself: views with strides, and those of rank 0.
+    # orjson calls this for arrays that it cannot serialise: strided views, and arrays of rank 0.
     if isinstance(value, np.ndarray):
         return np.ascontiguousarray(value) if value.ndim else value.item()
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def to_npy(array: NDArray[Any]) -> bytes:
-    """The array as a NumPy .npy file, without pickle."""
+    """The array, of any shape and a plain type, as a NumPy .npy file without pickle."""
     out = io.BytesIO()
     np.save(out, array, allow_pickle=False)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""uint8 arrays <-> pictures, and grids of them."""
+"""Conversion between uint8 arrays and pictures, grids and animations."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def to_uint8(images: NDArray[np.float32]) -> UINT8:
-    """From (-1, 1) to 8-bit grey: round((x + 1) * 127.5), any shape."""
+    """The grey levels, 0 to 255, of images in (-1, 1) of any shape: round((x + 1) * 127.5)."""
     levels: UINT8 = np.rint((images + np.float32(1)) * np.float32(127.5)).astype(np.uint8)
     return levels
 
 
 def from_uint8(images: UINT8) -> NDArray[np.float32]:
-    """From 8-bit grey to [-1, 1]: x / 127.5 - 1, any shape; `to_uint8` takes it back exactly."""
+    """The images in [-1, 1] of grey levels of any shape: x / 127.5 - 1; `to_uint8` inverts it exactly."""
     return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
@@ -41,10 +41,10 @@ def shape_of_grid(count: int, columns: int | None = None) -> tuple[int, int]:
 
 
 def grid(images: UINT8, columns: int | None = None, scale: int = 1) -> UINT8:
-    """Lay (n, H, W) out row by row, without padding; places behind the last image are black.
+    """The images (n, H, W) in rows, without padding; places after the last image are black.
 
     Args:
-        columns: images in a row, as `shape_of_grid` takes it.
+        columns: images in a row; None makes the smallest square.
         scale: factor by which every pixel is repeated in both directions.
 
     Returns:
@@ -59,7 +59,7 @@ def grid(images: UINT8, columns: int | None = None, scale: int = 1) -> UINT8:
 
 
 def encode(sheet: UINT8, kind: str, text: Mapping[str, str] | None = None) -> bytes:
-    """One (H, W) grey picture as "png" or "webp", both lossless; a PNG bears `text` in its tEXt chunks."""
+    """One (H, W) grey picture as "png" or "webp", both lossless; a PNG stores `text` in tEXt chunks."""
     out = io.BytesIO()
     picture = Image.fromarray(sheet)
     if kind == "png":
@@ -87,7 +87,7 @@ def animate(frames: UINT8, kind: str, fps: float, scale: int = 1) -> bytes:
     out = io.BytesIO()
     settings: dict[str, Any] = {"save_all": True, "append_images": others, "loop": 0}
     if kind == "gif":
-        # Each frame replaces all of the last one: a reader that shows single frames needs no others for it.
+        # Each frame replaces the whole previous one, so that readers can show single frames.
         first.save(out, "GIF", duration=10 * max(2, round(100 / fps)), disposal=1, optimize=False, **settings)
     elif kind == "webp":
         first.save(out, "WEBP", duration=round(1000 / fps), lossless=True, quality=50, method=2, **settings)
@@ -97,14 +97,21 @@ def animate(frames: UINT8, kind: str, fps: float, scale: int = 1) -> bytes:
 
 
 def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = None) -> UINT8:
-    """Any PNG or WebP as (H, W) 8-bit grey; `allowed` is what errors say of sizes.
+    """A PNG or WebP picture as (H, W) 8-bit grey.
+
+    Args:
+        data: the file.
+        max_pixels: maximum width times height.
+        pointer: JSON pointer of the field, for errors.
+        allowed: the accepted sizes, for errors; None names `max_pixels`.
 
     Raises:
-        InvalidInput: the bytes are no such picture, are damaged, move, show nothing, or hold more than `max_pixels`.
+        InvalidInput: the data is not a PNG or WebP picture, or the picture is damaged, animated, too large, or
+            uniform once its transparent pixels are black.
     """
     if data.startswith(GIF_SIGNATURES):
         raise InvalidInput(
-            "a GIF, which is not read; send each of its frames as a picture of its own",
+            "the picture is a GIF, which is not read; send each frame as a separate picture",
             pointer=pointer,
             allowed="PNG or WebP",
         )
@@ -112,8 +119,8 @@ def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = No
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
             if getattr(picture, "is_animated", False):
                 raise InvalidInput(
-                    f"an animation of {getattr(picture, 'n_frames', 'several')} frames; "
-                    "send each of them as a picture of its own",
+                    f"the picture is an animation of {getattr(picture, 'n_frames', 'several')} frames; "
+                    "send each frame as a separate picture",
                     pointer=pointer,
                     allowed="one frame",
                 )
@@ -148,12 +155,12 @@ def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = No
 def _to_grey(picture: Image.Image, pointer: str) -> UINT8:
     if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip at 255
         return (np.asarray(picture, np.uint32) // 257).astype(np.uint8)
-    if picture.has_transparency_data:  # what lies below is black, as in MNIST
+    if picture.has_transparency_data:  # the background is black, as in MNIST
         drawn = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), drawn)
         if _is_flat(picture.convert("L")) and not _is_flat(drawn.getchannel("A")):
             raise InvalidInput(
-                "what is transparent is black here, and nothing of this picture is left on it",
+                "transparent pixels are read as black, and then all pixels of this picture are equal",
                 pointer=pointer,
                 allowed="light strokes on black, or on a transparent ground",
             )
@@ -166,10 +173,10 @@ def _is_flat(channel: Image.Image) -> bool:
 
 
 def _has_all_rows(data: bytes) -> bool:
-    """Whether the pixel stream of a PNG, whose chunks are sound, is as long as its header says.
+    """Whether the pixel data of a PNG with valid chunks is as long as its header declares.
 
-    Pillow fills missing rows with black and says nothing. (PNG specification, 11.2.2 and 11.2.4; the rows of an
-    interlaced picture are a little longer in all, so for them this is a lower bound.)
+    Pillow fills missing rows with black and raises no error. (PNG specification, 11.2.2 and 11.2.4. The rows of an
+    interlaced picture are slightly longer in total, so for them this is a lower bound.)
     """
     parts, at = [], len(PNG_SIGNATURE)
     width, height, depth, colour = struct.unpack_from(">IIBB", data, at + 8)

@@ -17,15 +17,15 @@ from .columns import Columns, NotFound, select
 MAX_ELEMENTS = 2**23
 # Names of the coordinates in PLY, PCD and in the header of a table.
 AXES = ("x", "y", "z")
-# Names that an error lists; a table may have thousands.
+# Maximum names in an error; a table may have thousands.
 MAX_LISTED = 20
 
 
 class Cloud(NamedTuple):
-    """The points of a file, and what its sender should know about how they were read."""
+    """The points of a file, and warnings about how they were read."""
 
     points: Float64
-    """(N, D), finite, except for the rows of points without coordinates, which are NaN throughout."""
+    """(N, D), in the unit of the file. A point without coordinates is a row of NaN; all other rows are finite."""
     warnings: tuple[str, ...] = ()
 
 
@@ -45,15 +45,15 @@ class CloudFile:
         return MalformedBody(detail, pointer=self.pointer)
 
     def invalid(self, detail: str, allowed: object = None) -> InvalidInput:
-        """The error of an intact file that holds no cloud which can be registered."""
+        """The error of an intact file without a cloud that can be registered."""
         return InvalidInput(detail, pointer=self.pointer, allowed=allowed)
 
     def too_large(self, detail: str) -> BodyTooLarge:
-        """The error of a file that holds more numbers than the operator allows."""
+        """The error of a file with more numbers than the operator allows."""
         return BodyTooLarge(detail, pointer=self.pointer, allowed=f"at most {self.max_elements} numbers")
 
     def check_shape(self, points: int, dimension: int) -> None:
-        """Refuse a declared shape before memory is spent on it.
+        """Refuse a declared shape before memory is allocated for it.
 
         Raises:
             InvalidInput: there are no points, or they have no coordinates.
@@ -65,11 +65,11 @@ class CloudFile:
             raise self.too_large(f"{points} points of {dimension} coordinates are too many")
 
     def chosen(self, names: Sequence[str], of: str, count: int) -> list[int] | None:
-        """The positions of the columns that the caller chose; None where nothing was chosen.
+        """The positions of the columns that the caller chose; None if no columns were chosen.
 
         Args:
-            names: the names of the columns; empty where they have none.
-            of: what has the columns, as the subject of an error.
+            names: the names of the columns; empty if they have none.
+            of: the subject of an error, such as "the PLY file".
             count: how many columns there are.
 
         Raises:

@@ -22,22 +22,22 @@ class Columns(NamedTuple):
 
 
 class NotFound(Exception):
-    """A column that does not exist, is ambiguous, or is asked for twice. The message is the first half of an error."""
+    """A column does not exist, is ambiguous, or is chosen twice. The message is the first half of an error."""
 
 
 def select(columns: Columns, names: Sequence[str], count: int) -> list[int]:
     """The position of each chosen column.
 
     A name is compared exactly first, then without case, then without its unit: `x` finds `X [nm]`. A whole number
-    that is no name is a position.
+    that is not a name is a position.
 
     Args:
-        columns: what was asked for.
-        names: the names of the columns; empty where they have none.
+        columns: the chosen columns.
+        names: the names of the columns; empty if they have none.
         count: how many columns there are.
 
     Raises:
-        NotFound: with a sentence about the first item that cannot be resolved.
+        NotFound: for the first item that cannot be resolved.
     """
     if not columns.items:
         raise NotFound("no column is chosen")

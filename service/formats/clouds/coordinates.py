@@ -15,7 +15,7 @@ Positions = dict[str, dict[str, list[int]]]
 """Axis -> unit -> positions of the columns with that axis and unit."""
 
 # Stems of positions, the most direct first.
-# Where a table has several, the first is read and a warning names the others.
+# If a table has several, the first is read and a warning names the others.
 STEMS = (
     "", "position", "pos", "coordinate", "coordinates", "coord", "coords", "point", "points", "location", "loc",
     "centroid", "center", "centre", "location center", "area shape center", "center of mass", "centre of mass", "m",
@@ -33,20 +33,23 @@ WORDS: tuple[Mapping[str, tuple[str, ...]], ...] = (
     {"x": ("col", "column"), "y": ("row",), "z": ("plane", "slice", "z")},
 )
 ELEVATIONS = ("elevation", "elev", "altitude", "alt")
-# May be a third coordinate, or the size of a bounding box: never read as z, and mentioned.
+# May be a third coordinate, or the size of a bounding box. They are not read as z; a warning names them.
 DOUBTFUL = ("height", "depth")
 ANGLES = ({"lon", "long", "longitude", "lng"}, {"lat", "latitude"})
 
 
 class Found(NamedTuple):
-    """The columns that are coordinates, in the order x, y, z, and what to know about the choice."""
+    """The columns that are coordinates, in the order x, y, z, and warnings about the choice."""
 
     positions: list[int]
     warnings: tuple[str, ...] = ()
 
 
 class Unrecognised(Exception):
-    """No columns are recognised; the message, empty or ending in "; ", says why. `final` where renaming is no cure."""
+    """No columns are recognised. The message, empty or ending in "; ", gives the reason.
+
+    `final` is true if choosing or renaming columns is no cure.
+    """
 
     def __init__(self, reason: str = "", *, final: bool = False) -> None:
         super().__init__(f"{reason}; " if reason else "")
@@ -54,7 +57,7 @@ class Unrecognised(Exception):
 
 
 def recognise(names: Sequence[str]) -> Found:
-    """The columns that hold x; x and y; or x, y and z (or more, where they are numbered).
+    """The columns that hold x; x and y; or x, y and z (or more, if they are numbered).
 
     Raises:
         Unrecognised: there are none, they are incomplete or of different units, or they are angles.

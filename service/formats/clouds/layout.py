@@ -1,7 +1,7 @@
-"""How a table of text is laid out: its separator, its names, and where its points begin.
+"""The layout of a table of text: its separator, its header, and its first row of points.
 
-Tools write titles, comments, units and counts before the points. At most `MAX_HEAD` lines are looked at; names are
-those of the first line among them whose names are recognised.
+Tools write titles, comments, units and counts before the points. The first `MAX_HEAD` lines are examined. The header is
+the first of them with recognised names.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ COMMENTS = ("#", "//")
 # Begins a comment only at the beginning of a line, as MATLAB and COMSOL write it; names may contain it.
 LINE_COMMENT = "%"
 MAX_HEAD = 64
-# Bytes of names that are looked at, so that a header cannot make the search for coordinates slow.
+# Maximum bytes of names that are examined, which bounds the time of the search for coordinates.
 MAX_HEADER = 2**19
-# Where Excel announces the separator.
+# The line in which Excel names the separator.
 SEPARATOR = re.compile(r'"?sep=([;,|])"?', re.IGNORECASE)
 COUNT = re.compile(r"\d{1,12}")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
@@ -38,18 +38,18 @@ class Header(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What is known of a table before its rows are read."""
+    """The layout of a table, found before its rows are read."""
 
     header: Header | None
     first: int
-    """The number of the line of the first point."""
+    """Line number of the first point, counted from 1."""
     delimiter: str | None
     width: int
     """Fields in a row."""
     trailing: int
-    """Empty fields at the end of each row, which separators at the end of the line make."""
+    """Empty fields at the end of each row, caused by separators at the end of the line."""
     shift: int
-    """1 where rows begin with a name that the header does not count, as R writes them."""
+    """1 if each row begins with a name that the header omits, as R writes them; else 0."""
     declared: tuple[int, int] | None
     """The number of points that a line before them declares, and that line's number."""
 
@@ -68,9 +68,9 @@ class Line(NamedTuple):
 
 
 def annotated(file: CloudFile, *, inline: bool) -> Iterator[Line]:
-    """The lines with their comments apart; `inline` also ends a line at a mark that follows no blank.
+    """The lines, split into text and comment. With `inline`, a mark needs no blank before it to begin a comment.
 
-    The mark in 1.#QNAN, which Windows writes for NaN, begins no comment.
+    The # of 1.#QNAN, which Windows writes for NaN, does not begin a comment.
     """
     marked = any(mark.encode() in file.data for mark in COMMENTS)
     for number, line in lines(file):
@@ -87,10 +87,10 @@ def annotated(file: CloudFile, *, inline: bool) -> Iterator[Line]:
 
 
 def find_layout(file: CloudFile) -> Layout:
-    """Look at the beginning of a table.
+    """The layout of a table, from its first lines.
 
     Raises:
-        MalformedBody: what comes first is no table.
+        MalformedBody: the first lines are not a table.
         InvalidInput: there are no points, or no names are recognised as coordinates.
     """
     header: Header | None = None
@@ -149,7 +149,7 @@ def _is_value(field: str) -> bool:
 
 
 def _has_chosen(file: CloudFile, fields: list[str], *, otherwise: bool = False) -> bool:
-    """Whether columns chosen by position are numbers in this row; `otherwise` where none is chosen by position."""
+    """Whether columns chosen by position are numbers in this row; `otherwise` if none is chosen by position."""
     if file.columns is None or file.columns.named:
         return otherwise
     numbered = [str(position) for position in range(len(fields) - 1)]
@@ -177,7 +177,7 @@ def _unrecognised(file: CloudFile, texts: list[Line], layout: Layout) -> Excepti
 
 
 def _guess(text: str, separator: str | None) -> str | None:
-    """The separator of one line, looked at alone."""
+    """The separator of a line, judged by this line alone."""
     if separator is not None:
         return separator
     if ";" in text:
@@ -190,7 +190,7 @@ def _guess(text: str, separator: str | None) -> str | None:
 
 
 def _header(file: CloudFile, line: Line, separator: str | None, budget: int) -> Header | None:
-    """The line as names, if the coordinates are found among them."""
+    """The line as a header, if its names include coordinates; else None."""
     text = line.text or line.comment.lstrip("#/% \t")
     delimiter = _guess(text, separator)
     if '"' in text and delimiter in {",", ";"} and delimiter not in unquote(text, delimiter):
@@ -260,7 +260,7 @@ def _layout(
 
 
 def _delimiter(text: str, header: Header | None, separator: str | None) -> str | None:
-    """The separator of the rows: that of the names, where it gives as many fields."""
+    """The separator of the rows: that of the header, if it gives as many fields."""
     if separator is not None:
         return separator
     if header is not None and header.delimiter is not None and len(header.names) > 1:

@@ -1,20 +1,20 @@
 """LZF decompression, which compressed PCD files need.
 
-A stream is a sequence of literal runs (a control byte below 32, then control + 1 bytes) and of references to what
-has been written (length in the upper three bits of the control byte and, where they are all ones, one more byte;
-distance in the lower five and the byte that follows).
+A stream is a sequence of literal runs and of references to earlier output. A literal run is a control byte below 32,
+then control + 1 bytes. A reference has its length in the upper three bits of the control byte, and in one more byte if
+these are all ones. Its distance is in the lower five bits and the byte that follows.
 """
 
 from __future__ import annotations
 
 
 def decompress(data: bytes, wanted: int) -> bytearray:
-    """The first `wanted` bytes of what `data` decompresses to; fewer where the stream has no more.
+    """The first `wanted` bytes of the decompressed data, or fewer if the stream ends earlier.
 
-    Memory follows what the stream yields, which is 88 times its own length at most, and never what it declares.
+    Memory is proportional to the output, at most 88 times the length of the stream, whatever size a file declares.
 
     Raises:
-        ValueError: a run or a reference reaches outside of the stream.
+        ValueError: a run or a reference reaches outside the stream.
     """
     out = bytearray()
     at, end = 0, len(data)
@@ -41,7 +41,7 @@ def decompress(data: bytes, wanted: int) -> bytearray:
             raise ValueError("a reference reaches before the beginning")
         if distance >= length:
             out += out[start : start + length]
-        else:  # it overlaps what it writes: the last `distance` bytes, repeated
+        else:  # it overlaps its own output, which repeats the last `distance` bytes
             out += (out[start:] * (length // distance + 1))[:length]
     del out[wanted:]
     return out

@@ -1,4 +1,4 @@
-"""Names of columns as tools write them, taken apart: `Centroid X µm` is the x of a centroid, in micrometres."""
+"""Parsing of column names as tools write them: `Centroid X µm` is the x of a centroid, in micrometres."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Name(NamedTuple):
 
 
 def parse(text: str) -> Name:
-    """Take a name apart: `POSITION_X`, `x [nm]`, `Points:0`, `x_um`, `XM`, `centroid-1`, `PositionX`."""
+    """The parts of a name: `POSITION_X`, `x [nm]`, `Points:0`, `x_um`, `XM`, `centroid-1`, `PositionX`."""
     text = unicodedata.normalize("NFKC", text.strip()[:MAX_NAME])
     bracketed = BRACKETS.search(text)
     unit = bracketed[1].strip().casefold() if bracketed else ""

@@ -1,8 +1,7 @@
 """NumPy's .npy and .npz, without pickle.
 
-The header is read by three patterns and not as the Python literal that it is: what they do not match is no plain
-array, and no header can make them work hard. The array is then a view of the bytes that are there, so that a declared
-shape allocates nothing.
+The header is a Python literal, but it is read by regular expressions, so that its cost is bounded. Headers that they do
+not match are refused. The array is a view of the file's bytes, so that a declared shape allocates nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .cloud_file import AXES, CloudFile
 MAGIC = b"\x93NUMPY"
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
 MAX_HEADER = 2**16
-# np.savez writes a member for each array; an archive of very many is made to be slow to list.
+# Maximum members of an archive. np.savez writes one for each array; listing very many is slow.
 MAX_MEMBERS = 64
 CENTRAL_ENTRY = b"PK\x01\x02"
 NAMES = ("points", "xyz")
@@ -42,7 +41,7 @@ FIELD = re.compile(
 )
 MAX_FIELDS = 1024
 PLAIN = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
-# Fields of three values that are a point.
+# Names of fields whose three values are a point.
 VECTORS = {"xyz", "points", "point", "position", "pos", "coordinates", "coords", "location"}
 
 
@@ -53,10 +52,11 @@ class Field(NamedTuple):
     dtype: str | None
     """None for a type that is not a number."""
     offset: int
+    """Bytes from the beginning of the record."""
 
 
 class Header(NamedTuple):
-    """What an array's header declares; `start` is where its values begin."""
+    """What an array's header declares; `start` is the byte at which its values begin."""
 
     dtype: str
     """The type of a plain array; empty for a structured one."""
@@ -69,27 +69,28 @@ class Header(NamedTuple):
 
     @property
     def end(self) -> int:
+        """The byte after the last value."""
         return self.start + prod(self.shape) * self.size
 
 
 def read_npy(file: CloudFile) -> Float64:
-    """An array of rank 2, floating or integer, in either byte order; or records with the fields x, y and z.
+    """The points (N, D) of an array of rank 2, floating or integer, or of records with the fields x, y and z.
 
     Raises:
-        MalformedBody: it is no .npy file, or not as long as it declares.
-        InvalidInput: its array is of another rank or type.
-        BodyTooLarge: it has more than `max_elements` numbers.
+        MalformedBody: the file is not a .npy file, or its length is not the declared one.
+        InvalidInput: the array has another rank or type, or no points, or infinite coordinates.
+        BodyTooLarge: there are more than `max_elements` numbers.
     """
     return _points(file, file.data, _header(file, file.data))
 
 
 def read_npz(file: CloudFile) -> Float64:
-    """The only array of an archive, the one named `points` or `xyz`, or arrays x, y and z of one number a point.
+    """The points (N, D) of the only array of an archive, of `points` or `xyz`, or of arrays x, y and z of shape (N,).
 
     Raises:
-        MalformedBody: it is damaged, encrypted, or of a compression that NumPy does not write.
-        InvalidInput: it holds several arrays of other names, or its array is no cloud.
-        BodyTooLarge: its array has more than `max_elements` numbers.
+        MalformedBody: the archive is damaged, encrypted, or compressed in a way that NumPy does not write.
+        InvalidInput: the archive has several arrays of other names, or its array is not a cloud.
+        BodyTooLarge: there are more than `max_elements` numbers.
     """
     if file.data.count(CENTRAL_ENTRY) > MAX_MEMBERS:
         raise file.invalid("the archive has too many members", f"at most {MAX_MEMBERS}")
@@ -134,12 +135,12 @@ def _unpack(file: CloudFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo, 
     with archive.open(member) as stream:
         head = stream.read(MAX_HEADER)
         header = _header(file, head, rank)
-        # The declared size decides before anything is unpacked, and one byte more than it shows a lie.
+        # The declared size is checked before decompression. One byte more is read, to detect data after the array.
         return head + stream.read(max(header.end + 1 - len(head), 0)), header
 
 
 def _stack(file: CloudFile, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> Float64:
-    """Arrays of rank 1 and of one length as the columns of a cloud."""
+    """The points (N, D) whose columns are arrays of shape (N,)."""
     columns: list[Float64] = []
     for member in members:
         data, header = _unpack(file, archive, member, rank=1)
@@ -204,7 +205,7 @@ def _fields(header: str) -> tuple[tuple[Field, ...], int]:
         count = int(several or 1)
         if count == 3 and name.lower() in VECTORS:
             fields += [Field(axis, dtype, offset + place * size) for place, axis in enumerate(AXES)]
-        elif name:  # what has no name is padding
+        elif name:  # a field without a name is padding
             fields.append(Field(name, dtype if count == 1 else None, offset))
         offset += size * count
         at = found.end()
@@ -248,7 +249,7 @@ def _check_length(file: CloudFile, data: bytes, header: Header) -> None:
 
 
 def write_npz(points: Float64) -> bytes:
-    """The array under the name `points`; the same bytes for the same array, at any time."""
+    """The (N, D) array under the name `points`; the same array always gives the same bytes."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         # A ZipInfo is dated 1980 where a name alone would be dated now.

@@ -14,7 +14,7 @@ from .cloud_file import AXES, CloudFile
 from .lzf import decompress
 
 MAX_HEADER = 2**16
-# A compressed file is unpacked as far as its coordinates, which other fields may precede.
+# Bytes that are decompressed for each number that a cloud may have. Other fields may precede the coordinates.
 UNPACKED_BYTES_PER_ELEMENT = 32
 COUNT = re.compile(r"\d{1,18}")
 FIRST_WORDS = {b"VERSION", b"FIELDS", b"COLUMNS"}
@@ -27,7 +27,7 @@ TYPES = {
 
 
 class Header(NamedTuple):
-    """What the header declares of each field, the count of points, and where and how their values stand."""
+    """The declared fields and number of points, and the encoding and the first byte of their values."""
 
     names: list[str]
     types: list[str]
@@ -39,7 +39,7 @@ class Header(NamedTuple):
 
 
 def is_pcd(data: bytes) -> bool:
-    """Whether the first line that is no comment begins a PCD header."""
+    """Whether the first line that is not a comment begins a PCD header."""
     for line in data[:MAX_HEADER].splitlines():
         words = line.split()
         if words and not words[0].startswith(b"#"):
@@ -48,7 +48,7 @@ def is_pcd(data: bytes) -> bool:
 
 
 def read_pcd(file: CloudFile) -> Float64:
-    """The fields x, y and z; y and z may be missing, everything else is passed over.
+    """The points (N, D), D <= 3, from the fields x, y and z, or from the chosen fields. y and z may be missing.
 
     Raises:
         MalformedBody: the header breaks the grammar, or the body is shorter than it declares.
@@ -74,7 +74,7 @@ def read_pcd(file: CloudFile) -> Float64:
             raise file.malformed(f"the PCD header declares {header.points} points, and the file has {there} of them")
         starts = [header.start + offsets[axis] for axis in axes]
         return _gather(file, header, axes, file.data, starts, offsets[-1])
-    # Compressed, the values stand field after field, so what follows the coordinates need not be unpacked.
+    # Compressed values are stored field by field, so the fields after the coordinates need not be decompressed.
     wanted = header.points * max(offsets[axis + 1] for axis in axes)
     unpacked = _unpack(file, header.start, wanted, header.points * offsets[-1])
     return _gather(file, header, axes, unpacked, [header.points * offsets[axis] for axis in axes], None)
@@ -154,7 +154,7 @@ def _gather(
     file: CloudFile, header: Header, axes: list[int], data: bytes | bytearray, starts: list[int], stride: int | None
 ) -> Float64:
     points = np.empty((header.points, len(axes)))
-    with np.errstate(all="ignore"):  # a signalling NaN would warn here; `points` decides about all that is not finite
+    with np.errstate(all="ignore"):  # a signalling NaN would warn here; `points` handles values that are not finite
         for column, (axis, start) in enumerate(zip(axes, starts, strict=True)):
             dtype = np.dtype(TYPES[header.types[axis], header.sizes[axis]])
             points[:, column] = np.ndarray(header.points, dtype, data, start, stride or dtype.itemsize)
@@ -162,7 +162,7 @@ def _gather(
 
 
 def write_pcd(points: Float64) -> bytes:
-    """Binary, with fields of 8 bytes; D at most 3."""
+    """The (N, D) points in binary, with fields of 8 bytes; D is at most 3."""
     count, dimension = points.shape
     header = (
         f"# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS {' '.join(AXES[:dimension])}\n"

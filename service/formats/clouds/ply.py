@@ -1,4 +1,4 @@
-"""PLY, the polygon file format, as far as its vertices: ascii and both byte orders, read by the header's own layout."""
+"""The vertices of PLY, the polygon file format: ascii, and binary in both byte orders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAGIC = re.compile(rb"ply[ \t]*(\r\n|\n|\r)")
 END = rb"[\r\n]end_header[ \t]*"
 MAX_HEADER = 2**16
 COUNT = re.compile(r"\d{1,18}")
-# Elements before the vertices are walked over row by row where they hold lists.
+# Maximum values and lists of an element with lists, which is read row by row.
 MAX_WALKED = 2**21
 
 TYPES = {
@@ -35,7 +35,7 @@ ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 
 class Property(NamedTuple):
-    """A value of a row, or a list of them where `counted_by` is the type of its length."""
+    """A value of a row; or a list of values, whose length has the type `counted_by`."""
 
     name: str
     kind: str
@@ -43,6 +43,7 @@ class Property(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Bytes of a value."""
         return int(self.kind[1])
 
 
@@ -55,7 +56,9 @@ class Element(NamedTuple):
 
 
 def read_ply(file: CloudFile) -> Float64:
-    """The x, y and z of the element `vertex`; y and z may be missing, everything else is passed over.
+    """The points (N, D), D <= 3, from x, y and z of the element `vertex`, or from the chosen properties.
+
+    y and z may be missing. Other properties and elements are ignored.
 
     Raises:
         MalformedBody: the header breaks the grammar, or the body is shorter than it declares.
@@ -63,7 +66,7 @@ def read_ply(file: CloudFile) -> Float64:
         BodyTooLarge: there are more than `max_elements` numbers.
     """
     magic = MAGIC.match(file.data)
-    # The header's own line end ends it too: after a lone \r, a \n would be the first byte of the vertices.
+    # The line end of the first line also ends the header. After a lone \r, a \n is the first byte of the vertices.
     end = re.compile(END + magic[1]).search(file.data, 0, MAX_HEADER) if magic else None
     if end is None:
         raise file.malformed(f"the PLY header has no end_header in its first {MAX_HEADER} bytes")
@@ -110,7 +113,7 @@ def _header(file: CloudFile, header: str) -> tuple[str, list[Element]]:
 
 def _ascii(file: CloudFile, start: int, before: list[Element], vertex: Element, axes: list[int]) -> Float64:
     skipped = sum(element.rows for element in before if element.properties)
-    if skipped + vertex.rows > len(file.data):  # a row is a byte at least
+    if skipped + vertex.rows > len(file.data):  # a row has at least one byte
         raise file.malformed(f"the PLY header declares {vertex.rows} vertices and the file ends before them")
     rows = islice((line for _, line in text.lines(file, start)), skipped, skipped + vertex.rows)
     if any(item.counted_by for item in vertex.properties):
@@ -161,7 +164,7 @@ def _binary(file: CloudFile, at: int, order: str, before: list[Element], vertex:
             f"the PLY header declares {vertex.rows} vertices of {size} bytes, and the file has {there} of them"
         )
     points = np.empty((vertex.rows, len(axes)))
-    with np.errstate(all="ignore"):  # a signalling NaN would warn here; `points` decides about all that is not finite
+    with np.errstate(all="ignore"):  # a signalling NaN would warn here; `points` handles values that are not finite
         for column, axis in enumerate(axes):
             dtype = order + vertex.properties[axis].kind
             points[:, column] = np.ndarray(vertex.rows, dtype, file.data, at + offsets[axis], size)
@@ -181,7 +184,7 @@ def _binary_with_lists(file: CloudFile, at: int, order: str, vertex: Element, ax
 
 
 def _skip(file: CloudFile, at: int, order: str, element: Element) -> int:
-    """The byte behind an element that begins at byte `at`."""
+    """The byte after an element that begins at byte `at`."""
     if not any(item.counted_by for item in element.properties):
         return at + element.rows * sum(item.size for item in element.properties)
     for places in _walk(file, at, order, element):
@@ -190,7 +193,7 @@ def _skip(file: CloudFile, at: int, order: str, element: Element) -> int:
 
 
 def _walk(file: CloudFile, at: int, order: str, element: Element) -> Iterator[list[int]]:
-    """For each row of an element with lists the bytes where its properties begin, and where the row ends."""
+    """For each row of an element with lists, the first byte of each property and the byte after the row."""
     if element.rows * len(element.properties) > MAX_WALKED:
         raise file.invalid(
             f"the PLY file has {element.rows} rows of {element.name} with lists; write {element.name} without lists, "
@@ -222,7 +225,7 @@ def _walk(file: CloudFile, at: int, order: str, element: Element) -> Iterator[li
 
 
 def write_ply(points: Float64) -> bytes:
-    """Binary, little endian, double; D at most 3."""
+    """The (N, D) points as little-endian doubles; D is at most 3."""
     count, dimension = points.shape
     names = "".join(f"property double {axis}\n" for axis in AXES[:dimension])
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {count}\n{names}end_header\n"

@@ -24,10 +24,12 @@ HEAD_LINES = 10
 
 
 def read_ptx(file: CloudFile) -> Float64:
-    """The points of all scans at the site. Points at the scanner's own origin are missing: the pulse did not return.
+    """The points (N, 3) of all scans, in the site's coordinates and the file's unit.
+
+    A point at the scanner's own origin is NaN, because its pulse did not return.
 
     Raises:
-        MalformedBody: something is not a number, or a scan has fewer points than its columns times rows.
+        MalformedBody: a field is not a number, or a scan has fewer points than its columns times rows.
         InvalidInput: there are no points, columns are chosen, or coordinates are infinite.
         BodyTooLarge: there are more than `max_elements` numbers.
     """

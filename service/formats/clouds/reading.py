@@ -1,4 +1,4 @@
-"""Point cloud files -> arrays: the format is found by content first, and the file's name may only contradict it."""
+"""Reading of point cloud files. The content decides the format; the file's name can only contradict it."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def read_cloud(
 ) -> Cloud:
     """The points of a file: (N, D), float64, writable, in C order; and warnings about how they were read.
 
-    A point without coordinates is a row of NaN, and all other points are finite.
+    A point without coordinates is a row of NaN; all other points are finite. Coordinates are in the unit of the file.
 
-    Memory is bounded by a small multiple of the file's own size, and what it unpacks to by `max_elements`.
+    Memory is bounded by a small multiple of the file's size, and that of decompressed data by `max_elements`.
 
     Args:
         data: the file.
-        filename: its name, which is compared with what the content says.
-        pointer: JSON pointer of the field that it came in.
-        max_elements: numbers that it may hold, N x D.
+        filename: its name, which may contradict the content.
+        pointer: JSON pointer of the field of the file, for errors.
+        max_elements: maximum numbers of the cloud, N x D.
         columns: the columns, fields or properties that are the coordinates; None finds them.
 
     Raises:
-        MalformedBody: the bytes are not what their format, or the name, says.
-        InvalidInput: it can be read and is no cloud: no points, no coordinates, infinite coordinates.
-        BodyTooLarge: it holds more than `max_elements` numbers.
+        MalformedBody: the bytes break their format, or contradict the file's name.
+        InvalidInput: the format is not read, or there are no points, no coordinates, or infinite coordinates.
+        BodyTooLarge: there are more than `max_elements` numbers.
     """
     file = CloudFile(data.removeprefix(text.BOM), filename, pointer, max_elements, columns)
     return Cloud(_read(file), tuple(file.warnings))

@@ -19,20 +19,20 @@ BESIDE_DECIMAL_COMMAS = (";", "\t", "|")
 
 
 def read_table(file: CloudFile) -> Float64:
-    """A row for each point, separated by blanks, tabs, commas or semicolons.
+    """The points (N, D) of a table with a row for each point, in the unit of the file.
 
-    Names choose the columns that are coordinates, in a line before the points or in a comment. Without names every
-    column is a coordinate, except where the first three are followed by what looks like an intensity, a colour or a
-    normal. What follows # or // is a comment.
+    Blanks, tabs, commas or semicolons separate the columns. A header, which may be a comment, names the columns.
+    Without a header every column is a coordinate, except for the attributes that `without_attributes` finds. A comment
+    begins with # or //, or with % at the beginning of a line.
 
     Raises:
-        MalformedBody: something is not a number, or rows differ in length.
+        MalformedBody: a field is not a number, rows differ in length, or a declared number of points is wrong.
         InvalidInput: there are no points, coordinates are infinite, or no name is recognised as a coordinate.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
     layout = find_layout(file)
     use = _coordinates(file, layout)
-    # One row more than may be shows that there are too many; the rest is not worth reading.
+    # One row more than the limit suffices to refuse the file.
     most = file.max_elements // len(use or range(layout.width)) + 1
     try:
         points = parse(islice(_texts(file, layout, use), most), layout.delimiter, use)
@@ -101,7 +101,7 @@ def _texts(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Iterat
 
 
 def _with_missing(file: CloudFile, layout: Layout, use: list[int] | None, most: int) -> Float64:
-    """The table with NaN for fields that say so in words, and for empty ones where columns have names."""
+    """The table with NaN for words that mean missing, and for empty fields of columns with names."""
     places = use or list(range(layout.width))
     rows = (split(row, layout.delimiter) for row in _texts(file, layout, places))
     filled = ("\t".join("nan" if _is_missing(field, layout) else field for field in row) for row in rows)
@@ -116,7 +116,7 @@ def _is_missing(field: str, layout: Layout) -> bool:
 
 
 def _checked(rows: Iterable[str], layout: Layout) -> Iterator[str]:
-    """The rows. Raises ValueError for one of another length, which NumPy lets pass where columns are chosen."""
+    """The rows. Raises ValueError for a row of another length, which NumPy accepts if columns are chosen."""
     delimiter, count, tail = layout.delimiter, layout.width, (layout.delimiter or "") * layout.trailing
     whole = count + layout.trailing
     for row in rows:
@@ -127,7 +127,7 @@ def _checked(rows: Iterable[str], layout: Layout) -> Iterator[str]:
 
 
 def _complaint(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Exception:
-    """The error of the first row that is not like the others; NumPy names rows where people count lines."""
+    """The error of the first row that cannot be read. NumPy counts rows, but users count lines."""
     whole = layout.width + layout.trailing
     for number, row in _rows(file, layout):
         fields = split(row, layout.delimiter)
@@ -150,16 +150,16 @@ def _complaint(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Ex
 
 
 def write_csv(points: Float64) -> bytes:
-    """A line of names, then a line for each point; numbers read back exactly."""
+    """The (N, D) points as a header and a line for each point; numbers read back exactly."""
     dimension = points.shape[1]
     names = AXES[:dimension] if dimension <= len(AXES) else [f"x{axis}" for axis in range(dimension)]
     return ",".join(names).encode() + b"\n" + _text(points)
 
 
 def write_xyz(points: Float64) -> bytes:
-    """A line for each point, separated by spaces; numbers read back exactly.
+    """The (N, D) points, a line for each, with spaces between numbers, which read back exactly.
 
-    More than three columns are named in a comment: without names they could be colours or normals.
+    A comment names the columns if there are more than three, because columns without names may be attributes.
     """
     dimension = points.shape[1]
     names = b"# " + b" ".join(b"x%d" % axis for axis in range(dimension)) + b"\n" if dimension > len(AXES) else b""

@@ -1,4 +1,4 @@
-"""Lines and fields of text files, in whatever encoding and with whatever separators they come."""
+"""Lines and fields of text files, in any encoding and with any separator."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 MAX_LINE = 2**20
 
 QUOTED = re.compile(r'"([^"]*)"')
-# Stands for a separator inside quotes. It cannot occur otherwise: tables with NUL bytes are refused.
+# Replaces a separator inside quotes. It cannot occur otherwise, because text with NUL bytes is refused.
 HIDDEN = "\0"
 # A unit in brackets belongs to the name before it: `x (um) y (um)` are two names.
 SPACED_NAMES = re.compile(r'"[^"]*"|[^\s(\[]{0,200}\s?[(\[][^()\[\]]{0,40}[)\]]|\S+')
-# What tools write for a number that does not exist.
+# Words that tools write for a missing number.
 MISSING = frozenset(
     {"nan", "-nan", "+nan", "-nan(ind)", "nan(ind)", "1.#qnan", "-1.#ind", "1.#ind", "na", "n/a", "#n/a"}
     | {"null", "none", "<na>"}
@@ -52,7 +52,7 @@ def as_text(file: CloudFile) -> CloudFile:
 
 
 def lines(file: CloudFile, start: int = 0) -> Iterator[tuple[int, str]]:
-    """The lines from byte `start` on that are not blank, with their numbers, counted from 1 at `start`.
+    """The lines after byte `start` that are not blank, with their numbers. The line at `start` has number 1.
 
     Raises:
         MalformedBody: a line is longer than `MAX_LINE`.
@@ -70,7 +70,7 @@ def lines(file: CloudFile, start: int = 0) -> Iterator[tuple[int, str]]:
 
 
 def parse(rows: Iterable[str], delimiter: str | None = None, use: Sequence[int] | None = None) -> Float64:
-    """Rows of text, none of them blank, as a table of numbers.
+    """Rows of text, none of them blank, as a table of numbers, (N, C).
 
     Args:
         rows: the lines.
@@ -126,5 +126,5 @@ def is_number(text: str) -> bool:
 
 
 def is_missing(text: str) -> bool:
-    """Whether the text stands for a number that does not exist."""
+    """Whether the text stands for a missing number."""
     return text.casefold() in MISSING

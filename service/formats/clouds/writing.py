@@ -1,7 +1,7 @@
-"""Arrays -> point cloud files, and the media types that name the formats.
+"""Writing of point cloud files, and the media types of their formats.
 
-No cloud format but CSV has a registered media type, so each takes the names that are in use, the first of which is
-preferred. `chemical/x-xyz` is not among them: it is the format with elements and a count.
+Only CSV has a registered media type. The other formats have the names that are in use; the first of each is preferred.
+`chemical/x-xyz` is not among them, because it is the format with elements and a count.
 """
 
 from __future__ import annotations

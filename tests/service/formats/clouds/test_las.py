@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import tracemalloc
 from importlib.machinery import ModuleSpec
@@ -20,7 +21,7 @@ laspy = pytest.importorskip("laspy", reason="the extra `las` is not installed")
 
 INTEGERS = np.array([[-(2**31), 0, 7], [1, 2, 3], [2**31 - 1, -5, 123456789]])
 SCALES, OFFSETS = np.array([0.001, 0.01, 0.25]), np.array([500000.0, -3.5, 1e-3])
-FORMATS = [(0, "1.2"), (3, "1.2"), (5, "1.3"), (6, "1.4"), (7, "1.4"), (8, "1.4")]
+FORMATS = [(0, "1.2"), (3, "1.2"), (4, "1.3"), (5, "1.3"), (6, "1.4"), (7, "1.4"), (8, "1.4"), (9, "1.4"), (10, "1.4")]
 
 
 def write(point_format: int = 3, version: str = "1.2", *, compress: bool = False, repeat: int = 1) -> bytes:
@@ -151,3 +152,22 @@ def test_a_server_without_laspy_names_the_extra(monkeypatch: pytest.MonkeyPatch)
 def test_a_name_that_promises_las_is_checked() -> None:
     with pytest.raises(MalformedBody, match="does not begin"):
         read_points(b"1 2\n", "a.laz")
+
+
+def test_damaged_headers_are_refused_or_read_in_little_memory() -> None:
+    dice = random.Random(0)
+    for data in (write(), write(10, "1.4")):
+        for _ in range(300):
+            damaged = bytearray(data)
+            for _ in range(dice.randint(1, 4)):
+                at, value = dice.randrange(len(data)), dice.choice([b"\xff\xff\xff\xff", bytes(4), dice.randbytes(1)])
+                damaged[at : at + len(value)] = value
+            tracemalloc.start()
+            try:
+                assert read_points(bytes(damaged), max_elements=10_000).shape[1] == 3
+            except LatentserveError:
+                continue
+            finally:
+                peak = tracemalloc.get_traced_memory()[1]
+                tracemalloc.stop()
+                assert peak < 10**6
