@@ -160,7 +160,7 @@ def _to_grey(picture: Image.Image, pointer: str) -> UINT8:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), drawn)
         if _is_flat(picture.convert("L")) and not _is_flat(drawn.getchannel("A")):
             raise InvalidInput(
-                "transparent pixels are read as black, and then all pixels of this picture are equal",
+                "every pixel that is transparent is black, and then all pixels of this picture are equal",
                 pointer=pointer,
                 allowed="light strokes on black, or on a transparent ground",
             )
