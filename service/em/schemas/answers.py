@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from ..batched.covariance import MAX_DIMENSION
+from ..climbing.confidence import MAX_PARAMETERS
+
 
 class Trace(BaseModel):
     """The log-likelihood and the parameters after the M-step of each iteration. Rejected proposals are omitted."""
@@ -30,11 +33,11 @@ class Registration(BaseModel):
 
     translation: list[float] = Field(description="T, D numbers")
     rotation: list[list[float]] | None = Field(
-        description="R, D x D, determinant +1; null for an affine transform, and for D > 256"
+        description=f"R, D x D, determinant +1; null for an affine transform, and for D > {MAX_DIMENSION}"
     )
     scale: float | None = Field(description="s; null for an affine transform")
     matrix: list[list[float]] | None = Field(
-        description="(D+1) x (D+1), acts on columns: y = s·R·p + T; null for D > 256"
+        description=f"(D+1) x (D+1), acts on columns: y = s·R·p + T; null for D > {MAX_DIMENSION}"
     )
     matching: list[int | None] = Field(
         description="for each source point the index of its target point, from 0; null if it has no partner"
@@ -48,7 +51,7 @@ class Registration(BaseModel):
     log_likelihood: float | None = Field(description="observed-data, at the returned parameters, in nats")
     translation_covariance: list[list[float]] | None = Field(
         description="of T, the inverse of the observed information; null if that is not positive definite, and for a "
-        "transform of more than 256 numbers"
+        f"transform of more than {MAX_PARAMETERS} numbers"
     )
     rotation_covariance: list[list[float]] | None = Field(
         description="of the rotation vector of a left perturbation of R, in rad²: 3 x 3 in space, 1 x 1 in the plane"

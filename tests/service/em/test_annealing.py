@@ -1,4 +1,4 @@
-"""From wide kernels to narrow ones: where the anneal ends, and what its score tells."""
+"""Annealing from wide to narrow kernels: its end and its score."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Float64 = NDArray[np.float64]
 
 
 def framed(problem: Posed, *, one_unit: bool = True) -> tuple[Frame, Pyramid, Float64]:
-    """The clouds in coordinates to compute in, their subsets, and the true transform (D, D + 1)."""
+    """The clouds' frame, their pyramid, and the true transform (D, D + 1) in the frame."""
     points = frame(problem.source, problem.target, one_unit=one_unit)
     truth = points.from_caller(Transform(problem.scale * problem.rotation, problem.translation))
     return points, Pyramid(points), truth
@@ -31,13 +31,13 @@ def nudged(transform: Float64, angle: float, seed: int = 0) -> Float64:
 
 
 def annealed(problem: Posed, angle: float, spacings: float) -> tuple[Annealed, Float64]:
-    """The end of an anneal that begins `angle` degrees off the truth, and the truth."""
+    """The end of annealing from a start `angle` degrees off the truth, and the truth."""
     points, pyramid, truth = framed(problem)
     return anneal(pyramid, RIGID, nudged(truth, angle), spacings * pyramid.spacing, points.floor), truth
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_pose_that_is_off_by_some_degrees_anneals_to_the_truth(family: str) -> None:
+def test_a_start_a_few_degrees_off_is_annealed_to_the_truth(family: str) -> None:
     end, truth = annealed(posed(family, 200, seed=1), 8, 2.0)
     assert end.transform == pytest.approx(truth, abs=0.02)
 
@@ -48,7 +48,7 @@ def test_outliers_in_both_clouds_do_not_pull_the_pose_away() -> None:
     assert 0.5 < end.inliers < 0.9
 
 
-def test_a_similarity_anneals_to_its_scale() -> None:
+def test_annealing_of_a_similarity_finds_its_scale() -> None:
     points, pyramid, truth = framed(posed("cube", 200, scale=1.7, seed=3), one_unit=False)
     end = anneal(pyramid, SIMILARITY, 0.95 * nudged(truth, 3), 2 * pyramid.spacing, points.floor)
     assert end.transform == pytest.approx(truth, abs=0.03)
@@ -62,7 +62,7 @@ def test_the_width_ends_near_the_noise_and_never_below_the_last() -> None:
     assert anneal(pyramid, RIGID, truth, pyramid.spacing, 0.3 * pyramid.spacing).sigma >= 0.3 * pyramid.spacing
 
 
-def test_the_truth_scores_far_above_a_pose_that_agrees_in_its_outline_alone() -> None:
+def test_the_truth_scores_far_above_a_pose_that_matches_the_outline_only() -> None:
     problem = posed("cube", 300, angle=0.0, seed=5)
     points, pyramid, truth = framed(problem)
     half_turn = truth * [[-1, -1, 1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]]
@@ -70,7 +70,7 @@ def test_the_truth_scores_far_above_a_pose_that_agrees_in_its_outline_alone() ->
     assert right.score > 4 * max(wrong.score, 0.25)
 
 
-def test_clouds_that_share_an_outline_and_no_point_score_next_to_nothing() -> None:
+def test_clouds_with_a_common_outline_but_no_common_point_have_a_score_near_zero() -> None:
     dice = np.random.default_rng(6)
     source, target = (cloud("cube", 400, 3, dice) for _ in range(2))
     points = frame(source, target, one_unit=True)
@@ -79,7 +79,7 @@ def test_clouds_that_share_an_outline_and_no_point_score_next_to_nothing() -> No
     assert end.score < 0.15
 
 
-def test_a_pose_with_no_target_in_reach_has_no_score() -> None:
+def test_a_pose_without_targets_in_reach_has_no_score() -> None:
     points, pyramid, truth = framed(posed("cube", 50, seed=7))
     far = truth + [[0, 0, 0, 100.0]] * np.ones((3, 1))
     end = anneal(pyramid, RIGID, far, pyramid.spacing, points.floor)
@@ -100,7 +100,7 @@ def test_subsets_are_nested() -> None:
     assert np.array_equal(pyramid.target(200)[:, :50], pyramid.target(50))
 
 
-def test_narrow_kernels_see_more_targets_than_wide_ones_and_never_more_than_so_many() -> None:
+def test_narrow_kernels_use_more_targets_than_wide_ones_up_to_the_limit() -> None:
     points = cloud("cube", 2 * ANNEALING.most_targets, 3, np.random.default_rng(10))
     pyramid = Pyramid(frame(points, points, one_unit=True))
     wide, narrow = (pyramid.grid(width).points.shape[1] for width in (1.0, 1e-3))

@@ -1,4 +1,4 @@
-"""Cells: every point in one of them, neighbours complete, and a few far points harmless."""
+"""Cells: each point is in one cell, neighbours are complete, and a few distant points do no harm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.em.kernel.truncated import all_targets, neighbours
     seed=st.integers(0, 100),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_each_point_is_in_the_cell_that_its_coordinates_say(
+def test_each_point_is_in_the_cell_of_its_coordinates(
     count: int, dimension: int, side: float, flat: int, seed: int
 ) -> None:
     points = np.random.default_rng(seed).normal(size=(dimension, count))
@@ -77,7 +77,7 @@ def test_neighbours_are_all_points_within_reach(
         assert distance == pytest.approx(squares[i, grid.order], rel=1e-12)
 
 
-def test_a_few_points_far_away_leave_the_others_cells_small() -> None:
+def test_a_few_distant_points_do_not_enlarge_the_cells() -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(size=(3, 10_000))
     points[:, :20] *= 1e12

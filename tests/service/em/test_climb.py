@@ -1,4 +1,4 @@
-"""Law 5: the likelihood never decreases, is level where the climb ends, and acceleration changes the way only."""
+"""Law 5: the likelihood never decreases, is stationary at the end, and acceleration does not change the end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_likelihood_never_decreases(
 @pytest.mark.parametrize("normalize", ["rows", "columns"])
 @pytest.mark.parametrize("sigma", [None, 0.06])
 @pytest.mark.parametrize("weight", [0.0, 0.1])
-def test_where_it_converges_the_likelihood_is_level(
+def test_the_likelihood_is_stationary_where_the_climb_converges(
     kind: Transform, normalize: Normalize, sigma: float | None, weight: float
 ) -> None:
     instance = posed(30, kind=kind, sigma=0.03, seed=5)
@@ -110,7 +110,9 @@ def directions(kind: Transform, dimension: int) -> Tensor:
 
 @pytest.mark.parametrize("kind", LINEAR)
 @pytest.mark.parametrize("outliers", [False, True])
-def test_acceleration_ends_where_plain_steps_end_about_as_soon_or_sooner(kind: Transform, outliers: bool) -> None:
+def test_accelerated_and_plain_steps_end_at_the_same_place_and_acceleration_is_not_slower(
+    kind: Transform, outliers: bool
+) -> None:
     instance = posed(100, kind=kind, source_only=6, sigma=0.03, seed=6)
     points = frame(instance.source.numpy(), instance.target.numpy(), one_unit=kind in {"translation", "rigid"})
     model = Model(KINDS[kind], "rows", estimate_outliers=outliers)
@@ -132,7 +134,7 @@ def test_acceleration_ends_where_plain_steps_end_about_as_soon_or_sooner(kind: T
     assert quick.parameters.outliers == pytest.approx(plain.outliers, abs=1e-5)
 
 
-def test_accept_hears_of_likelihoods_that_rise_and_ends_the_climb() -> None:
+def test_accept_receives_rising_likelihoods_and_ends_the_climb() -> None:
     instance = posed(40, sigma=0.08, seed=7)
     points = frame(instance.source.numpy(), instance.target.numpy(), one_unit=True)
     A, T = (values.numpy() for values in instance.pose)
@@ -155,7 +157,7 @@ def test_accept_hears_of_likelihoods_that_rise_and_ends_the_climb() -> None:
 
 
 @pytest.mark.parametrize("normalize", ["rows", "columns"])
-def test_the_last_step_of_a_climb_has_the_bits_of_a_step_of_its_own(normalize: Normalize) -> None:
+def test_the_last_step_of_a_climb_equals_a_separate_step_at_the_same_parameters(normalize: Normalize) -> None:
     instance = posed(40, sigma=0.08, seed=8)
     points = frame(instance.source.numpy(), instance.target.numpy(), one_unit=True)
     A, T = (values.numpy() for values in instance.pose)

@@ -1,4 +1,4 @@
-"""Numerical conditions: units, places, far points, and clouds that do not determine a transform."""
+"""Numerical conditions: units, offsets, distant points, and clouds that do not determine a transform."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ KINDS: tuple[Transform, ...] = ("translation", "rigid", "similarity", "affine")
 
 
 def extra(kind: Transform) -> dict[str, Any]:
-    """What takes a translation to the engine of poses as well."""
+    """Options that select the engine of poses for a translation as well."""
     return {"transform": kind, "outlier_weight": 0.05}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("power", [-133, -30, 53, 232])
-def test_a_unit_that_is_a_power_of_two_changes_no_digit(kind: Transform, power: int) -> None:
+def test_a_unit_that_is_a_power_of_two_changes_no_bit(kind: Transform, power: int) -> None:
     instance = posed(40, kind=kind, sigma=0.01, angle=0.2, seed=1)
     unit = 2.0**power
     plain = register(tight(instance.source, instance.target, init="centroid", **extra(kind)))
@@ -45,7 +45,7 @@ def test_a_unit_that_is_a_power_of_two_changes_no_digit(kind: Transform, power: 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("unit", [1e-9, 1e16])
-def test_nanometres_and_light_years_are_alike(kind: Transform, unit: float) -> None:
+def test_nanometres_and_light_years_give_the_same_pose(kind: Transform, unit: float) -> None:
     instance = posed(40, kind=kind, sigma=0.01, seed=2)
     plain = register(tight(instance.source, instance.target, init=_start(kind, instance.pose, 1.0), **extra(kind)))
     problem = tight(
@@ -63,7 +63,7 @@ def _start(kind: Transform, pose: Pose, unit: float) -> Pose | Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", [1e3, 1e6, 1e9])
-def test_clouds_far_from_the_origin_lose_their_own_rounding_and_nothing_else(kind: Transform, place: float) -> None:
+def test_clouds_far_from_the_origin_lose_no_accuracy_beyond_their_rounding(kind: Transform, place: float) -> None:
     instance = posed(40, kind=kind, sigma=0.01, angle=0.2, seed=3)
     a = torch.tensor([place, -place, 2 * place], dtype=torch.float64)
     plain = register(tight(instance.source, instance.target, init="centroid", **extra(kind)))
@@ -79,7 +79,7 @@ def test_clouds_far_from_the_origin_lose_their_own_rounding_and_nothing_else(kin
 
 
 @pytest.mark.parametrize("ratio", [1e-8, 1e8])
-def test_clouds_in_different_units_are_a_similarity_apart(ratio: float) -> None:
+def test_clouds_in_different_units_differ_by_a_similarity(ratio: float) -> None:
     instance = posed(50, sigma=0.002, seed=4)
     outcome = register(tight(instance.source, instance.target * ratio, transform="similarity"))
     assert torch.equal(outcome.matching, instance.partner)
@@ -90,7 +90,7 @@ def test_clouds_in_different_units_are_a_similarity_apart(ratio: float) -> None:
 @pytest.mark.parametrize("kind", ["rigid", "similarity"])
 @pytest.mark.parametrize("far", [1e1, 1e3])
 @pytest.mark.parametrize("whose", ["source", "target"])
-def test_a_few_points_far_away_leave_the_pose_of_the_others(kind: Transform, far: float, whose: str) -> None:
+def test_a_few_distant_points_do_not_change_the_pose(kind: Transform, far: float, whose: str) -> None:
     instance = posed(60, kind=kind, sigma=0.005, seed=5)
     stray = far * torch.tensor([[1.0, -2.0, 3.0], [2.0, 1.0, -1.0]], dtype=torch.float64)
     clouds = {"source": instance.source, "target": instance.target}
@@ -132,13 +132,13 @@ def test_a_cloud_that_leaves_the_transform_undetermined_is_refused(
     assert kind in caught.value.detail
 
 
-def test_points_far_away_do_not_hide_that_the_others_are_on_a_line() -> None:
+def test_distant_points_do_not_hide_that_the_others_are_on_a_line() -> None:
     stray = torch.tensor([[1e7, 2e8, -3e7]], dtype=torch.float64)
     with pytest.raises(InvalidInput, match="line"):
         register(tight(torch.cat([LINE, stray]), SPACE, transform="rigid"))
 
 
-def test_points_far_away_do_not_make_the_others_a_line() -> None:
+def test_distant_points_do_not_make_a_solid_cloud_a_line() -> None:
     stray = torch.tensor([[1e12, 2e12, -3e12]], dtype=torch.float64)
     assert register(tight(torch.cat([SPACE, stray]), SPACE, transform="rigid")).matching[:20].tolist() == list(
         range(20)
@@ -146,7 +146,7 @@ def test_points_far_away_do_not_make_the_others_a_line() -> None:
 
 
 @pytest.mark.parametrize("kind", ["rigid", "similarity"])
-def test_a_plane_in_space_is_enough_for_a_rotation(kind: Transform) -> None:
+def test_a_plane_in_space_determines_a_rotation(kind: Transform) -> None:
     instance = posed(20, kind=kind, seed=6)
     outcome = register(tight(PLANE, moved(PLANE, instance.pose), transform=kind, outlier_weight=0.0))
     torch.testing.assert_close(pose_of(outcome).linear, instance.pose.linear, rtol=0, atol=1e-6)
@@ -154,7 +154,7 @@ def test_a_plane_in_space_is_enough_for_a_rotation(kind: Transform) -> None:
 
 @pytest.mark.parametrize("init", ["auto", "centroid", "identity"])
 @pytest.mark.parametrize("counts", [(1, 1), (1, 5), (4, 1), (3, 3)])
-def test_a_translation_of_clouds_without_extent_is_their_difference(init: Any, counts: tuple[int, int]) -> None:
+def test_the_translation_of_clouds_without_extent_is_their_difference(init: Any, counts: tuple[int, int]) -> None:
     n, m = counts
     for weight in (0.0, 0.1):
         problem = tight(ONE.repeat(n, 1), ONE.repeat(m, 1) + 0.5, init=init, outlier_weight=weight, refine=True)

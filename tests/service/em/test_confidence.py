@@ -1,4 +1,4 @@
-"""Covariances: inverse Hessians of the likelihood by automatic differentiation, and regions that hold the truth."""
+"""Covariances are inverse Hessians of the likelihood, and confidence regions have their nominal coverage."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_covariances_are_those_of_the_inverse_hessian(
         assert outcome.rotation_covariance is None
 
 
-def test_regions_hold_the_truth_as_often_as_they_say() -> None:
+def test_confidence_regions_contain_the_truth_at_their_nominal_rate() -> None:
     within = np.zeros(2)
     limit, problems = chi2.ppf(0.95, 3), 300
     for seed in range(problems):
@@ -113,7 +113,7 @@ def test_a_certain_matching_has_the_covariance_of_known_pairs_and_an_ambiguous_o
     assert 1.05 < ratios[1] < ratios[2] / 1.1
 
 
-def test_far_from_the_origin_the_lever_of_the_rotation_is_in_the_covariance_of_the_translation() -> None:
+def test_far_from_the_origin_the_covariance_of_the_translation_includes_the_lever_of_the_rotation() -> None:
     instance = posed(60, sigma=0.01, seed=2)
     near = register(tight(instance.source, instance.target, transform="rigid", init=instance.pose))
     offset = torch.tensor([100.0, 0.0, 0.0], dtype=torch.float64)
@@ -130,7 +130,7 @@ def test_far_from_the_origin_the_lever_of_the_rotation_is_in_the_covariance_of_t
     torch.testing.assert_close(far.translation_covariance.trace(), lever.trace(), rtol=0.05, atol=0)
 
 
-def test_where_the_likelihood_is_no_peak_there_is_no_covariance_and_a_warning() -> None:
+def test_without_a_peak_of_the_likelihood_there_is_a_warning_and_no_covariance() -> None:
     source = torch.tensor([[0.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     target = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [-1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     identity = Pose(torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
@@ -140,7 +140,7 @@ def test_where_the_likelihood_is_no_peak_there_is_no_covariance_and_a_warning() 
     assert any("covariance" in warning for warning in outcome.warnings)
 
 
-def test_the_inverse_is_the_inverse_in_any_units_or_none() -> None:
+def test_the_inverse_is_right_in_any_units_or_absent() -> None:
     rng = np.random.default_rng(0)
     for size in (1, 3, 7):
         root = rng.normal(size=(size, size + 2))

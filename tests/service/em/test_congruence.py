@@ -1,4 +1,4 @@
-"""Triangles and their copies: what the search must not miss, and what it must not do."""
+"""The search for congruent triangles: the poses it finds, and its limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def map_of(target: Float64) -> Landscape:
 
 
 def poses_of(problem: Posed, triangle: int = 0, budget: int = 100_000) -> tuple[int, Float64, Float64]:
-    """What one triangle of the source leads to: how many hypotheses, the poses, and their log-ratios."""
+    """The number of hypotheses of one triangle of the source, its poses, and their log-ratios."""
     target = distances(np.ascontiguousarray(problem.target.T))
     made = bases(np.ascontiguousarray(problem.source.T), target, 10, 40, np.random.default_rng(0))
     near = np.ascontiguousarray(problem.source[made.around[triangle]])
@@ -61,14 +61,14 @@ def test_equal_distances_are_in_the_order_of_the_points() -> None:
     assert np.array_equal(found.order, np.argsort(lengths, 1, kind="stable"))
 
 
-def test_in_the_plane_two_points_are_enough() -> None:
+def test_in_the_plane_two_points_suffice() -> None:
     problem = posed("cube", 60, dimension=2, noise=0.0, seed=2)
     source, target = (np.column_stack([one, np.zeros(len(one))]) for one in (problem.source, problem.target))
     _, transforms, scores = poses_of(problem._replace(source=source, target=target))
     assert transforms[scores.argmax()][:2, :2] == pytest.approx(problem.rotation, abs=1e-9)
 
 
-def test_every_pose_turns_and_none_mirrors() -> None:
+def test_every_pose_is_a_proper_rotation() -> None:
     _, transforms, _ = poses_of(posed("gauss", 80, seed=3))
     for transform in transforms:
         assert transform[:, :3] @ transform[:, :3].T == pytest.approx(np.eye(3), abs=1e-9)
@@ -82,7 +82,7 @@ def test_the_search_ends_soon_after_its_budget() -> None:
     assert 10 < tried < whole
 
 
-def test_the_points_around_a_triangle_come_from_near_to_far_and_without_its_corners() -> None:
+def test_the_points_around_a_triangle_are_sorted_by_distance_and_exclude_its_corners() -> None:
     points = cloud("cube", 100, 3, np.random.default_rng(5))
     made = bases(
         np.ascontiguousarray(points.T), distances(np.ascontiguousarray(points.T)), 7, 30, np.random.default_rng(0)
@@ -96,7 +96,7 @@ def test_the_points_around_a_triangle_come_from_near_to_far_and_without_its_corn
 
 
 @pytest.mark.parametrize("overlap", [1.0, 0.6])
-def test_growing_takes_a_pose_that_is_off_to_what_the_points_tell(overlap: float) -> None:
+def test_growing_refines_an_inaccurate_pose(overlap: float) -> None:
     problem = posed("cube", 120, overlap=overlap, noise=0.003, seed=6)
     dice = np.random.default_rng(0)
     off = rotation(3, math.radians(4), dice) @ problem.rotation
@@ -112,7 +112,7 @@ def test_growing_takes_a_pose_that_is_off_to_what_the_points_tell(overlap: float
     assert transforms[0, :, :3] == pytest.approx(problem.rotation, abs=0.01)
 
 
-def test_a_pose_that_many_triangles_lead_to_is_kept_once_and_its_support_counted() -> None:
+def test_a_pose_found_by_several_triangles_is_kept_once_with_their_number() -> None:
     found = Hypotheses(np.random.default_rng(0).normal(size=(3, 50)), least_distance=0.1)
     pose, other = np.eye(3, 4), np.eye(3, 4, 0) + np.ones((3, 4))
     for k in range(3):
@@ -124,14 +124,14 @@ def test_a_pose_that_many_triangles_lead_to_is_kept_once_and_its_support_counted
     assert found.clear()
 
 
-def test_two_poses_that_score_the_same_are_not_clear() -> None:
+def test_of_two_poses_with_the_same_score_neither_stands_out() -> None:
     found = Hypotheses(np.random.default_rng(0).normal(size=(3, 50)), least_distance=0.1)
     for _ in range(5):
         found.add([Hypothesis(np.full((3, 4), x), 0.1, 0.5, 1) for x in (0.0, 1.0)])
     assert not found.clear()
 
 
-def test_the_search_finds_the_pose_of_clouds_cut_in_half() -> None:
+def test_the_search_finds_the_pose_of_clouds_with_half_overlap() -> None:
     problem = posed("cube", 150, overlap=0.5, seed=7)
     points = frame(problem.source, problem.target, one_unit=True)
     best = hypotheses(points, Pyramid(points), RIGID, go_on).ranked()[0]
@@ -139,7 +139,7 @@ def test_the_search_finds_the_pose_of_clouds_cut_in_half() -> None:
     assert best.transform == pytest.approx(truth, abs=0.03)
 
 
-def test_the_map_knows_the_target_next_to_a_place() -> None:
+def test_the_map_finds_the_target_next_to_a_place() -> None:
     target = cloud("cube", 150, 3, np.random.default_rng(8))
     place = map_of(target)
     for x in np.random.default_rng(9).uniform(-0.6, 0.6, (200, 3)):
@@ -161,7 +161,7 @@ def test_a_target_beyond_all_integers_is_not_on_the_map(far: float) -> None:
     assert next_to(place, far, 0.0, 0.0) == NO_TARGET
 
 
-def test_a_point_on_a_lonely_target_speaks_for_the_pose_and_one_in_a_crowd_does_not() -> None:
+def test_a_match_with_an_isolated_target_is_evidence_and_one_in_a_crowd_is_not() -> None:
     dice = np.random.default_rng(10)
     crowd = 0.02 * dice.normal(size=(150, 3))
     gain = map_of(np.concatenate([crowd, dice.uniform(1, 3, (10, 3))])).gain[2]
@@ -174,17 +174,17 @@ def test_the_log_ratio_is_close_to_its_formula(near: float) -> None:
     assert log_ratio(near) == pytest.approx(np.logaddexp(near, MISS), abs=0.11)
 
 
-def test_the_ladder_has_a_rung_for_every_noise_that_leaves_a_trace() -> None:
+def test_the_widths_of_the_ladder_at_most_double() -> None:
     assert all(1 < wide / narrow <= 2 for narrow, wide in pairwise(LANDSCAPE.widths))
 
 
-def test_the_smooth_density_leaves_each_point_out_of_its_own() -> None:
+def test_the_smooth_density_at_a_point_omits_its_own_kernel() -> None:
     pair = np.array([[0.0, 1.0], [0, 0], [0, 0]])
     kernel = math.exp(-0.5) / (2 * math.pi) ** 1.5
     assert density(pair, pair, 1.0, 3) == pytest.approx([kernel, kernel])
 
 
-def test_a_point_far_away_does_not_change_how_large_a_cloud_is() -> None:
+def test_a_distant_point_does_not_change_the_spread_of_a_cloud() -> None:
     points = np.random.default_rng(11).normal(size=(3, 60))
     far = np.column_stack([points, [1e9, -1e9, 0]])
     assert spread(far) < 2 * spread(points)

@@ -1,4 +1,4 @@
-"""The frame: to its coordinates and back without losing a digit."""
+"""The frame: exact coordinates, and transforms there and back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from service.errors import InvalidInput
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=150, deadline=None, derandomize=True)
-def test_a_transform_goes_there_and_back(
+def test_a_transform_survives_the_conversion_to_the_frame_and_back(
     dimension: int, source_unit: float, target_unit: float, place: float, one_unit: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -47,7 +47,7 @@ def test_a_transform_goes_there_and_back(
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e16])
 @pytest.mark.parametrize("place", [0.0, 1e6])
-def test_coordinates_are_of_magnitude_one_and_exactly_the_callers(unit: float, place: float) -> None:
+def test_coordinates_have_magnitude_one_and_are_exact(unit: float, place: float) -> None:
     rng = np.random.default_rng(0)
     source, target = (unit * (place + rng.normal(size=(101, 3))) for _ in range(2))
     points = frame(source, target, one_unit=False)
@@ -61,7 +61,7 @@ def test_coordinates_are_of_magnitude_one_and_exactly_the_callers(unit: float, p
         assert np.abs(inside.T * one + centre - cloud).max() <= 1e-15 * np.abs(cloud).max()
 
 
-def test_large_clouds_are_put_in_order_and_answers_put_back() -> None:
+def test_large_clouds_are_sorted_and_answers_are_in_the_callers_order() -> None:
     rng = np.random.default_rng(1)
     source, target = rng.normal(size=(ORDERED + 1, 3)), rng.normal(size=(ORDERED + 500, 3))
     points = frame(source, target, one_unit=True)
@@ -79,7 +79,7 @@ def test_large_clouds_are_put_in_order_and_answers_put_back() -> None:
     assert (kept.source_order == labels).all()
 
 
-def test_the_grids_axes_are_the_widest_of_many() -> None:
+def test_the_axes_of_the_grid_are_those_of_largest_extent() -> None:
     rng = np.random.default_rng(2)
     widths = np.array([0.1, 5.0, 0.2, 9.0, 7.0])
     source, target = rng.normal(size=(30, 5)) * widths, rng.normal(size=(40, 5)) * widths
@@ -93,7 +93,7 @@ def test_the_grids_axes_are_the_widest_of_many() -> None:
 
 @pytest.mark.parametrize("rank", [0, 1, 2, 3])
 @pytest.mark.parametrize("place", [0.0, 1e5])
-def test_rank_is_the_number_of_dimensions_that_a_cloud_has(rank: int, place: float) -> None:
+def test_the_rank_is_the_number_of_dimensions_that_a_cloud_spans(rank: int, place: float) -> None:
     rng = np.random.default_rng(rank)
     cloud = np.zeros((50, 3))
     cloud[:, :rank] = rng.normal(size=(50, rank))
@@ -107,7 +107,7 @@ def test_rank_is_the_number_of_dimensions_that_a_cloud_has(rank: int, place: flo
         assert ["place", "line", "plane"][rank] in caught.value.detail
 
 
-def test_points_far_away_do_not_set_the_unit_nor_the_rank() -> None:
+def test_distant_points_change_neither_the_unit_nor_the_rank() -> None:
     rng = np.random.default_rng(3)
     cloud = rng.normal(size=(50, 3))
     stray = np.vstack([cloud, [[1e12, -2e12, 3e12]]])

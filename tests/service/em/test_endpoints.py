@@ -1,4 +1,4 @@
-"""EM's endpoints on the wire; the mathematics has tests of its own."""
+"""EM's endpoints over HTTP; the mathematics has its own tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TARGET = [[8.0, 10.0], [5.0, 7.0], [6.0, 7.0], [5.0, 9.0]]
 GOOD: dict[str, Any] = {"source": SOURCE, "target": TARGET}
 
 
-def test_the_answer_has_every_field_and_is_in_the_callers_coordinates(client: TestClient) -> None:
+def test_the_answer_has_every_field_in_the_callers_coordinates(client: TestClient) -> None:
     answer = client.post("/em/register", json=GOOD | {"include": ["responsibilities", "trace", "registered"]}).json()
     assert answer["translation"] == pytest.approx([5, 7])
     assert answer["matching"] == [1, 2, 3, 0]
@@ -43,7 +43,7 @@ def test_one_to_one_leaves_the_surplus_unmatched(client: TestClient) -> None:
     assert answer["matching_probability"][3] == 0
 
 
-def test_a_start_of_ones_own_and_the_iteration_limit(client: TestClient) -> None:
+def test_a_given_start_and_the_iteration_limit(client: TestClient) -> None:
     body = GOOD | {"sigma": 1.0, "init": [4.0, 8.0], "max_iterations": 3, "tolerance": 0}
     answer = client.post("/em/register", json=body).json()
     assert (answer["iterations"], answer["stop_reason"], answer["converged"], answer["start"]) == (
@@ -61,7 +61,7 @@ def test_any_dimension(client: TestClient, dimension: int) -> None:
     assert (answer["matrix"] is None) == (dimension > 256)
 
 
-def test_results_of_a_batch_are_those_of_single_requests_and_errors_stay_in_place(client: TestClient) -> None:
+def test_results_of_a_batch_equal_those_of_single_requests_and_errors_keep_their_place(client: TestClient) -> None:
     problems = [
         GOOD,
         {"source": [[0.0]], "target": [["x"]]},
@@ -81,7 +81,7 @@ def test_results_of_a_batch_are_those_of_single_requests_and_errors_stay_in_plac
 
 
 def test_single_steps_add_up_to_the_registration(client: TestClient) -> None:
-    """The literal recursion by hand, E-step by M-step, is what register answers for prior free."""
+    """The literal recursion, E-step by M-step, gives the answer of register for prior free."""
     translation, prior = [4.5, 7.5], None
     for _ in range(4):
         body = {"source": SOURCE, "target": TARGET, "translation": translation, "prior": prior, "sigma": 1.0}
@@ -104,7 +104,7 @@ def test_single_steps_add_up_to_the_registration(client: TestClient) -> None:
     assert observed["log_likelihood"] == pytest.approx(answer["log_likelihood"])
 
 
-def test_complete_data_likelihood_under_the_identity_is_written_out(client: TestClient) -> None:
+def test_the_complete_data_likelihood_of_the_identity_has_its_closed_form(client: TestClient) -> None:
     """Z = I: Σ_i log Π_ii - N log(√(2π)σ) - Σ_i ‖p_i + T - q_i‖² / 2σ², log Π_ii shown apart."""
     prior = [[0.7, 0.2, 0.1], [0.25, 0.5, 0.25], [0.1, 0.1, 0.8]]
     body = {
@@ -164,12 +164,14 @@ def test_q_of_impossible_parameters_is_null_and_of_others_a_number(client: TestC
         ({"nonsense": 1}, "/nonsense"),
     ],
 )  # fmt: skip
-def test_a_bad_problem_is_a_422_that_points(client: TestClient, change: dict[str, object], pointer: str) -> None:
+def test_an_invalid_problem_is_a_422_with_a_pointer(
+    client: TestClient, change: dict[str, object], pointer: str
+) -> None:
     problem = assert_problem(client.post("/em/register", json=GOOD | change), 422)
     assert problem["errors"][0]["pointer"] == pointer
 
 
-def test_what_would_not_fit_is_refused_before_it_is_computed(client: TestClient) -> None:
+def test_answers_that_are_too_large_are_refused_before_the_computation(client: TestClient) -> None:
     many = {"source": [[0.0]] * 3000, "target": [[0.0]] * 3000, "include": ["responsibilities"]}
     assert assert_problem(client.post("/em/register", json=many), 422)["errors"][0]["pointer"] == "/include"
     huge = {"source": [[0.0]] * 60000, "target": [[0.0]] * 60000, "max_iterations": 100_000}
@@ -190,14 +192,14 @@ def test_what_would_not_fit_is_refused_before_it_is_computed(client: TestClient)
         ("log-likelihood", {}, "/sigma"),
     ],
 )
-def test_a_bad_step_is_a_422_that_points(
+def test_an_invalid_step_is_a_422_with_a_pointer(
     client: TestClient, path: str, change: dict[str, object], pointer: str
 ) -> None:
     problem = assert_problem(client.post(f"/em/{path}", json=GOOD | change), 422)
     assert problem["errors"][0]["pointer"] == pointer
 
 
-def test_a_start_may_be_given_as_the_answer_names_it(client: TestClient) -> None:
+def test_a_start_may_be_given_in_the_form_of_an_answer(client: TestClient) -> None:
     body = GOOD | {"sigma": 0.5, "max_iterations": 2}
     as_list = client.post("/em/register", json=body | {"init": [4.5, 7.5]}).content
     assert client.post("/em/register", json=body | {"init": {"translation": [4.5, 7.5]}}).content == as_list
@@ -205,7 +207,7 @@ def test_a_start_may_be_given_as_the_answer_names_it(client: TestClient) -> None
     assert problem["errors"][0]["pointer"] == "/init"
 
 
-def test_the_large_parts_of_a_batch_are_bounded_together(client: TestClient) -> None:
+def test_the_large_parts_of_a_batch_have_a_common_limit(client: TestClient) -> None:
     cloud = [[float(i)] for i in range(1200)]
     wide = {"source": cloud, "target": cloud, "include": ["responsibilities"], "max_iterations": 1, "init": "identity"}
     results = client.post("/em/register/batch", json={"problems": [wide] * 3}).json()["results"]
@@ -215,7 +217,7 @@ def test_the_large_parts_of_a_batch_are_bounded_together(client: TestClient) -> 
     assert assert_problem(client.post("/em/register", json=long), 422)["errors"][0]["pointer"] == "/include"
 
 
-def test_problems_that_may_take_long_go_by_the_lane_for_large_ones() -> None:
+def test_problems_of_large_effort_take_the_lane_for_large_ones() -> None:
     def job(n: int, dimension: int, iterations: int) -> RegisterJob:
         cloud = torch.zeros(n, dimension, dtype=torch.float64)
         return registration(tight(cloud, cloud, max_iterations=iterations))

@@ -1,4 +1,4 @@
-"""The M-step: exact transforms out of exact pairs, and no better one nearby."""
+"""The M-step: exact pairs give the exact transform, and no transform of the kind is better."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def pad(x: Float64) -> Float64:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_exact_weighted_pairs_give_their_transform(kind: str, dimension: int) -> None:
+def test_exact_weighted_pairs_give_the_exact_transform(kind: str, dimension: int) -> None:
     rng = np.random.default_rng(dimension)
     A, t = linear(kind, dimension, 2.5, rng), rng.normal(size=dimension)
     p, R = rng.normal(size=(dimension, 12)), np.diag(rng.uniform(0.1, 1, size=12))
@@ -146,7 +146,7 @@ def test_an_affine_fit_is_weighted_regression() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_spent_afterwards_is_the_direct_sum(kind: str) -> None:
+def test_the_residual_after_a_step_is_the_direct_sum(kind: str) -> None:
     for seed in range(5):
         p, q, R = case(20, 30, 3, seed)
         before = np.random.default_rng(seed).normal(size=(3, 4))
@@ -158,7 +158,7 @@ def test_what_is_spent_afterwards_is_the_direct_sum(kind: str) -> None:
         assert mean_square_step(moments.within, before, after) == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_residual_far_below_the_distances_keeps_its_digits() -> None:
+def test_a_residual_far_below_the_distances_is_accurate() -> None:
     rng = np.random.default_rng(4)
     p = rng.normal(size=(3, 50))
     q = p + 1e-7 * rng.normal(size=(3, 50))
@@ -206,14 +206,14 @@ def test_sums_of_rows_and_of_columns_are_the_moments_of_the_pairs(dimension: int
         assert found.evidence == evidence
 
 
-def test_without_weight_the_transform_stays() -> None:
+def test_without_weights_the_transform_stays_the_same() -> None:
     transform = np.random.default_rng(5).normal(size=(3, 4))
     nothing = Sums(np.zeros((4, 4)), np.zeros((4, 3)), 0.0, 0.0)
     for kind in KINDS.values():
         assert (fit(kind, transform, nothing) == transform).all()
 
 
-def test_moving_is_the_product_with_the_matrix() -> None:
+def test_move_multiplies_by_the_matrix() -> None:
     rng = np.random.default_rng(6)
     for dimension in (1, 2, 3, 6):
         transform, p = rng.normal(size=(dimension, dimension + 1)), rng.normal(size=(dimension, 9))

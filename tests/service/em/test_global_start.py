@@ -1,4 +1,4 @@
-"""From nothing to the pose: any rotation, clouds with outliers, clouds that overlap in part, symmetric shapes."""
+"""The search for a pose: any rotation, outliers, partial overlap, and symmetric shapes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def angle_between(one: Float64, other: Float64) -> float:
 
 
 def registered(source: Float64, target: Float64) -> Float64:
-    """The rotation that `init` auto leads to."""
+    """The rotation found with `init` auto."""
     outcome = register(tight(torch.from_numpy(source), torch.from_numpy(target), transform="rigid"))
     assert outcome.linear is not None
     return outcome.linear.numpy()
@@ -65,7 +65,7 @@ def test_half_as_many_outliers_as_points_in_both_clouds_do_not_hide_the_pose(see
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_clouds_that_share_half_of_their_points_are_put_together(seed: int) -> None:
+def test_clouds_that_share_half_of_their_points_are_registered(seed: int) -> None:
     dice = np.random.default_rng(20 + seed)
     points = dice.random((300, 3))
     points = points[np.argsort(points @ dice.normal(size=3))]
@@ -74,7 +74,7 @@ def test_clouds_that_share_half_of_their_points_are_put_together(seed: int) -> N
     assert angle_between(registered(dice.permutation(source), target), truth) < 1
 
 
-def test_the_corners_of_a_square_have_other_poses_that_score_the_same() -> None:
+def test_the_corners_of_a_square_have_other_poses_with_the_same_score() -> None:
     square = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
     points = frame(square, square + 5, one_unit=True)
     found = find_start(points, Pyramid(points), RIGID, go_on)
@@ -94,7 +94,9 @@ def test_the_rotations_tried_leave_no_gap(dimension: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("overlap", "outliers"), [(0.6, 0.0), (1.0, 0.5)])
-def test_every_family_of_clouds_is_found_cut_and_with_outliers(family: str, overlap: float, outliers: float) -> None:
+def test_the_pose_of_every_family_of_clouds_is_found_with_cropping_and_with_outliers(
+    family: str, overlap: float, outliers: float
+) -> None:
     problem = posed(family, 120, overlap=overlap, outliers=outliers, noise=0.004, seed=30)
     points = frame(problem.source, problem.target, one_unit=True)
     found = points.to_caller(find_start(points, Pyramid(points), RIGID, go_on).transform)
@@ -129,7 +131,7 @@ def test_the_start_is_the_same_every_time() -> None:
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_three_points_are_enough(dimension: int) -> None:
+def test_three_points_suffice(dimension: int) -> None:
     problem = posed("gauss", 3, dimension=dimension, noise=0.0, seed=34)
     points = frame(problem.source, problem.target, one_unit=True)
     found = points.to_caller(find_start(points, Pyramid(points), RIGID, go_on).transform)
@@ -137,7 +139,7 @@ def test_three_points_are_enough(dimension: int) -> None:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_point_far_away_does_not_hide_the_pose(swapped: bool) -> None:
+def test_a_distant_point_does_not_hide_the_pose(swapped: bool) -> None:
     problem = posed("cube", 60, seed=35)
     far = np.vstack([problem.source, [1e9, 0, 0]]) if swapped else problem.source
     target = problem.target if swapped else np.vstack([problem.target, [0, -1e9, 0]])
@@ -157,7 +159,7 @@ def test_a_point_far_away_does_not_hide_the_pose(swapped: bool) -> None:
     ],
     ids=["one place", "one target", "one source", "lines", "repetitions"],
 )
-def test_clouds_that_determine_no_pose_still_get_a_start(source: Float64, target: Float64) -> None:
+def test_clouds_that_determine_no_pose_have_a_finite_start(source: Float64, target: Float64) -> None:
     points = frame(source, target, one_unit=True)
     found = find_start(points, Pyramid(points), RIGID, go_on)
     assert np.isfinite(found.transform).all()

@@ -1,4 +1,4 @@
-"""The observed information against minus the Hessian by automatic differentiation, anywhere and not at peaks only."""
+"""The observed information equals minus the Hessian by automatic differentiation, everywhere and not only at peaks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_it_is_minus_the_hessian_in_motion_translation_and_log_sigma(
     assert found == pytest.approx(expected.numpy(), rel=1e-8, abs=1e-8 * expected.abs().max().item())
 
 
-def test_generators_are_the_turns_about_each_axis_in_the_order_of_the_rotation_vector() -> None:
+def test_generators_are_rotations_about_each_axis_in_the_order_of_the_rotation_vector() -> None:
     for k, axis in enumerate(np.eye(3)):
         x = np.array([0.3, -1.0, 2.0])
         assert generators(KINDS["rigid"], 3)[k] @ x == pytest.approx(np.cross(axis, x))

@@ -1,4 +1,4 @@
-"""One step and its likelihood for every choice, against the mixture written down with all N x M terms."""
+"""One step and its likelihood, for every choice, equal those of the mixture with all N x M terms."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def direct(points: Frame, at: Parameters, normalize: Normalize, log_prior: Float
 @pytest.mark.parametrize("outliers", [0.0, 0.15])
 @pytest.mark.parametrize(("n", "m", "dimension"), [(30, 40, 2), (40, 30, 3), (25, 25, 5), (900, 800, 3)])
 @pytest.mark.parametrize("kind", ["translation", "affine"])
-def test_a_step_is_that_of_the_mixture_written_down(
+def test_a_step_equals_that_of_the_explicit_mixture(
     normalize: Normalize, prior: str, outliers: float, n: int, m: int, dimension: int, kind: str
 ) -> None:
     if prior == "matrix":
@@ -138,7 +138,7 @@ def test_sinkhorn_balances_rows_and_columns_with_their_bins(outliers: float) -> 
 
 
 @pytest.mark.parametrize("normalize", ["rows", "columns", "sinkhorn", "given"])
-def test_a_step_keeps_its_arrays_when_others_are_taken(normalize: Any) -> None:
+def test_a_step_keeps_its_arrays_during_other_steps(normalize: Any) -> None:
     points, at = case(30, 36, 2)
     given = normalize == "given"
     log_prior = np.full((30, 36), -math.log(36)) if given else np.empty(0)
@@ -156,7 +156,7 @@ def test_a_step_keeps_its_arrays_when_others_are_taken(normalize: Any) -> None:
 
 
 @pytest.mark.parametrize("normalize", ["rows", "columns", "sinkhorn", "given"])
-def test_a_step_in_the_arrays_of_a_spare_one_has_the_bits_of_one_in_new_arrays(normalize: Any) -> None:
+def test_a_step_that_overwrites_a_spare_one_has_the_bits_of_a_step_in_new_arrays(normalize: Any) -> None:
     points, at = case(30, 36, 2)
     given = normalize == "given"
     log_prior = np.full((30, 36), -math.log(36)) if given else np.empty(0)

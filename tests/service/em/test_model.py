@@ -1,4 +1,4 @@
-"""The shared parts of the model: normaliser, outlier bin, volume and truncation."""
+"""The shared parts of the model: normaliser, outlier bin, volume and cutoff."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_bin_is_the_outlier_density_over_the_largest_gaussian_without_its_fa
     assert bin_weight(w, 1e6, dimension, math.log(volume), largest) == pytest.approx(w / (1 - w) / largest)
 
 
-def test_the_volume_is_the_clouds_box_and_never_flat() -> None:
+def test_the_volume_is_that_of_the_clouds_box_and_never_zero() -> None:
     cloud = posed(50).source
     assert outlier_volume(np.ascontiguousarray(cloud.numpy().T), 3) == pytest.approx(box(cloud))
     flat = cloud.numpy().T * np.array([[1.0], [2.0], [0.0]])
@@ -36,6 +36,6 @@ def test_the_volume_is_the_clouds_box_and_never_flat() -> None:
     assert outlier_volume(np.ascontiguousarray(flat), 3) == pytest.approx(sides[0] * sides[1] * sides[1] / 10)
 
 
-def test_small_problems_are_cut_off_below_what_a_float_can_hold() -> None:
+def test_the_cutoff_of_small_problems_is_below_the_resolution_of_float64() -> None:
     assert math.exp(-cutoff_for(2048, 2048)) < np.finfo(float).eps
     assert (cutoff_for(10, 10), cutoff_for(10_000, 10_000)) == (EXACT, TRUNCATED)

@@ -1,4 +1,4 @@
-"""Laws of coherent point drift: the climb, the prior, what is recovered, and what happens at the edges."""
+"""Laws of coherent point drift: the climb, the prior, recovery, and degenerate inputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def bent(points: Float64, amount: float = 0.2) -> Float64:
 
 
 def run(source: Float64, target: Float64, **options: float | None) -> tuple[Frame, Deformation]:
-    """From where the source is."""
+    """Register from the identity."""
     points = frame(source, target, one_unit=True)
     dimension = source.shape[1]
     here = points.from_caller(Transform(np.eye(dimension), np.zeros(dimension)))
@@ -68,7 +68,7 @@ def test_features_reproduce_the_kernel(width: float) -> None:
     assert np.abs(phi.T @ phi - kernel).max() < 2 * LEFT_OUT
 
 
-def test_features_of_further_points_continue_those_of_the_first() -> None:
+def test_features_of_additional_points_continue_those_of_the_first() -> None:
     points = cloud(200, 2).T.copy()
     some, more = features(points[:, :120].copy(), 1.5), features(points, 1.5, among=120)
     np.testing.assert_allclose(more[:, :120], some, rtol=0, atol=1e-9)
@@ -78,7 +78,7 @@ def test_coincident_points_have_one_feature() -> None:
     assert features(np.zeros((3, 7)), 1.0).shape == (1, 7)
 
 
-def test_equations_agree_with_the_dense_ones_of_coherent_point_drift() -> None:
+def test_the_equations_agree_with_the_dense_ones_of_coherent_point_drift() -> None:
     rng = np.random.default_rng(1)
     points, mass, pull, ridge = cloud(40, 2), rng.uniform(size=40), rng.normal(size=(2, 40)), 0.3
     phi = features(points.T.copy(), 0.8)
@@ -162,7 +162,7 @@ def test_a_smooth_motion_is_recovered(dimension: int) -> None:
     assert (found.e_step.best == np.arange(120)).mean() > 0.9
 
 
-def test_outliers_and_missing_parts_are_left_alone() -> None:
+def test_outliers_and_missing_parts_do_not_disturb_the_motion() -> None:
     source = cloud(150, 2)
     partner = bent(source)
     kept = partner[:, 0] < 1
@@ -173,7 +173,7 @@ def test_outliers_and_missing_parts_are_left_alone() -> None:
     assert found.parameters.outliers == pytest.approx(40 / len(target), abs=0.1)
 
 
-def test_a_known_sigma_stays_as_it_is() -> None:
+def test_a_known_sigma_does_not_change() -> None:
     source = cloud(60, 2)
     points, found = run(source, bent(source), sigma=0.07)
     assert found.parameters.sigma == 0.07
@@ -193,7 +193,7 @@ def test_a_stiff_prior_leaves_the_points_and_a_soft_one_reaches_the_targets() ->
     assert error(points, soft, target) < 1e-3
 
 
-def test_units_and_places_do_not_matter() -> None:
+def test_units_and_offsets_do_not_matter() -> None:
     source = cloud(80, 2)
     target = bent(source) + 0.01 * cloud(80, 2, 9)
     points, found = run(source, target)
@@ -245,7 +245,7 @@ def test_degenerate_clouds_have_finite_answers(source: Float64, target: Float64)
     assert 0 < found.parameters.sigma < math.inf
 
 
-def test_points_far_away_do_not_stop_the_others() -> None:
+def test_distant_points_do_not_disturb_the_others() -> None:
     source = cloud(80, 2)
     partner = bent(source)
     points, found = run(np.vstack([source, [[1e6, 0]]]), np.vstack([partner, [[0, -1e7]]]))
@@ -253,7 +253,7 @@ def test_points_far_away_do_not_stop_the_others() -> None:
     assert np.linalg.norm(moved - partner, axis=1).mean() < 0.02
 
 
-def test_accept_ends_it() -> None:
+def test_accept_ends_the_registration() -> None:
     source = cloud(50, 2)
     points = frame(source, bent(source), one_unit=True)
     here = points.from_caller(Transform(np.eye(2), np.zeros(2)))
@@ -271,7 +271,7 @@ def test_accept_ends_it() -> None:
 
 @pytest.mark.parametrize("name", ["beta", "stiffness"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
-def test_a_prior_that_is_none_is_refused(name: str, value: float) -> None:
+def test_an_invalid_prior_is_refused(name: str, value: float) -> None:
     with pytest.raises(InvalidInput, match=name):
         run(cloud(5, 2), cloud(5, 2), **{name: value})
 

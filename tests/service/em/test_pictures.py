@@ -1,4 +1,4 @@
-"""Pictures of registrations: any cloud, honest scales, the same bytes; and frames that are computed only when shown."""
+"""Pictures of registrations: any cloud, correct scales, reproducible bytes, and frames computed only if shown."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def panel(pixels: Pixels, column: int = 0) -> Pixels:
 
 
 def centre(pixels: Pixels, colour: tuple[int, int, int]) -> Float64:
-    """Mean place, (x, y), of the pixels that have nearly this colour."""
+    """Mean position (x, y) of the pixels with nearly this colour."""
     near = np.abs(pixels.astype(int) - colour).sum(-1) < 60
     assert near.any()
     middle: Float64 = np.argwhere(near).mean(0)[::-1]
@@ -54,7 +54,7 @@ def centre(pixels: Pixels, colour: tuple[int, int, int]) -> Float64:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dimension", [1, 2, 3, 5])
-def test_clouds_of_any_dimension_are_drawn_and_the_same_input_is_the_same_bytes(
+def test_clouds_of_any_dimension_are_drawn_and_the_same_input_gives_the_same_bytes(
     kind: PictureKind, dimension: int
 ) -> None:
     source, target = DICE.normal(size=(30, dimension)), DICE.normal(size=(40, dimension))
@@ -118,7 +118,7 @@ def test_a_registered_cloud_lies_in_the_rings_of_its_target() -> None:
 
 
 class Counted:
-    """Frames that note which of them are looked up."""
+    """Frames that record which of them are accessed."""
 
     def __init__(self, points: Float64, count: int) -> None:
         self.points, self.size, self.asked = points, count, [0]
@@ -132,7 +132,7 @@ class Counted:
         return moved
 
 
-def test_a_gif_shows_at_most_so_many_frames_of_many_iterations_and_looks_up_no_others() -> None:
+def test_a_gif_has_a_limited_number_of_frames_and_computes_no_others() -> None:
     points = DICE.normal(size=(20, 2))
     frames = Counted(points, 100_000)
     with Image.open(io.BytesIO(draw(points, points + 1, points + 1, frames, "gif"))) as picture:
@@ -146,7 +146,7 @@ def test_a_gif_shows_at_most_so_many_frames_of_many_iterations_and_looks_up_no_o
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 57, 58, 59, 60, 61, 1000])
-def test_chosen_frames_are_spread_evenly_from_the_first_to_the_last(count: int) -> None:
+def test_chosen_frames_are_evenly_spaced_from_the_first_to_the_last(count: int) -> None:
     indices = chosen(count)
     assert len(indices) == min(count, MAX_FRAMES - 1)
     assert not count or (indices[0], indices[-1]) == (0, count - 1)
@@ -195,21 +195,21 @@ def test_clouds_that_do_not_fit_together_are_refused(
         draw(np.zeros(source), np.zeros(target), np.zeros(registered))
 
 
-def test_what_is_not_finite_is_refused() -> None:
+def test_clouds_that_are_not_finite_are_refused() -> None:
     good, bad = np.zeros((2, 2)), np.full((2, 2), np.nan)
     for clouds in ((bad, good, good), (good, bad, good), (good, good, bad)):
         with pytest.raises(ValueError, match="not finite"):
             draw(*clouds)
 
 
-def test_iterations_that_overflow_are_left_out() -> None:
+def test_iterations_that_overflow_are_omitted() -> None:
     points = DICE.normal(size=(9, 2))
     frames = [points + 0.5, points * np.inf, points + 0.7, points + 1]
     assert len(opened(draw(points, points + 1, points + 1, frames, "gif"))) == 4
 
 
 @pytest.mark.parametrize("dimension", [3, 4, 7])
-def test_projections_of_more_dimensions_never_lengthen_and_keep_what_lies_in_the_plane(dimension: int) -> None:
+def test_projections_never_lengthen_and_preserve_lengths_in_their_plane(dimension: int) -> None:
     points = DICE.normal(size=(50, dimension)) * np.arange(1, dimension + 1)
     project = projection([points], points)
     assert np.allclose(project.basis.T @ project.basis, np.eye(3))
@@ -232,7 +232,7 @@ def test_scale_bars_are_round_lengths_of_a_tenth_to_a_quarter_of_the_window(expo
         assert bar.label.strip("0.").partition("e")[0] in {"1", "2", "5"}
 
 
-def test_the_scale_bar_of_a_picture_is_as_long_as_it_says() -> None:
+def test_the_scale_bar_of_a_picture_has_the_length_of_its_label() -> None:
     target = np.array([[0.0, 0.0], [10.0, 10.0]])
     pixels = opened(draw(target, target, target))[0]
     row = pixels[PNG.head + PNG.side + PNG.foot // 2, PNG.gap : PNG.gap + PNG.side // 3]
@@ -242,7 +242,7 @@ def test_the_scale_bar_of_a_picture_is_as_long_as_it_says() -> None:
     assert bar / across == pytest.approx(2 / 10, rel=0.05)
 
 
-def test_dots_are_discs_and_rings_let_through_what_lies_below() -> None:
+def test_dots_are_discs_and_rings_are_transparent_inside() -> None:
     centres, near = np.array([[20.0, 12.0]]), np.ones(1)
     disc = np.asarray(paint([Dots(centres, near, 5.0, (0, 0, 0))], 40)).astype(int)
     assert (255 - disc[..., 0]).sum() / 255 == pytest.approx(math.pi * 25, rel=0.03)
@@ -253,7 +253,7 @@ def test_dots_are_discs_and_rings_let_through_what_lies_below() -> None:
     assert both[12, 25].tolist() == [0, 0, 0]
 
 
-def test_nearer_dots_hide_farther_ones_and_farther_ones_are_paler() -> None:
+def test_near_dots_cover_far_ones_and_far_ones_are_paler() -> None:
     place = np.array([[10.0, 10.0]])
     front, back = Dots(place, np.ones(1), 3.0, (255, 0, 0)), Dots(place, np.zeros(1), 3.0, (0, 0, 255))
     for layers in ([front, back], [back, front]):
@@ -261,12 +261,12 @@ def test_nearer_dots_hide_farther_ones_and_farther_ones_are_paler() -> None:
     assert np.asarray(paint([back], 20))[10, 10].min() > 100
 
 
-def test_dots_outside_of_the_picture_leave_it_alone() -> None:
+def test_dots_outside_the_picture_do_not_change_it() -> None:
     centres = np.array([[-50.0, 10.0], [10.0, 1e9], [1e300, -1e300]])
     assert (np.asarray(paint([Dots(centres, np.ones(3), 4.0, (0, 0, 0))], 20)) == 255).all()
 
 
-def test_windows_hold_all_points_with_a_margin() -> None:
+def test_windows_contain_all_points_with_a_margin() -> None:
     planes = [DICE.normal(size=(20, 3)) * 5, DICE.normal(size=(9, 3)) - 7]
     view = window(planes)
     for plane in planes:

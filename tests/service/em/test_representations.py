@@ -1,4 +1,4 @@
-"""The form of an answer: what Accept prefers, what it excludes, and what goes along in headers."""
+"""The form of an answer: the choice by Accept, the bodies, and the headers of files and pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image
 
 
 @pytest.mark.parametrize("media_type", MEDIA_TYPES)
-def test_every_form_is_answered_by_the_name_it_is_asked_for(media_type: str) -> None:
+def test_every_form_is_selected_by_its_media_type(media_type: str) -> None:
     for accept in (media_type, media_type.upper(), f"{media_type};q=0.1", f'{media_type}; a="x,y" ;q=1'):
         assert negotiate(accept) == Representation(media_type, MEDIA_TYPES[media_type])
 
@@ -53,7 +53,7 @@ def test_the_best_form_is_that_of_rfc_9110(accept: str | None, kind: str) -> Non
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/webp", "*/*;q=0", "image/png;q=0", "nonsense", "x" * 10_000])
-def test_what_excludes_every_form_is_not_acceptable(accept: str) -> None:
+def test_an_accept_that_excludes_every_form_is_not_acceptable(accept: str) -> None:
     with pytest.raises(NotAcceptable) as caught:
         negotiate(accept)
     assert caught.value.allowed == list(MEDIA_TYPES)
@@ -81,13 +81,13 @@ def test_bodies_are_the_registered_cloud_or_a_picture_of_it() -> None:
 
 
 @pytest.mark.parametrize("media_type", ["text/csv", "application/x-npy", "image/png", "image/gif"])
-def test_a_registered_cloud_that_overflowed_is_no_answer(media_type: str) -> None:
+def test_a_registered_cloud_that_overflows_is_refused(media_type: str) -> None:
     good, bad = np.zeros((2, 2)), np.array([[0.0, np.inf], [0.0, 0.0]])
     with pytest.raises(InvalidInput, match="scale the clouds down"):
         encode(Representation(media_type, MEDIA_TYPES[media_type]), good, good, bad)
 
 
-def test_forms_without_room_for_more_coordinates_say_so_beforehand() -> None:
+def test_formats_for_three_coordinates_refuse_more_before_the_computation() -> None:
     for media_type, kind in MEDIA_TYPES.items():
         form = Representation(media_type, kind)
         form.check_dimension(3)
@@ -98,7 +98,7 @@ def test_forms_without_room_for_more_coordinates_say_so_beforehand() -> None:
             form.check_dimension(4)
 
 
-def test_small_results_go_along_in_headers_and_read_back_exactly() -> None:
+def test_small_results_are_in_headers_and_parse_exactly() -> None:
     matrix = np.array([[1 / 3, 5e-324], [0, 1]])
     found = headers({"matrix": matrix, "log_likelihood": -1 / 3})
     assert json.loads(found["X-Transform"]) == matrix.tolist()
@@ -111,7 +111,7 @@ def test_small_results_go_along_in_headers_and_read_back_exactly() -> None:
     assert len(headers(warned | {"warnings": ("x" * 5000,)})["X-Warnings"]) < 5000
 
 
-def test_iterations_are_the_source_under_each_transform() -> None:
+def test_frames_are_the_source_moved_by_each_transform() -> None:
     dice = np.random.default_rng(0)
     source, linear, translations = dice.normal(size=(5, 2)), dice.normal(size=(4, 2, 2)), dice.normal(size=(4, 2))
     frames, shifts = Iterations(source, translations, linear), Iterations(source, translations)

@@ -1,4 +1,4 @@
-"""The E-step in single precision against the one in double."""
+"""The E-step in single precision agrees with that in double precision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.em.kernel.truncated import expect as expect_exactly
 Float64 = NDArray[np.float64]
 
 
-def test_its_exponential_has_six_digits_and_no_underflow() -> None:
+def test_the_exponential_has_six_digits_and_does_not_underflow() -> None:
     for x in np.linspace(-79, 0, 2001, dtype=np.float32):
         assert exp_of(x) == pytest.approx(float(np.exp(np.float64(x))), rel=4e-6)
     assert 0 < exp_of(np.float32(-1e30)) < 1e-30
@@ -22,7 +22,7 @@ def test_its_exponential_has_six_digits_and_no_underflow() -> None:
 
 @pytest.mark.parametrize("width", [3.0, 0.3, 0.03])
 @pytest.mark.parametrize("flat", [0, 1])
-def test_it_says_what_the_exact_step_says(width: float, flat: int) -> None:
+def test_the_step_agrees_with_the_exact_one(width: float, flat: int) -> None:
     dice = np.random.default_rng(0)
     x, y = dice.normal(size=(3, 70)), dice.normal(size=(3, 131))
     x[3 - flat :] = y[3 - flat :] = 0

@@ -1,4 +1,4 @@
-"""The E-step over neighbours against all N x M pairs."""
+"""The E-step over neighbours agrees with that over all N x M pairs."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def agrees(found: EStep, columns: Float64, expected: Direct, y: Float64, within:
 @pytest.mark.parametrize("bin_weight", [0.0, 1e-9, 0.3, 50.0])
 @pytest.mark.parametrize("offsets", [False, True])
 @pytest.mark.parametrize("precision", [0.01, 3.0, 60.0])
-def test_in_one_cell_it_is_the_direct_sum(dimension: int, bin_weight: float, offsets: bool, precision: float) -> None:
+def test_the_step_in_one_cell_is_the_direct_sum(
+    dimension: int, bin_weight: float, offsets: bool, precision: float
+) -> None:
     x, y, offset = clouds(70, 90, dimension, dimension)
     offset = offset if offsets else NONE
     found, columns, grid = compute(x, y, offset, precision, bin_weight, ONE_CELL)
@@ -106,7 +108,7 @@ def test_in_one_cell_it_is_the_direct_sum(dimension: int, bin_weight: float, off
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=150, deadline=None, derandomize=True)
-def test_in_cells_it_is_the_direct_sum_whatever_their_side(
+def test_the_step_in_cells_of_any_side_is_the_direct_sum(
     n: int, m: int, dimension: int, bin_weight: float, offsets: bool, precision: float, side: float, far: float,
     seed: int,
 ) -> None:  # fmt: skip
@@ -123,7 +125,7 @@ def test_in_cells_it_is_the_direct_sum_whatever_their_side(
 
 @pytest.mark.parametrize("bin_weight", [0.0, 0.05])
 @pytest.mark.parametrize("cutoff", [6.0, 12.0, 20.0])
-def test_what_the_cutoff_omits_is_no_more_than_it_promises(bin_weight: float, cutoff: float) -> None:
+def test_the_cutoff_omits_no_more_than_its_bound(bin_weight: float, cutoff: float) -> None:
     x, y, _ = clouds(200, 4000, 3, 0)
     x[:, :5] += 20
     expected = direct(x, y, NONE, 30.0, bin_weight)
@@ -138,7 +140,7 @@ def test_what_the_cutoff_omits_is_no_more_than_it_promises(bin_weight: float, cu
 
 
 @pytest.mark.parametrize("side", [ONE_CELL, 0.3, 1.0])
-def test_among_equals_the_first_in_the_callers_order_is_best(side: float) -> None:
+def test_of_equal_targets_the_first_in_the_callers_order_is_best(side: float) -> None:
     rng = np.random.default_rng(0)
     once = rng.integers(0, 6, size=(2, 60)).astype(float)
     y = np.repeat(once, 3, axis=1)[:, rng.permutation(180)]
@@ -150,7 +152,7 @@ def test_among_equals_the_first_in_the_callers_order_is_best(side: float) -> Non
 
 @pytest.mark.parametrize("bin_weight", [0.0, 0.1])
 @pytest.mark.parametrize("side", [0.2, ONE_CELL])
-def test_points_far_away_in_either_cloud_cost_the_others_nothing(bin_weight: float, side: float) -> None:
+def test_distant_points_of_either_cloud_do_not_change_the_others(bin_weight: float, side: float) -> None:
     x, y, _ = clouds(50, 3000, 3, 1)
     plain, _, _ = compute(x, y, NONE, 20.0, bin_weight, side)
     stray = np.array([[1e9], [-1e9], [3e8]])
@@ -167,7 +169,7 @@ def test_points_far_away_in_either_cloud_cost_the_others_nothing(bin_weight: flo
 
 
 @pytest.mark.parametrize("side", [0.5, ONE_CELL])
-def test_the_nearest_target_is_found_however_far_it_is(side: float) -> None:
+def test_the_nearest_target_is_found_at_any_distance(side: float) -> None:
     x, y, _ = clouds(40, 800, 2, 2)
     x *= np.geomspace(1, 1e6, 40)
     found, _, _ = compute(x, y, NONE, 1e4, 0.0, side)
@@ -185,7 +187,7 @@ def test_a_point_beyond_all_integers_has_a_target(far: float) -> None:
     assert found.mass == pytest.approx(1)
 
 
-def test_the_pairs_that_count_have_their_responsibilities() -> None:
+def test_the_pairs_that_are_not_cut_off_have_their_responsibilities() -> None:
     x, y, offset = clouds(30, 500, 3, 3)
     expected = direct(x, y, offset, 8.0, 0.01)
     grid = cells(padded(y), 0.5)
@@ -211,7 +213,7 @@ def exponentials(x: Float64) -> Float64:
 
 
 @pytest.mark.parametrize("least", [-1, -10, -60, -700])
-def test_the_exponential_is_as_right_as_it_says(least: float) -> None:
+def test_the_exponential_has_the_documented_relative_error(least: float) -> None:
     x = np.linspace(least, 0, 20_001)
     with decimal.localcontext(prec=25):
         exact = [decimal.Decimal(v).exp() for v in x]
