@@ -119,8 +119,8 @@ def create_app(settings: Settings | None = None) -> Application:
     _check_folder(settings.checkpoints)
     generator, discriminator, manifest = checkpoint.load(settings.checkpoints)
     companion = companions.load(settings.checkpoints, manifest)
-    artist = GanWorker(generator, discriminator, device, companion)
-    batchers = _batchers(settings, device, artist, metrics)
+    gan_worker = GanWorker(generator, discriminator, device, companion)
+    batchers = _batchers(settings, device, gan_worker, metrics)
 
     parts = Parts(
         health=Health(VERSION, _models(manifest.files), batchers, metrics),
@@ -178,7 +178,7 @@ def _check_root_path(root_path: str, routes: Sequence[Route]) -> None:
 
 
 def _batchers(
-    settings: Settings, device: torch.device, gan_engine: GanWorker, metrics: Metrics
+    settings: Settings, device: torch.device, gan_worker: GanWorker, metrics: Metrics
 ) -> dict[str, Batcher[Any, Any]]:
     def batcher(
         name: str,
@@ -201,17 +201,17 @@ def _batchers(
             observer=metrics.engine(name),
         )
 
-    registrar = em_worker.EmWorker()
+    registration = em_worker.EmWorker()
     em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.cancel
     gan_rules = gan_jobs.cost, gan_jobs.key, gan_jobs.cancel
     # A batch of inversions is one image.
     batch_images = dict.fromkeys(gan_jobs.LANES, settings.batch_images) | {"gan-inversions": gan_jobs.INVERSION_COST}
     return {
-        "em": batcher("em", registrar, *em_rules),
+        "em": batcher("em", registration, *em_rules),
         # A large registration has no time limit: it stops when its client disconnects or its deadline passes.
-        "em-large": batcher("em-large", registrar, *em_rules, stall_seconds=math.inf),
+        "em-large": batcher("em-large", registration, *em_rules, stall_seconds=math.inf),
         "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
-        **{name: batcher(name, gan_engine, batch_images[name], *gan_rules) for name in gan_jobs.LANES},
+        **{name: batcher(name, gan_worker, batch_images[name], *gan_rules) for name in gan_jobs.LANES},
     }
 
 
@@ -300,7 +300,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers: Mapping[str, str] | None = error.headers
     if error.status_code == 404 and "route" not in request.scope:
         document = request.scope.get("root_path", "") + "/openapi.json"
-        detail = f"there is nothing at {request.url.path}; {document} lists all paths"
+        detail = f"no endpoint has the path {request.url.path}; {document} lists all paths"
     elif error.status_code == 405:
         # The framework lists the methods of the first route only, but a path may have one route for each method.
         methods = {

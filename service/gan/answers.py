@@ -99,7 +99,7 @@ class Inversions(BaseModel):
 
 
 class Source(NamedTuple):
-    """Where images come from: the seed, if there is one, and the sha256 of the generator."""
+    """The origin of images: the seed, or None for given latents, and the sha256 of the generator."""
 
     seed: int | None
     checkpoint: str
@@ -111,7 +111,7 @@ def check_picture(drawing: Drawing) -> None:
     Raises:
         InvalidInput: a side of the picture is longer than WebP allows.
     """
-    side = 32 * drawing.scale * max(shape_of_grid(drawing.number, drawing.in_a_row))
+    side = 32 * drawing.scale * max(shape_of_grid(drawing.image_count, drawing.grid_columns))
     if drawing.format == "webp" and side > WEBP_SIDE:
         raise InvalidInput(
             f"the picture has a side of {side} pixels, and WebP allows at most {WEBP_SIDE}; "
@@ -195,10 +195,10 @@ def _text_chunks(drawing: Drawing, source: Source, headers: dict[str, str]) -> d
     """The text chunks of a PNG: the parameters that reproduce it, and the scores. Given latents are not stored."""
     texts = {"Software": f"Latentserve {VERSION}", "checkpoint": source.checkpoint}
     if source.seed is not None:
-        asked: dict[str, object] = {"seed": source.seed, "sampler": drawing.sampler, "digits": drawing.digits}
-        asked |= {"count": drawing.number if drawing.digits is None else None, "digit": drawing.digit}
-        asked |= {"truncation": drawing.truncation, "columns": drawing.in_a_row, "scale": drawing.scale}
-        texts |= {name: str(value) for name, value in asked.items() if value is not None}
+        parameters: dict[str, object] = {"seed": source.seed, "sampler": drawing.sampler, "digits": drawing.digits}
+        parameters |= {"count": drawing.image_count if drawing.digits is None else None, "digit": drawing.digit}
+        parameters |= {"truncation": drawing.truncation, "columns": drawing.grid_columns, "scale": drawing.scale}
+        texts |= {name: str(value) for name, value in parameters.items() if value is not None}
     names = {"X-Probability": "probability", "X-Digit": "class", "X-Class-Probability": "class_probability"}
     names |= {"X-Attempts": "attempts", "X-Accepted": "accepted", "X-Accepted-Count": "accepted_count"}
     return texts | {names[name]: value for name, value in headers.items() if name in names}
@@ -209,4 +209,4 @@ def _list(values: Iterable[object]) -> str:
 
 
 def _encode(images: UINT8, drawing: Drawing, text: dict[str, str] | None) -> bytes:
-    return encode(grid(images, drawing.in_a_row, drawing.scale), drawing.format, text)
+    return encode(grid(images, drawing.grid_columns, drawing.scale), drawing.format, text)

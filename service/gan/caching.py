@@ -1,10 +1,10 @@
 """HTTP caching of generated pictures: the checkpoint that a URL names, `ETag` and `Cache-Control`.
 
-A seeded request fixes its answer only together with what is served: the checkpoint, the version, the libraries and the
-processor. The ETag covers all of these, so a cache that revalidates always holds the right bytes. A cache may skip
-revalidation only where the URL alone fixes the picture. It does where `checkpoint=` names the generator and nothing
-else of the checkpoint takes part: a plain draw from a seed. The companions choose latents and the discriminator judges;
-both can be retrained while the generator stays, so answers that need them are always revalidated.
+An answer depends on its request, and also on the checkpoint, the version, the libraries and the processor. The ETag
+covers all of them, so a cache that revalidates always has the right bytes. A cache may skip revalidation only if the
+URL alone determines the picture. This holds if `checkpoint=` names the generator and no other network is involved, as
+in a plain draw from a seed. The companions choose latents and the discriminator judges images. Both can be retrained
+while the generator stays, so answers that need them are always revalidated.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def headers(query: GenerateQuery | InterpolateQuery, build: str) -> dict[str, st
 def etag(build: str, query: GenerateQuery | InterpolateQuery) -> str:
     """The strong ETag of an answer: a digest of what determines its bytes, so a 304 costs no computation."""
     # `checkpoint` is a condition, not an input: the build tag already has the digests of the networks.
-    asked = query.model_dump_json(exclude={"checkpoint"})
-    return f'"{hashlib.blake2b(f"{build} {asked}".encode(), digest_size=16).hexdigest()}"'
+    request = query.model_dump_json(exclude={"checkpoint"})
+    return f'"{hashlib.blake2b(f"{build} {request}".encode(), digest_size=16).hexdigest()}"'
 
 
 def is_fresh(if_none_match: Sequence[str], etag: str) -> bool:

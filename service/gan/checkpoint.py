@@ -94,7 +94,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] 
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of one safetensors file.
+    """Tensors, of any shapes, and metadata of one safetensors file.
 
     Raises:
         CheckpointError: the file cannot be read, or is not a safetensors file.

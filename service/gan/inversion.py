@@ -87,7 +87,7 @@ class Inverter:
 
         Args:
             image: (32, 32), grey levels 0 to 255 as float32.
-            prior_weight: w, in levels². A larger value gives a likelier latent and a coarser image.
+            prior_weight: w, in levels². A larger value gives a more likely latent and a coarser image.
             cancelled: called before each iteration. Once it returns true, the best latent so far is returned.
         """
         target = image.reshape(-1) / HALF_RANGE - 1

@@ -17,7 +17,7 @@ class GenerateJob(NamedTuple):
     """Images to draw: those of `latents` (n, 128) if given, else the first `images` of `seed`.
 
     `digits` has one digit per image; `rejection` lets the critic choose among candidates. `abandoned` is set when the
-    result is no longer wanted. Only the choice of latents checks it, because all other steps are short.
+    result is no longer needed. Only the choice of latents checks it, because all other steps are short.
     """
 
     images: int
@@ -92,13 +92,13 @@ def cost(job: Job) -> float:
     if isinstance(job, InvertJob):
         return len(job.images) * INVERSION_COST
     if isinstance(job, InterpolateJob):
-        return job.frames * len(job.seeds) + _picked(len(job.seeds), job.digit is not None, False)
+        return job.frames * len(job.seeds) + _choice_cost(len(job.seeds), job.digit is not None, False)
     if isinstance(job, DiscriminateJob):
         return len(job.images)
-    return max(job.images, _picked(job.images, job.digits is not None, job.rejection))
+    return max(job.images, _choice_cost(job.images, job.digits is not None, job.rejection))
 
 
-def _picked(images: int, by_digit: bool, by_rejection: bool) -> int:
+def _choice_cost(images: int, by_digit: bool, by_rejection: bool) -> int:
     return images * ((DIGIT_COST if by_digit else 0) + (REJECTION_COST if by_rejection else 0))
 
 

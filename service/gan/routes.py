@@ -127,7 +127,7 @@ async def generate_from(request: Request) -> Response:
     _check_drawing(body, gan)
     seed = body.seed
     if body.latents is not None:
-        job = GenerateJob(body.number, latents=body.latents.astype(np.float32), score=True)
+        job = GenerateJob(body.image_count, latents=body.latents.astype(np.float32), score=True)
     else:
         seed = random_seed() if seed is None else seed
         job = _generate_job(body, seed, score=True)
@@ -215,11 +215,11 @@ def random_seed() -> int:
 
 def _generate_job(drawing: Drawing, seed: int, *, score: bool) -> GenerateJob:
     return GenerateJob(
-        drawing.number,
+        drawing.image_count,
         seed,
         score=score,
         truncation=drawing.truncation,
-        digits=drawing.wanted,
+        digits=drawing.requested_digits,
         rejection=drawing.sampler == "rejection",
         abandoned=threading.Event(),
     )

@@ -93,26 +93,26 @@ class Drawing(Picture):
     checkpoint: CheckpointName | None = Field(None, description=CHECKPOINT)
 
     @property
-    def wanted(self) -> tuple[int, ...] | None:
+    def requested_digits(self) -> tuple[int, ...] | None:
         """The digit of each image, if any were requested."""
         if self.digits is not None:
             return tuple(map(int, self.digits))
-        return None if self.digit is None else (self.digit,) * self.number
+        return None if self.digit is None else (self.digit,) * self.image_count
 
     @property
-    def number(self) -> int:
+    def image_count(self) -> int:
         """Number of images."""
         return (self.count or 1) if self.digits is None else len(self.digits)
 
     @property
-    def in_a_row(self) -> int | None:
+    def grid_columns(self) -> int | None:
         """Columns of the grid, or None for a square grid; the images of `digits` form one row."""
         return self.columns if self.columns is not None or self.digits is None else len(self.digits)
 
     @property
     def needs_generator_only(self) -> bool:
         """Whether the answer depends on no other network: no latents are chosen, and no images are judged."""
-        return self.wanted is None and self.sampler == "plain" and not self.scores and self.format != "json"
+        return self.requested_digits is None and self.sampler == "plain" and not self.scores and self.format != "json"
 
     @model_validator(mode="after")
     def _digits_exclude_count_and_digit(self) -> Self:
@@ -138,9 +138,9 @@ class GenerateRequest(Drawing):
     latents: Latents | None = Field(None, description=f"n x {LATENT_DIM}, one row per image, used unchanged")
 
     @property
-    def number(self) -> int:
+    def image_count(self) -> int:
         """Number of images."""
-        return super().number if self.latents is None else len(self.latents)
+        return super().image_count if self.latents is None else len(self.latents)
 
     @model_validator(mode="after")
     def _latents_fit_and_stand_alone(self) -> Self:

@@ -40,6 +40,7 @@ class DiscriminateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     images: GreyImages = Field(description="n x 32 x 32 or n x 28 x 28; or one image, without the n")
+    """(n, 32, 32), (n, 28, 28), (32, 32) or (28, 28)"""
 
     @model_validator(mode="after")
     def _images_have_a_known_size(self) -> Self:

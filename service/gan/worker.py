@@ -68,13 +68,13 @@ class GanWorker:
         ]
         judged = [isinstance(job, DiscriminateJob) or (isinstance(job, GenerateJob) and job.score) for job in jobs]
         # The networks judge 8-bit levels, so that a drawn image has the same score when it is uploaded.
-        inputs = [to_input(result.images) for result, wanted in zip(results, judged, strict=True) if wanted]
+        inputs = [to_input(result.images) for result, is_judged in zip(results, judged, strict=True) if is_judged]
         scores = iter(self._judge(inputs))
         results = [
             next(scores)._replace(images=result.images, latents=result.latents, choices=result.choices)
-            if wanted
+            if is_judged
             else result
-            for result, wanted in zip(results, judged, strict=True)
+            for result, is_judged in zip(results, judged, strict=True)
         ]
         return [
             self._invert(job) if isinstance(job, InvertJob) else result
@@ -82,12 +82,12 @@ class GanWorker:
         ]
 
     def _latents(self, jobs: list[Job]) -> list[tuple[Float32 | None, list[Choice] | None]]:
-        """For each job, the latents that it draws, and the choices that it made; None where it has none."""
+        """For each job, its latents (n, 128) and its choices; None for those that it does not have."""
         requests = [_choice_requests(job) for job in jobs]
         choices = iter(self._choose([request for some in requests for request in some]))
-        return [self._of(job, [next(choices) for _ in some]) for job, some in zip(jobs, requests, strict=True)]
+        return [self._latents_of(job, [next(choices) for _ in some]) for job, some in zip(jobs, requests, strict=True)]
 
-    def _of(self, job: Job, picks: list[Choice]) -> tuple[Float32 | None, list[Choice] | None]:
+    def _latents_of(self, job: Job, picks: list[Choice]) -> tuple[Float32 | None, list[Choice] | None]:
         if isinstance(job, GenerateJob):
             if picks:
                 return np.stack([pick.latent for pick in picks]), picks

@@ -25,7 +25,14 @@ class Observer(Protocol):
 class SilentObserver:
     """Ignores all events."""
 
-    def queued(self, items: int, cost: float) -> None: ...
-    def dispatched(self, waits: Sequence[float]) -> None: ...
-    def finished(self, items: int, seconds: float) -> None: ...
-    def failed(self, error: BaseException) -> None: ...
+    def queued(self, items: int, cost: float) -> None:
+        """Ignore the event."""
+
+    def dispatched(self, waits: Sequence[float]) -> None:
+        """Ignore the event."""
+
+    def finished(self, items: int, seconds: float) -> None:
+        """Ignore the event."""
+
+    def failed(self, error: BaseException) -> None:
+        """Ignore the event."""

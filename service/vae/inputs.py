@@ -46,7 +46,7 @@ def refusal(field: str, index: Sequence[int], value: object, why: str, allowed: 
 
 
 def require(holds: NDArray[np.bool_], field: str, values: Array, allowed: str, why: str = "") -> None:
-    """Check a condition on every element of `values`; `holds` has the same shape.
+    """Check a condition on every element of `values`, of any shape; `holds` has the same shape.
 
     Raises:
         InvalidInput: `holds` is false somewhere; the error names the first such element.

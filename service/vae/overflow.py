@@ -44,7 +44,7 @@ def log_abs(values: Array) -> Array:
 
 
 def accuse(suspects: NDArray[np.bool_], products: Sequence[Product], why: str) -> None:
-    """Blame a value of the request if any of `suspects`, of shape S, is true.
+    """Blame a value of the request if any of `suspects`, of any shape S, is true.
 
     Args:
         suspects: elements that belong to a result that is not finite.

@@ -111,11 +111,11 @@ async def reparameterize(request: Request) -> Response:
 )
 async def kl(request: Request) -> Response:
     """KL of two diagonal Gaussians, or of a label against the logistic model, with gradients."""
-    asked, timeout = (await read_json(request, KLRequest)).root, read_timeout(request)
+    body, timeout = (await read_json(request, KLRequest)).root, read_timeout(request)
     vae = engine(request)
-    if isinstance(asked, LogisticRequest):
-        return answer((await vae.submit(LabelledPoint(asked.x, asked.w, asked.y), timeout))._asdict())
-    pair = _pair(asked)
+    if isinstance(body, LogisticRequest):
+        return answer((await vae.submit(LabelledPoint(body.x, body.w, body.y), timeout))._asdict())
+    pair = _pair(body)
     divergence = await vae.submit(pair, timeout)
     return answer(
         {

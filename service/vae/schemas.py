@@ -49,7 +49,7 @@ class ReparameterizeRequest(BaseModel):
     def _one_of_each(self) -> Self:
         given = [name for name in PARAMETRIZATIONS if getattr(self, name) is not None]
         if len(given) != 1:
-            found = " and ".join(given) or "none of them"
+            found = " and ".join(given) or "none"
             raise PydanticCustomError(
                 "one_parametrization",
                 "exactly one parametrization is required, but the request has {found}",

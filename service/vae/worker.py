@@ -22,7 +22,10 @@ from .reparameterization import (
 
 
 class ReparameterizeJob(NamedTuple):
-    """One reparameterization; `noise` None draws it from `seed`. Arrays as in `ReparameterizationJob`."""
+    """One reparameterization. If `noise` is None, it is drawn from `seed`.
+
+    Arrays have the shape (D,) or (B, D); `scale` may be (D, D) or (B, D, D), as in `ReparameterizationJob`.
+    """
 
     mu: Array
     scale: Array
@@ -34,7 +37,7 @@ class ReparameterizeJob(NamedTuple):
 
 
 class Reparameterized(NamedTuple):
-    """A reparameterization, and the noise that it used."""
+    """A reparameterization, and the noise, (D,) or (B, D), that it used."""
 
     noise: Array
     result: Reparameterization

@@ -28,17 +28,20 @@ class Protocol(HttpToolsProtocol):
     _header_bytes = 0
 
     def data_received(self, data: bytes) -> None:
+        """Rename an `Upgrade` header, and pass the bytes to the parser."""
         if not self._in_message:
             head, end, rest = data.partition(b"\r\n\r\n")
             data = _UPGRADE.sub(b"\r\nx-ignored-upgrade:", head) + end + rest
         super().data_received(data)
 
     def on_message_begin(self) -> None:
+        """Begin to count the bytes of the headers."""
         self._in_message = True
         self._header_bytes = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Read a header, or close the connection if the headers exceed `MAX_HEADER_BYTES`."""
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
             self.transport.abort()  # such a client is still sending and would not read an answer
@@ -46,6 +49,7 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_message_complete(self) -> None:
+        """Note that the next bytes begin a new request."""
         self._in_message = False
         super().on_message_complete()
 

@@ -117,7 +117,9 @@ def operation(
 
 
 def _headers(sent: Mapping[str, str]) -> dict[str, Any]:
-    return {name: {"description": says, "schema": {"type": "string"}} for name, says in {**sent, **ALWAYS}.items()}
+    return {
+        name: {"description": meaning, "schema": {"type": "string"}} for name, meaning in {**sent, **ALWAYS}.items()
+    }
 
 
 def _json_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_sigterm_drains_first_and_loses_no_request(start: Start) -> None:
         answers: list[Any] = []
         answered = slow_request(live, answers)
         live.process.send_signal(signal.SIGTERM)
-        # Within drain_seconds: after that the connection would be refused.
+        # This must end within drain_seconds. After that, connections are refused.
         while (probe := httpx2.get(f"{live.address}/readyz")).is_success:
             time.sleep(0.01)
         assert "draining" in probe.json()["detail"]
@@ -163,7 +163,7 @@ def test_a_client_that_disconnects_during_a_choice_frees_its_lane(live: Live, ki
         httpx2.get(f"{live.address}/gan/generate?seed=1&count=1024&{kind}", timeout=1)
     started = time.monotonic()
     assert httpx2.get(f"{live.address}/gan/generate?seed=1&digits={'1' * 33}", timeout=60).is_success
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
 
 
 def test_the_log_has_one_json_object_per_line_with_the_request_id(start: Start) -> None:

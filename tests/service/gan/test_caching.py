@@ -145,7 +145,7 @@ def test_etags_differ_if_the_bytes_may_differ(client: TestClient) -> None:
         "seed=7&format=json", "seed=7&count=2&columns=1",
     ]  # fmt: skip
     assert len({client.get(f"/gan/generate?{url}").headers["etag"] for url in urls}) == len(urls)
-    # The same request in other words is the same answer.
+    # Different notations of the same request have the same ETag.
     same = {client.get(f"/gan/generate?{url}").headers["etag"] for url in ("seed=7", "count=1&seed=7", "seed=07")}
     assert len(same) == 1
 

@@ -9,7 +9,7 @@ from torch.nn.functional import leaky_relu
 from service.gan import sampling
 from service.gan.critic import Critic, acceptance
 from service.gan.networks import FEATURES
-from tests.service.gan.conftest import judge, make_companions, networks
+from tests.service.gan.conftest import judge, keep_with, make_companions, networks
 
 
 def test_the_critic_is_three_layers_plus_an_offset_per_digit() -> None:
@@ -41,6 +41,15 @@ def test_the_offset_belongs_to_the_digit_of_the_classifier() -> None:
     companions.critic.offsets.copy_(torch.arange(10.0))
     assert judge(companions, latents) - before == pytest.approx(digits, abs=1e-5)
     assert len(set(digits.tolist())) > 1
+
+
+def test_on_a_tie_the_offset_is_that_of_the_smaller_digit() -> None:
+    companions = keep_with(make_companions(), 0.0)
+    companions.critic.offsets.copy_(torch.arange(10.0) + 1)
+    with torch.no_grad():
+        companions.classifier.linear.weight.zero_()
+        companions.classifier.linear.bias.copy_(torch.tensor([0.0, 0, 0, 2, 0, 0, 2, 0, 0, 2]))
+    assert judge(companions, sampling.latents(3, 2)).tolist() == [4, 4]
 
 
 def test_acceptance_is_the_exponential_but_at_most_1() -> None:

@@ -22,14 +22,14 @@ def test_an_abandoned_inversion_ends(rich: TestClient) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (16, 28, 28)).tolist()
     late = rich.post("/gan/invert", json={"images": noise}, headers={"X-Timeout-Seconds": "0.5"})
     assert_problem(late, 504)
-    wait_until_idle(rich, "gan-inversions")  # all of it would take a minute
+    wait_until_idle(rich, "gan-inversions")  # all inversions would take a minute
 
 
 @pytest.mark.parametrize("query", ["digit=1", "digit=1&sampler=rejection"])
 def test_an_abandoned_choice_ends(hopeless: TestClient, query: str) -> None:
     late = hopeless.get(f"/gan/generate?count=1024&{query}", headers={"X-Timeout-Seconds": "0.3"})
     assert_problem(late, 504)
-    wait_until_idle(hopeless, "gan-large")  # all of it would take half a minute
+    wait_until_idle(hopeless, "gan-large")  # all choices would take half a minute
 
 
 def test_inversions_take_turns_image_by_image(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

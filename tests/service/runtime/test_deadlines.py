@@ -61,7 +61,7 @@ def test_a_deadline_ends_a_queued_and_a_running_job() -> None:
     cancelled: list[int] = []
 
     async def story(batcher: Batcher[int, int]) -> None:
-        # Long enough that the worker has begun, on a busy machine too.
+        # Long enough for the worker to start the first job on a busy machine.
         running = asyncio.create_task(batcher.submit(0, timeout=0.5))
         await until(gate.entered.is_set)
         queued = asyncio.create_task(batcher.submit(1, timeout=0.5))

@@ -195,7 +195,7 @@ def pair_with(**changes: Any) -> GaussianPair:
         (
             GaussianPair(np.array([1e150, 1.2e154, 1.3e154, 1.25e154]), np.ones(4), np.ones(4), np.ones(4)),
             "/q/mu/2",
-        ),  # only the sum
+        ),  # only the sum overflows
         (pair_with(scale_q=entry(2000.0), parametrization_q="log_variance"), "/q/log_variance/1/0"),
         (pair_with(mu_q=entry(1e200)), "/q/mu/1/0"),
         (pair_with(mu_q=entry(0.0), scale_p=entry(1e-200), scale_q=entry(1e-200)), "/p/sigma/1/0"),

@@ -48,7 +48,7 @@ def test_errors_name_the_paths_that_the_client_sees(proxied: TestClient) -> None
     for prefix in ("", ROOT):
         missing = proxied.get(prefix + "/nothing")
         assert missing.status_code == 404
-        assert missing.json()["detail"].startswith(f"there is nothing at {ROOT}/nothing; {ROOT}/openapi.json ")
+        assert missing.json()["detail"].startswith(f"no endpoint has the path {ROOT}/nothing; {ROOT}/openapi.json ")
         refused = proxied.put(prefix + "/gan/generate")
         assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
         assert f" {ROOT}/gan/generate;" in refused.json()["detail"]
