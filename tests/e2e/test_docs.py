@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative
 # The changelog also has names of earlier versions.
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 CURRENT_PAGE = pytest.mark.parametrize("page", CURRENT, ids=lambda page: str(page.relative_to(ROOT)))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 DECISIONS = ROOT / "docs" / "decisions"
 
 
@@ -32,6 +35,31 @@ def tracked() -> set[str]:
 
 FILES = tracked()
 FOLDERS = {str(parent) for name in FILES for parent in Path(name).parents}
+# The modules by their last name, which several may share.
+MODULES: dict[str, list[str]] = {}
+for file in sorted(FILES):
+    if re.match(r"(service|training|tests/portable)/.*\.py$", file):
+        MODULES.setdefault(Path(file).parent.name if file.endswith("__init__.py") else Path(file).stem, []).append(file)
+
+
+@cache
+def defined(module: str) -> frozenset[str]:
+    """The names that a module defines or imports: functions, classes, arguments, variables, fields and modules."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+        elif isinstance(node, ast.alias):
+            names.add((node.asname or node.name).rpartition(".")[2])
+    if module.endswith("__init__.py"):
+        names |= {Path(name).stem for name in FILES if Path(name).parent == Path(module).parent}
+    return frozenset(names)
 
 
 def anchors(page: Path) -> set[str]:
@@ -77,14 +105,33 @@ def test_every_python_file_that_a_page_names_exists(page: Path) -> None:
             assert any(f"/{file}".endswith(f"/{name}") for file in FILES), name
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_code_name_that_a_page_of_the_docs_uses_occurs_in_the_code(page: Path) -> None:
-    sources = [ROOT / name for name in FILES if name.endswith((".py", ".toml", ".yml", "Makefile", "Dockerfile"))]
-    words = {word for source in sources for word in re.findall(r"\w+", source.read_text())}
+    sources = [name for name in FILES if name.endswith((".py", ".toml", ".yml", "Makefile", "Dockerfile"))]
+    words = {word for name in sources for word in re.findall(r"\w+", (ROOT / name).read_text())}
     words |= {f"LATENTSERVE_{name.upper()}" for name in Settings.model_fields}
+    words |= {folder.rpartition("/")[2] for folder in FOLDERS}
     for name in quoted(page):
         if re.fullmatch(r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*(\(\))?", name):
             assert set(re.findall(r"\w+", name)) <= words, name
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_name_with_its_module_is_defined_there(page: Path) -> None:
+    for name in quoted(page):
+        match = re.fullmatch(r"(?:\w+\.)*(\w+)\.(\w+)(?:\(\))?", name)
+        modules = MODULES.get(match[1], []) if match else []
+        if match and modules and match[2] != "py":
+            assert any(match[2] in defined(module) for module in modules), name
+
+
+def test_every_name_that_the_glossary_gives_as_code_is_defined() -> None:
+    known = set().union(*(defined(module) for modules in MODULES.values() for module in modules))
+    known |= set(Settings.model_fields)
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    names = [name for part in re.findall(r"Code:([^.]*)\.", text) for name in re.findall(r"`(\w+)`", part)]
+    assert len(names) > 30
+    assert [name for name in names if name not in known] == []
 
 
 def test_decisions_are_numbered_without_gaps_and_listed() -> None:
