@@ -6,6 +6,7 @@ offending value. `pointer` is the JSON pointer (RFC 6901) of the field at fault.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -21,7 +22,19 @@ class LatentserveError(Exception):
 
 
 class InvalidInput(LatentserveError):
-    """The request is well formed but cannot be computed, because of its shapes, ranges or degenerate points."""
+    """The request is well formed but cannot be computed, because of its shapes, ranges or degenerate points.
+
+    `others` are further mistakes in the same request, which the answer lists after this one.
+    """
+
+    others: tuple[InvalidInput, ...] = ()
+
+    @classmethod
+    def together(cls, errors: Sequence[InvalidInput]) -> InvalidInput:
+        """The first error, with all later ones as its `others`. `errors` has at least one."""
+        first, *others = errors
+        first.others = tuple(others)
+        return first
 
 
 class MalformedBody(LatentserveError):

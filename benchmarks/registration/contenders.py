@@ -33,17 +33,16 @@ def _latentserve() -> Solve:
 
     def posed(task: Task) -> Any:
         return problem(
-            torch.from_numpy(task.source),
-            torch.from_numpy(task.target),
+            task.source,
+            task.target,
             transform=task.transform,
             init=task.init,
             registered=task.transform == "nonrigid",
         )
 
     def answered(task: Task, outcome: Any) -> Answer:
-        turn = np.eye(task.source.shape[1]) if outcome.linear is None else outcome.linear.numpy()
-        registered = None if outcome.registered is None else outcome.registered.numpy()
-        return Answer(turn, outcome.translation.numpy(), registered, outcome.converged)
+        turn = np.eye(task.source.shape[1]) if outcome.linear is None else outcome.linear
+        return Answer(turn, outcome.translation, outcome.registered, outcome.converged)
 
     def solve(tasks: Sequence[Task]) -> list[Answer]:
         outcomes = register_batch([posed(task) for task in tasks])

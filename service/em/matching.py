@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-from torch import Tensor
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 UNMATCHED = -1
 # The most pairs for the dense solver: 32 MB, and about a second.
@@ -19,22 +20,20 @@ DENSE_PAIRS = 1 << 22
 LEFT_OUT = 60.0
 
 
-def one_to_one(log_weights: Tensor) -> Tensor:
-    """The one-to-one matching with the largest Σ_i log w_i,match(i), from finite logs (N, M): (N,) int64.
+def one_to_one(log_weights: Float64) -> Int64:
+    """The one-to-one matching with the largest Σ_i log w_i,match(i), from finite logs (N, M): (N,) j, or UNMATCHED.
 
-    min(N, M) points are matched and the others are UNMATCHED. The weights are Π_ij 𝒩_ij up to a common factor. If
-    N <= M every point is matched, and log r_ij would give the same matching. If N > M, the rows' normalisers would hide
-    which points have no partner, because their largest r_ij may be close to 1 as well.
+    min(N, M) points are matched. The weights are Π_ij 𝒩_ij up to a common factor. If N <= M every point is matched, and
+    log r_ij would give the same matching. If N > M, log r_ij would not do: each row's normaliser hides which points
+    have no partner, because their largest r_ij may also be close to 1.
     """
-    rows, columns = linear_sum_assignment(-log_weights.numpy(force=True))
+    rows, columns = linear_sum_assignment(-log_weights)
     match = np.full(log_weights.shape[0], UNMATCHED, dtype=np.int64)
     match[rows] = columns
-    return torch.from_numpy(match)
+    return match
 
 
-def one_to_one_sparse(
-    starts: NDArray[np.int64], columns: NDArray[np.int64], costs: NDArray[np.float64], out: NDArray[np.float64], m: int
-) -> NDArray[np.int64]:
+def one_to_one_sparse(starts: Int64, columns: Int64, costs: Float64, out: Float64, m: int) -> Int64:
     """The one-to-one matching of least cost among given pairs; points may stay unmatched.
 
     Args:

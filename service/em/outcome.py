@@ -1,26 +1,28 @@
 """The answer to one registration problem.
 
-All numbers are float64, and all lengths are in the unit of the caller's coordinates.
+All arrays but the matching are float64, and all lengths are in the unit of the caller's coordinates.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from .problem import Pose
 
+Float64 = NDArray[np.float64]
 StopReason = Literal["tolerance", "max_iterations", "cancelled"]
 
 
 class Trace(NamedTuple):
     """The state after the M-step of each of the k iterations, one row each."""
 
-    log_likelihood: Tensor  # (k,) observed-data log-likelihood at (Π, T, σ)
-    sigma: Tensor  # (k,)
-    translation: Tensor  # (k, D)
-    linear: Tensor | None = None  # (k, D, D) A; None for a translation
+    log_likelihood: Float64  # (k,) observed-data log-likelihood at (Π, T, σ)
+    sigma: Float64  # (k,)
+    translation: Float64  # (k, D)
+    linear: Float64 | None = None  # (k, D, D) A; None for a translation
 
 
 class RunnerUp(NamedTuple):
@@ -31,29 +33,29 @@ class RunnerUp(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The answer to one problem, on the CPU, in the caller's coordinates.
+    """The answer to one problem, in the caller's coordinates. Its arrays share no memory with those of the problem.
 
     A cancelled problem carries its last T and σ, a NaN `log_likelihood`, and no matching, covariance or extras.
     """
 
-    translation: Tensor  # (D,)
+    translation: Float64  # (D,)
     sigma: float
     log_likelihood: float  # observed-data, at the returned parameters
-    matching: Tensor  # (N,) int64: the matched j, or -1 for none
-    matching_probability: Tensor  # (N,) r_i,match(i) of the last E-step; 0 where there is no match
-    translation_covariance: Tensor | None  # (D, D), or None: no positive definite information, or > 256 numbers
+    matching: NDArray[np.int64]  # (N,) the matched j, or -1 for none
+    matching_probability: Float64  # (N,) r_i,match(i) of the last E-step; 0 where there is no match
+    translation_covariance: Float64 | None  # (D, D), or None: no positive definite information, or > 256 numbers
     iterations: int
     converged: bool
     stop_reason: StopReason
-    start: str  # the start taken: identity, centroid, given, anneal, vote, rotation, triangles or whitened
-    responsibilities: Tensor | None  # (N, M) R of the last E-step, from which T was computed
-    registered: Tensor | None  # (N, D) the moved source
+    start: str  # the start: identity, centroid, given, anneal, vote, rotation, triangles or whitened
+    responsibilities: Float64 | None  # (N, M) R of the last E-step, from which T was computed
+    registered: Float64 | None  # (N, D) the moved source
     trace: Trace | None
-    linear: Tensor | None = None  # (D, D) A; None for the identity
-    rotation_covariance: Tensor | None = None  # (1, 1) or (3, 3), rad², of R's left axis-angle perturbation
+    linear: Float64 | None = None  # (D, D) A; None for the identity
+    rotation_covariance: Float64 | None = None  # (1, 1) or (3, 3), rad², of R's left axis-angle perturbation
     outlier_weight: float = 0.0  # w, given or estimated
-    outlier_probability: Tensor | None = None  # (N,) probability that the point has no partner; None if w = 0
-    displacement: Tensor | None = None  # (N, D) v of a nonrigid transform: registered = A p + T + v
+    outlier_probability: Float64 | None = None  # (N,) probability that the point has no partner; None if w = 0
+    displacement: Float64 | None = None  # (N, D) v of a nonrigid transform: registered = A p + T + v
     runner_up: RunnerUp | None = None
     warnings: tuple[str, ...] = ()
     path: tuple[Pose, ...] = ()  # all poses from the start on, with those of the annealing

@@ -1,6 +1,6 @@
 """How a registration is computed: the engine, its cost, and which other registrations it shares a batch with.
 
-A problem is checked and planned once, when it arrives. All later stages only read the plan.
+A problem is checked and planned once, when it arrives. Later stages only read the plan.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Literal, NamedTuple
 
-from torch import Tensor
+import numpy as np
 
 from .batched.padding import bucket, group_key
 from .matching import DENSE_PAIRS
@@ -63,8 +63,7 @@ def choose_engine(problem: Problem) -> Engine:
     """
     batched = (
         problem.transform == "translation"
-        and not isinstance(problem.prior, Tensor)
-        and problem.prior != "mixing"
+        and problem.prior_name in {"free", "uniform"}
         and problem.resolved_normalize == "rows"
         and problem.resolved_outliers == 0.0
         and not isinstance(problem.init, Pose)
@@ -75,12 +74,12 @@ def choose_engine(problem: Problem) -> Engine:
 
 
 def _neighbours(problem: Problem) -> float:
-    """Targets within reach of one source point: few where sigma is estimated, up to all where it is given."""
+    """Targets within reach of one source point: few if sigma is estimated, up to all of them if it is given."""
     count = len(problem.target)
-    if isinstance(problem.prior, Tensor):
+    if problem.prior_name == "given":
         return count
     if problem.sigma is None:
         return min(count, NEIGHBOURS)
-    extent = (problem.target.amax(0) - problem.target.amin(0)).clamp(min=1e-300)
-    reach = (REACH * problem.sigma / extent).clamp(max=1.0)
-    return min(count, max(count * float(reach.prod()), NEIGHBOURS))
+    extent = np.maximum(problem.target.max(0) - problem.target.min(0), 1e-300)
+    share = np.minimum(REACH * problem.sigma, extent) / extent
+    return min(count, max(count * float(share.prod()), NEIGHBOURS))

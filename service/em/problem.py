@@ -1,7 +1,7 @@
 """One registration problem: its point sets, its options, their defaults and their ranges.
 
-Source p_i (N, D), target q_j (M, D), translation T (D,), noise scale σ. All numbers are float64, and all lengths are
-in the unit of the caller's coordinates.
+Source p_i (N, D), target q_j (M, D), translation T (D,), noise scale σ. All lengths are in the unit of the caller's
+coordinates.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+Float64 = NDArray[np.float64]
 Transform = Literal["translation", "rigid", "similarity", "affine", "nonrigid"]
 Prior = Literal["free", "uniform", "mixing"]
 Normalize = Literal["rows", "columns", "sinkhorn"]
@@ -46,12 +48,14 @@ def never() -> bool:
 class Pose(NamedTuple):
     """A transform in the caller's coordinates: y = A p + T."""
 
-    linear: Tensor  # (D, D) A
-    translation: Tensor  # (D,) T
+    linear: Float64  # (D, D) A
+    translation: Float64  # (D,) T
 
 
 class Problem(NamedTuple):
-    """Two point sets and how to register them; tensors are on the CPU.
+    """Two point sets and how to register them.
+
+    `checks.check` converts the arrays to contiguous float64. No stage writes into them.
 
     `sigma` None estimates σ. `prior` is a name or the matrix Π (N, M), whose rows sum to one; None means "free" for a
     translation with a given σ and no outliers, else "uniform". `outlier_weight` is the share w of points without a
@@ -63,14 +67,14 @@ class Problem(NamedTuple):
     select fields of the outcome that cost memory. `cancelled` is polled once per iteration.
     """
 
-    source: Tensor
-    target: Tensor
+    source: Float64  # (N, D)
+    target: Float64  # (M, D)
     sigma: float | None = None
     transform: Transform = "translation"
-    prior: Prior | Tensor | None = None
+    prior: Prior | Float64 | None = None
     outlier_weight: float | Literal["auto"] | None = None
     normalize: Normalize | None = None
-    init: Init | Tensor | Pose = "auto"
+    init: Init | Float64 | Pose = "auto"
     max_iterations: int = DEFAULT_ITERATIONS
     tolerance: float = DEFAULT_TOLERANCE
     matching: Matching = "nearest"
@@ -96,9 +100,20 @@ class Problem(NamedTuple):
         return self.normalize or ("rows" if self.transform in {"translation", "rigid"} else "columns")
 
     @property
-    def resolved_prior(self) -> Prior | Tensor:
+    def resolved_prior(self) -> Prior | Float64:
         """The prior given, or the default for the other options."""
         if self.prior is not None:
             return self.prior
         literal = self.transform == "translation" and self.sigma is not None and self.outlier_weight in {None, 0.0}
         return "free" if literal and self.resolved_normalize == "rows" else "uniform"
+
+    @property
+    def prior_name(self) -> Prior | Literal["given"]:
+        """The name of `resolved_prior`, or "given" for a matrix."""
+        prior = self.resolved_prior
+        return prior if isinstance(prior, str) else "given"
+
+    @property
+    def init_name(self) -> Init | Literal["given"]:
+        """The name of the start, or "given" for a translation or a pose."""
+        return self.init if isinstance(self.init, str) else "given"

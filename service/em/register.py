@@ -1,21 +1,12 @@
-"""Registration by EM: the loop, for many problems at once."""
+"""Registration by EM: each problem by the engine of its plan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-from .ambiguity import likelier
-from .batched.answers import End, Instant, answers, unfinished
-from .batched.distances import workspace
-from .batched.padding import Group, group_key, pack
-from .batched.recursion import Model, State, initial_state, iterate, settled
-from .batched.starts import start
+from .batched.registration import register_translations
 from .checks import check
-from .outcome import Outcome, StopReason
+from .outcome import Outcome
 from .plan import Engine, Plan, plan
 from .problem import Problem
 from .solving.poses import register_pose
@@ -50,93 +41,7 @@ def _register_poses(problems: Sequence[Problem]) -> list[Outcome]:
     return [register_pose(problem) for problem in problems]
 
 
-def _register_groups(problems: Sequence[Problem]) -> list[Outcome]:
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for i, problem in enumerate(problems):
-        groups.setdefault(group_key(problem), []).append(i)
-    outcomes: dict[int, Outcome] = {}
-    for members in groups.values():
-        outcomes.update(zip(members, _register_group([problems[i] for i in members]), strict=True))
-    return [outcomes[i] for i in range(len(problems))]
-
-
-class _Live(NamedTuple):
-    """The running problems of a group: their indices, and their rows of every tensor."""
-
-    ids: list[int]
-    group: Group
-    state: State
-    tolerance: Tensor
-
-    def select(self, kept: list[int]) -> _Live:
-        """The items at the positions `kept`, with the same bits."""
-        index = torch.tensor(kept, dtype=torch.int64)
-        ids = [self.ids[k] for k in kept]
-        return _Live(ids, self.group.select(index), self.state.select(index), self.tolerance[index])
-
-    def split(self, stop: Sequence[bool]) -> tuple[_Live, _Live]:
-        """The items that continue and the items that stop; `stop` has one flag for each item."""
-        return (
-            self.select([k for k, stopped in enumerate(stop) if not stopped]),
-            self.select([k for k, stopped in enumerate(stop) if stopped]),
-        )
-
-
-def _register_group(problems: list[Problem]) -> list[Outcome]:
-    """Register problems of one `group_key`. A problem that stops leaves the batch, which shrinks to the slowest."""
-    group, space = pack(problems), workspace()
-    model = Model(free=problems[0].resolved_prior == "free", estimated=problems[0].sigma is None)
-    begin = start(group, problems, space)
-    tolerance = torch.tensor([p.tolerance for p in problems], dtype=torch.float64)
-    state = initial_state(begin.translation, begin.sigma, group.rows)
-    live = _Live(list(range(len(problems))), group, state, tolerance)
-    stopped: list[_Live] = []
-    ends: dict[int, End] = {}
-    histories: dict[int, list[Instant]] = {i: [] for i, problem in enumerate(problems) if problem.trace}
-    iteration = 0
-    while live.ids:
-        reasons: list[StopReason | None] = ["cancelled" if problems[i].cancelled() else None for i in live.ids]
-        if not any(reasons):
-            iteration += 1
-            before, live = live.state, live._replace(state=iterate(live.group, live.state, model))
-            for k, i in enumerate(live.ids):
-                if i in histories:
-                    histories[i].append(Instant(live.state.evidence[k], live.state.sigma[k], live.state.translation[k]))
-            still = settled(before, live.state, model, live.tolerance).tolist()
-            spent = [problems[i].max_iterations <= iteration for i in live.ids]
-            reasons = ["tolerance" if a else "max_iterations" if b else None for a, b in zip(still, spent, strict=True)]
-        if any(reasons):
-            ends.update((i, End(iteration, r, begin.name[i])) for i, r in zip(live.ids, reasons, strict=True) if r)
-            live, gone = live.split([bool(reason) for reason in reasons])
-            stopped.append(gone)
-    order = [i for part in stopped for i in part.ids]
-    state = State.concatenate([part.state for part in stopped])
-    outcomes: dict[int, Outcome] = {}
-    kept = [k for k, i in enumerate(order) if ends[i].reason != "cancelled"]
-    for k in set(range(len(order))) - set(kept):
-        i = order[k]
-        translation = group.select(torch.tensor([i])).to_original(state.translation[k : k + 1])
-        outcomes[i] = unfinished(problems[i], ends[i], translation[0], state.sigma[k].item())
-    if kept:
-        ids = [order[k] for k in kept]
-        finished = answers(
-            [problems[i] for i in ids],
-            [ends[i] for i in ids],
-            [histories.get(i, []) for i in ids],
-            group.select(torch.tensor(ids)),
-            state.select(torch.tensor(kept)),
-            model,
-            space,
-        )
-        outcomes.update(zip(ids, finished, strict=True))
-    rivals = sorted(i for i in begin.rival if ends[i].reason != "cancelled")
-    if rivals:
-        others = _register_group([problems[i]._replace(init=begin.rival[i]) for i in rivals])
-        outcomes.update((i, likelier(outcomes[i], other)) for i, other in zip(rivals, others, strict=True))
-    return [outcomes[i] for i in range(len(problems))]
-
-
 ENGINES: dict[Engine, Callable[[Sequence[Problem]], list[Outcome]]] = {
     "climbing": _register_poses,
-    "batched": _register_groups,
+    "batched": register_translations,
 }

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
@@ -124,7 +123,7 @@ async def _represent(
         form,
         body.source,
         body.target,
-        outcome.registered.numpy(),
+        outcome.registered,
         wire.iterations(body, outcome),
         present.source,
         limiter=uploads.THREADS,
@@ -186,7 +185,7 @@ async def expectation(request: Request) -> Response:
     psi = wire.parameters(body, source, target, "")
     at = None if body.at is None else wire.parameters(body.at, source, target, "/at")
     expected = await engine(request).submit(ExpectJob(source, target, psi, at), timeout)
-    return answer({name: values.numpy(force=True) for name, values in expected._asdict().items()})
+    return answer(expected._asdict())
 
 
 @router.post(
@@ -198,9 +197,9 @@ async def maximization(request: Request) -> Response:
     body, timeout = await read_json(request, MaximizationRequest), read_timeout(request)
     source, target = wire.points(body)
     shape = len(source), len(target)
-    rows = checks.check_distribution(torch.from_numpy(body.responsibilities), shape, "/responsibilities")
+    rows = checks.check_distribution(body.responsibilities, shape, "/responsibilities")
     maximized = await engine(request).submit(MaximizeJob(source, target, rows), timeout)
-    return answer({name: values.numpy(force=True) for name, values in maximized._asdict().items()})
+    return answer(maximized._asdict())
 
 
 @router.post(
@@ -214,7 +213,7 @@ async def log_likelihood(request: Request) -> Response:
     psi = wire.parameters(body, source, target, "")
     if body.assignment is None:
         expected = await engine(request).submit(ExpectJob(source, target, psi), timeout)
-        return answer({"log_likelihood": expected.log_likelihood.item()})
-    rows = checks.check_assignment(torch.from_numpy(body.assignment), (len(source), len(target)), "/assignment")
+        return answer({"log_likelihood": expected.log_likelihood})
+    rows = checks.check_assignment(body.assignment, (len(source), len(target)), "/assignment")
     complete = await engine(request).submit(LikelihoodJob(source, target, psi, rows), timeout)
-    return answer({name: value.item() for name, value in complete._asdict().items()})
+    return answer(complete._asdict())

@@ -1,98 +1,135 @@
 """The single steps of EM, written out: E-step, M-step and log-likelihoods, with all N x M numbers.
 
-`register` never holds these arrays; here they are the result. A batch of problems of one shape is one computation;
-everything is float64, and no item's arithmetic depends on the others.
+`register` never holds these arrays; here they are the result. A batch of problems of one shape is one computation. All
+numbers are float64. The arithmetic of an item does not depend on the others: all operations are elementwise, or sums
+over the last, contiguous dimension.
 
-Notation: source p_i (B, N, D), target q_j (B, M, D), translation T (B, D), prior Π and responsibilities R and
-assignment Z (B, N, M), noise scale σ (B,). 0·log 0 = 0. The density is the seed model's,
-𝒩_ij = (√(2π)σ)^-1 exp(-‖p_i + T - q_j‖² / 2σ²), whatever D is.
+Notation: source p_i (B, N, D), target q_j (B, M, D), translation T (B, D), prior Π, responsibilities R and assignment
+Z (B, N, M), noise scale σ (B,). 0·log 0 = 0. The density is 𝒩_ij = (√(2π)σ)^-1 exp(-‖p_i + T - q_j‖² / 2σ²), whatever
+D is. T and σ may be complex, for derivatives by the complex step.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import xlogy
 
 from .model import LOG_ROOT_TWO_PI
+
+Float64 = NDArray[np.float64]
 
 
 class Parameters(NamedTuple):
     """ψ of B problems."""
 
-    translation: Tensor  # (B, D)
-    prior: Tensor  # (B, N, M), or (B, 1, 1) where all its entries are equal
-    sigma: Tensor  # (B,)
+    translation: Float64  # (B, D)
+    prior: Float64  # (B, N, M), or (B, 1, 1) if all its entries are equal
+    sigma: Float64  # (B,)
 
 
 class Expected(NamedTuple):
     """The result of an E-step."""
 
-    responsibilities: Tensor  # (B, N, M)
-    q: Tensor  # (B,) Q(at | ψ)
-    log_likelihood: Tensor  # (B,) observed-data, at ψ
+    responsibilities: Float64  # (B, N, M)
+    q: Float64  # (B,) Q(at | ψ)
+    log_likelihood: Float64  # (B,) observed-data, at ψ
 
 
 class Maximized(NamedTuple):
     """The result of an M-step."""
 
-    prior: Tensor  # (B, N, M)
-    translation: Tensor  # (B, D)
+    prior: Float64  # (B, N, M)
+    translation: Float64  # (B, D)
 
 
 class CompleteLikelihood(NamedTuple):
     """The complete-data log-likelihood and its three terms, (B,) each."""
 
-    log_likelihood: Tensor
-    log_prior: Tensor  # Σ Z_ij log Π_ij
-    log_normaliser: Tensor  # -Σ Z_ij log(√(2π)σ)
-    log_distance: Tensor  # -Σ Z_ij ‖p_i + T - q_j‖² / 2σ²
+    log_likelihood: Float64
+    log_prior: Float64  # Σ Z_ij log Π_ij
+    log_normaliser: Float64  # -Σ Z_ij log(√(2π)σ)
+    log_distance: Float64  # -Σ Z_ij ‖p_i + T - q_j‖² / 2σ²
 
 
-def expectation(source: Tensor, target: Tensor, psi: Parameters, at: Parameters | None = None) -> Expected:
-    """r_ij = Π_ij 𝒩_ij / Σ_k Π_ik 𝒩_ik at ψ, and Q(at | ψ) = Σ_ij r_ij (log Π'_ij + log 𝒩'_ij); None is ψ itself."""
+def expectation(source: Float64, target: Float64, psi: Parameters, at: Parameters | None = None) -> Expected:
+    """r_ij = Π_ij 𝒩_ij / Σ_k Π_ik 𝒩_ik at ψ, and Q(at | ψ) = Σ_ij r_ij (log Π'_ij + log 𝒩'_ij).
+
+    Args:
+        source: (B, N, D)
+        target: (B, M, D)
+        psi: ψ.
+        at: the parameters Π', T', σ' of Q; None stands for ψ.
+    """
     count = source.shape[1]
-    logits = psi.prior.log() - _energy(source, target, psi)
-    responsibilities = torch.softmax(logits, -1)
-    evidence = torch.logsumexp(logits, -1).sum(-1) - count * _log_root(psi.sigma)
-    of = psi if at is None else at
-    terms = logits if at is None else at.prior.log() - _energy(source, target, at)
+    logits = _logits(source, target, psi)
+    # Subtracting the row's largest exponent keeps the row from underflowing as a whole.
+    largest = logits.max(-1)
+    weights = np.exp(logits - largest[..., None])
+    total = weights.sum(-1)
+    responsibilities = weights / total[..., None]
+    evidence = (np.log(total) + largest).sum(-1) - count * _log_root(psi.sigma)
+    terms = logits if at is None else _logits(source, target, at)
     # 0·log 0 = 0: a pair of probability 0 under both sets of parameters adds nothing.
-    weighted = torch.where(responsibilities > 0, responsibilities * terms, 0.0)
-    return Expected(responsibilities, weighted.sum(-1).sum(-1) - count * _log_root(of.sigma), evidence)
+    with np.errstate(invalid="ignore"):
+        weighted = np.where(responsibilities != 0, responsibilities * terms, 0.0)
+    sigma = psi.sigma if at is None else at.sigma
+    return Expected(responsibilities, weighted.sum(-1).sum(-1) - count * _log_root(sigma), evidence)
 
 
-def maximization(source: Tensor, target: Tensor, responsibilities: Tensor) -> Maximized:
-    """Π ← R and T ← (1/N) Σ_ij r_ij (q_j - p_i)."""
-    # One coordinate at a time, elementwise and then along the row: a matrix product picks its kernel, and with it the
-    # rounding, by the shape of the whole batch.
+def maximization(source: Float64, target: Float64, responsibilities: Float64) -> Maximized:
+    """Π ← R and T ← (1/N) Σ_ij r_ij (q_j - p_i).
+
+    Args:
+        source: (B, N, D)
+        target: (B, M, D)
+        responsibilities: R (B, N, M).
+    """
+    # One coordinate at a time: a matrix product picks its kernel, and with it the rounding, by the shape of the batch.
     total = responsibilities.sum(-1)
-    drawn = torch.stack([(responsibilities * q[:, None, :]).sum(-1) for q in target.unbind(-1)], -1)
-    translation = (drawn - total[..., None] * source).sum(1) / source.shape[1]
-    return Maximized(responsibilities, translation)
+    shifts = [
+        ((responsibilities * target[:, None, :, d]).sum(-1) - total * source[..., d]).sum(-1)
+        for d in range(source.shape[2])
+    ]
+    return Maximized(responsibilities, np.stack(shifts, -1) / source.shape[1])
 
 
-def complete_log_likelihood(source: Tensor, target: Tensor, psi: Parameters, assignment: Tensor) -> CompleteLikelihood:
-    """Σ_ij Z_ij (log Π_ij - log(√(2π)σ) - ‖p_i + T - q_j‖² / 2σ²); minus infinity where Z > 0 meets Π = 0."""
-    log_prior = torch.xlogy(assignment, psi.prior).flatten(1).sum(-1)
-    log_normaliser = -assignment.flatten(1).sum(-1) * _log_root(psi.sigma)
-    log_distance = -(assignment * _energy(source, target, psi)).flatten(1).sum(-1)
+def complete_log_likelihood(
+    source: Float64, target: Float64, psi: Parameters, assignment: Float64
+) -> CompleteLikelihood:
+    """Σ_ij Z_ij (log Π_ij - log(√(2π)σ) - ‖p_i + T - q_j‖² / 2σ²); minus infinity if Z_ij > 0 and Π_ij = 0.
+
+    Args:
+        source: (B, N, D)
+        target: (B, M, D)
+        psi: ψ.
+        assignment: Z (B, N, M).
+    """
+    log_prior = xlogy(assignment, psi.prior).sum(-1).sum(-1)
+    log_normaliser = -assignment.sum(-1).sum(-1) * _log_root(psi.sigma)
+    log_distance = -(assignment * _energy(source, target, psi)).sum(-1).sum(-1)
     return CompleteLikelihood(log_prior + log_normaliser + log_distance, log_prior, log_normaliser, log_distance)
 
 
-def _energy(source: Tensor, target: Tensor, psi: Parameters) -> Tensor:
-    """‖p_i + T - q_j‖² / 2σ², (B, N, M), by differences: nothing cancels far from the origin."""
+def _logits(source: Float64, target: Float64, psi: Parameters) -> Float64:
+    """log Π_ij - ‖p_i + T - q_j‖² / 2σ², (B, N, M)."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(psi.prior) - _energy(source, target, psi))
+
+
+def _energy(source: Float64, target: Float64, psi: Parameters) -> Float64:
+    """‖p_i + T - q_j‖² / 2σ², (B, N, M), by differences, which lose no digits far from the origin."""
     moved = source + psi.translation[:, None]
-    squares: Tensor | None = None
-    for p, q in zip(moved.unbind(-1), target.unbind(-1), strict=True):
-        square = (p[:, :, None] - q[:, None, :]).square_()
-        squares = square if squares is None else squares.add_(square)
-    if squares is None:
-        raise ValueError("points have at least one coordinate")
-    return squares / (2 * psi.sigma.square())[:, None, None]
+    squares = np.zeros((len(source), source.shape[1], target.shape[1]), moved.dtype)
+    for d in range(source.shape[2]):
+        difference = moved[:, :, d, None] - target[:, None, :, d]
+        difference *= difference
+        squares += difference
+    return np.asarray(squares / (2 * np.square(psi.sigma))[:, None, None])
 
 
-def _log_root(sigma: Tensor) -> Tensor:
+def _log_root(sigma: Float64) -> Float64:
     """log(√(2π)σ)."""
-    return sigma.log() + LOG_ROOT_TWO_PI
+    return np.asarray(np.log(sigma) + LOG_ROOT_TWO_PI)

@@ -1,4 +1,4 @@
-"""Between the wire and the mathematics: a request's body to a Problem, an Outcome to the body of an answer."""
+"""From a request's body to a Problem, and from an Outcome to the body of an answer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..formats.arrays import Float64
-from . import checks
 from .batched.covariance import MAX_DIMENSION
-from .checks import check_pair, check_sigma, check_translation
+from .checks import check_distribution, check_pair, check_sigma, check_translation
 from .outcome import Outcome
 from .problem import Init, Pose, Problem, Transform
 from .representations import Iterations
@@ -23,13 +20,13 @@ from .steps import Parameters as Psi
 
 
 def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
-    prior = torch.from_numpy(body.prior) if isinstance(body.prior, np.ndarray) else body.prior
+    """The problem of a request, not checked yet. With `path` the outcome has all poses, for a picture."""
     return Problem(
-        torch.from_numpy(body.source),
-        torch.from_numpy(body.target),
+        body.source,
+        body.target,
         sigma=body.sigma,
         transform=body.transform,
-        prior=prior,
+        prior=body.prior,
         outlier_weight=body.outlier_weight,
         normalize=body.normalize,
         init=_init(body),
@@ -46,12 +43,12 @@ def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
     )
 
 
-def _init(body: RegisterRequest) -> Init | Tensor | Pose:
+def _init(body: RegisterRequest) -> Init | Float64 | Pose:
     init = body.init
     if isinstance(init, str):
         return init
     if not isinstance(init, GivenTransform):
-        return torch.from_numpy(init)
+        return init
     dimension = body.source.shape[1]
     if init.matrix is not None:
         linear, translation = init.matrix[:-1, :-1], init.matrix[:-1, -1]
@@ -60,15 +57,16 @@ def _init(body: RegisterRequest) -> Init | Tensor | Pose:
         linear = init.scale * turn
         translation = np.zeros(dimension) if init.translation is None else init.translation
     if init.matrix is None and init.rotation is None and init.scale == 1:
-        return torch.from_numpy(translation)
-    return Pose(torch.from_numpy(np.ascontiguousarray(linear)), torch.from_numpy(np.ascontiguousarray(translation)))
+        return translation
+    return Pose(linear, translation)
 
 
 def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
-    translation = outcome.translation.numpy()
+    """The fields of `schemas.Registration`, with ndarrays for lists of numbers."""
+    translation = outcome.translation
     dimension = len(translation)
     matrices = dimension <= MAX_DIMENSION
-    linear = (np.eye(dimension) if outcome.linear is None else outcome.linear.numpy()) if matrices else None
+    linear = (np.eye(dimension) if outcome.linear is None else outcome.linear) if matrices else None
     rotation, scale = linear, None if transform == "affine" else 1.0
     if linear is not None and transform == "affine":
         rotation = None
@@ -82,13 +80,13 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
         "scale": scale,
         "matrix": None if linear is None else _matrix(linear, translation),
         "matching": [None if j < 0 else j for j in outcome.matching.tolist()],
-        "matching_probability": outcome.matching_probability.numpy(),
+        "matching_probability": outcome.matching_probability,
         "outlier_weight": outcome.outlier_weight,
-        "outlier_probability": _numbers(outcome.outlier_probability),
+        "outlier_probability": outcome.outlier_probability,
         "sigma": outcome.sigma,
         "log_likelihood": outcome.log_likelihood,
-        "translation_covariance": _numbers(outcome.translation_covariance),
-        "rotation_covariance": _numbers(outcome.rotation_covariance),
+        "translation_covariance": outcome.translation_covariance,
+        "rotation_covariance": outcome.rotation_covariance,
         "iterations": outcome.iterations,
         "converged": outcome.converged,
         "stop_reason": outcome.stop_reason,
@@ -96,7 +94,7 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
         "runner_up": None
         if outcome.runner_up is None
         else {
-            "matrix": _matrix(outcome.runner_up.pose.linear.numpy(), outcome.runner_up.pose.translation.numpy()),
+            "matrix": _matrix(*outcome.runner_up.pose),
             "log_likelihood_gap": outcome.runner_up.gap,
         },
         "warnings": outcome.warnings,
@@ -104,43 +102,43 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     for name in ("responsibilities", "registered", "displacement"):
         values = getattr(outcome, name)
         if values is not None:
-            found[name] = values.numpy()
+            found[name] = values
     if outcome.trace is not None:
-        found["trace"] = {name: _numbers(values) for name, values in outcome.trace._asdict().items()}
+        found["trace"] = outcome.trace._asdict()
     return found
 
 
 def iterations(body: RegisterRequest, outcome: Outcome) -> Iterations:
-    """The source on its way, for a picture that moves."""
+    """The source (N, D) as each iteration moves it, for an animation."""
     poses = outcome.path
     if not poses and outcome.trace is not None:
-        return Iterations(body.source, outcome.trace.translation.numpy())
+        return Iterations(body.source, outcome.trace.translation)
     dimension = body.source.shape[1]
     if not poses:
         return Iterations(body.source, np.empty((0, dimension)))
-    translations = np.stack([pose.translation.numpy() for pose in poses])
-    linear = np.stack([pose.linear.numpy() for pose in poses])
-    return Iterations(body.source, translations, linear, _numbers(outcome.displacement))
+    translations = np.stack([pose.translation for pose in poses])
+    linear = np.stack([pose.linear for pose in poses])
+    return Iterations(body.source, translations, linear, outcome.displacement)
 
 
-def points(body: Pair) -> tuple[Tensor, Tensor]:
-    return check_pair(torch.from_numpy(body.source), torch.from_numpy(body.target))
+def points(body: Pair) -> tuple[Float64, Float64]:
+    """Source (N, D) and target (M, D). Raises InvalidInput where `check_pair` does."""
+    return check_pair(body.source, body.target)
 
 
-def parameters(body: Parameters, source: Tensor, target: Tensor, at: str) -> Psi:
+def parameters(body: Parameters, source: Float64, target: Float64, at: str) -> Psi:
+    """ψ of one problem, for source (N, D) and target (M, D): T (D,), Π (N, M) or (1, 1), and σ ().
+
+    `at` is the pointer of `body`. Raises InvalidInput for parameters that do not fit or are out of range.
+    """
     (n, dimension), m = source.shape, len(target)
-    translation = torch.zeros(dimension, dtype=torch.float64)
+    translation = np.zeros(dimension)
     if body.translation is not None:
-        translation = check_translation(torch.from_numpy(body.translation), dimension, f"{at}/translation")
-    prior = torch.full((1, 1), 1 / m, dtype=torch.float64)
+        translation = check_translation(body.translation, dimension, f"{at}/translation")
+    prior = np.full((1, 1), 1 / m)
     if body.prior is not None:
-        prior = checks.check_distribution(torch.from_numpy(body.prior), (n, m), f"{at}/prior")
-    sigma = torch.tensor(check_sigma(body.sigma, f"{at}/sigma"), dtype=torch.float64)
-    return Psi(translation, prior, sigma)
-
-
-def _numbers(values: Tensor | None) -> Float64 | None:
-    return None if values is None else values.numpy()
+        prior = check_distribution(body.prior, (n, m), f"{at}/prior")
+    return Psi(translation, prior, np.array(check_sigma(body.sigma, f"{at}/sigma")))
 
 
 def _matrix(linear: Float64, translation: Float64) -> Float64:

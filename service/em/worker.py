@@ -1,4 +1,4 @@
-"""EM's computation for a batch of jobs: list[Job] -> list[Result]."""
+"""The worker of registration: list[Job] -> list[Result]."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from . import steps
 from .checks import check
@@ -16,6 +16,8 @@ from .plan import Plan, plan
 from .problem import NORMALIZES, TRANSFORMS, Problem
 from .register import register_plans
 from .steps import CompleteLikelihood, Expected, Maximized, Parameters
+
+Float64 = NDArray[np.float64]
 
 
 class RegisterJob(NamedTuple):
@@ -26,10 +28,10 @@ class RegisterJob(NamedTuple):
 
 
 class ExpectJob(NamedTuple):
-    """One E-step: source (N, D), target (M, D), and the parameters without their batch dimension."""
+    """One E-step: source (N, D), target (M, D), and parameters without a batch dimension: T (D,), Π (N, M), σ ()."""
 
-    source: Tensor
-    target: Tensor
+    source: Float64
+    target: Float64
     psi: Parameters
     at: Parameters | None = None
 
@@ -37,18 +39,18 @@ class ExpectJob(NamedTuple):
 class MaximizeJob(NamedTuple):
     """One M-step: source (N, D), target (M, D), responsibilities (N, M)."""
 
-    source: Tensor
-    target: Tensor
-    responsibilities: Tensor
+    source: Float64
+    target: Float64
+    responsibilities: Float64
 
 
 class LikelihoodJob(NamedTuple):
     """One complete-data log-likelihood: source (N, D), target (M, D), parameters, assignment (N, M)."""
 
-    source: Tensor
-    target: Tensor
+    source: Float64
+    target: Float64
     psi: Parameters
-    assignment: Tensor
+    assignment: Float64
 
 
 StepJob = ExpectJob | MaximizeJob | LikelihoodJob
@@ -76,13 +78,13 @@ def key(job: Job) -> Hashable:
     """Jobs with equal keys form a batch: registrations as planned, steps of one kind and shape."""
     if isinstance(job, RegisterJob):
         return job.plan.key
-    return type(job).__name__, *(tuple(tensor.shape) for part in job[:4] for tensor in _tensors(part))
+    return type(job).__name__, *(array.shape for part in job[:4] for array in _arrays(part))
 
 
-def _tensors(part: Tensor | Parameters | None) -> tuple[Tensor, ...]:
+def _arrays(part: Float64 | Parameters | None) -> tuple[Float64, ...]:
     if part is None:
         return ()
-    return (part,) if isinstance(part, Tensor) else part
+    return part if isinstance(part, Parameters) else (part,)
 
 
 def cancel(job: Job) -> None:
@@ -92,11 +94,10 @@ def cancel(job: Job) -> None:
 
 
 class EmWorker:
-    """Registers, and computes single steps, on the processor."""
+    """Registers problems and computes single steps, on the processor."""
 
-    @torch.inference_mode()
     def __call__(self, jobs: Sequence[Job]) -> Sequence[Result]:
-        """One batch of jobs with equal keys."""
+        """Compute one batch of jobs with equal keys. Raises InvalidInput where `register_plans` does."""
         plans = [job.plan for job in jobs if isinstance(job, RegisterJob)]
         if plans:
             return register_plans(plans)
@@ -105,12 +106,12 @@ class EmWorker:
         return [type(result)(*(part[index] for part in result)) for index in range(len(jobs))]
 
 
-def _stack(column: Sequence[Any]) -> Tensor | Parameters | None:
+def _stack(column: Sequence[Any]) -> Float64 | Parameters | None:
     if column[0] is None:
         return None
     if isinstance(column[0], Parameters):
-        return Parameters(*(torch.stack(field) for field in zip(*column, strict=True)))
-    return torch.stack(list(column))
+        return Parameters(*(np.stack(field) for field in zip(*column, strict=True)))
+    return np.stack(list(column))
 
 
 def registration(problem: Problem) -> RegisterJob:
@@ -122,9 +123,9 @@ def registration(problem: Problem) -> RegisterJob:
     return RegisterJob(plan(check(problem._replace(cancelled=abandoned.is_set))), abandoned)
 
 
-_POINT = torch.zeros(1, 1, dtype=torch.float64)
+_POINT = np.zeros((1, 1))
 # The corners of an irregular tetrahedron and one inner point: enough to compile all code for poses.
-_CORNERS = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 4], [1, 1, 1]], dtype=torch.float64)
+_CORNERS = np.array([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 4], [1, 1, 1]])
 WARM_UP: list[RegisterJob] = [
     registration(Problem(_POINT, _POINT)),
     registration(Problem(_POINT, _POINT, sigma=1.0)),
@@ -138,7 +139,7 @@ WARM_UP: list[RegisterJob] = [
 
 
 def warm_up() -> None:
-    """Run every kind of registration once, which compiles all numba code that they need."""
+    """Run every kind of registration once, which compiles all loops that they need."""
     worker = EmWorker()
     for job in WARM_UP:
         worker([job])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from ..errors import BodyTooLarge, LatentserveError, Overloaded, UnknownCheckpoint, status_of
+from ..errors import BodyTooLarge, InvalidInput, LatentserveError, Overloaded, UnknownCheckpoint, status_of
 from ..formats.arrays import UNION_TAG, to_json
 
 MEDIA_TYPE = "application/problem+json"
@@ -92,8 +92,12 @@ def from_domain(error: LatentserveError) -> Response:
 def object_of_domain(error: LatentserveError, at: str = "") -> dict[str, object]:
     """The problem for a domain error; `at` is the pointer of the part of the body that the error concerns."""
     status, slug = status_of(error)
-    found = [Found(at + error.pointer, error.detail, error.allowed)]
-    return problem_object(status, slug, error.detail, found if error.pointer or error.allowed is not None else ())
+    errors = (error, *error.others) if isinstance(error, InvalidInput) else (error,)
+    found = [
+        Found(at + one.pointer, one.detail, one.allowed) for one in errors if one.pointer or one.allowed is not None
+    ]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return problem_object(status, slug, error.detail + more, found)
 
 
 def from_validation(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> Response:

@@ -1,4 +1,4 @@
-"""Clouds under known transforms, and the mixture written down with all of its N x M terms."""
+"""Clouds under known transforms; and the likelihood with all N x M terms, in torch for its derivatives."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from service.em.outcome import Outcome
 from service.em.problem import Pose, Problem
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 
 class Posed(NamedTuple):
-    """Two clouds, the transform between them, and who belongs to whom."""
+    """Two clouds, the transform between them, and the partner of each source point."""
 
-    source: Tensor  # (N, D)
-    target: Tensor  # (M, D)
+    source: Float64  # (N, D)
+    target: Float64  # (M, D)
     pose: Pose  # the true one
-    partner: Tensor  # (N,) int64: the true j, or -1
+    partner: Int64  # (N,) the true j, or -1
     sigma: float
 
 
@@ -68,10 +69,7 @@ def posed(
     order = rng.permutation(len(target))
     partner = np.full(len(source), -1)
     partner[source_only:] = np.argsort(order)[:both]
-    pose = Pose(torch.from_numpy(A), torch.from_numpy(T))
-    return Posed(
-        torch.from_numpy(source), torch.from_numpy(target[order].copy()), pose, torch.from_numpy(partner), sigma
-    )
+    return Posed(source, target[order], Pose(A, T), partner, sigma)
 
 
 def sliced(count: int, overlap: float, *, sigma: float, seed: int, angle: float) -> Posed:
@@ -83,12 +81,10 @@ def sliced(count: int, overlap: float, *, sigma: float, seed: int, angle: float)
     A, T = turned(3, angle, rng), 0.02 * rng.uniform(-1, 1, size=3)
     target = points[behind:] @ A.T + T + sigma * rng.normal(size=(count, 3))
     partner = np.maximum(np.arange(count) - behind, -1)
-    pose = Pose(torch.from_numpy(A), torch.from_numpy(T))
-    source = torch.from_numpy(points[:count].copy())
-    return Posed(source, torch.from_numpy(target), pose, torch.from_numpy(partner), sigma)
+    return Posed(points[:count], target, Pose(A, T), partner, sigma)
 
 
-def moved(source: Tensor, pose: Pose) -> Tensor:
+def moved(source: Float64, pose: Pose) -> Float64:
     """y = A p + T."""
     return source @ pose.linear.T + pose.translation
 
@@ -96,22 +92,22 @@ def moved(source: Tensor, pose: Pose) -> Tensor:
 def pose_of(outcome: Outcome) -> Pose:
     """The transform of an outcome."""
     D = len(outcome.translation)
-    A = torch.eye(D, dtype=torch.float64) if outcome.linear is None else outcome.linear
+    A = np.eye(D) if outcome.linear is None else outcome.linear
     return Pose(A, outcome.translation)
 
 
-def angle_between(a: Tensor, b: Tensor) -> float:
+def angle_between(a: Float64, b: Float64) -> float:
     """Degrees from one rotation (D, D) to the other, 2 or 3 coordinates."""
     D = len(a)
     skew = (a @ b.T - (a @ b.T).T) / 2
-    sine, cosine = skew.norm().item() / math.sqrt(2), (torch.trace(a @ b.T).item() - (D - 2)) / 2
+    sine, cosine = float(np.linalg.norm(skew)) / math.sqrt(2), (float(np.trace(a @ b.T)) - (D - 2)) / 2
     return math.degrees(math.atan2(sine, cosine))
 
 
-def box(cloud: Tensor) -> float:
+def box(cloud: Float64) -> float:
     """The volume that outliers spread over: of the cloud's box, no side under a tenth of its longest."""
-    sides = cloud.amax(0) - cloud.amin(0)
-    return float(torch.maximum(sides, sides.max() / 10).prod())
+    sides = cloud.max(0) - cloud.min(0)
+    return float(np.maximum(sides, sides.max() / 10).prod())
 
 
 def log_terms(x: Tensor, y: Tensor, sigma: Tensor, exponent: int) -> Tensor:
@@ -139,9 +135,11 @@ def log_likelihood(
     return torch.logsumexp(terms, 1).sum()
 
 
-def direct(problem: Problem, pose: Pose, sigma: Tensor, *, outliers: float = 0.0, volume: float = 1.0) -> Tensor:
-    """The log-likelihood of a problem with even weights at a transform, written down."""
-    x, y = moved(problem.source, pose), problem.target
+def direct(
+    problem: Problem, A: Tensor, T: Tensor, sigma: Tensor, *, outliers: float = 0.0, volume: float = 1.0
+) -> Tensor:
+    """The log-likelihood of a problem with equal weights at y = A p + T, with all N x M terms."""
+    x, y = torch.from_numpy(problem.source) @ A.T + T, torch.from_numpy(problem.target)
     if problem.resolved_normalize == "columns":
         x, y = y, x
     literal = problem.sigma is not None and outliers == 0

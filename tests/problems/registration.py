@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 
 class Instance(NamedTuple):
-    """Two clouds, the translation between them, and who belongs to whom."""
+    """Two clouds, the translation between them, and the partner of each source point."""
 
-    source: Tensor  # (N, D)
-    target: Tensor  # (M, D)
-    translation: Tensor  # (D,) the true one
-    partner: Tensor  # (N,) int64: the true j, or -1
+    source: Float64  # (N, D)
+    target: Float64  # (M, D)
+    translation: Float64  # (D,) the true one
+    partner: Int64  # (N,) the true j, or -1
     sigma: float  # the noise's standard deviation in each coordinate
 
 
-def cloud(count: int, dimension: int, generator: torch.Generator) -> Tensor:
+def cloud(count: int, dimension: int, generator: np.random.Generator) -> Float64:
     """Points (count, dimension), uniform in the unit cube."""
-    return torch.rand(count, dimension, generator=generator, dtype=torch.float64)
+    return generator.random((count, dimension))
 
 
 def bijection(count: int, dimension: int, *, sigma: float = 0.0, shift: float = 1.0, seed: int = 0) -> Instance:
@@ -47,45 +50,45 @@ def cropped(
     count: int, dimension: int, overlap: float, *, sigma: float = 0.0, shift: float = 1.0, seed: int = 0
 ) -> Instance:
     """Two windows on one cloud, sorted by its first coordinate, that share the fraction `overlap` of their points."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
     behind = round(count * (1 - overlap))
     points = cloud(count + behind, dimension, generator)
-    points = points[points[:, 0].argsort()]
-    partner = torch.arange(count) - behind
-    return _moved(points[:count], points[behind:], partner.clamp(min=-1), sigma, shift, generator)
+    points = points[np.argsort(points[:, 0])]
+    partner = np.arange(count) - behind
+    return _moved(points[:count], points[behind:], np.maximum(partner, -1), sigma, shift, generator)
 
 
 class Closed(NamedTuple):
     """A problem with a hard assignment Z, and the closed forms that follow from it."""
 
-    source: Tensor  # (N, D)
-    target: Tensor  # (M, D)
-    translation: Tensor  # (D,) where the log-likelihoods are taken
+    source: Float64  # (N, D)
+    target: Float64  # (M, D)
+    translation: Float64  # (D,) where the log-likelihoods are taken
     sigma: float
-    assignment: Tensor  # (N, M) Z
-    squares: Tensor  # (N,) ‖p_i + T - q_(the one assigned to i)‖²
-    maximizer: Tensor  # (D,) the M-step's T for R = Z
+    assignment: Float64  # (N, M) Z
+    squares: Float64  # (N,) ‖p_i + T - q_(the one assigned to i)‖²
+    maximizer: Float64  # (D,) the M-step's T for R = Z
 
 
 def identity_assignment(count: int, dimension: int, seed: int = 0) -> Closed:
     """N = M and p_i belongs to q_i: Z = I, and the M-step's T is mean(q) - mean(p)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
     p, q = cloud(count, dimension, generator), cloud(count, dimension, generator)
     t = cloud(1, dimension, generator)[0]
-    squares = (p + t - q).square().sum(1)
-    return Closed(p, q, t, 0.3, torch.eye(count, dtype=torch.float64), squares, q.mean(0) - p.mean(0))
+    squares = np.square(p + t - q).sum(1)
+    return Closed(p, q, t, 0.3, np.eye(count), squares, q.mean(0) - p.mean(0))
 
 
 def two_targets(count: int, dimension: int, seed: int = 0) -> Closed:
     """The first ⌊N/2⌋ source points belong to q_1 and the others to q_2: T = (⌊N/2⌋ q_1 + ⌈N/2⌉ q_2)/N - mean(p)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
     p, (q_1, q_2) = cloud(count, dimension, generator), cloud(2, dimension, generator)
     t = cloud(1, dimension, generator)[0]
     half = count // 2
-    first = (torch.arange(count) < half).to(torch.float64)
-    squares = torch.cat([(p[:half] + t - q_1).square().sum(1), (p[half:] + t - q_2).square().sum(1)])
+    first = (np.arange(count) < half).astype(np.float64)
+    squares = np.concatenate([np.square(p[:half] + t - q_1).sum(1), np.square(p[half:] + t - q_2).sum(1)])
     maximizer = (half * q_1 + (count - half) * q_2) / count - p.mean(0)
-    return Closed(p, torch.stack([q_1, q_2]), t, 0.3, torch.stack([first, 1 - first], 1), squares, maximizer)
+    return Closed(p, np.stack([q_1, q_2]), t, 0.3, np.stack([first, 1 - first], 1), squares, maximizer)
 
 
 def one_point_between_two(a: float, first: float, sigma: float, iterations: int) -> list[float]:
@@ -102,19 +105,19 @@ def one_point_between_two(a: float, first: float, sigma: float, iterations: int)
 
 
 def _pair(n: int, both: int, target_only: int, dimension: int, sigma: float, shift: float, seed: int) -> Instance:
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
     source, extra = cloud(n, dimension, generator), cloud(target_only, dimension, generator)
-    target = torch.cat([source[n - both :], extra])
-    order = torch.randperm(len(target), generator=generator)
-    partner = torch.full((n,), -1)
+    target = np.concatenate([source[n - both :], extra])
+    order = generator.permutation(len(target))
+    partner = np.full((n,), -1)
     partner[n - both :] = order.argsort()[:both]
     return _moved(source, target[order], partner, sigma, shift, generator)
 
 
 def _moved(
-    source: Tensor, target: Tensor, partner: Tensor, sigma: float, shift: float, generator: torch.Generator
+    source: Float64, target: Float64, partner: Int64, sigma: float, shift: float, generator: np.random.Generator
 ) -> Instance:
-    direction = torch.randn(source.shape[1], generator=generator, dtype=torch.float64)
-    translation = shift * direction / direction.norm()
-    noise = sigma * torch.randn(target.shape, generator=generator, dtype=torch.float64)
+    direction = generator.normal(size=source.shape[1])
+    translation = np.asarray(shift * direction / np.linalg.norm(direction))
+    noise = sigma * generator.normal(size=target.shape)
     return Instance(source, target + translation + noise, translation, partner, sigma)

@@ -1,4 +1,4 @@
-"""From the last state of the iteration to what the caller asked for, in the caller's coordinates."""
+"""From the last state of the iteration to outcomes, in the caller's coordinates and in numpy's arrays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..matching import UNMATCHED, one_to_one
@@ -16,12 +18,14 @@ from .covariance import MAX_DIMENSION, covariances, translation_information
 from .distances import Workspace
 from .padding import Group
 from .posterior import log_weights, nearest
-from .recursion import Model, State, expect, log_likelihood
+from .recursion import State, Variant, expect, log_likelihood
 from .transforms import translate
+
+Float64 = NDArray[np.float64]
 
 
 class End(NamedTuple):
-    """How one problem's iteration went."""
+    """How the iteration of one problem ended."""
 
     iterations: int
     reason: StopReason
@@ -36,15 +40,15 @@ class Instant(NamedTuple):
     translation: Tensor  # (D,) T(t+1), centred
 
 
-def unfinished(problem: Problem, end: End, translation: Tensor, sigma: float) -> Outcome:
-    """The outcome of a problem that was cancelled: where it stood, and nothing that takes a pass to compute."""
+def unfinished(problem: Problem, end: End, translation: Float64, sigma: float) -> Outcome:
+    """The outcome of a cancelled problem: its last T (D,) and σ, and nothing that needs another pass."""
     n = len(problem.source)
     return Outcome(
         translation=translation,
         sigma=sigma,
         log_likelihood=math.nan,
-        matching=torch.full((n,), UNMATCHED),
-        matching_probability=torch.zeros(n, dtype=torch.float64),
+        matching=np.full(n, UNMATCHED, np.int64),
+        matching_probability=np.zeros(n),
         translation_covariance=None,
         iterations=end.iterations,
         converged=False,
@@ -62,28 +66,28 @@ def answers(
     histories: Sequence[Sequence[Instant]],
     group: Group,
     state: State,
-    model: Model,
+    variant: Variant,
     space: Workspace,
 ) -> list[Outcome]:
     """The outcomes of B problems whose iteration has ended.
 
-    Three passes at most: the next E-step's evidence for the log-likelihood, its column sums for the covariance, and
-    the nearest targets under the last E-step's distances.
+    There are at most three passes: the evidence of the next E-step for the log-likelihood, its column sums for the
+    covariance, and the nearest targets under the distances of the last E-step.
     """
-    average, post, following = expect(group, state, model)
-    likelihood = log_likelihood(group, model, state.evidence, following, state.sigma)
-    found: list[Tensor | None] = [None] * len(problems)
+    average, post, following = expect(group, state, variant)
+    likelihood = log_likelihood(group, variant, state.evidence, following, state.sigma)
+    found: list[Float64 | None] = [None] * len(problems)
     if group.dimension <= MAX_DIMENSION:
         moved = translate(group.source, average.mean)
         information = translation_information(group, moved, post, average.weight, state.sigma)
         counts = [len(problem.source) for problem in problems]
-        # At its floor σ is not what the residuals say.
-        told = (state.sigma > group.floor * (1 + 1e-9)).tolist()
-        found = covariances(information, state.sigma, counts, [model.estimated and above for above in told])
+        # At its floor, σ is not determined by the residuals.
+        above_floor = (state.sigma > group.floor * (1 + 1e-9)).tolist()
+        found = covariances(information, state.sigma, counts, [variant.estimated and above for above in above_floor])
     moved = translate(group.source, state.average.mean)
-    index, _ = nearest(moved, group.target, group.cost, space)
-    translation = group.to_original(state.translation)
-    probabilities = 1 / state.weight
+    index = nearest(moved, group.target, group.cost, space)[0].numpy()
+    translation = group.to_original(state.translation).numpy()
+    probabilities = (1 / state.weight).numpy()
     numbers = zip(state.sigma.tolist(), likelihood.tolist(), strict=True)
     outcomes = []
     for k, (problem, end, (sigma, value)) in enumerate(zip(problems, ends, numbers, strict=True)):
@@ -91,15 +95,15 @@ def answers(
         match, probability, responsibilities = index[k, :n], probabilities[k, :n], None
         if problem.responsibilities or problem.matching == "one_to_one":
             logs = log_weights(moved[k, :, :n], group.target[k, :-1, :m], state.average.weight[k])
-            responsibilities = torch.softmax(logs, -1)
+            responsibilities = torch.softmax(logs, -1).numpy()
             if problem.matching == "one_to_one":
-                match = one_to_one(logs)
-                chosen = responsibilities.gather(1, match.clamp(min=0)[:, None])[:, 0]
-                probability = torch.where(match == UNMATCHED, 0.0, chosen)
+                match = one_to_one(logs.numpy())
+                chosen = responsibilities[np.arange(n), np.maximum(match, 0)]
+                probability = np.where(match == UNMATCHED, 0.0, chosen)
         trace = None
         if problem.trace:
             item = group.select(torch.tensor([k]))
-            trace = _trace(histories[k], following[k], item, model)
+            trace = _trace(histories[k], following[k], item, variant)
         outcomes.append(
             Outcome(
                 translation=translation[k],
@@ -120,11 +124,11 @@ def answers(
     return outcomes
 
 
-def _trace(history: Sequence[Instant], following: Tensor, item: Group, model: Model) -> Trace:
+def _trace(history: Sequence[Instant], following: Tensor, item: Group, variant: Variant) -> Trace:
     evidences, sigmas, translations = (torch.stack(fields) for fields in zip(*history, strict=True))
     later = torch.cat([evidences[1:], following[None]])
     return Trace(
-        log_likelihood=log_likelihood(item, model, evidences, later, sigmas),
-        sigma=sigmas,
-        translation=item.to_original(translations),
+        log_likelihood=log_likelihood(item, variant, evidences, later, sigmas).numpy(),
+        sigma=sigmas.numpy(),
+        translation=item.to_original(translations).numpy(),
     )

@@ -1,8 +1,10 @@
-"""How well the data determine the translation: the inverse of the observed information."""
+"""The covariance of the translation: the inverse of the observed information."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..kernel.definite import inverse, small_sample_inflation
@@ -10,7 +12,7 @@ from . import loops
 from .padding import Group
 from .posterior import Posterior, arrays, column_mass
 
-# The matrix has D² entries for each answer; past this it would outweigh the answer.
+# The largest D with a covariance: its D² numbers would outweigh the rest of the answer.
 MAX_DIMENSION = 256
 
 
@@ -18,7 +20,7 @@ def translation_information(group: Group, moved: Tensor, post: Posterior, precis
     """σ² times the observed information, (B, D, D): Σ_i [I - Cov_{r_i}(q) / σ²].
 
     The information is minus the Hessian in T of the observed-data log-likelihood Σ_i log Σ_j Π_ij N(q_j; p_i + T, σ²)
-    with Π held fixed; r_i are the responsibilities at the very parameters. With c_j = Σ_i r_ij, the covariances sum
+    with Π held fixed; r_i are the responsibilities at these parameters. With c_j = Σ_i r_ij, the covariances sum
     to Σ_j c_j y_j y_jᵀ - Σ_i m_i m_iᵀ: correct to the rounding of the squared spread, (spread/σ)² · 1e-16 relatively.
     `post` is `posterior(moved, ..., precision)`.
     """
@@ -41,17 +43,17 @@ def _scatter(points: Tensor, weights: Tensor) -> Tensor:
 
 def covariances(
     scaled_information: Tensor, sigma: Tensor, source_counts: list[int], estimated: list[bool]
-) -> list[Tensor | None]:
-    """The covariance of each problem's T (D, D), or None where the information is not positive definite.
+) -> list[NDArray[np.float64] | None]:
+    """The covariance (D, D) of each problem's T, or None if the information is not positive definite.
 
-    `estimated` says whose σ was estimated from the residuals.
-    Item by item: a factorisation of many matrices at once rounds by how many they are.
+    The problems with `estimated` have a σ estimated from the residuals. The matrices are inverted one by one, because
+    the rounding of a joint factorisation depends on their number.
     """
     D = scaled_information.shape[-1]
-    out: list[Tensor | None] = []
+    out: list[NDArray[np.float64] | None] = []
     items = zip(scaled_information.numpy(), sigma.tolist(), source_counts, estimated, strict=True)
     for matrix, value, count, from_residuals in items:
         found = inverse(matrix)
         growth = small_sample_inflation(count * D, D) if from_residuals else 1.0
-        out.append(None if found is None or growth is None else torch.from_numpy(found * (value**2 * growth)))
+        out.append(None if found is None or growth is None else found * (value**2 * growth))
     return out

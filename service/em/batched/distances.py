@@ -1,7 +1,7 @@
 """Squared distances between all pairs of two point sets, tile by tile, in memory that does not grow with N x M.
 
-Distances are direct: Σ_d (x_d - y_d)², one coordinate at a time, in place. The expansion ‖x‖² + ‖y‖² - 2 x·y would be
-one matrix product, and would lose all digits of a distance that is small against the cloud: the ones that matter.
+Distances are Σ_d (x_d - y_d)², one coordinate at a time, in place. The expansion ‖x‖² + ‖y‖² - 2 x·y would be one
+matrix product, but would lose all digits of distances that are small relative to the cloud, and those matter most.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Pairs a tile: two buffers of 2^16 doubles are 1 MB and stay in a core's level-2 cache. Measured on one core,
-# 2-D and 3-D: 3.0 ns a pair at 2^16, 3.2 at 2^17, 3.8 at 2^18, and 4.3 at 2^13, where calls begin to cost.
+# Pairs in a tile: two buffers of 2^16 doubles are 1 MB and stay in a core's level-2 cache. Measured on one core,
+# 2-D and 3-D: 3.0 ns a pair at 2^16, 3.2 at 2^17, 3.8 at 2^18, and 4.3 at 2^13, where the cost of calls shows.
 TILE = 1 << 16
-# Columns a tile: longer rows are taken in blocks, with a running minimum.
+# Columns in a tile. Longer rows are split into blocks, with a running minimum.
 COLUMNS = 512
 
 
@@ -26,7 +26,7 @@ class Workspace(NamedTuple):
     second: Tensor
 
     def view(self, items: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-        """Both buffers as (items, rows, columns). Contents are what the last user left."""
+        """Both buffers as (items, rows, columns), with undefined contents."""
         size, shape = items * rows * columns, (items, rows, columns)
         return self.first[:size].view(shape), self.second[:size].view(shape)
 
@@ -42,14 +42,14 @@ class Tile(NamedTuple):
     items: slice
     rows: slice
     columns: slice
-    costs: Tensor  # (items, rows, columns) what `squared_distances` gives; the receiver may overwrite it
+    costs: Tensor  # (items, rows, columns) from `squared_distances`; the receiver may overwrite it
     spare: Tensor  # the same shape, to write in
 
 
 def tiles(source: Tensor, target: Tensor, cost: Tensor, space: Workspace) -> Iterator[Tile]:
-    """All pairs of `source` (B, D, N) and `target` (B, >= D, M), a row's blocks of columns one after the other.
+    """All pairs of `source` (B, D, N) and `target` (B, >= D, M), plus `cost` (B, 1, M), by blocks of columns in order.
 
-    How an item is cut depends on its N and M alone; small items share a tile.
+    The cuts of an item depend on its N and M alone. Small items share a tile.
     """
     items, _, rows = source.shape
     columns = target.shape[2]

@@ -1,7 +1,7 @@
-"""The compiled loops of the batched engine. They work item by item, so no item's rounding depends on its batch.
+"""The compiled loops of the batched engine, item by item, so that the rounding of an item is independent of its batch.
 
-A batched matrix product picks its kernel, and with it the order of its sums, by the shape of the whole batch and by
-the processor's vendor. These loops see one item at a time.
+The kernel of a batched matrix product, and with it the order of its sums, depends on the shape of the whole batch and
+on the processor's vendor. These loops process one item at a time.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ def posterior(
             for j in range(m):
                 terms[j] = squares[j] * w + cost[b, 0, j]
                 least = min(least, terms[j])
-            total, spent = 0.0, 0.0
+            total, weighted_squares = 0.0, 0.0
             for j in range(m):
                 terms[j] = exp_of(least - terms[j]) * target[b, dimension, j]
                 total += terms[j]
-                spent += terms[j] * squares[j]
+                weighted_squares += terms[j] * squares[j]
             for d in range(dimension):
-                drawn = 0.0
+                weighted_target = 0.0
                 for j in range(m):
-                    drawn += terms[j] * target[b, d, j]
-                sums[b, d, i] = drawn / total
+                    weighted_target += terms[j] * target[b, d, j]
+                sums[b, d, i] = weighted_target / total
             log_evidence[b, i] = math.log(total) - least
             weight[b, i] = total
-            residual[b, i] = spent / total
+            residual[b, i] = weighted_squares / total
 
 
 @compiled

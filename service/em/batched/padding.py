@@ -1,10 +1,12 @@
-"""Unequal problems side by side in one padded batch, centred, without one problem's padding touching another.
+"""A batch of centred problems in padded tensors. The padding of one problem does not affect another.
 
-A result may depend on its own request alone, bit for bit. So a problem is padded to a size that is a function of its
-own size, it shares tensors only with problems padded to the same size, and every operation downstream treats the
-items of a batch alike, whatever their number. Clouds are stored coordinates first, (B, D, N), so that reductions run
-over the last, contiguous dimension: there, and in matrix products of at least two columns, torch's arithmetic for one
-item does not depend on the others. Sizes are multiples of eight doubles, so every item starts at a cache line.
+Here the arrays of the problems become tensors; `answers` turns tensors into arrays again.
+
+A result must depend on its own request alone, to the bit. Hence the padded size of a problem is a function of its own
+size, a problem shares tensors only with problems of the same padded size, and all later operations treat the items of
+a batch alike, whatever their number. Clouds are stored coordinates first, (B, D, N), so that reductions run over the
+last, contiguous dimension. There torch's arithmetic for one item does not depend on the others. Sizes are multiples of
+eight doubles, so that each item starts at a cache line.
 """
 
 from __future__ import annotations
@@ -12,38 +14,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..problem import MIN_SIGMA, Problem
 
-# A padded target point costs this much: more than any real pair (see MAX_COORDINATE), so its weight is exactly 0.
+# The cost of a padded target point. It exceeds that of any real pair (see MAX_COORDINATE), so its weight is exactly 0.
 PADDING_COST = 1e300
-# An estimated σ stops at this fraction of the data's spread: an exact bijection has unbounded likelihood as σ -> 0,
-# and below 1e-6 the squares that the estimate is made of drown in the rounding of the coordinates.
+# An estimated σ stops at this fraction of the data's spread. An exact bijection has unbounded likelihood as σ → 0, and
+# below 1e-6 the rounding of the coordinates exceeds the squares that σ is estimated from.
 SIGMA_FLOOR = 1e-6
 
 
 def bucket(count: int) -> int:
-    """The padded size for `count` points: a multiple of 8, and a function of nothing but `count`.
+    """The padded size for `count` points, a multiple of 8.
 
-    Eight sizes an octave from 64 to 1,024 (at most 12.5 % too many points, 27 % too many pairs), so that unequal
-    problems meet in one batch. Larger problems fill the processor alone and are only aligned.
+    From 64 to 1,024 there are eight sizes an octave (at most 12.5 % more points and 27 % more pairs), so that unequal
+    problems can share a batch. Larger problems use the processor fully by themselves and are only aligned.
     """
     step = 8 if count <= 64 or count > 1024 else 1 << ((count - 1).bit_length() - 4)
     return -(-count // step) * step
 
 
 def group_key(problem: Problem) -> tuple[int, int, int, str, bool, str]:
-    """Problems with equal keys share tensors: padded N and M, D, prior, whether σ is estimated, and the start."""
+    """Problems with equal keys share tensors: padded N and M, D, prior, whether σ is estimated, kind of start."""
     (n, dimension), m = problem.source.shape, problem.target.shape[0]
-    init = problem.init if isinstance(problem.init, str) else "given"
-    prior = problem.resolved_prior
-    return bucket(n), bucket(m), dimension, str(prior), problem.sigma is None, init
+    return bucket(n), bucket(m), dimension, problem.prior_name, problem.sigma is None, problem.init_name
 
 
 class Group(NamedTuple):
-    """B problems of one key: each cloud about its own median, zeros behind its last point."""
+    """B problems of one key: each cloud about its own median, with zeros after its last point."""
 
     source: Tensor  # (B, D, N) x_i = p_i - median(p)
     target: Tensor  # (B, D + 1, M) y_j = q_j - median(q) in homogeneous coordinates: the last row is 1, padding 0
@@ -88,7 +90,7 @@ def pack(problems: Sequence[Problem]) -> Group:
     source_mean, source_variance = _moments(source, rows, n)
     target_mean, target_variance = _moments(target, columns, m)
     spread = ((source_variance + target_variance) / 2).sqrt()
-    # Where all points coincide the spread is 0. The coordinates' own rounding is the least noise that means anything.
+    # If all points coincide the spread is 0, and the rounding of the coordinates is the smallest meaningful noise.
     floor = torch.maximum(SIGMA_FLOOR * spread, torch.finfo(torch.float64).eps * magnitude).clamp(min=MIN_SIGMA)
     return Group(
         source=source,
@@ -105,10 +107,10 @@ def pack(problems: Sequence[Problem]) -> Group:
     )
 
 
-def _stack(clouds: Sequence[Tensor]) -> Tensor:
-    """Clouds (N_b, D) as (B, D, bucket), zeros behind."""
+def _stack(clouds: Sequence[NDArray[np.float64]]) -> Tensor:
+    """A copy of the clouds (N_b, D) as (B, D, bucket), with zeros after the last point."""
     out = torch.zeros(len(clouds), clouds[0].shape[1], bucket(len(clouds[0])), dtype=torch.float64)
-    for item, cloud in zip(out, clouds, strict=True):
+    for item, cloud in zip(out.numpy(), clouds, strict=True):
         item[:, : len(cloud)] = cloud.T
     return out
 
@@ -120,9 +122,9 @@ def _valid(count: Tensor, size: int) -> Tensor:
 def _centred(points: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """The cloud about its median, coordinate by coordinate, and the median (B, D).
 
-    Not the mean: a single point at 1e30, as data that lack a value have it, would move that so far that the others
-    lost their digits. And the median is one of the coordinates themselves, so that the subtraction is exact where the
-    cloud is small against its distance from the origin (Sterbenz).
+    A single point at 1e30, such as a code for a missing value, would move the mean so far that the other points lost
+    their digits. The median is also one of the coordinates, so that the subtraction is exact if the cloud is small
+    relative to its distance from the origin (Sterbenz).
     """
     median = points.masked_fill(valid[:, None] == 0, torch.nan).nanmedian(-1).values
     return (points - median[..., None]) * valid[:, None], median

@@ -1,8 +1,8 @@
 """The E-step over all pairs: sums over each row's responsibilities, in O(N + M) memory.
 
 A row's responsibilities are r_ij = exp(-c_ij) / Σ_k exp(-c_ik) with the cost c_ij = W ‖x_i - y_j‖² + cost_j, W the
-precision in units of 1/length². One exponential a pair: the row's least cost is subtracted first, so the largest
-term is 1, a row never underflows as a whole, and the largest responsibility is 1 / Σ.
+precision in units of 1/length². Each pair takes one exponential. The row's least cost is subtracted first, so the
+largest term is 1, no row underflows as a whole, and the largest responsibility is 1 / Σ.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .distances import Workspace, squared_distances, tiles
 
 
 class Posterior(NamedTuple):
-    """What one pass over the pairs says of each source point, (B, N) rows each."""
+    """The sums of one pass over the pairs, one for each source point."""
 
-    matched: Tensor  # (B, D, N) m_i = Σ_j r_ij y_j, the target that x_i is drawn to
+    matched: Tensor  # (B, D, N) m_i = Σ_j r_ij y_j
     log_evidence: Tensor  # (B, N) log Σ_j exp(-c_ij)
     weight: Tensor  # (B, N) Σ_j r_ij / max_j r_ij
     residual: Tensor  # (B, N) Σ_j r_ij ‖x_i - y_j‖²

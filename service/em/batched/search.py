@@ -1,15 +1,15 @@
-"""A global search for the translation, where the centroids do not settle it: partial overlap, outliers, heavy noise.
+"""A global search for the translation if the centroids do not determine it: partial overlap, outliers, heavy noise.
 
-Candidates are annealed: EM with a uniform prior and an outlier bin, whose width falls geometrically from where the
-candidate is trusted to where the target's points are told apart. Each is scored by its log-likelihood at that last
-width, one for all, and the best wins. The candidates: the centroids, from a width as large as the clouds
+Candidates are annealed by EM with a uniform prior and an outlier bin. The width falls geometrically, from the
+candidate's uncertainty to a width that separates the target's points. Each candidate is scored by its log-likelihood
+at that last width, and the best wins. The candidates are: the centroids, from a width as large as the clouds
 ("anneal"); T = 0, from twice the spacing of the target ("identity"); the cells of `votes`, from their own width
-("vote"). For N = M the difference of centroids itself ("centroid") keeps its place unless the winner is
-significantly better, since under a bijection nothing estimates T better.
+("vote"). For N = M the difference of centroids itself ("centroid") is kept unless the winner is significantly better,
+because for a bijection no other estimate of T is better.
 
-No random numbers: subsamples are strided and ties go to the earlier candidate. Elementwise functions are only those
-whose bits do not depend on an element's place in its tensor: arithmetic, sqrt, exp, log, log1p; never pow, sigmoid or
-logaddexp, whose vector and scalar paths differ.
+There are no random numbers: subsamples are strided and ties go to the earlier candidate. All elementwise functions give
+the same bits wherever an element is in its tensor: arithmetic, sqrt, exp, log, log1p. pow, sigmoid and logaddexp do
+not, because their vector and scalar paths differ.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import math
 from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..problem import Problem
 from .distances import squared_distances
-from .padding import PADDING_COST, Group
+from .padding import PADDING_COST, Group, pack
 from .posterior import Posterior, posterior
 from .transforms import fit_sigma, fit_translation, translate
 from .votes import votes
@@ -46,24 +49,36 @@ RIVAL_GAP = 12.0
 
 
 class Found(NamedTuple):
-    """The winners: t (B, D) in centred coordinates, a first σ (B,) to estimate from, and the start's name."""
+    """The winners: t (B, D) in centred coordinates, a first estimate of σ (B,), and the name of the start."""
 
     translation: Tensor
     sigma: Tensor
     name: list[str]
-    rival: list[Tensor | None]  # (D,) another translation that explains the source about as well, if there is one
+    rival: list[Tensor | None]  # (D,) another translation that fits about as well, if any
 
 
 class Candidate(NamedTuple):
-    """A translation (B, D) for each problem, and the width (B,) that the annealing starts from."""
+    """A translation (B, D) for each problem, and the width (B,) at which its annealing starts."""
 
     name: str
     translation: Tensor
     width: Tensor
 
 
+@torch.inference_mode()
+def search_one(source: NDArray[np.float64], target: NDArray[np.float64], sigma: float) -> list[NDArray[np.float64]]:
+    """The winner for one problem, source (N, D) and target (M, D), and its rival, if any: T (D,) each.
+
+    `sigma` is σ if it is known, else 0. The arrays are as `checks.check` returns them.
+    """
+    group = pack([Problem(source, target)])
+    found = search(group, torch.tensor([sigma], dtype=torch.float64))
+    shifts = [found.translation, *(rival[None] for rival in found.rival if rival is not None)]
+    return [group.to_original(shift)[0].numpy() for shift in shifts]
+
+
 def search(group: Group, given: Tensor) -> Found:
-    """The best of all candidates for each problem. `given` (B,) is σ where it is known and 0 where not."""
+    """The best of all candidates for each problem. `given` (B,) is σ if it is known, else 0."""
     equal = group.source_count == group.target_count
     group = _thinned(group)
     items = max(1, PAIRS // (group.rows.shape[1] * group.cost.shape[2]))
@@ -113,9 +128,9 @@ def _search(group: Group, given: Tensor, equal: Tensor) -> Found:
 
 
 def _rivals(translation: Tensor, score: Tensor, winner: Tensor, width: Tensor) -> list[Tensor | None]:
-    """For each problem the best candidate that is somewhere else than the winner and hardly worse.
+    """For each problem the best candidate that is distinct from the winner and scores about as well.
 
-    `translation` (C · B, D) and `score` (C · B,) are the candidates', `winner` (B,) indices into them.
+    `translation` (C · B, D) and `score` (C · B,) belong to the candidates. `winner` (B,) has indices into them.
     """
     B = len(winner)
     apart = (translation.view(-1, B, translation.shape[1]) - translation[winner]).square().sum(-1).sqrt()
@@ -134,10 +149,10 @@ def _first_largest(scores: Tensor) -> Tensor:
 
 
 def _robust(group: Group, translation: Tensor, width: Tensor) -> tuple[Posterior, Tensor]:
-    """An E-step of width (B,), and the odds (B, N) that each source point has a partner at all.
+    """An E-step of width (B,), and the odds (B, N) that each source point is an inlier.
 
-    The outlier bin takes over where no target is within D + 4 √(2D), four standard deviations of a chi-square above
-    its mean, of squared distance in widths.
+    The outlier bin dominates if no target is within a squared distance of D + 4 √(2D) squared widths, which is four
+    standard deviations of a chi-square above its mean.
     """
     D = group.dimension
     moved = translate(group.source, translation)
@@ -158,7 +173,7 @@ def _anneal(group: Group, translation: Tensor, first: Tensor, last: Tensor) -> T
 
 
 def _polish(group: Group, translation: Tensor, width: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-    """t (B, D) after robust EM steps that estimate the width, at least `least` (B,); and all points' σ (B,) there."""
+    """t (B, D) after robust EM steps that estimate the width, at least `least` (B,), and σ (B,) over all points."""
     for _ in range(POLISH):
         post, odds = _robust(group, translation, width)
         weights, before = _inliers(group, odds), translation
@@ -169,7 +184,7 @@ def _polish(group: Group, translation: Tensor, width: Tensor, least: Tensor) -> 
 
 
 def _inliers(group: Group, odds: Tensor) -> Tensor:
-    """The weight (B, N) of each source point: its probability of a partner, or 1 for all where none has one."""
+    """The weight (B, N) of each source point: its probability to be an inlier, or 1 for all if there are no inliers."""
     inlier = odds / (1 + odds) * group.rows
     return torch.where((inlier.sum(-1) > 1e-9)[:, None], inlier, group.rows)
 
@@ -189,7 +204,7 @@ def _thinned(group: Group) -> Group:
 
 
 def _strided(points: Tensor, count: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """At most `limit` of the points (B, K, N) at equal strides; which are real (B, limit); and how many (B,)."""
+    """At most `limit` of the points (B, K, N) at equal strides, their mask (B, limit) and their number (B,)."""
     size = min(points.shape[2], limit)
     kept = count.clamp(max=size)
     index = _stride(count, kept, size).clamp(max=points.shape[2] - 1)

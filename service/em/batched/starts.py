@@ -1,11 +1,13 @@
-"""Where the iteration starts: the first translation, and the first σ where σ is estimated."""
+"""The start of the iteration: the first translation, and the first σ if σ is estimated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..problem import Problem
@@ -15,8 +17,8 @@ from .posterior import nearest
 from .search import search
 from .transforms import translate
 
-# A source whose nearest targets cover this share of the target is a bijection about the right translation: under a
-# wrong one the nearest targets of N points cover about 1 - 1/e of N.
+# If the nearest targets of the source points cover this share of the target, the clouds match one to one. At a wrong
+# translation the nearest targets of N points cover about 1 - 1/e of N.
 COVERAGE = 0.9
 
 
@@ -26,14 +28,14 @@ class Start(NamedTuple):
     translation: Tensor
     sigma: Tensor
     name: list[str]
-    rival: dict[int, Tensor]  # (D,) where another T, in the caller's coordinates, fits about as well
+    rival: dict[int, NDArray[np.float64]]  # (D,) another T, in the caller's coordinates, that fits about as well
 
 
 def start(group: Group, problems: Sequence[Problem], space: Workspace) -> Start:
-    """The start that the problems, which share one kind of `init`, ask for.
+    """The start of problems that share one kind of `init`.
 
-    "identity" is T = 0 and "centroid" T = mean(q) - mean(p). A σ to be estimated starts from the mean over all pairs,
-    σ² = mean_ij ‖p_i + T - q_j‖² / D; for "auto" it starts from the width at which the winning start was found.
+    "identity" is T = 0 and "centroid" is T = mean(q) - mean(p). If σ is estimated, it starts from the mean over all
+    pairs, σ² = mean_ij ‖p_i + T - q_j‖² / D. For "auto" it starts from the width of the best candidate.
     """
     init = problems[0].init
     given = torch.tensor([p.sigma or 0.0 for p in problems], dtype=torch.float64)
@@ -41,8 +43,8 @@ def start(group: Group, problems: Sequence[Problem], space: Workspace) -> Start:
         found = _auto(group, given, space)
         return found._replace(sigma=torch.where(given > 0, given, torch.maximum(found.sigma, group.floor)))
     if not isinstance(init, str):
-        offsets = torch.stack([p.init for p in problems if isinstance(p.init, Tensor)])
-        translation, name = group.to_centred(offsets), "given"
+        offsets = np.stack([p.init for p in problems if isinstance(p.init, np.ndarray)])
+        translation, name = group.to_centred(torch.from_numpy(offsets)), "given"
     elif init == "identity":
         translation, name = group.to_centred(torch.zeros_like(group.shift[:, 0])), init
     else:
@@ -54,9 +56,9 @@ def start(group: Group, problems: Sequence[Problem], space: Workspace) -> Start:
 
 
 def _auto(group: Group, given: Tensor, space: Workspace) -> Start:
-    """The difference of centroids where it makes the clouds a bijection; else the best of a search.
+    """The difference of centroids if it makes the clouds a bijection, else the best of a search.
 
-    Under a bijection that difference is the answer, whatever the shift, up to σ / √N.
+    For a bijection that difference is the answer up to σ / √N, whatever the shift.
     """
     index, distance = nearest(translate(group.source, group.centroid), group.target, group.cost, space)
     hits = torch.zeros_like(group.target[:, -1]).scatter_add_(1, index, group.rows)
@@ -65,7 +67,7 @@ def _auto(group: Group, given: Tensor, space: Workspace) -> Start:
     translation = group.centroid.clone()
     sigma = ((distance * group.rows).sum(-1) / (group.source_count * group.dimension)).sqrt()
     name = ["centroid"] * len(given)
-    rival: dict[int, Tensor] = {}
+    rival: dict[int, NDArray[np.float64]] = {}
     rest = torch.nonzero(~bijective)[:, 0]
     if len(rest):
         found = search(group.select(rest), given[rest])
@@ -74,5 +76,5 @@ def _auto(group: Group, given: Tensor, space: Workspace) -> Start:
             name[i] = winner
         for i, other in zip(rest.tolist(), found.rival, strict=True):
             if other is not None:
-                rival[i] = group.select(rest.new_tensor([i])).to_original(other[None])[0]
+                rival[i] = group.select(rest.new_tensor([i])).to_original(other[None])[0].numpy()
     return Start(translation, sigma, name, rival)

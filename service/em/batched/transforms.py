@@ -1,7 +1,6 @@
-"""Transforms of the source: how one is applied, and the M-step that fits it to what the E-step matched.
+"""The translation y = p + T and its M-step.
 
-Today there is one, the translation T: y = p + T. Its M-step, the maximiser of -Σ_ij r_ij ‖p_i + T - q_j‖², is the mean
-over i of Σ_j r_ij (q_j - p_i).
+The maximiser of -Σ_ij r_ij ‖p_i + T - q_j‖² is the mean over i of Σ_j r_ij (q_j - p_i).
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ def fit_translation(source: Tensor, matched: Tensor, weights: Tensor) -> Tensor:
 def fit_sigma(residual: Tensor, weights: Tensor, step: Tensor, floor: Tensor) -> Tensor:
     """The σ (B,) that maximises the expected log-likelihood next to the fitted translation.
 
-    σ² = (Σ_ij r_ij ‖x_i + τ - y_j‖² / N - ‖step‖²) / D, at least floor². `residual` (B, N) holds the inner sums at any
-    translation τ (B, D), and `step` is the fitted translation minus τ: the fitted one is the minimiser, so the sum
-    there is smaller by exactly N ‖step‖².
+    σ² = (Σ_ij r_ij ‖x_i + τ - y_j‖² / N - ‖step‖²) / D, at least floor². `residual` (B, N) has the inner sums at any
+    translation τ (B, D), `weights` (B, N) the weights of the points, `step` (B, D) is the fitted translation minus τ,
+    and `floor` is (B,). The fitted translation is the minimiser, so the sum there is smaller by exactly N ‖step‖².
     """
     mean = (residual * weights).sum(-1) / weights.sum(-1)
     variance = (mean - step.square().sum(-1)) / step.shape[-1]
-    # A maximum over σ >= floor of a function with one peak: clipping the peak is exact.
+    # The function has one peak, so clipping the peak gives its maximum over σ >= floor exactly.
     return torch.maximum(variance, floor.square()).sqrt()
 
 
 class Average(NamedTuple):
-    """Σ_s w_s ‖x + t_s - y‖² = weight ‖x + mean - y‖² + drift for any x and y: a sum of squares in three numbers."""
+    """Translations t_s with weights: Σ_s w_s ‖x + t_s - y‖² = weight ‖x + mean - y‖² + drift for any x and y."""
 
     weight: Tensor  # (B,) W = Σ_s w_s
     mean: Tensor  # (B, D) Σ_s w_s t_s / W
@@ -49,7 +48,10 @@ def single(translation: Tensor, weight: Tensor) -> Average:
 
 
 def include(average: Average, translation: Tensor, weight: Tensor) -> Average:
-    """The average with one more translation, by Welford's update: the drift is a sum of squares and never cancels."""
+    """The average with one more translation (B, D) of weight (B,), by Welford's update.
+
+    The drift is a sum of squares, so there is no cancellation.
+    """
     total = average.weight + weight
     step = translation - average.mean
     share = weight / total

@@ -1,4 +1,4 @@
-"""The modes of the differences y_j - x_i: where the true translation collects a vote from every matched pair."""
+"""The modes of the differences y_j - x_i: each matched pair is a vote for the true translation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from .padding import Group
 
-# A dense grid on at most three axes, the widest: with more, each would have too few cells to tell anything.
+# A dense grid on the widest axes, at most three: on more axes each would have too few cells.
 CELLS = 1 << 15
 AXES = 3
-# Cells taken from each of two grids, the second shifted by half a cell: a mode on an edge of one is inside the other's.
+# Cells from each of two grids. The second is shifted by half a cell: a mode on an edge of one is inside the other.
 MODES = 2
 
 
@@ -49,7 +49,7 @@ def _fullest(code: Tensor, cells: int, source: Tensor, target: Tensor) -> list[T
     real = (~code.isnan()).to(torch.int64).flatten(1)
     counts = torch.zeros(len(code), cells, dtype=torch.int64)
     counts.scatter_add_(1, code.nan_to_num(nan=0.0).to(torch.int64).flatten(1), real)
-    # No two keys are equal, so that which cells come first does not depend on the algorithm: the lower of equal ones.
+    # All keys are distinct, so the order does not depend on the algorithm: of equal counts the lower cell is first.
     keys = counts * cells + torch.arange(cells).flip(0)
     modes = []
     for top in keys.topk(min(MODES, cells), -1).indices.unbind(1):

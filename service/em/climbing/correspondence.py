@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..coordinates import Frame
@@ -19,8 +18,8 @@ from ..problem import Problem
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# The assignment of large clouds considers this many of a point's likeliest targets, without those that are less likely
-# than e^-FAINT of the likeliest.
+# For large clouds, the one-to-one matching considers this many of a point's likeliest targets, and only those with at
+# least e^-FAINT of the largest likelihood.
 PARTNERS = 24
 FAINT = 16.0
 
@@ -30,7 +29,7 @@ class Correspondence(NamedTuple):
 
     match: Int64  # (N,) the target, or UNMATCHED
     probability: Float64  # (N,) r_i,match(i), 0 if unmatched
-    unmatched_probability: Float64  # (N,) that the point has no partner
+    unmatched_probability: Float64  # (N,) probability that the point is unmatched
     responsibilities: Float64 | None  # (N, M)
 
     def in_caller_order(self, points: Frame) -> Correspondence:
@@ -51,29 +50,29 @@ class Correspondence(NamedTuple):
 
 
 class View(NamedTuple):
-    """The last E-step seen from the source: r_ij = f_i exp(-W ‖x_i - y_j‖² - a_j)."""
+    """The last E-step as rows of the source: r_ij = f_i exp(-W ‖x_i - y_j‖² - a_j)."""
 
     moved: Float64  # (P, N) x
     grid: Cells  # over the targets
-    offset: Float64  # (M,) a in the targets' own order, least 0; empty for zeros
+    offset: Float64  # (M,) a in the order of the targets, its minimum 0; empty for zeros
     precision: float  # W
     log_factor: Float64  # (N,) log f_i
-    best: Int64  # (N,) argmax_j r_ij, or UNMATCHED if none is in reach
+    best: Int64  # (N,) argmax_j r_ij, or UNMATCHED if no target is in reach
     peak: Float64  # (N,) its r
     mass: Float64  # (N,) Σ_j r_ij
     bin_weight: float  # β: the weight of being unmatched, relative to exp(-W ‖x_i - y_j‖²)
     cutoff: float
     # The terms of -log(Π_ij 𝒩_ij) beside W ‖x_i - y_j‖², up to a constant.
     source_cost: Float64 | None = None  # (N,)
-    target_cost: Float64 | None = None  # (M,) in the targets' own order
+    target_cost: Float64 | None = None  # (M,) in the order of the targets
     dense: Float64 | None = None  # (N, M) R itself, if the prior is a matrix
 
 
 def correspondence(problem: Problem, view: View) -> Correspondence:
-    """The matching that the problem asks for.
+    """The matching of the kind `problem.matching`.
 
-    With an outlier bin a point is matched if that is likelier than not. With one_to_one no target is matched twice, and
-    without a bin min(N, M) points are matched.
+    With an outlier bin, a point is matched if its outlier probability is at most 1/2. With one_to_one no target is
+    matched twice, and without a bin min(N, M) points are matched.
     """
     n, m = view.moved.shape[1], len(view.grid.order)
     unmatched_probability = np.clip(1 - view.mass, 0.0, 1.0)
@@ -92,7 +91,10 @@ def correspondence(problem: Problem, view: View) -> Correspondence:
 
 
 def refined(points: Frame, kind: int, transform: Float64, match: Int64) -> Float64:
-    """The transform of its kind that fits the matched pairs, equally weighted; `transform` itself if too few."""
+    """The transform (D, D + 1) of `kind` that fits the matched pairs, with equal weights.
+
+    `transform` itself if at most D pairs are matched.
+    """
     D = points.dimension
     rows = np.flatnonzero(match != UNMATCHED)
     if len(rows) <= D:
@@ -119,9 +121,9 @@ def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) ->
         with np.errstate(divide="ignore"):
             logs = np.maximum(np.log(responsibilities), -700.0) - view.log_factor[:, None]
         if view.bin_weight > 0:
-            # One column for each point stands for being unmatched.
+            # The extra columns, one for each point, stand for being unmatched.
             logs = np.hstack([logs, np.full((n, n), -cost_of_none(view.bin_weight))])
-        match = one_to_one(torch.from_numpy(logs)).numpy()
+        match = one_to_one(logs)
         match[match >= m] = UNMATCHED
         chosen = responsibilities[np.arange(n), np.maximum(match, 0)]
         return match, chosen
@@ -134,26 +136,26 @@ def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) ->
             logs -= view.source_cost[:, None]
         if view.target_cost is not None:
             logs -= view.target_cost
-        match = one_to_one(torch.from_numpy(logs)).numpy()
+        match = one_to_one(logs)
     else:
         starts, columns, costs = _pairs(view)
         none = np.full(n, cost_of_none(view.bin_weight))
         if view.bin_weight == 0:
-            # Far from every target, the nearest is still better than no partner.
+            # For a point far from all targets, the nearest target is still better than none.
             none = np.maximum.reduceat(np.append(costs, 0.0), starts[:-1]) + none
         match = one_to_one_sparse(starts, columns, costs, none, m)
     return match, _probability(view, match)
 
 
 def _targets(view: View) -> Float64:
-    """The targets (P, M) in their own order."""
+    """The targets (P, M) in the order of the frame."""
     out = np.empty_like(view.grid.points)
     out[:, view.grid.order] = view.grid.points
     return out
 
 
 def _pairs(view: View) -> tuple[Int64, Int64, Float64]:
-    """Each point's likeliest targets: the start of its pairs (N + 1,), their j and their costs."""
+    """The likeliest targets of each point: the start of its pairs (N + 1,), their j (K,) and their costs (K,)."""
     counts, columns, costs = _likely(view.moved, view.grid, view.precision, view.bin_weight, view.cutoff)
     if view.source_cost is not None:
         costs += view.source_cost[:, None]

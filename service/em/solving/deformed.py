@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..climbing.confidence import Confidence, to_caller
@@ -23,7 +22,10 @@ Float64 = NDArray[np.float64]
 
 
 def register_nonrigid(problem: Problem, points: Frame, transform: Float64, start: str, record: Record) -> Outcome:
-    """As `poses.register_pose`, from the global `transform` (D, D + 1) that `start` names; it stays as it is."""
+    """Register one problem as `poses.register_pose` does, from a global `transform` (D, D + 1), which stays fixed.
+
+    `start` is the name of that transform in the answer. Raises Cancelled if the problem is cancelled.
+    """
     weight = problem.resolved_outliers
     found = deform(
         points,
@@ -53,32 +55,31 @@ def register_nonrigid(problem: Problem, points: Frame, transform: Float64, start
     displacement = points.in_caller_order(
         np.ascontiguousarray(((found.moved[:D] - global_part) * points.target_unit)[points.back].T)
     )
-    trace = None
-    if problem.trace:
-        # The global part is what it was all along.
-        trace = _trace(problem, points, found, answer)
-    registered = torch.from_numpy(points.moved_to_caller(found.moved[:D])) if problem.registered else None
-    return answer._replace(displacement=torch.from_numpy(displacement), registered=registered, trace=trace)
+    return answer._replace(
+        displacement=displacement,
+        registered=points.moved_to_caller(found.moved[:D]) if problem.registered else None,
+        trace=_trace(problem, points, found, answer) if problem.trace else None,
+    )
 
 
 def _trace(problem: Problem, points: Frame, found: Deformation, answer: Outcome) -> Trace:
-    """The penalised log-likelihoods, which never decrease, and σ."""
+    """The penalised log-likelihoods, which never decrease, and σ. The global part is the same in each iteration."""
     count = len(found.history)
     m = points.target.shape[1]
     values = [
         to_caller(problem, points, found.parameters._replace(sigma=sigma), value, m) for value, sigma in found.history
     ]
-    linear = torch.eye(points.dimension, dtype=torch.float64) if answer.linear is None else answer.linear
+    linear = np.eye(points.dimension) if answer.linear is None else answer.linear
     return Trace(
-        log_likelihood=torch.tensor(values, dtype=torch.float64),
-        sigma=torch.tensor([sigma * points.target_unit for _, sigma in found.history], dtype=torch.float64),
-        translation=answer.translation.expand(count, -1).clone(),
-        linear=linear.expand(count, -1, -1).clone(),
+        log_likelihood=np.array(values),
+        sigma=np.array([sigma * points.target_unit for _, sigma in found.history]),
+        translation=np.repeat(answer.translation[None], count, 0),
+        linear=np.repeat(linear[None], count, 0),
     )
 
 
 def _view(points: Frame, found: Deformation) -> View:
-    """The last E-step, in which each target chose among the sources, seen from the source."""
+    """The last E-step, which is normalised over the sources for each target, as rows of the source."""
     n, m = points.source.shape[1], points.target.shape[1]
     sigma, cutoff = found.parameters.sigma, cutoff_for(n, m)
     grid = cells(points.target, sigma * (2 * cutoff) ** 0.5)

@@ -1,9 +1,9 @@
 """The literal model for any transform and any size: prior Π ← R, no annealing, no acceleration.
 
-As in `recursion`, from Π(0) = 1/M the prior accumulates: R(t) = softmax_j(-Σ_{s<=t} w_s ‖A_s p_i + T_s - q_j‖²) with
-w_s = 1/(2σ_s²). For affine maps too the sum of squares is one square about the weighted mean map (Ā, T̄), and what is
-left, Σ_s w_s ‖(A_s - Ā) p_i + T_s - T̄‖², is the same for all j. So one E-step at the mean map, with the total weight as
-precision, gives R(t). It visits only neighbours, for any N and M.
+As in `batched.recursion`, the prior accumulates from Π(0) = 1/M: R(t) = softmax_j(-Σ_{s<=t} w_s ‖A_s p_i + T_s - q_j‖²)
+with w_s = 1/(2σ_s²). For affine maps too, the sum of squares is one square about the weighted mean map (Ā, T̄), plus
+Σ_s w_s ‖(A_s - Ā) p_i + T_s - T̄‖², which is the same for all j. So one E-step over neighbours, at the mean map and the
+total weight, gives R(t), whatever N and M are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Literal(NamedTuple):
 
     parameters: Parameters
     found: EStep  # of the last E-step
-    moved: Float64  # (P, N) the source under the mean map, which R belongs to
+    moved: Float64  # (P, N) the source under the mean map, which gives R
     weight: float  # Σ_s w_s
     after: Float64  # (P, N) `moved` of one more E-step, at the returned parameters
     after_weight: float  # and its `weight`
@@ -74,7 +74,7 @@ class _Recursion:
     ) -> None:
         self._points, self._kind, self._start = points, kind, start
         self._estimate_sigma, self._tolerance, self._floor = estimate_sigma, tolerance, floor
-        self._look = _Look(points)
+        self._mean_step = _MeanStep(points)
 
     def init(self) -> _State:
         """The even prior, with an average of no maps."""
@@ -86,7 +86,7 @@ class _Recursion:
         """One E-step, Π ← R, and the M-step."""
         at, D = state.after, self._points.dimension
         average = state.average.include(at.transform, 0.5 / at.sigma**2)
-        sums, evidence = self._look(average)
+        sums, evidence = self._mean_step(average)
         transform = fit(self._kind, at.transform, sums)
         sigma = at.sigma
         if self._estimate_sigma:
@@ -104,16 +104,16 @@ class _Recursion:
 
     def outcome(self, state: _State, ending: Ending) -> Literal:
         """The last responsibilities, and the log-likelihood by one more E-step."""
-        at, look = state.after, self._look
-        found, moved = look.kept()
+        at, mean_step = state.after, self._mean_step
+        found, moved = mean_step.kept()
         following = state.average.include(at.transform, 0.5 / at.sigma**2)
-        _, evidence = look(following)
+        _, evidence = mean_step(following)
         return Literal(
             at,
             found,
             moved,
             state.average.weight,
-            look.moved,
+            mean_step.moved,
             following.weight,
             self._log_likelihood(evidence, state.evidence, at),
             ending.iterations,
@@ -139,15 +139,15 @@ def recur(
 ) -> Literal:
     """The recursion from `start`, until a step moves the points and σ by less than `tolerance` times σ.
 
-    `accept` receives the parameters of every E-step, and the log-likelihood there with Π as it is. For the first step,
-    whose Π is even, that number has no meaning. It ends the iteration by returning False. Log-likelihoods are
-    normalised with σ^-D.
+    `accept` receives the parameters of every E-step, and the log-likelihood there with the present Π. For the first
+    step, whose Π is uniform, that number has no meaning. `accept` ends the iteration by returning False.
+    Log-likelihoods are normalised with σ^-D.
     """
     loop = _Recursion(points, kind, start, estimate_sigma=estimate_sigma, tolerance=tolerance, floor=floor)
     return iterate(loop, max_iterations=max_iterations, accept=lambda state: accept(state.before, state.log_likelihood))
 
 
-class _Look:
+class _MeanStep:
     """E-steps at mean maps: the sums, and S = Σ_i log Σ_j exp(-Σ_s w_s ‖A_s p_i + T_s - q_j‖²)."""
 
     def __init__(self, points: Frame) -> None:

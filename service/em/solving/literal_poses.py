@@ -15,7 +15,7 @@ from ..kernel.fitting import KINDS, move
 from ..model import EXACT, NONE, Parameters
 from ..outcome import Outcome
 from ..problem import Problem
-from ..starting.named import given, named, start_name
+from ..starting.named import given, named
 from ..starting.pose_starts import pose_start
 from .literal import Literal, recur
 from .pose_answers import End, outcome
@@ -24,15 +24,18 @@ Float64 = NDArray[np.float64]
 
 
 def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome:
-    """As `poses.register_pose`. With σ and the start given nothing but the recursion is computed."""
+    """Register one problem as `poses.register_pose` does. If σ and the start are given, only the recursion runs.
+
+    Raises Cancelled if the problem is cancelled.
+    """
     kind = KINDS[problem.transform]
-    if problem.init == "auto":
+    if problem.init_name == "auto":
         found = pose_start(problem, points, record.poll)
         record.on_the_way(found.path)
         transform, sigma, name = found.transform, found.sigma, found.name
     else:
         transform = named(problem, points) if isinstance(problem.init, str) else given(problem, points)
-        sigma, name = _all_pairs(points, transform), start_name(problem)
+        sigma, name = _all_pairs(points, transform), problem.init_name
     estimated = problem.sigma is None
     start = Parameters(transform, sigma if problem.sigma is None else problem.sigma / points.target_unit)
     end = recur(
@@ -63,7 +66,7 @@ def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome
     if problem.refine:
         if problem.trace:
             record.keep(parameters, end.log_likelihood)
-        # Likelihood and covariance stay those of the recursion: Π came out of it, and goes with its transform.
+        # The likelihood and the covariance stay those of the recursion, because Π belongs to its transform.
         parameters = parameters._replace(transform=refined(points, kind, parameters.transform, pairs.match))
     n = points.source.shape[1]
     value = to_caller(problem, points, parameters, end.log_likelihood, n)
@@ -73,7 +76,7 @@ def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome
 
 
 def _information(points: Frame, kind: int, end: Literal) -> Float64:
-    """The observed information of the transform, with Π held fixed: that of the next E-step's responsibilities."""
+    """The observed information of the transform with Π held fixed, from the responsibilities of the next E-step."""
     D, sigma = points.dimension, end.parameters.sigma
     if numbers_of(kind, D) > MAX_PARAMETERS:
         return NOTHING
@@ -89,7 +92,7 @@ def _information(points: Frame, kind: int, end: Literal) -> Float64:
 
 
 def _all_pairs(points: Frame, transform: Float64) -> float:
-    """The σ that explains the distances of all pairs: σ² = mean_ij ‖x_i - q_j‖² / D."""
+    """The first σ, from the distances of all pairs: σ² = mean_ij ‖x_i - q_j‖² / D, at least the floor."""
     D = points.dimension
     x = transform[:, :D] @ points.source[:D] + transform[:, D:]
     apart = float(((x.mean(1) - points.target[:D].mean(1)) ** 2).sum())

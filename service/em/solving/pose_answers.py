@@ -1,4 +1,4 @@
-"""From where a pose's iteration ended to what the caller asked for, in the caller's coordinates."""
+"""From the end of an iteration to an outcome, in the caller's coordinates."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..ambiguity import warning
 from ..climbing.confidence import Confidence, to_caller
@@ -25,7 +23,7 @@ Float64 = NDArray[np.float64]
 
 
 class End(NamedTuple):
-    """How the iteration of one problem went."""
+    """How the iteration of one problem ended."""
 
     iterations: int
     converged: bool
@@ -33,14 +31,13 @@ class End(NamedTuple):
 
     @property
     def reason(self) -> StopReason:
-        """Why it stopped."""
+        """The reason for which it stopped."""
         return "tolerance" if self.converged else "max_iterations"
 
 
 def pose_of(points: Frame, transform: Float64) -> Pose:
-    """A transform of the frame's coordinates in the caller's."""
-    found = points.to_caller(transform)
-    return Pose(torch.from_numpy(found.linear), torch.from_numpy(found.translation))
+    """A transform (D, D + 1) of the frame's coordinates as a pose in the caller's."""
+    return Pose(*points.to_caller(transform))
 
 
 def outcome(
@@ -54,33 +51,45 @@ def outcome(
     runner_up: RunnerUp | None = None,
     warnings: tuple[str, ...] = (),
 ) -> Outcome:
-    """The answer."""
+    """The outcome of a problem at its final `parameters`.
+
+    Args:
+        problem: the problem; its flags select the fields that cost memory.
+        points: its frame.
+        parameters: the estimates, in the frame's units.
+        pairs: the correspondence, in the frame's order of the points.
+        sure: the log-likelihood and the covariances, in the caller's coordinates.
+        record: the accepted steps, for the trace and the path.
+        end: how the iteration ended.
+        runner_up: the best other pose.
+        warnings: warnings beyond those about the runner-up, the covariance and the normalisation.
+    """
     pose = pose_of(points, parameters.transform)
     registered = None
     if problem.registered:
         moved = np.zeros_like(points.source)
         move(parameters.transform, points.source, moved)
-        registered = torch.from_numpy(points.moved_to_caller(moved[: points.dimension]))
+        registered = points.moved_to_caller(moved[: points.dimension])
     path = [*record.path, parameters.transform] if problem.path else []
     match, probability, unmatched_probability, responsibilities = pairs.in_caller_order(points)
     return Outcome(
         translation=pose.translation,
         sigma=_sigma(problem, points, parameters),
         log_likelihood=sure.log_likelihood,
-        matching=torch.from_numpy(match),
-        matching_probability=torch.from_numpy(probability),
-        translation_covariance=_tensor(sure.translation),
+        matching=match,
+        matching_probability=probability,
+        translation_covariance=sure.translation,
         iterations=end.iterations,
         converged=end.converged,
         stop_reason=end.reason,
         start=end.start,
-        responsibilities=_tensor(responsibilities),
+        responsibilities=responsibilities,
         registered=registered,
         trace=_trace(problem, points, record, parameters, sure.log_likelihood) if problem.trace else None,
         linear=None if problem.transform == "translation" else pose.linear,
-        rotation_covariance=_tensor(sure.rotation),
+        rotation_covariance=sure.rotation,
         outlier_weight=parameters.outliers,
-        outlier_probability=torch.from_numpy(unmatched_probability) if parameters.outliers > 0 else None,
+        outlier_probability=unmatched_probability if parameters.outliers > 0 else None,
         runner_up=runner_up,
         warnings=_warnings(problem, runner_up, sure) + warnings,
         path=tuple(pose_of(points, transform) for transform in path),
@@ -88,14 +97,14 @@ def outcome(
 
 
 def unfinished(problem: Problem) -> Outcome:
-    """The outcome of a cancelled problem, which no caller reads."""
+    """The outcome of a cancelled problem. No caller reads it."""
     n, dimension = problem.source.shape
     return Outcome(
-        translation=torch.zeros(dimension, dtype=torch.float64),
+        translation=np.zeros(dimension),
         sigma=problem.sigma or 0.0,
         log_likelihood=math.nan,
-        matching=torch.full((n,), UNMATCHED),
-        matching_probability=torch.zeros(n, dtype=torch.float64),
+        matching=np.full(n, UNMATCHED, np.int64),
+        matching_probability=np.zeros(n),
         translation_covariance=None,
         iterations=0,
         converged=False,
@@ -111,14 +120,10 @@ def _sigma(problem: Problem, points: Frame, parameters: Parameters) -> float:
     return parameters.sigma * points.target_unit if problem.sigma is None else problem.sigma
 
 
-def _tensor(values: Float64 | None) -> Tensor | None:
-    return None if values is None else torch.from_numpy(values)
-
-
 def _trace(problem: Problem, points: Frame, record: Record, last: Parameters, likelihood: float) -> Trace:
-    """The accepted steps as they stand after their M-step: each where the next one was taken, the last at the end.
+    """The accepted steps after their M-step: the parameters of the next step, and for the last step the end.
 
-    With `refine` the record holds the end of the climb as well, and what it was refined to is no step.
+    With `refine` the record already has the end of the climb, and the refined transform is not a step.
     """
     swapped = problem.resolved_normalize == "columns"
     count = (points.target if swapped else points.source).shape[1]
@@ -129,10 +134,10 @@ def _trace(problem: Problem, points: Frame, record: Record, last: Parameters, li
         values.append(likelihood)
     poses = [pose_of(points, parameters.transform) for parameters in after]
     return Trace(
-        log_likelihood=torch.tensor(values, dtype=torch.float64),
-        sigma=torch.tensor([_sigma(problem, points, at) for at in after], dtype=torch.float64),
-        translation=torch.stack([pose.translation for pose in poses]),
-        linear=None if problem.transform == "translation" else torch.stack([pose.linear for pose in poses]),
+        log_likelihood=np.array(values),
+        sigma=np.array([_sigma(problem, points, at) for at in after]),
+        translation=np.stack([pose.translation for pose in poses]),
+        linear=None if problem.transform == "translation" else np.stack([pose.linear for pose in poses]),
     )
 
 
@@ -140,12 +145,12 @@ def _warnings(problem: Problem, runner_up: RunnerUp | None, sure: Confidence) ->
     out = [*warning(runner_up)]
     if sure.translation is None and sure.asked:
         out.append(
-            "there is no covariance: the likelihood has no peak here that float64 could tell, since the matching is "
-            "ambiguous or the cloud far longer along one axis than along another"
+            "there is no covariance: the likelihood has no peak that float64 can resolve, because the matching is "
+            "ambiguous, or the cloud is far longer along one axis than along another"
         )
     if problem.transform in {"similarity", "affine"} and problem.resolved_normalize == "rows":
         out.append(
-            "with rows that sum to one a source that shrinks onto a few targets fits as well as one that matches all: "
-            "compare with normalize columns"
+            "with normalize rows, a source that shrinks onto a few targets fits as well as one that matches all: "
+            "compare the answer with that of normalize columns"
         )
     return tuple(out)

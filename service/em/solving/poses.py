@@ -1,8 +1,8 @@
 """Registration of one problem by any transform, prior and normalisation, in memory that grows with N + M.
 
-The way of a problem: into the frame's coordinates; a start, by name or by search, annealed on few points; the climb,
-on more and more of them until it is all; then the hard matching and the confidence. The literal model (prior free)
-skips the annealing where the caller gives the start, and is never accelerated.
+The stages are: the frame; a start, by name or by search, annealed on a sample of the points; the climb, on growing
+samples and finally on all points; the hard matching and the confidence. The literal model (prior free) has no annealing
+if the caller gives the start, and no acceleration.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..climbing.climb import Anderson, Climb, climb
 from ..climbing.confidence import confidence
@@ -42,16 +41,16 @@ LEVEL_ITERATIONS = 40
 LEVEL_ACCURACY = 0.05
 # Points on which the best pose and its runner-up are compared.
 RIVAL_POINTS = 4096
-# The annealing's outlier bin also takes some inliers, and a low estimate rises faster than a high one falls.
+# The outlier bin of the annealing also includes some inliers, and a low estimate rises faster than a high one falls.
 DOUBTED = 0.05
 FIRST_OUTLIERS = 0.005
 FEW_OUTLIERS = 2.0
 # Below this share of unmatched points the likelihood ranks poses.
 FEW_ALONE = 0.1
-# A refinement that lowers the log-likelihood by more nats than this used wrong pairs.
+# If a refinement lowers the log-likelihood by more nats than this, some of its pairs are wrong.
 BAD_PAIRS = 20.0
-# Maximum estimate of the outliers' share. Of few points, at least MATCHED times as many as determine a transform must
-# have partners: fewer could match exactly by coincidence, and the likelihood would be unbounded.
+# Maximum estimate of the share of outliers. At least MATCHED times as many points as determine a transform must be
+# inliers: fewer could match exactly by coincidence, with an unbounded likelihood.
 MOST_OUTLIERS = 0.85
 MATCHED = 4
 
@@ -62,17 +61,17 @@ def register_pose(problem: Problem) -> Outcome:
     Raises InvalidInput where the points do not determine a transform of this kind.
     """
     points = frame(
-        problem.source.numpy(),
-        problem.target.numpy(),
+        problem.source,
+        problem.target,
         one_unit=problem.transform in {"translation", "rigid"},
-        keep_order=isinstance(problem.prior, Tensor),
+        keep_order=problem.prior_name == "given",
     )
     D = points.dimension
     needed = {"translation": 0, "affine": D}.get(problem.transform, D - 1)
     check_rank(points, needed, problem.transform)
     record = Record(problem)
     try:
-        if problem.resolved_prior == "free":
+        if problem.prior_name == "free":
             return register_literal(problem, points, record)
         if problem.transform == "nonrigid" and not isinstance(problem.init, str):
             return register_nonrigid(problem, points, given(problem, points), "given", record)
@@ -101,15 +100,15 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
     if problem.refine:
         before = mixture.step(parameters).log_likelihood
         if problem.trace:
-            # The trace is of the climb, and ends where that did.
+            # The trace is that of the climb and ends with it.
             record.keep(parameters, before)
         parameters = parameters._replace(transform=refined(points, model.kind, parameters.transform, pairs.match))
         last = mixture.step(parameters)
         lost = before - last.log_likelihood
         if lost > BAD_PAIRS:
             warnings += (
-                f"the refined transform is {lost:.3g} nats less likely: some of the matched pairs are none; an "
-                "outlier_weight leaves such points without a partner",
+                f"the refined transform is {lost:.3g} nats less likely: some of the matched pairs are wrong; an "
+                "outlier_weight leaves such points unmatched",
             )
     sure = confidence(problem, points, mixture, parameters, last.matched)
     end = End(climbed.iterations, climbed.converged, start.name)
@@ -117,17 +116,17 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
 
 
 def _doubts(problem: Problem, points: Frame, start: PoseStart) -> tuple[str, ...]:
-    """What there is to say against the start."""
+    """Warnings about the start."""
     D = points.dimension
-    searched = problem.init == "auto" and problem.transform == "affine" and D not in {2, 3}
+    searched = problem.init_name == "auto" and problem.transform == "affine" and D not in {2, 3}
     distance = start.sigma * math.sqrt(D)  # from a point to its partner
     if not searched or (
         start.inliers >= NEAR.enough_inliers and distance < NEAR.distinct_spacings * spacing_between(points.target, D)
     ):
         return ()
     return (
-        f"in {D} dimensions an affine start is looked for among the clouds' moments alone, and none was found that "
-        "matches most points one by one: give an init if you know one",
+        f"in {D} dimensions an affine start is computed from the clouds' moments only, and no such start matches most "
+        "of the points: give an init if you know one",
     )
 
 
@@ -135,14 +134,14 @@ def _model(problem: Problem, points: Frame) -> Model:
     n, m = points.source.shape[1], points.target.shape[1]
     prior = problem.resolved_prior
     log_prior = NONE
-    if isinstance(prior, Tensor):
+    if isinstance(prior, np.ndarray):
         with np.errstate(divide="ignore"):
-            log_prior = np.log(prior.numpy())
+            log_prior = np.log(prior)
     most = _most_outliers(problem, points)
     return Model(
         kind=KINDS[problem.transform],
         normalize=problem.resolved_normalize,
-        mixing=not isinstance(prior, Tensor) and prior == "mixing",
+        mixing=problem.prior_name == "mixing",
         estimate_sigma=problem.sigma is None,
         estimate_outliers=problem.resolved_outliers == "auto" and most > 0,
         most_outliers=most,
@@ -152,13 +151,13 @@ def _model(problem: Problem, points: Frame) -> Model:
 
 
 def _most_outliers(problem: Problem, points: Frame) -> float:
-    """The largest share of outliers that leaves enough points to tell a pose from a coincidence."""
+    """The largest share of outliers that leaves enough points to distinguish a pose from a coincidence."""
     count = (points.target if problem.resolved_normalize == "columns" else points.source).shape[1]
     return max(0.0, min(MOST_OUTLIERS, 1.0 - MATCHED * (points.dimension + 1) / int(count)))
 
 
 def _parameters(problem: Problem, points: Frame, start: PoseStart) -> Parameters:
-    """Where the climb begins."""
+    """The parameters at which the climb begins."""
     sigma = max(start.sigma, points.floor) if problem.sigma is None else problem.sigma / points.target_unit
     weight = problem.resolved_outliers
     if weight == "auto":
@@ -171,7 +170,7 @@ def _climb(
 ) -> tuple[Climb, Mixture]:
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
     anderson = Anderson(model)
-    # Both of sinkhorn's sums need all points.
+    # The row sums and the column sums of sinkhorn need all points.
     for count in _levels(n) if model.normalize != "sinkhorn" else ():
         parameters = climb(
             Mixture(points, model, volume, _some(n, count)),
@@ -183,7 +182,7 @@ def _climb(
             anderson=anderson,
         ).parameters
         if model.estimate_outliers and count * parameters.outliers < FEW_OUTLIERS:
-            # They would take many steps to fade away; if they are real, all points will tell.
+            # The estimate would decrease slowly; if the outliers are real, the climb on all points finds them.
             parameters = parameters._replace(outliers=LEAST_OUTLIERS)
         record.on_the_way([parameters.transform])
     mixture = Mixture(points, model, volume)
@@ -202,7 +201,7 @@ def _climb(
 
 
 def _levels(n: int) -> list[int]:
-    """How many points each level has, in rising order."""
+    """The number of points of each level, in rising order."""
     out = []
     while n >= LEVEL_GROWTH * LEAST_LEVEL:
         n //= LEVEL_GROWTH
@@ -211,17 +210,17 @@ def _levels(n: int) -> list[int]:
 
 
 def _some(n: int, count: int) -> NDArray[np.int64]:
-    """The same `count` of n points every time, at random, in order."""
+    """Sorted indices of a random sample of `count` of n points, the same in every call."""
     return np.sort(np.random.default_rng(3).permutation(n)[:count])
 
 
 def _ranked(
     points: Frame, model: Model, volume: float, start: Parameters, other: Float64
 ) -> tuple[Parameters, RunnerUp | None]:
-    """Which of two poses to climb from, and how far the other stays behind, after both have climbed on the same points.
+    """The better of two poses, with the other as its runner-up, after a climb of both on the same points.
 
-    Where hardly any point is without a partner the higher one is better. Elsewhere the likelihood, whose outliers are
-    spread evenly, takes clouds that agree in outline for a match; the start was ranked by a score that does not.
+    If there are hardly any outliers, the likelier pose is better. Else the likelihood, with its evenly spread outliers,
+    also prefers clouds that agree only in outline. Then `start` is kept, which won by a score without this weakness.
     """
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
     count = min(n, RIVAL_POINTS)
@@ -240,7 +239,7 @@ def _ranked(
     ]
     between = rms_distance(points.source, *(end.parameters.transform for end in ends))
     if between < min(end.parameters.sigma for end in ends) + points.floor:
-        return start, None  # both climbed to one place
+        return start, None  # both climbs end at the same pose
     values = [end.last.log_likelihood for end in ends]
     whole_clouds = max(end.parameters.outliers for end in ends) < FEW_ALONE
     best = int(values[1] > values[0] and whole_clouds)

@@ -1,4 +1,4 @@
-"""Starts that are not searched for: those with a name, and those that the caller gives."""
+"""Starts without a search: the named ones, and those that the caller gives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..coordinates import Frame, Transform
 from ..problem import Pose, Problem
@@ -15,14 +14,14 @@ Float64 = NDArray[np.float64]
 
 
 def start_name(problem: Problem) -> str:
-    """The answer's name for a start that is not searched for."""
-    return problem.init if isinstance(problem.init, str) else "given"
+    """The name, in the answer, of a start without a search."""
+    return problem.init_name
 
 
 def named(problem: Problem, points: Frame) -> Float64:
-    """The transform (D, D + 1) of the starts "identity" and "centroid"."""
+    """The transform (D, D + 1) of the start "identity", else that of the start "centroid"."""
     D = points.dimension
-    if problem.init == "identity":
+    if problem.init_name == "identity":
         return points.from_caller(Transform(np.eye(D), np.zeros(D)))
     out = np.eye(D, D + 1)
     scale = 1.0
@@ -40,10 +39,10 @@ def given(problem: Problem, points: Frame) -> Float64:
     """
     init = problem.init
     if isinstance(init, Pose):
-        return points.from_caller(Transform(init.linear.numpy(), init.translation.numpy()))
-    if not isinstance(init, Tensor):
+        return points.from_caller(Transform(init.linear, init.translation))
+    if isinstance(init, str):
         raise TypeError(f"init {init!r} is not a transform")
-    return points.from_caller(Transform(np.eye(points.dimension), init.numpy()))
+    return points.from_caller(Transform(np.eye(points.dimension), init))
 
 
 def deviation(points: Float64) -> float:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ..batched.padding import pack
-from ..batched.search import search
+from ..batched.search import search_one
 from ..coordinates import Frame
 from ..kernel.fitting import TRANSLATION, rms_distance
 from ..problem import Problem
@@ -22,9 +20,9 @@ Float64 = NDArray[np.float64]
 
 
 def translation_start(problem: Problem, points: Frame, pyramid: Pyramid, last: float) -> PoseStart:
-    """The start with the highest score; `last` is the least width, in the target's unit.
+    """The start with the highest score. `last` is the smallest width, in the target's unit.
 
-    The next best translation elsewhere is the runner-up, if it explains the source about as well.
+    The best translation elsewhere is the runner-up, if it explains the source about as well.
     """
     D = points.dimension
     near = first_width(points, pyramid)
@@ -50,17 +48,14 @@ def translation_start(problem: Problem, points: Frame, pyramid: Pyramid, last: f
 
 
 def _voted(points: Frame, pyramid: Pyramid, sigma: float) -> list[Float64]:
-    """The winner of the dense search for a translation on a subset of the points, and its rival if there is one."""
+    """The transforms (D, D + 1) that the search over all pairs of a subset finds: the winner and its rival, if any."""
     D = points.dimension
-    some = Problem(
-        torch.from_numpy(np.ascontiguousarray(pyramid.source(TRANSLATIONS.vote_points)[:D].T)),
-        torch.from_numpy(np.ascontiguousarray(pyramid.target(TRANSLATIONS.vote_points)[:D].T)),
+    source, target = (
+        np.ascontiguousarray(cloud(TRANSLATIONS.vote_points)[:D].T) for cloud in (pyramid.source, pyramid.target)
     )
-    group = pack([some])
-    found = search(group, torch.tensor([sigma], dtype=torch.float64))
     out: list[Float64] = []
-    for shift in [found.translation, *(rival[None] for rival in found.rival if rival is not None)]:
+    for shift in search_one(source, target, sigma):
         transform = np.eye(D, D + 1)
-        transform[:, D] = group.to_original(shift)[0].numpy()
+        transform[:, D] = shift
         out.append(transform)
     return out

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from starlette.testclient import TestClient
 
 from service.em.worker import RegisterJob, effort, registration
@@ -171,6 +170,17 @@ def test_an_invalid_problem_is_a_422_with_a_pointer(
     assert problem["errors"][0]["pointer"] == pointer
 
 
+def test_all_options_out_of_range_are_listed_in_one_answer(client: TestClient) -> None:
+    bad = GOOD | {"sigma": -1, "max_iterations": 0, "tolerance": -2}
+    problem = assert_problem(client.post("/em/register", json=bad), 422)
+    pointers = ["/sigma", "/max_iterations", "/tolerance"]
+    assert [error["pointer"] for error in problem["errors"]] == pointers
+    assert all(error["allowed"] for error in problem["errors"])
+    assert problem["detail"] == problem["errors"][0]["detail"] + " (and 2 more)"
+    (result,) = client.post("/em/register/batch", json={"problems": [bad]}).json()["results"]
+    assert [error["pointer"] for error in result["errors"]] == [f"/problems/0{pointer}" for pointer in pointers]
+
+
 def test_answers_that_are_too_large_are_refused_before_the_computation(client: TestClient) -> None:
     many = {"source": [[0.0]] * 3000, "target": [[0.0]] * 3000, "include": ["responsibilities"]}
     assert assert_problem(client.post("/em/register", json=many), 422)["errors"][0]["pointer"] == "/include"
@@ -219,7 +229,7 @@ def test_the_large_parts_of_a_batch_have_a_common_limit(client: TestClient) -> N
 
 def test_problems_of_large_effort_take_the_lane_for_large_ones() -> None:
     def job(n: int, dimension: int, iterations: int) -> RegisterJob:
-        cloud = torch.zeros(n, dimension, dtype=torch.float64)
+        cloud = np.zeros((n, dimension))
         return registration(tight(cloud, cloud, max_iterations=iterations))
 
     limit = Settings().small_effort

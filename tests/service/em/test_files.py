@@ -20,7 +20,7 @@ from tests.service.em.test_poses import square
 from tests.service.http import assert_problem
 
 INSTANCE = posed(40, sigma=0.005, seed=1)
-SOURCE, TARGET = INSTANCE.source.numpy(), INSTANCE.target.numpy()
+SOURCE, TARGET = INSTANCE.source, INSTANCE.target
 GOOD: dict[str, Any] = {"source": SOURCE.tolist(), "target": TARGET.tolist()}
 RIGID = GOOD | {"transform": "rigid"}
 KINDS = ["translation", "rigid", "similarity", "affine", "nonrigid"]
@@ -119,7 +119,7 @@ def test_the_fields_of_every_transform_agree_with_one_another(client: TestClient
 
 
 def test_a_start_is_given_in_three_ways(client: TestClient) -> None:
-    A, T = INSTANCE.pose.linear.numpy(), INSTANCE.pose.translation.numpy()
+    A, T = INSTANCE.pose.linear, INSTANCE.pose.translation
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = A, T
     ways = [{"matrix": matrix.tolist()}, {"rotation": A.tolist(), "translation": T.tolist()}]
@@ -167,7 +167,7 @@ def test_a_choice_that_cannot_be_is_a_422_that_points(client: TestClient, change
 
 
 def test_a_square_is_told_to_have_other_answers(client: TestClient) -> None:
-    corners = square(5).numpy()
+    corners = square(5)
     body = {"source": corners.tolist(), "target": (corners + 7).tolist(), "transform": "rigid"}
     answer = client.post("/em/register", json=body).json()
     assert answer["runner_up"]["log_likelihood_gap"] == pytest.approx(0, abs=1e-3)
@@ -198,12 +198,12 @@ def test_a_batch_may_mix_transforms_and_each_result_is_the_one_it_has_alone(clie
 
 
 def test_a_permutation_as_prior_gives_its_answer_at_once(client: TestClient) -> None:
-    prior = np.eye(40)[INSTANCE.partner.numpy()]
+    prior = np.eye(40)[INSTANCE.partner]
     body = RIGID | {"prior": prior.tolist(), "outlier_weight": 0.0, "init": "identity", "include": ["responsibilities"]}
     answer = client.post("/em/register", json=body).json()
     assert answer["matching"] == INSTANCE.partner.tolist()
     assert np.array(answer["responsibilities"]) == pytest.approx(prior)
-    assert np.abs(np.array(answer["rotation"]) - INSTANCE.pose.linear.numpy()).max() < 0.02
+    assert np.abs(np.array(answer["rotation"]) - INSTANCE.pose.linear).max() < 0.02
 
 
 def test_columns_and_warnings_of_files_pass_through_the_form(client: TestClient) -> None:

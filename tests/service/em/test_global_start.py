@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from service.em.coordinates import frame
@@ -37,9 +36,9 @@ def angle_between(one: Float64, other: Float64) -> float:
 
 def registered(source: Float64, target: Float64) -> Float64:
     """The rotation found with `init` auto."""
-    outcome = register(tight(torch.from_numpy(source), torch.from_numpy(target), transform="rigid"))
+    outcome = register(tight(source, target, transform="rigid"))
     assert outcome.linear is not None
-    return outcome.linear.numpy()
+    return outcome.linear
 
 
 @pytest.mark.parametrize("dimension", [2, 3])

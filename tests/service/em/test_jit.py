@@ -31,8 +31,8 @@ for dimension, transform, normalize in ((2, "affine", "columns"), (3, "rigid", "
     source = rng.normal(size=(80, dimension)) * (1 + np.arange(dimension))
     target = rng.permutation(source + 0.02 * rng.normal(size=source.shape) + 0.1)
     problem = tight(
-        torch.from_numpy(source),
-        torch.from_numpy(target),
+        source,
+        target,
         transform=transform,
         normalize=normalize,
         init="centroid",

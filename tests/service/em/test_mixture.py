@@ -24,7 +24,7 @@ ROOM = 3.0
 
 def case(n: int, m: int, dimension: int, seed: int = 0) -> tuple[Frame, Parameters]:
     instance = posed(min(n, m), source_only=max(n - m, 0), target_only=max(m - n, 0), dimension=dimension, seed=seed)
-    points = frame(instance.source.numpy(), instance.target.numpy(), one_unit=False)
+    points = frame(instance.source, instance.target, one_unit=False)
     rng = np.random.default_rng(seed)
     start = np.eye(dimension, dimension + 1) + 0.2 * rng.normal(size=(dimension, dimension + 1))
     return points, Parameters(start, 0.3, 0.15)

@@ -30,8 +30,8 @@ def test_the_bin_is_the_outlier_density_over_the_largest_gaussian_without_its_fa
 
 def test_the_volume_is_that_of_the_clouds_box_and_never_zero() -> None:
     cloud = posed(50).source
-    assert outlier_volume(np.ascontiguousarray(cloud.numpy().T), 3) == pytest.approx(box(cloud))
-    flat = cloud.numpy().T * np.array([[1.0], [2.0], [0.0]])
+    assert outlier_volume(np.ascontiguousarray(cloud.T), 3) == pytest.approx(box(cloud))
+    flat = cloud.T * np.array([[1.0], [2.0], [0.0]])
     sides = flat.max(1) - flat.min(1)
     assert outlier_volume(np.ascontiguousarray(flat), 3) == pytest.approx(sides[0] * sides[1] * sides[1] / 10)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ SIZES = [(1, 1, 1), (20, 30, 2), (900, 40, 3), (9, 3 * COLUMNS + 5, 2), (300, CO
 
 def packed(n: int, m: int, dimension: int) -> tuple[Group, Tensor, Tensor]:
     """Two problems of one size as a group, and the group's clouds without padding (B, N, D), (B, M, D)."""
-    generator = torch.Generator().manual_seed(n)
+    generator = np.random.default_rng(n)
     problems = [tight(cloud(n, dimension, generator), cloud(m, dimension, generator)) for _ in range(2)]
     group = pack(problems)
     return group, group.source[..., :n].mT, group.target[:, :dimension, :m].mT
@@ -51,23 +52,24 @@ def test_the_sums_equal_those_over_the_full_matrix(n: int, m: int, dimension: in
 
 
 def test_of_equally_near_targets_the_first_is_taken() -> None:
-    points = torch.zeros(3, 2, dtype=torch.float64)
-    group = pack([tight(points, torch.zeros(2 * COLUMNS, 2, dtype=torch.float64))])
+    group = pack([tight(np.zeros((3, 2)), np.zeros((2 * COLUMNS, 2)))])
     index, _ = nearest(group.source, group.target, group.cost, workspace())
     assert index[0, :3].tolist() == [0, 0, 0]
 
 
 MEMORY = """
-import resource, torch
+import resource
+import numpy as np
+import torch
 from service.em.batched.padding import pack
 from tests.problems.tight import tight
-from service.em.batched.recursion import Model, initial_state, iterate
+from service.em.batched.recursion import Variant, initial_state, iterate
 torch.set_num_threads(1)
-points = torch.rand(20_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+points = np.random.default_rng(0).random((20_000, 1))
 def run(count):
     group = pack([tight(points[:count], points[:count] + 1)])
     state = initial_state(torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64), group.rows)
-    assert iterate(group, state, Model(free=True, estimated=True)).sigma < 1
+    assert iterate(group, state, Variant(free=True, estimated=True)).sigma < 1
 run(100)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 run(20_000)
