@@ -111,7 +111,7 @@ def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = No
     """
     if data.startswith(GIF_SIGNATURES):
         raise InvalidInput(
-            "the picture is a GIF, which is not read; send each frame as a separate picture",
+            "the picture is a GIF, which is not read; send each of its frames as a separate picture",
             pointer=pointer,
             allowed="PNG or WebP",
         )
@@ -120,7 +120,7 @@ def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = No
             if getattr(picture, "is_animated", False):
                 raise InvalidInput(
                     f"the picture is an animation of {getattr(picture, 'n_frames', 'several')} frames; "
-                    "send each frame as a separate picture",
+                    "send each of its frames as a separate picture",
                     pointer=pointer,
                     allowed="one frame",
                 )

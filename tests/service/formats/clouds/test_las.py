@@ -10,12 +10,13 @@ from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from service.errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody
 from service.formats.clouds import las
 from service.formats.clouds.columns import Columns
 from service.formats.clouds.reading import read_cloud
-from tests.service.formats.clouds.builders import read_points
+from tests.service.formats.clouds.builders import npy, read_points
 
 laspy = pytest.importorskip("laspy", reason="the extra `las` is not installed")
 
@@ -171,3 +172,16 @@ def test_damaged_headers_are_refused_or_read_in_little_memory() -> None:
                 peak = tracemalloc.get_traced_memory()[1]
                 tracemalloc.stop()
                 assert peak < 10**6
+
+
+def test_a_registration_of_las_files_is_that_of_their_points(client: TestClient) -> None:
+    points = INTEGERS * SCALES + OFFSETS
+    forms = (
+        {"source": ("a.las", write()), "target": ("b.laz", write(7, "1.4", compress=True))},
+        {"source": ("a.npy", npy(points)), "target": ("b.npy", npy(points))},
+    )
+    answers = [client.post("/em/register", files=form) for form in forms]
+    assert answers[0].status_code == 200
+    assert answers[0].content == answers[1].content
+    damaged = {"source": ("a.laz", write(compress=True)[:-200]), "target": ("b.las", write())}
+    assert client.post("/em/register", files=damaged).status_code == 400
