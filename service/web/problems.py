@@ -17,6 +17,8 @@ from ..formats.arrays import UNION_TAG, to_json
 MEDIA_TYPE = "application/problem+json"
 # Maximum errors listed in one answer.
 _MAX_ERRORS = 20
+# Titles that would depend on the version of Python: since 3.13 it has the names of RFC 9110.
+_TITLES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
 
 
 class FieldError(BaseModel):
@@ -66,11 +68,16 @@ def _respond(content: Mapping[str, object], headers: Mapping[str, str] | None = 
     )
 
 
+def title_of(status: int) -> str:
+    """The title of a status, the same under every version of Python."""
+    return _TITLES.get(status) or HTTPStatus(status).phrase
+
+
 def problem_object(status: int, slug: str, detail: str, errors: Iterable[Found] = ()) -> dict[str, object]:
     """The members of a problem, for a response of its own or as one of many results."""
     return {
         "type": f"urn:latentserve:problem:{slug}",
-        "title": HTTPStatus(status).phrase,
+        "title": title_of(status),
         "status": status,
         "detail": detail,
         "errors": [error._asdict() for error in errors],
@@ -173,7 +180,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI document's entries for the errors that an endpoint may answer."""
     return {
         status: {
-            "description": HTTPStatus(status).phrase,
+            "description": title_of(status),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}},
         }
         for status in statuses

@@ -22,6 +22,8 @@ from PIL import Image
 from tests.e2e.conftest import ROOT, Live, free_port, wait_until_ready
 
 ADDRESS = "http://127.0.0.1:8000"
+# Seconds for one answer, on a busy machine too.
+TIMEOUT = 60
 TEXT = (ROOT / "README.md").read_text()
 
 
@@ -62,11 +64,12 @@ def curl(line: str, live: Live, folder: Path) -> bytes:
             assert word.startswith("http"), word
             url = word
     if files:
-        content = httpx2.post(url, files=files, headers=headers).content
+        content = httpx2.post(url, files=files, headers=headers, timeout=TIMEOUT).content
     elif body is not None:
-        content = httpx2.post(url, content=body, headers=headers | {"content-type": "application/json"}).content
+        headers["content-type"] = "application/json"
+        content = httpx2.post(url, content=body, headers=headers, timeout=TIMEOUT).content
     else:
-        content = httpx2.get(url).content
+        content = httpx2.get(url, timeout=TIMEOUT).content
     if out is not None:
         out.write_bytes(content)
         return b""

@@ -76,8 +76,9 @@ def bases(source: Float64, target: Distances, count: int, around: int, chooser: 
     groups = groups[np.argsort(sides[groups].max(1), kind="stable")].reshape(-1, CONGRUENCE.rivals)
     few = target.sorted[:: max(1, len(target.sorted) // 200), 1:].ravel()
     often, edges = np.histogram(few, 64)
-    rarity = np.log(often + 1.0)[np.clip(np.searchsorted(edges, sides) - 1, 0, 63)].sum(1)
-    chosen = groups[np.arange(len(groups)), rarity[groups].argmin(1)]
+    # Products of integers are exact, so that the first of equally rare triangles is chosen on every processor.
+    frequency = (often + 1)[np.clip(np.searchsorted(edges, sides) - 1, 0, 63)].prod(1)
+    chosen = groups[np.arange(len(groups)), frequency[groups].argmin(1)]
     chosen = chooser.permutation(chosen)[:count]
     corners = corners[chosen]
     far = ((rowwise - corners.mean(1)[:, None]) ** 2).sum(-1)
