@@ -38,11 +38,11 @@ class Call(NamedTuple):
 
 def calls() -> dict[str, list[Call]]:
     """64 different requests for each endpoint."""
-    dice = np.random.default_rng(0)
-    cloud = dice.normal(size=(CALLS, 100, 2))
-    moved = cloud + dice.normal(size=(CALLS, 1, 2)) + 0.01 * dice.normal(size=cloud.shape)
-    mu, sigma, grad = dice.normal(size=(3, CALLS, 64))
-    images = dice.integers(0, 256, (CALLS, 1, 32, 32))
+    rng = np.random.default_rng(0)
+    cloud = rng.normal(size=(CALLS, 100, 2))
+    moved = cloud + rng.normal(size=(CALLS, 1, 2)) + 0.01 * rng.normal(size=cloud.shape)
+    mu, sigma, grad = rng.normal(size=(3, CALLS, 64))
+    images = rng.integers(0, 256, (CALLS, 1, 32, 32))
     problems = [{"source": p.tolist(), "target": q.tolist(), "sigma": 0.1} for p, q in zip(cloud, moved, strict=True)]
     # Single steps are teaching tools: with many points, N x M numbers of JSON outweigh the computation.
     steps = [{"source": p["source"][:20], "target": p["target"][:20], "sigma": 0.1} for p in problems]

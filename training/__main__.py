@@ -28,13 +28,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     gan.add_argument("--recipe", choices=sorted(RECIPES), help="named settings (default: default)")
     gan.add_argument("--runs", "--out", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     gan.add_argument("--name", help="the run's folder under --runs (default: RECIPE-seed-SEED)")
-    gan.add_argument("--epochs", type=int)
-    gan.add_argument("--batch-size", type=int)
+    gan.add_argument("--epochs", type=int, help="number of epochs (default: the recipe's)")
+    gan.add_argument("--batch-size", type=int, help="images in a batch (default: the recipe's)")
     gan.add_argument(
         "--held-out", type=int, help="number of training images to hold out, the last ones (default: 10,000)"
     )
-    gan.add_argument("--seed", type=int)
-    gan.add_argument("--device", choices=CHOICES["device"])
+    gan.add_argument("--seed", type=int, help="seed of the initial weights, the noise and the order (default: 0)")
+    gan.add_argument("--device", choices=CHOICES["device"], help="auto takes a GPU if there is one (default: auto)")
     gan.add_argument("--threads", type=int, help="threads of one operation; 0 leaves the number to torch")
     gan.add_argument(
         "--precision", choices=CHOICES["precision"], help="auto times a few steps with each and takes the faster"
@@ -73,7 +73,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     companions.set_defaults(action=make_companions)
     companions.add_argument("--checkpoint", type=Path, default=CHECKPOINTS, help=f"folder (default: {CHECKPOINTS})")
-    companions.add_argument("--seed", type=int, default=0)
+    companions.add_argument(
+        "--seed", type=int, default=0, help="seed of the weights, the noise and the order (default: 0)"
+    )
     companions.add_argument(
         "--retrain-classifier", action="store_true", help="train a new image classifier, even if the folder has one"
     )

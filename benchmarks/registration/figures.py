@@ -51,10 +51,10 @@ def figures(arena: Arena) -> list[Row]:
 
 def turned(source: Array, target: Array, seed: int) -> Pair:
     """`source`, rotated at random about its centroid, and the congruent `target` in random order."""
-    dice = np.random.default_rng([seed, 5])
-    turn, centre = rotation(source.shape[1], dice), source.mean(axis=0)
+    rng = np.random.default_rng([seed, 5])
+    turn, centre = rotation(source.shape[1], rng), source.mean(axis=0)
     moved = (source - centre) @ turn.T + centre
-    task = Task(moved, np.ascontiguousarray(dice.permutation(target)), init="auto", reach=0.25 * size(target))
+    task = Task(moved, np.ascontiguousarray(rng.permutation(target)), init="auto", reach=0.25 * size(target))
     # target = source + d point by point, so target - d - centre = turn' (moved - centre)
     return Pair(task, turn.T, target.mean(axis=0) - turn.T @ centre, size(target))
 

@@ -51,30 +51,30 @@ def pose_error(pair: Pair, found_rotation: Array, found_translation: Array) -> P
 
 def close(seed: int, count: int, shape: str = "cube") -> Pair:
     """`count` points with noise, displaced by 10° and 5 % of the size; the start is the identity."""
-    dice = np.random.default_rng([seed, count])
-    source = cloud(shape, count, dice)
+    rng = np.random.default_rng([seed, count])
+    source = cloud(shape, count, rng)
     dimension = source.shape[1]
-    turn, shift = rotation(dimension, dice, 10), 0.05 * direction(dimension, dice)
-    task = Task(source, _seen(source, turn, shift, dice))
+    turn, shift = rotation(dimension, rng, 10), 0.05 * direction(dimension, rng)
+    task = Task(source, _seen(source, turn, shift, rng))
     return Pair(task, turn, shift)
 
 
 def turned(seed: int) -> Pair:
     """A random rotation, and a translation of up to two sizes."""
-    dice, source = _draw(seed)
-    turn, shift = rotation(source.shape[1], dice), _shift(source.shape[1], dice)
-    return Pair(Task(source, _seen(source, turn, shift, dice), init="auto"), turn, shift)
+    rng, source = _draw(seed)
+    turn, shift = rotation(source.shape[1], rng), _shift(source.shape[1], rng)
+    return Pair(Task(source, _seen(source, turn, shift, rng), init="auto"), turn, shift)
 
 
 def crowded(seed: int, both: bool = False) -> Pair:
     """A random rotation, with N/2 outliers in the target or in both clouds, uniform in the bounding box."""
     pair = turned(seed)
-    dice = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng([seed, 2])
     source, target = pair.task.source, pair.task.target
     return pair._replace(
         task=pair.task._replace(
-            source=_with_outliers(source, dice) if both else source,
-            target=_with_outliers(target, dice),
+            source=_with_outliers(source, rng) if both else source,
+            target=_with_outliers(target, rng),
             outliers=1 / 3,
         )
     )
@@ -86,55 +86,55 @@ def cut(seed: int, overlap: float) -> Pair:
     Two parallel planes of random direction cut the whole: the source lacks one end, the target the other. If both keep
     a fraction a of the whole, the overlap is (2a - 1) / a.
     """
-    dice = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng([seed, 3])
     kept = 1 / (2 - overlap)
-    shape, count = _kind(seed, dice)
-    whole = cloud(shape, round(count / kept), dice)
+    shape, count = _kind(seed, rng)
+    whole = cloud(shape, round(count / kept), rng)
     dimension = whole.shape[1]
-    whole = whole[np.argsort(whole @ direction(dimension, dice))]
-    source, rest = dice.permutation(whole[:count]), whole[-count:]
-    turn, shift = rotation(dimension, dice, dice.uniform(0, 45)), _shift(dimension, dice)
-    task = Task(source, _seen(rest, turn, shift, dice), init="auto", outliers=1 - overlap)
+    whole = whole[np.argsort(whole @ direction(dimension, rng))]
+    source, rest = rng.permutation(whole[:count]), whole[-count:]
+    turn, shift = rotation(dimension, rng, rng.uniform(0, 45)), _shift(dimension, rng)
+    task = Task(source, _seen(rest, turn, shift, rng), init="auto", outliers=1 - overlap)
     return Pair(task, turn, shift)
 
 
 def shifted(seed: int) -> Pair:
     """A translation of 1e-6 to 1e6 sizes; every point has a counterpart."""
-    dice, source = _draw(seed)
+    rng, source = _draw(seed)
     dimension = source.shape[1]
-    shift = 10 ** dice.uniform(-6, 6) * direction(dimension, dice)
+    shift = 10 ** rng.uniform(-6, 6) * direction(dimension, rng)
     turn = np.eye(dimension)
-    return Pair(Task(source, _seen(source, turn, shift, dice), transform="translation", init="auto"), turn, shift)
+    return Pair(Task(source, _seen(source, turn, shift, rng), transform="translation", init="auto"), turn, shift)
 
 
 def small(seed: int) -> Pair:
     """100 points in 2-D, translated by up to two sizes."""
-    dice = np.random.default_rng([seed, 4])
-    source = cloud("leaf", 100, dice)
-    turn, shift = np.eye(2), _shift(2, dice)
-    return Pair(Task(source, _seen(source, turn, shift, dice), transform="translation", init="auto"), turn, shift)
+    rng = np.random.default_rng([seed, 4])
+    source = cloud("leaf", 100, rng)
+    turn, shift = np.eye(2), _shift(2, rng)
+    return Pair(Task(source, _seen(source, turn, shift, rng), transform="translation", init="auto"), turn, shift)
 
 
 def _draw(seed: int) -> tuple[Generator, Array]:
-    dice = np.random.default_rng([seed, 1])
-    return dice, cloud(*_kind(seed, dice), dice)
+    rng = np.random.default_rng([seed, 1])
+    return rng, cloud(*_kind(seed, rng), rng)
 
 
-def _kind(seed: int, dice: Generator) -> tuple[str, int]:
+def _kind(seed: int, rng: Generator) -> tuple[str, int]:
     """The shapes in rotation, and a random count of 200 to 600 points."""
-    return list(SHAPES)[seed % len(SHAPES)], int(dice.integers(200, 601))
+    return list(SHAPES)[seed % len(SHAPES)], int(rng.integers(200, 601))
 
 
-def _shift(dimension: int, dice: Generator) -> Array:
-    return np.asarray(dice.uniform(0, 2) * direction(dimension, dice))
+def _shift(dimension: int, rng: Generator) -> Array:
+    return np.asarray(rng.uniform(0, 2) * direction(dimension, rng))
 
 
-def _seen(points: Array, turn: Array, shift: Array, dice: Generator) -> Array:
-    moved = points @ turn.T + shift + NOISE * dice.normal(size=points.shape)
-    return np.ascontiguousarray(moved[dice.permutation(len(moved))])
+def _seen(points: Array, turn: Array, shift: Array, rng: Generator) -> Array:
+    moved = points @ turn.T + shift + NOISE * rng.normal(size=points.shape)
+    return np.ascontiguousarray(moved[rng.permutation(len(moved))])
 
 
-def _with_outliers(points: Array, dice: Generator) -> Array:
+def _with_outliers(points: Array, rng: Generator) -> Array:
     low, high = points.min(axis=0), points.max(axis=0)
-    extra = dice.uniform(low, high, (len(points) // 2, points.shape[1]))
-    return np.ascontiguousarray(dice.permutation(np.concatenate([points, extra])))
+    extra = rng.uniform(low, high, (len(points) // 2, points.shape[1]))
+    return np.ascontiguousarray(rng.permutation(np.concatenate([points, extra])))

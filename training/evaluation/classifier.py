@@ -66,9 +66,9 @@ def fold(classifier: Classifier) -> Classifier:
     """
     classifier.eval()
     for parent in [module for module in classifier.modules() if isinstance(module, nn.Sequential)]:
-        for (index, layer), (behind, norm) in pairwise(enumerate(parent)):
+        for (index, layer), (following, norm) in pairwise(enumerate(parent)):
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                parent[index], parent[behind] = fuse_conv_bn_eval(layer, norm), nn.Identity()
+                parent[index], parent[following] = fuse_conv_bn_eval(layer, norm), nn.Identity()
             elif isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
-                parent[index], parent[behind] = fuse_linear_bn_eval(layer, norm), nn.Identity()
+                parent[index], parent[following] = fuse_linear_bn_eval(layer, norm), nn.Identity()
     return classifier

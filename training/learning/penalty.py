@@ -54,7 +54,7 @@ def discriminator_penalty(discriminator: Discriminator, images: Tensor, gamma: f
     slopes_of_last = last.detach().to(signal.dtype).view(1, -1, 1, 1).expand_as(signal)
     (tangent,) = torch.autograd.grad(signal, images, slopes_of_last)
     for convolution, piece in zip(convolutions, pieces, strict=True):
-        # A bias shifts the logit and leaves its derivative as it is.
+        # A bias shifts the logit and does not change its derivative.
         tangent = functional_call(convolution, {"bias": last.new_zeros(convolution.out_channels)}, tangent)
         tangent = tangent.flatten(2).gather(2, piece.places.flatten(2)).view_as(piece.slopes) * piece.slopes
     along = (tangent.flatten(1).to(last.dtype) * last).sum(1).mean()
@@ -70,7 +70,7 @@ def _choose(discriminator: Discriminator, images: Tensor) -> tuple[Tensor, list[
     for convolution, pool in zip(convolutions, pools, strict=True):
         # Only the tangents have gradients in the weights.
         fixed = {name: value.detach() for name, value in convolution.named_parameters()}
-        # LeakyReLU keeps signs and order, so that it is applied only to the elements that pooling chose.
+        # LeakyReLU keeps signs and order, so it need be applied only to the chosen elements.
         signal, places = max_pool2d(functional_call(convolution, fixed, signal), pool.kernel_size, return_indices=True)
         signal = leaky_relu(signal, NEGATIVE_SLOPE)
         slopes = torch.full_like(signal, NEGATIVE_SLOPE).masked_fill_(signal.detach() > 0, 1.0)

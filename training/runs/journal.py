@@ -132,12 +132,12 @@ def opened(run: Run, current: TrainState, steps: Plan) -> Iterator[RunJournal]:
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= current.step]
     write_atomic(run.metrics, "".join(kept).encode())
     epoch = steps.epoch(current.step)
-    seen = epoch * steps.images + (current.step - steps.start(epoch)) * steps.size(epoch)
+    trained = epoch * steps.images + (current.step - steps.start(epoch)) * steps.size(epoch)
     with (
         SummaryWriter(str(run.events), purge_step=current.step + 1) as writer,
         tqdm(
             total=steps.epochs * steps.images,
-            initial=seen,
+            initial=trained,
             unit="image",
             unit_scale=True,
             mininterval=1,

@@ -78,8 +78,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Made:
     with pytest.MonkeyPatch.context() as patch:
         learned = record_training(patch)
         manifest = make.make(folder, small_data, budget=SMALL, download=False)
-    (seen,) = learned
-    return Made(folder, before, manifest, seen)
+    (real,) = learned
+    return Made(folder, before, manifest, real)
 
 
 def record_training(patch: pytest.MonkeyPatch) -> list[Classified]:
@@ -149,11 +149,11 @@ def features(count: int, mean: float, seed: int) -> Classified:
 def test_the_critic_finds_the_log_ratio_of_two_gaussians_of_features() -> None:
     real, fake, held_real, held_fake = (features(8000, mean, seed) for seed, mean in enumerate((1.0, -1.0, 1.0, -1.0)))
     critic = rejection.train(real, fake, held_real, held_fake, epochs=2, seed=0)
-    seen = features(2000, 0.0, 9)
+    tested = features(2000, 0.0, 9)
     with torch.no_grad():
-        found = critic(*seen)
+        found = critic(*tested)
     # log N(x; 1, 1) - log N(x; -1, 1) = 2x.
-    expected = 2 * seen.features[:, 3]
+    expected = 2 * tested.features[:, 3]
     slope = float((found * expected).mean() / expected.square().mean())
     assert slope == pytest.approx(1, abs=0.1)
     assert float(torch.corrcoef(torch.stack([found, expected]))[0, 1]) > 0.95
@@ -183,8 +183,8 @@ def test_the_measurements_of_a_calibrated_critic_hold_for_new_samples() -> None:
     real, fake, held, known, candidates, fresh = parts
     critic = rejection.train(real, fake, held, known, epochs=2, seed=0)
     shares = torch.arange(1.0, 11.0, dtype=torch.float64) / 55
-    seen, expected = candidates.features[:, :8].double(), held.features[:, :8].double()
-    found = rejection.calibrate(critic, known, candidates, shares, seen, expected, seed=1)
+    measured, reference = candidates.features[:, :8].double(), held.features[:, :8].double()
+    found = rejection.calibrate(critic, known, candidates, shares, measured, reference, seed=1)
     assert found.attempts <= rejection.MAX_ATTEMPTS
     # Before rejection one feature is off by a standard deviation. Rejection removes more than half of the distance.
     assert found.plain == pytest.approx(1, abs=0.1)

@@ -61,7 +61,7 @@ def pair() -> Pair:
 
 
 @pytest.fixture(scope="module")
-def seen(real_data: Path) -> dict[str, Pair]:
+def features_by_evaluator(real_data: Path) -> dict[str, Pair]:
     """By evaluator: its features of SEEN test images, and of as many blurred training images."""
     train, test = (data.load(real_data, split, download=False) for split in ("train", "test"))
     images = to_images(*(part._replace(images=part.images[:SEEN], labels=part.labels[:SEEN]) for part in (train, test)))
@@ -82,16 +82,16 @@ def test_the_kernel_distance_agrees(pair: Pair) -> None:
 
 
 @pytest.mark.real_data
-def test_the_frechet_distance_of_evaluators_features_agrees(seen: dict[str, Pair]) -> None:
-    assert len(seen) == 3
-    for a, b in seen.values():
+def test_the_frechet_distance_of_evaluators_features_agrees(features_by_evaluator: dict[str, Pair]) -> None:
+    assert len(features_by_evaluator) == 3
+    for a, b in features_by_evaluator.values():
         assert frechet_distance(a, b) == pytest.approx(peer_frechet((a.double(), b.double())), rel=1e-6)
 
 
 @pytest.mark.real_data
 @pytest.mark.filterwarnings("ignore:Metric .Kernel Inception Distance. will save all extracted features:UserWarning")
-def test_the_kernel_distance_of_evaluators_features_agrees(seen: dict[str, Pair]) -> None:
-    assert len(seen) == 3
-    for a, b in seen.values():
+def test_the_kernel_distance_of_evaluators_features_agrees(features_by_evaluator: dict[str, Pair]) -> None:
+    assert len(features_by_evaluator) == 3
+    for a, b in features_by_evaluator.values():
         # This project computes products in float32, as the features are; torchmetrics in float64 here.
         assert kernel_distance(a, b) == pytest.approx(peer_kernel((a.double(), b.double())), rel=1e-4)

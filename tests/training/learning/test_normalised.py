@@ -35,6 +35,7 @@ def test_on_the_latents_of_the_statistics_the_folded_generator_equals_the_traini
 ) -> None:
     latents = torch.randn(STATISTICS_COUNT, LATENT_DIM, generator=torch.Generator().manual_seed(STATISTICS_SEED))
     with torch.no_grad():
+        # Both are float32, and pixels are in (-1, 1).
         torch.testing.assert_close(folded(latents), module(latents), rtol=0, atol=2e-5)
 
 
@@ -72,4 +73,5 @@ def test_scaling_a_convolution_before_a_norm_changes_nothing(module: NormalisedG
         first = scaled.generator.layers[0]
         assert isinstance(first, nn.ConvTranspose2d)
         first.weight.mul_(7)
+        # The ε in the normalisation is not scaled.
         torch.testing.assert_close(scaled(latents), before, rtol=0, atol=1e-3)

@@ -60,13 +60,13 @@ def test_a_step_depends_on_the_state_the_batch_and_the_settings_alone(
     assert first.step == 2
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_the_memory_layout_changes_only_rounding(small_config: GanConfig, images: Tensor, channels_last: bool) -> None:
+def test_the_memory_layout_changes_only_rounding(small_config: GanConfig, images: Tensor) -> None:
     plain = dataclasses.replace(small_config, channels_last=False)
-    config = dataclasses.replace(small_config, channels_last=channels_last)
+    config = dataclasses.replace(small_config, channels_last=True)
     reference, state = init_state(plain), init_state(config)
     advance(reference, images[:16], plain, 1e-3)
     advance(state, images[:16], config, 1e-3)
+    # G's loss is computed after a step of D by Adam, which amplifies the rounding of small gradients.
     torch.testing.assert_close(state.totals, reference.totals, rtol=1e-3, atol=1e-3)
 
 
@@ -106,6 +106,7 @@ def test_the_penalty_at_a_quarter_of_equal_images_is_that_at_all(small_config: G
     for every in (1, 4):
         config = dataclasses.replace(small_config, penalty_every=every, translation=0)
         state = init_state(config)
+        # The closest maxima of this image are 191 rounding steps apart, so both batch sizes choose the same ones.
         advance(state, images[:1].expand(16, -1, -1, -1), dataclasses.replace(config, r2_gamma=0.0), 1e-3)
         penalties.append(state.totals[METRICS.index("penalty")].item())
     assert penalties[0] == pytest.approx(penalties[1], rel=1e-4)
