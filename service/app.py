@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import structlog
 import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +26,7 @@ from .errors import CheckpointError, InvalidInput, LatentserveError
 from .gan import caching, checkpoint, companions
 from .gan import jobs as gan_jobs
 from .gan import routes as gan
+from .gan.networks import IMAGE_SIZE, LATENT_DIM
 from .gan.worker import GanWorker
 from .runtime import devices
 from .runtime.batching import Batcher, JobT, Limits, ResultT
@@ -37,12 +37,9 @@ from .version import VERSION
 from .web import health as probes
 from .web.edge import Edge
 from .web.health import Health
-from .web.observability import Metrics
+from .web.observability import Metrics, log
 from .web.parts import BodyLimits
 from .web.problems import ProblemDetails, from_domain, from_validation, problem
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
-
 
 # The timeout is described here and is not a parameter of the operations. Tools that test a service against its document
 # would try timeouts of a millisecond, and report the 504s as faults.
@@ -258,7 +255,8 @@ def _models(files: dict[str, str]) -> dict[str, dict[str, object]]:
         return {"name": name, "datatype": datatype, "shape": shape}
 
     def model(name: str, version: str, inputs: list[object], outputs: list[object]) -> dict[str, object]:
-        return {"name": name, "versions": [version], "platform": "pytorch", "inputs": inputs, "outputs": outputs}
+        platform = "numba" if name == "em" else "pytorch"
+        return {"name": name, "versions": [version], "platform": platform, "inputs": inputs, "outputs": outputs}
 
     return {
         "em": model(
@@ -276,8 +274,8 @@ def _models(files: dict[str, str]) -> dict[str, dict[str, object]]:
         "gan": model(
             "gan",
             files[checkpoint.GENERATOR_FILE][:12],
-            [tensor("latents", "FP32", -1, 128)],
-            [tensor("images", "UINT8", -1, 32, 32), tensor("probability", "FP32", -1)],
+            [tensor("latents", "FP32", -1, LATENT_DIM)],
+            [tensor("images", "UINT8", -1, IMAGE_SIZE, IMAGE_SIZE), tensor("probability", "FP32", -1)],
         ),
     }
 

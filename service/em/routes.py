@@ -25,6 +25,7 @@ from ..web.routing import (
     read_json,
     read_timeout,
 )
+from ..web.threads import THREADS
 from . import checks, representations, uploads, wire
 from .engine import EmEngine
 from .missing import Present, separate
@@ -126,7 +127,7 @@ async def _represent(
         outcome.registered,
         wire.iterations(body, outcome),
         present.source,
-        limiter=uploads.THREADS,
+        limiter=THREADS,
     )
     found = wire.registration(outcome._replace(warnings=(*warnings, *outcome.warnings)), body.transform)
     headers = representations.headers(found)
@@ -144,8 +145,7 @@ async def _represent(
 )
 async def register_batch(request: Request) -> Response:
     """Register many problems. A problem that cannot be computed has its error as its result."""
-    body, timeout = await read_json(request, RegisterBatchRequest), read_timeout(request)
-    em = engine(request)
+    body, em = await read_json(request, RegisterBatchRequest), engine(request)
 
     included = 0  # total numbers in the large parts of the answers
 
@@ -161,7 +161,8 @@ async def register_batch(request: Request) -> Response:
                     allowed=f"at most {MAX_WIRE_PAIRS} numbers in total",
                 )
             included += problem.wire_numbers
-            outcome = await em.solve(wire.problem(problem), timeout)
+            # The problems before this one took time to read, so the time left is less for each.
+            outcome = await em.solve(wire.problem(problem), read_timeout(request))
             return wire.registration(outcome, problem.transform)
         except ValidationError as error:
             return object_of_validation(error.errors(include_url=False), list(RegisterRequest.model_fields), at)

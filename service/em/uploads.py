@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from pydantic import BaseModel
 from starlette.requests import Request
 
@@ -16,11 +15,10 @@ from ..formats.clouds.columns import Columns
 from ..formats.clouds.reading import read_cloud
 from ..web.forms import Part, read_parts
 from ..web.json_text import BYTE_ORDER_MARK, refuse_repeated_keys
+from ..web.threads import THREADS
 
 CLOUDS = ("source", "target")
 LISTS = ("include",)
-# One thread for each core: more threads would only hold more clouds in memory.
-THREADS = CapacityLimiter(os.cpu_count() or 1)
 # The field that chooses columns of both files; `source_columns` and `target_columns` choose those of one.
 COLUMNS = "columns"
 

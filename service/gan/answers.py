@@ -13,13 +13,13 @@ from ..errors import InvalidInput
 from ..formats.arrays import to_json, to_npy
 from ..formats.images import UINT8, animate, encode, grid, shape_of_grid
 from ..version import VERSION
+from ..web.threads import THREADS
 from .choosing import Choice
 from .fields import AnimationFormat, Format
 from .jobs import Result
 from .networks import LATENT_DIM
 from .sampling import Float32
 from .schemas import Drawing, InterpolateQuery
-from .uploads import THREADS
 
 # Larger pictures are encoded on a thread; below this size the hand-over costs more than the encoding.
 ENCODE_INLINE_PIXELS = 64 * 64

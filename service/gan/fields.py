@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, Wit
 from pydantic_core import PydanticCustomError
 
 from ..formats.arrays import Rank
+from ..web.seeds import MAX_SEED
 
-MAX_SEED = 2**63 - 1
 MAX_DIGITS = 64
 MAX_KEYS = 16
 # Minimum number of leading digits of a sha256 that name a checkpoint.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -24,10 +23,10 @@ from ..web.routing import (
     read_query,
     read_timeout,
 )
+from ..web.seeds import random_seed
 from . import answers, caching, uploads
 from .answers import Images, Inversions, Judgement
 from .caching import CACHING, CHECKPOINT, NO_STORE
-from .fields import MAX_SEED
 from .jobs import (
     DiscriminateJob,
     GenerateJob,
@@ -205,12 +204,6 @@ async def discriminate(request: Request) -> Response:
     result = await gan.submit(DiscriminateJob(images), timeout)
     content = {"probability": result.probability, **answers.classes(result), "warnings": polarity_warnings(images)}
     return _with_checkpoint(answer(content), gan)
-
-
-def random_seed() -> int:
-    """An unpredictable seed."""
-    # Below 2**53, because JavaScript rounds larger integers.
-    return secrets.randbelow(min(MAX_SEED, 2**53))
 
 
 def _generate_job(drawing: Drawing, seed: int, *, score: bool) -> GenerateJob:

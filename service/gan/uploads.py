@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,10 +17,9 @@ from ..formats.images import UINT8, decode
 from ..web.forms import read_parts
 from ..web.media import is_json, media_type
 from ..web.routing import read_body, read_fields, read_json
+from ..web.threads import THREADS
 from .schemas import MAX_COUNT
 
-# One thread per core: with more, decoded pictures would only accumulate in memory.
-THREADS = CapacityLimiter(os.cpu_count() or 1)
 MAX_UPLOAD_PIXELS = 64 * 64
 MAX_INVERSIONS = 16
 SIZES = {(28, 28), (32, 32)}

@@ -157,7 +157,9 @@ class Batcher(Generic[JobT, ResultT]):
             RuntimeError: the batcher was not started.
         """
         entry = self._admit(job, timeout)
-        timer = entry.future.get_loop().call_later(timeout, self._expire, entry, timeout) if timeout else None
+        timer = None
+        if timeout is not None:
+            timer = entry.future.get_loop().call_later(timeout, self._expire, entry, timeout)
         try:
             return await entry.future
         except asyncio.CancelledError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -22,6 +21,7 @@ from ..web.routing import (
     read_query,
     read_timeout,
 )
+from ..web.seeds import random_seed
 from .encoder import encoder_size
 from .gaussian_kl import GaussianDivergence, GaussianPair, to_standard_normal
 from .inputs import all_finite
@@ -80,7 +80,7 @@ async def reparameterize(request: Request) -> Response:
     body, timeout = await read_json(request, ReparameterizeRequest), read_timeout(request)
     name = body.parametrization
     drawn = body.noise is None
-    seed = secrets.randbelow(2**53) if body.seed is None else body.seed
+    seed = random_seed() if body.seed is None else body.seed
     job = ReparameterizeJob(body.mu, getattr(body, name), name, body.grad_z, body.noise, seed, body.kl_weight)
     noise, result = await engine(request).submit(job, timeout)
     always: dict[str, Any] = {"z": result.z, "noise": noise, "seed": seed if drawn else None}

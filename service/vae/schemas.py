@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
 from pydantic_core import PydanticCustomError
 
 from ..formats.arrays import UNION_TAG, MatrixOrStack, ScalarOrVector, VectorOrMatrix
+from ..web.seeds import MAX_SEED
 from .encoder import CovarianceKind
 from .reparameterization import PARAMETRIZATIONS, Parametrization
 
-MAX_SEED = 2**63 - 1
 MAX_DIMENSION = 2**31
 
 

@@ -57,11 +57,13 @@ def test_the_queue_is_bounded_in_cost_and_the_error_has_a_retry_time() -> None:
 
 
 def test_a_deadline_ends_a_queued_and_a_running_job() -> None:
-    gate = Gate()
+    gate = Gate(is_open=True)
     cancelled: list[int] = []
 
     async def story(batcher: Batcher[int, int]) -> None:
-        # Long enough for the worker to start the first job on a busy machine.
+        await batcher.submit(9)  # from now on the worker's thread runs, and starts a job at once
+        gate.event.clear()
+        gate.entered.clear()
         running = asyncio.create_task(batcher.submit(0, timeout=0.5))
         await until(gate.entered.is_set)
         queued = asyncio.create_task(batcher.submit(1, timeout=0.5))
@@ -72,8 +74,21 @@ def test_a_deadline_ends_a_queued_and_a_running_job() -> None:
         assert await batcher.submit(2) == 20
 
     run(story, gate, cancel=cancelled.append)
-    assert gate.batches == [[0], [2]]
+    assert gate.batches == [[9], [0], [2]]
     assert sorted(cancelled) == [0, 1]
+
+
+def test_a_timeout_of_zero_is_a_deadline_and_none_is_not() -> None:
+    gate = Gate()
+
+    async def story(batcher: Batcher[int, int]) -> None:
+        with pytest.raises(DeadlineExceeded):
+            await batcher.submit(0, timeout=0)
+        waiting = asyncio.create_task(batcher.submit(1, timeout=None))
+        gate.event.set()
+        assert await waiting == 10
+
+    run(story, gate)
 
 
 def test_a_job_that_cannot_meet_its_deadline_is_refused_on_arrival() -> None:
