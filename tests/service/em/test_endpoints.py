@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
+from service.em import routes
 from service.em.worker import RegisterJob, effort, registration
+from service.errors import DeadlineExceeded
 from service.settings import Settings
 from tests.problems.tight import tight
 from tests.service.http import assert_problem
@@ -77,6 +80,21 @@ def test_results_of_a_batch_equal_those_of_single_requests_and_errors_keep_their
     pointers = [results[index]["errors"][0]["pointer"] for index in (1, 3, 4, 5)]
     assert pointers == ["/problems/1/target/0/0", "/problems/3/target", "/problems/4", "/problems/5/wrong"]
     assert {results[index]["status"] for index in (1, 3, 4, 5)} == {422}
+
+
+def test_each_problem_of_a_batch_has_the_time_that_is_left(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = iter([60.0, DeadlineExceeded("the deadline has passed")])
+
+    def read_timeout(request: Request) -> float:
+        found = next(left)
+        if isinstance(found, DeadlineExceeded):
+            raise found
+        return found
+
+    monkeypatch.setattr(routes, "read_timeout", read_timeout)
+    results = client.post("/em/register/batch", json={"problems": [GOOD, GOOD]}).json()["results"]
+    assert results[0]["matching"] == [1, 2, 3, 0]
+    assert results[1]["status"] == 504
 
 
 def test_single_steps_add_up_to_the_registration(client: TestClient) -> None:
