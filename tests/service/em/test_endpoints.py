@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_results_of_a_batch_equal_those_of_single_requests_and_errors_keep_their
 
 
 def test_each_problem_of_a_batch_has_the_time_that_is_left(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = iter([60.0, DeadlineExceeded("the deadline has passed")])
+    left: Iterator[float | DeadlineExceeded] = iter([60.0, DeadlineExceeded("the deadline has passed")])
 
     def read_timeout(request: Request) -> float:
         found = next(left)
