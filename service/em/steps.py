@@ -107,7 +107,7 @@ def complete_log_likelihood(
         psi: ψ.
         assignment: Z (B, N, M).
     """
-    log_prior = xlogy(assignment, psi.prior).sum(-1).sum(-1)
+    log_prior = np.asarray(xlogy(assignment, psi.prior), np.float64).sum(-1).sum(-1)
     log_normaliser = -assignment.sum(-1).sum(-1) * _log_root(psi.sigma)
     log_distance = -(assignment * _energy(source, target, psi)).sum(-1).sum(-1)
     return CompleteLikelihood(log_prior + log_normaliser + log_distance, log_prior, log_normaliser, log_distance)
