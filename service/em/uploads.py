@@ -1,7 +1,8 @@
-"""A registration's request as a form: files or JSON for the clouds, text for everything else."""
+"""A registration request as a form: the clouds are files or JSON, all other fields are text."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -12,19 +13,21 @@ from starlette.requests import Request
 
 from ..errors import BodyTooLarge, InvalidInput, MalformedBody
 from ..formats.clouds.columns import Columns
-from ..formats.clouds.reading import read_cloud
+from ..formats.clouds.deadline import Deadline
+from ..formats.clouds.reading import READ, read_cloud
 from ..web.forms import Part, read_parts
 from ..web.json_text import BYTE_ORDER_MARK, refuse_repeated_keys
+from ..web.routing import read_timeout
 from ..web.threads import THREADS
 
 CLOUDS = ("source", "target")
 LISTS = ("include",)
-# The field that chooses columns of both files; `source_columns` and `target_columns` choose those of one.
+# This field chooses columns of both files; `source_columns` and `target_columns` apply to one file.
 COLUMNS = "columns"
 
 
 class Form(NamedTuple):
-    """The fields of a form, for a schema to validate, and warnings about how its files were read."""
+    """The fields of a form, not yet validated, and warnings about how its files were read."""
 
     fields: dict[str, Any]
     warnings: tuple[str, ...] = ()
@@ -37,37 +40,46 @@ async def read_form(
     clouds: Collection[str] = CLOUDS,
     lists: Collection[str] = LISTS,
 ) -> Form:
-    """The fields of a multipart/form-data body, for a schema to validate. Unknown fields are passed on to it.
+    """The fields of a multipart/form-data body, including unknown ones. A schema validates them later.
 
     Args:
-        request: its media type has to be multipart/form-data.
-        max_elements: maximum numbers of a cloud, and maximum commas of a text.
-        clouds: fields whose files are clouds in any format that `read_cloud` knows, or JSON. Their value is then a
-            float64 array (N, D), or the value of the JSON. The fields `columns` and, for a cloud `source`,
-            `source_columns` choose the columns that are its coordinates, by name or by position counted from 0.
-        lists: fields that may be given several times, as values separated by commas, or as a JSON list.
+        request: its media type must be multipart/form-data.
+        max_elements: maximum number of coordinates in a cloud, and maximum number of commas in a text.
+        clouds: names of the fields that contain clouds. A file in such a field is a cloud in any format that
+            `read_cloud` reads, or JSON. Its value is a float64 array (N, D), or the JSON value. The fields `columns`
+            and, for the cloud `source`, `source_columns` choose the columns that are coordinates, by name or by
+            position counted from 0.
+        lists: names of the fields that may occur several times. Each contains values separated by commas, or a JSON
+            list.
 
     Returns:
-        The value of each field. A text that is valid JSON has its value as JSON; any other text is a string. A file in
-        a field that is not a cloud counts as a text.
+        The value of each field. A text that is valid JSON is parsed; any other text is a string. A file in a field
+        that is not a cloud counts as a text.
 
     Raises:
-        MalformedBody: the form, a file, or a text that begins as JSON breaks its grammar, or a JSON key occurs twice.
-        InvalidInput: a field is given more than once, a file has no cloud, or a chosen column does not exist.
+        MalformedBody: the form or a file is damaged, a text begins as JSON but is invalid, or a JSON key occurs twice.
+        InvalidInput: a field is given more than once, a file contains no cloud, or a chosen column does not exist.
         BodyTooLarge: there are more than `max_elements` numbers.
         UnsupportedMediaType: the body is compressed.
+        DeadlineExceeded: the request's deadline passes. It is checked before each field, and during the decompression
+            of LAZ.
     """
     parts = await read_parts(request)
-    return await to_thread.run_sync(_fields, parts, max_elements, clouds, lists, limiter=THREADS)
+    deadline = Deadline(read_timeout(request))
+    try:
+        return await to_thread.run_sync(_fields, parts, max_elements, clouds, lists, deadline, limiter=THREADS)
+    except asyncio.CancelledError:  # the client disconnected; the thread should end soon
+        deadline.cancel()
+        raise
 
 
 def content(model: type[BaseModel], clouds: Collection[str] = CLOUDS) -> dict[str, Any]:
-    """The OpenAPI document's entry for a body that is `model` as JSON, or as a form that `read_form` reads."""
+    """The OpenAPI entry of a body that is `model`, either as JSON or as a form for `read_form`."""
     properties = {
         name: {
             "type": "string",
             "format": "binary",
-            "description": "a file: npy, npz, PLY, PCD, LAS, XYZ, CSV and others; or JSON",
+            "description": f"a file: {READ}; or JSON",
         }
         if name in clouds
         else {"type": "string", "description": f"{field.description or name}; as JSON, or a word"}
@@ -88,11 +100,14 @@ def content(model: type[BaseModel], clouds: Collection[str] = CLOUDS) -> dict[st
     }
 
 
-def _fields(parts: Sequence[Part], max_elements: int, clouds: Collection[str], lists: Collection[str]) -> Form:
+def _fields(
+    parts: Sequence[Part], max_elements: int, clouds: Collection[str], lists: Collection[str], deadline: Deadline
+) -> Form:
     fields: dict[str, Any] = {}
     files: dict[str, Part] = {}
     chosen: dict[str, Columns] = {}
     for name in dict.fromkeys(part.name for part in parts):
+        deadline.left()
         given = [part for part in parts if part.name == name]
         pointer = _pointer(name)
         if name in lists:
@@ -112,14 +127,16 @@ def _fields(parts: Sequence[Part], max_elements: int, clouds: Collection[str], l
             raise InvalidInput(
                 f"{name} chooses columns of a file, and the points are given as JSON",
                 pointer=columns.pointer,
-                allowed="with a file that is no JSON",
+                allowed="only for a file that is not JSON",
             )
     warnings: list[str] = []
     for name, part in files.items():
+        deadline.left()
         of_this = chosen.get(f"{name}_{COLUMNS}", chosen.get(COLUMNS))
-        cloud = read_cloud(part.content, part.filename or "", _pointer(name), max_elements, of_this)
+        cloud = read_cloud(part.content, part.filename or "", _pointer(name), max_elements, of_this, deadline)
         fields[name] = cloud.points
         warnings += [f"{name}: {warning}" for warning in cloud.warnings]
+    deadline.left()
     return Form(fields, tuple(warnings))
 
 

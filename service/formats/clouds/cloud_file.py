@@ -13,6 +13,7 @@ from ...errors import BodyTooLarge, InvalidInput, MalformedBody
 from ..arrays import Float64
 from . import coordinates
 from .columns import Columns, NotFound, select
+from .deadline import Deadline
 
 MAX_ELEMENTS = 2**23
 # Names of the coordinates in PLY, PCD and in the header of a table.
@@ -31,13 +32,14 @@ class Cloud(NamedTuple):
 
 @dataclass(frozen=True)
 class CloudFile:
-    """One file of a request, its limits, and the columns that were chosen."""
+    """One file of a request, its limits of size and time, and the columns that were chosen."""
 
     data: bytes
     name: str = ""
     pointer: str = ""
     max_elements: int = MAX_ELEMENTS
     columns: Columns | None = None
+    deadline: Deadline = field(default_factory=Deadline)
     warnings: list[str] = field(default_factory=list)
 
     def malformed(self, detail: str) -> MalformedBody:

@@ -2,7 +2,7 @@
 
 laspy trusts a file's header: it loops over as many records and allocates as much memory as the header declares. The
 header is therefore checked here first, against the file's length and the operator's limits. LAZ is decompressed in a
-process of its own, because a damaged file can abort it; see `las_points.py`.
+process of its own, because a damaged file can abort it; see `las_points.py`. That process needs Linux.
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ def read_las(file: CloudFile) -> Float64:
 
     Raises:
         MalformedBody: the header contradicts itself or the file's length, or the points cannot be decompressed.
-        InvalidInput: the server has no laspy, there are no points, or a chosen column does not exist.
+        InvalidInput: the server has no laspy, or cannot decompress LAZ because it does not run on Linux; there are no
+            points, or a chosen column does not exist.
         BodyTooLarge: there are more than `max_elements` numbers, or points of too many bytes.
+        DeadlineExceeded: the file's deadline passed during the decompression.
     """
     header = _header(file)
     axes = file.chosen(AXES, "the LAS file", len(AXES)) or [0, 1, 2]
@@ -109,6 +111,8 @@ def _header(file: CloudFile) -> Header:
 
 
 def _check_installed(file: CloudFile, header: Header) -> None:
+    if header.compressed and sys.platform != "linux":  # `las_points.py` reads /proc
+        raise file.invalid("the file is LAZ, which this server can decompress only on Linux", "LAS or another format")
     if all(find_spec(package) for package in (("laspy", "lazrs") if header.compressed else ("laspy",))):
         return
     raise file.invalid(
@@ -132,15 +136,32 @@ def _decompress(file: CloudFile, header: Header) -> NDArray[np.int32]:
     """The integers of the coordinates, (N, 3), of a compressed file, from a process of its own."""
     # -P: the modules beside the script must not hide those of the standard library.
     command = [sys.executable, "-P", str(SCRIPT), str(header.points), str(header.size), str(SECONDS)]
-    try:
-        done = subprocess.run(
-            command, input=file.data, capture_output=True, timeout=2 * SECONDS, env={**os.environ, **ONE_THREAD}
-        )
-    except subprocess.TimeoutExpired:
-        raise file.malformed(f"the LAZ file takes more than {SECONDS} seconds to decompress") from None
-    if done.returncode or len(done.stdout) != header.points * 12:
+    status, out, err = _run(command, file)
+    if status or len(out) != header.points * 12:
         # 1: the script ended with a message. Everything else is an abort, or the kernel's limit.
-        message = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
-        reason = f": {message}" if done.returncode == 1 else ""
+        message = err.decode(errors="replace").strip().rpartition("\n")[2][:200]
+        reason = f": {message}" if status == 1 else ""
         raise file.malformed(f"the LAZ file is damaged and cannot be decompressed{reason}")
-    return np.frombuffer(done.stdout, np.int32).reshape(header.points, 3)
+    return np.frombuffer(out, np.int32).reshape(header.points, 3)
+
+
+def _run(command: list[str], file: CloudFile) -> tuple[int, bytes, bytes]:
+    """The status, output and errors of a process that reads the file. The process ends before this function does.
+
+    Raises:
+        MalformedBody: the process takes longer than `2 * SECONDS`.
+        DeadlineExceeded: the file's deadline passed, or it was cancelled.
+    """
+    pipe = subprocess.PIPE
+    left = file.deadline.left()
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=os.environ | ONE_THREAD) as process:
+        try:
+            with file.deadline.stopping(process.kill):
+                out, err = process.communicate(file.data, min(left, 2 * SECONDS))
+        except subprocess.TimeoutExpired:
+            file.deadline.left()
+            raise file.malformed(f"the LAZ file takes more than {2 * SECONDS} seconds to decompress") from None
+        finally:
+            process.kill()  # has no effect on a process that has ended
+    file.deadline.left()
+    return process.returncode, out, err

@@ -8,7 +8,6 @@ The script imports nothing of the service, so that it starts fast.
 from __future__ import annotations
 
 import io
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +41,9 @@ def decode(data: bytes, count: int) -> Iterator[NDArray[np.int32]]:
 
 
 def _limit(extra: int, seconds: int) -> None:
-    """Limit this process to `extra` bytes more than it has now, and to `seconds` of computation."""
+    """Limit this process to `extra` bytes more than it has now, and to `seconds` of computation. Linux only."""
+    import resource
+
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + extra
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

@@ -9,6 +9,7 @@ from ..arrays import Float64
 from . import chemical, las, npy, pcd, ply, ptx, table, text
 from .cloud_file import MAX_ELEMENTS, Cloud, CloudFile
 from .columns import Columns
+from .deadline import Deadline
 
 # The first bytes of formats that users may send, and that are not read.
 FOREIGN = {
@@ -39,6 +40,7 @@ def read_cloud(
     pointer: str = "",
     max_elements: int = MAX_ELEMENTS,
     columns: Columns | None = None,
+    deadline: Deadline | None = None,
 ) -> Cloud:
     """The points of a file: (N, D), float64, writable, in C order; and warnings about how they were read.
 
@@ -52,13 +54,16 @@ def read_cloud(
         pointer: JSON pointer of the field of the file, for errors.
         max_elements: maximum numbers of the cloud, N x D.
         columns: the columns, fields or properties that are the coordinates; None finds them.
+        deadline: the time by which the file must be decoded; None for no deadline. It ends the decompression of LAZ.
+            Other formats are decoded to their end.
 
     Raises:
         MalformedBody: the bytes break their format, or contradict the file's name.
         InvalidInput: the format is not read, or there are no points, no coordinates, or infinite coordinates.
         BodyTooLarge: there are more than `max_elements` numbers.
+        DeadlineExceeded: the deadline passed before a LAZ file was decompressed.
     """
-    file = CloudFile(data.removeprefix(text.BOM), filename, pointer, max_elements, columns)
+    file = CloudFile(data.removeprefix(text.BOM), filename, pointer, max_elements, columns, deadline or Deadline())
     return Cloud(_read(file), tuple(file.warnings))
 
 
