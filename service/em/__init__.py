@@ -13,7 +13,7 @@ model                                       the parameters, and the choices that
 kernel                                      the E-step over neighbours, the M-step, measures of clouds
 jit, loop                                   compilation; the contract of the iterations
 
-Beside them: problem (questions and answers), matching, ambiguity, steps (the model with all N x M numbers) and drawing.
+Beside them: problem, outcome, cancellation, matching, ambiguity, drawing, and steps (the model with all N x M numbers).
 
 The loops. Each takes E- and M-steps from a start until the points and σ settle. `loop.Loop` is their contract: init,
 step, converged, outcome. f64 and f32 are the precision of the E-step; sums, M-steps and results are float64 everywhere.

@@ -22,7 +22,7 @@ def warning(runner_up: RunnerUp | None) -> tuple[str, ...]:
     if runner_up.gap < 0:
         return (
             f"another pose is {-runner_up.gap:.3g} nats likelier if outliers are spread evenly, but it matches little "
-            "more than the clouds' outlines: the clouds may not determine the pose; runner_up has the other pose",
+            "more than the outlines of the clouds: the clouds may not determine the pose; runner_up has the other pose",
         )
     return (
         f"another pose fits about as well, with a log-likelihood lower by {runner_up.gap:.3g} nats: the shape is "
@@ -33,10 +33,11 @@ def warning(runner_up: RunnerUp | None) -> tuple[str, ...]:
 def likelier(one: Outcome, other: Outcome) -> Outcome:
     """The likelier of two translations, with the other as its runner-up.
 
-    `one` alone if they are the same, or if either was cancelled. The start's name is that of `one`.
+    `one` alone if they are the same; if either was cancelled, the cancelled one. The start's name is that of `one`.
     """
-    if math.isnan(one.log_likelihood) or math.isnan(other.log_likelihood):
-        return one
+    for outcome in one, other:
+        if outcome.stop_reason == "cancelled":
+            return outcome._replace(start=one.start)
     if float(np.linalg.norm(one.translation - other.translation)) <= SAME * max(one.sigma, other.sigma):
         return one
     best, second = (one, other) if one.log_likelihood >= other.log_likelihood else (other, one)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidInput
 from .jit import compiled
 from .kernel.cells import AXES, cells
+from .model import SIGMA_FLOOR
 from .problem import MIN_SIGMA
 
 Float64 = NDArray[np.float64]
@@ -29,8 +30,6 @@ SOLID = 1e-6
 RANKED = 10_000
 # Points beyond this distance, in the frame's unit, are not part of the bulk of the cloud.
 BULK = 64.0
-# An estimated σ stops at this fraction of the spread: an exact match has unbounded likelihood as σ → 0.
-SIGMA_FLOOR = 1e-6
 # Clouds of more points than this exceed the processor's caches.
 ORDERED = 20_000
 POINTS_PER_CELL = 32
@@ -100,6 +99,10 @@ def frame(source: Float64, target: Float64, *, one_unit: bool, keep_order: bool 
 
     Large clouds are sorted by the cells of a grid, unless `keep_order`: neighbouring points have the same neighbours,
     which are then still in the cache.
+
+    The floor of σ is SIGMA_FLOOR times √(s² + t²), where s² and t² are the mean squared distances of the source and of
+    the target from their own medians. Points farther than BULK units are left out. The floor is at least the rounding
+    of the coordinates and MIN_SIGMA.
     """
     dimension = source.shape[1]
     (p, source_extent, source_size), (q, target_extent, target_size) = _measure(source), _measure(target)

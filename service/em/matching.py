@@ -14,7 +14,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 UNMATCHED = -1
-# The most pairs for the dense solver: 32 MB, and about a second.
+# Maximum pairs for the dense solver, which then takes 32 MB and about a second.
 DENSE_PAIRS = 1 << 22
 # The cost, in nats, of leaving a point unmatched if the model has no outliers.
 LEFT_OUT = 60.0
@@ -24,8 +24,8 @@ def one_to_one(log_weights: Float64) -> Int64:
     """The one-to-one matching with the largest Σ_i log w_i,match(i), from finite logs (N, M): (N,) j, or UNMATCHED.
 
     min(N, M) points are matched. The weights are Π_ij 𝒩_ij up to a common factor. If N <= M every point is matched, and
-    log r_ij would give the same matching. If N > M, log r_ij would not do: each row's normaliser hides which points
-    have no partner, because their largest r_ij may also be close to 1.
+    log r_ij would give the same matching. If N > M it would not, because the normaliser of each row hides which points
+    have no partner: their largest r_ij may also be close to 1.
     """
     rows, columns = linear_sum_assignment(-log_weights)
     match = np.full(log_weights.shape[0], UNMATCHED, dtype=np.int64)

@@ -21,6 +21,10 @@ EXACT, TRUNCATED = 40.0, 12.0
 EXACT_PAIRS = 1 << 22
 # Bounds of an estimated share of outliers.
 LEAST_OUTLIERS, MOST_OUTLIERS = 1e-6, 0.95
+# An estimated σ stops at this share of the spread of the clouds: an exact match has unbounded likelihood as σ → 0, and
+# the rounding of the coordinates would exceed the squares that σ is estimated from. `coordinates.frame` and
+# `batched.padding.pack` define the spread, each for its engine.
+SIGMA_FLOOR = 1e-6
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 

@@ -35,7 +35,8 @@ class RunnerUp(NamedTuple):
 class Outcome(NamedTuple):
     """The answer to one problem, in the caller's coordinates. Its arrays share no memory with those of the problem.
 
-    A cancelled problem carries its last T and σ, a NaN `log_likelihood`, and no matching, covariance or extras.
+    A cancelled problem has its last T and σ if they are known, a NaN `log_likelihood`, and no matching, no covariance
+    and no optional field.
     """
 
     translation: Float64  # (D,)
@@ -43,7 +44,7 @@ class Outcome(NamedTuple):
     log_likelihood: float  # observed-data, at the returned parameters
     matching: NDArray[np.int64]  # (N,) the matched j, or -1 for none
     matching_probability: Float64  # (N,) r_i,match(i) of the last E-step; 0 where there is no match
-    translation_covariance: Float64 | None  # (D, D), or None: no positive definite information, or > 256 numbers
+    translation_covariance: Float64 | None  # (D, D); None without positive definite information, or for D > 256
     iterations: int
     converged: bool
     stop_reason: StopReason

@@ -41,7 +41,7 @@ MATCHINGS = ("nearest", "one_to_one")
 
 
 def never() -> bool:
-    """The default `cancelled` hook: the problem is not cancelled."""
+    """The default of `Problem.cancelled`: the problem is never cancelled."""
     return False
 
 
@@ -64,7 +64,8 @@ class Problem(NamedTuple):
     could shrink the source to a point. `init` is a name, a translation (D,) or a pose. `tolerance` is the change of the
     moved points relative to σ below which the iteration stops; 0 never stops it early. `refine` fits the transform once
     more, to the matched pairs. `beta` and `stiffness` shape a nonrigid transform (see `motion.nonrigid`). The flags
-    select fields of the outcome that cost memory. `cancelled` is polled once per iteration.
+    select fields of the outcome that cost memory. `cancelled` is called at least once per iteration, and between the
+    parts of the search for a start and of the answer. Once it returns True, the computation ends.
     """
 
     source: Float64  # (N, D)

@@ -20,7 +20,10 @@ from .steps import Parameters as Psi
 
 
 def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
-    """The problem of a request, not checked yet. With `path` the outcome has all poses, for a picture."""
+    """The problem of a request, with its source (N, D) and target (M, D). It is not checked: see `checks.check`.
+
+    With `path` the outcome has the poses of all iterations, for a picture.
+    """
     return Problem(
         body.source,
         body.target,
@@ -44,6 +47,11 @@ def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
 
 
 def _init(body: RegisterRequest) -> Init | Float64 | Pose:
+    """The start of a request: a name, a translation (D,), or a pose (A (D, D), T (D,)).
+
+    A transform without a rotation and a scale is a translation, so that the batched engine can take it. The shapes are
+    not checked here, but by `checks.check`.
+    """
     init = body.init
     if isinstance(init, str):
         return init
@@ -62,7 +70,11 @@ def _init(body: RegisterRequest) -> Init | Float64 | Pose:
 
 
 def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
-    """The fields of `schemas.Registration`, with ndarrays for lists of numbers."""
+    """The fields of `schemas.answers.Registration`, with ndarrays for lists of numbers.
+
+    `matrix` is (D + 1, D + 1), homogeneous, and `rotation` (D, D). Both are None for D > MAX_DIMENSION. `rotation` and
+    `scale` are None for an affine transform. For all other shapes see `Outcome`. `transform` is that of the request.
+    """
     translation = outcome.translation
     dimension = len(translation)
     matrices = dimension <= MAX_DIMENSION
@@ -109,7 +121,10 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
 
 
 def iterations(body: RegisterRequest, outcome: Outcome) -> Iterations:
-    """The source (N, D) as each iteration moves it, for an animation."""
+    """The source (N, D) and the k transforms of the iterations, (k, D, D) and (k, D), for an animation.
+
+    The transforms come from the outcome's path, or else from its trace. Without either, k is 0.
+    """
     poses = outcome.path
     if not poses and outcome.trace is not None:
         return Iterations(body.source, outcome.trace.translation)
@@ -142,6 +157,7 @@ def parameters(body: Parameters, source: Float64, target: Float64, at: str) -> P
 
 
 def _matrix(linear: Float64, translation: Float64) -> Float64:
+    """A (D, D) and T (D,) as one homogeneous matrix (D + 1, D + 1)."""
     matrix = np.eye(len(translation) + 1)
     matrix[:-1, :-1] = linear
     matrix[:-1, -1] = translation

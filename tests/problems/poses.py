@@ -23,29 +23,29 @@ class Posed(NamedTuple):
     translation: Float64  # (D,)
 
 
-def cloud(family: str, count: int, dimension: int, dice: np.random.Generator) -> Float64:
+def cloud(family: str, count: int, dimension: int, rng: np.random.Generator) -> Float64:
     """Points (count, dimension) of about unit size."""
     if family == "cube":
-        return dice.uniform(-0.5, 0.5, (count, dimension))
+        return rng.uniform(-0.5, 0.5, (count, dimension))
     if family == "gauss":
-        return 0.25 * dice.normal(size=(count, dimension))
+        return 0.25 * rng.normal(size=(count, dimension))
     if family == "shell":
-        points = dice.normal(size=(count, dimension))
+        points = rng.normal(size=(count, dimension))
         points /= np.linalg.norm(points, axis=1, keepdims=True)
-        bumps = np.sin(points @ (2 * dice.normal(size=(dimension, 4))))
+        bumps = np.sin(points @ (2 * rng.normal(size=(dimension, 4))))
         return np.asarray(points * (0.5 + 0.06 * bumps.sum(1, keepdims=True)))
     if family == "curve":
-        angle = np.outer(dice.uniform(0, 2 * math.pi, count), [1, 2, 3])
-        waves = dice.normal(size=(2, 3, dimension))
+        angle = np.outer(rng.uniform(0, 2 * math.pi, count), [1, 2, 3])
+        waves = rng.normal(size=(2, 3, dimension))
         return np.asarray(0.15 * (np.sin(angle) @ waves[0] + np.cos(angle) @ waves[1]))
     raise ValueError(f"no such family: {family}")
 
 
-def rotation(dimension: int, angle: float, dice: np.random.Generator) -> Float64:
+def rotation(dimension: int, angle: float, rng: np.random.Generator) -> Float64:
     """The rotation (D, D) by `angle` radians about a random axis."""
     if dimension == 2:
         return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    x, y, z = (axis := dice.normal(size=3)) / np.linalg.norm(axis)
+    x, y, z = (axis := rng.normal(size=3)) / np.linalg.norm(axis)
     skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.asarray(np.eye(3) + math.sin(angle) * skew + (1 - math.cos(angle)) * skew @ skew)
 
@@ -66,15 +66,15 @@ def posed(
 
     The clouds share the fraction `overlap` of their points, cut by parallel planes; `angle` (rad) is random for None.
     """
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     whole = round(count * (2 - overlap))
-    points = cloud(family, whole, dimension, dice)
-    points = points[np.argsort(points @ dice.normal(size=dimension))]
-    R = rotation(dimension, dice.uniform(0, math.pi) if angle is None else angle, dice)
-    T = dice.normal(size=dimension)
+    points = cloud(family, whole, dimension, rng)
+    points = points[np.argsort(points @ rng.normal(size=dimension))]
+    R = rotation(dimension, rng.uniform(0, math.pi) if angle is None else angle, rng)
+    T = rng.normal(size=dimension)
     source, target = points[:count], points[whole - count :]
-    target = scale * (target + noise * dice.normal(size=target.shape)) @ R.T + T
-    both = [_strewn(one, round(outliers * count), dice) for one in (source, target)]
+    target = scale * (target + noise * rng.normal(size=target.shape)) @ R.T + T
+    both = [_strewn(one, round(outliers * count), rng) for one in (source, target)]
     return Posed(both[0], both[1], R, scale, T)
 
 
@@ -88,10 +88,10 @@ def errors(problem: Posed, linear: Float64, translation: Float64) -> tuple[float
     return math.degrees(math.acos(min(max(float(cosine), -1.0), 1.0))), float(np.linalg.norm(off)) / problem.scale
 
 
-def _strewn(points: Float64, count: int, dice: np.random.Generator) -> Float64:
-    others = dice.uniform(points.min(0), points.max(0), (count, points.shape[1]))
-    return dice.permutation(np.concatenate([points, others]))
+def _strewn(points: Float64, count: int, rng: np.random.Generator) -> Float64:
+    others = rng.uniform(points.min(0), points.max(0), (count, points.shape[1]))
+    return rng.permutation(np.concatenate([points, others]))
 
 
 def go_on() -> None:
-    """What a search may ask now and then, and nobody cancels."""
+    """The `poll` of a computation that is never cancelled."""

@@ -1,8 +1,7 @@
-"""From the last state of the iteration to outcomes, in the caller's coordinates and in numpy's arrays."""
+"""From the last state of the iteration to outcomes: numpy arrays, in the caller's coordinates."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..cancellation import unfinished
 from ..matching import UNMATCHED, one_to_one
 from ..outcome import Outcome, StopReason, Trace
 from ..problem import Problem
@@ -29,35 +29,15 @@ class End(NamedTuple):
 
     iterations: int
     reason: StopReason
-    start: str
+    start: str  # the name of the start
 
 
 class Instant(NamedTuple):
-    """One iteration of one problem, for its trace."""
+    """The values of one iteration of one problem, for its trace."""
 
     evidence: Tensor  # () S_t
     sigma: Tensor  # () σ(t+1)
     translation: Tensor  # (D,) T(t+1), centred
-
-
-def unfinished(problem: Problem, end: End, translation: Float64, sigma: float) -> Outcome:
-    """The outcome of a cancelled problem: its last T (D,) and σ, and nothing that needs another pass."""
-    n = len(problem.source)
-    return Outcome(
-        translation=translation,
-        sigma=sigma,
-        log_likelihood=math.nan,
-        matching=np.full(n, UNMATCHED, np.int64),
-        matching_probability=np.zeros(n),
-        translation_covariance=None,
-        iterations=end.iterations,
-        converged=False,
-        stop_reason=end.reason,
-        start=end.start,
-        responsibilities=None,
-        registered=None,
-        trace=None,
-    )
 
 
 def answers(
@@ -72,7 +52,8 @@ def answers(
     """The outcomes of B problems whose iteration has ended.
 
     There are at most three passes: the evidence of the next E-step for the log-likelihood, its column sums for the
-    covariance, and the nearest targets under the distances of the last E-step.
+    covariance, and the nearest targets under the distances of the last E-step. A problem that is cancelled meanwhile
+    has the outcome `unfinished`.
     """
     average, post, following = expect(group, state, variant)
     likelihood = log_likelihood(group, variant, state.evidence, following, state.sigma)
@@ -81,7 +62,7 @@ def answers(
         moved = translate(group.source, average.mean)
         information = translation_information(group, moved, post, average.weight, state.sigma)
         counts = [len(problem.source) for problem in problems]
-        # At its floor, σ is not determined by the residuals.
+        # σ at its floor does not come from the residuals.
         above_floor = (state.sigma > group.floor * (1 + 1e-9)).tolist()
         found = covariances(information, state.sigma, counts, [variant.estimated and above for above in above_floor])
     moved = translate(group.source, state.average.mean)
@@ -91,6 +72,9 @@ def answers(
     numbers = zip(state.sigma.tolist(), likelihood.tolist(), strict=True)
     outcomes = []
     for k, (problem, end, (sigma, value)) in enumerate(zip(problems, ends, numbers, strict=True)):
+        if problem.cancelled():
+            outcomes.append(unfinished(problem, translation[k], sigma, iterations=end.iterations, start=end.start))
+            continue
         n, m = len(problem.source), len(problem.target)
         match, probability, responsibilities = index[k, :n], probabilities[k, :n], None
         if problem.responsibilities or problem.matching == "one_to_one":

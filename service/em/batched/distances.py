@@ -1,7 +1,7 @@
 """Squared distances between all pairs of two point sets, tile by tile, in memory that does not grow with N x M.
 
 Distances are Σ_d (x_d - y_d)², one coordinate at a time, in place. The expansion ‖x‖² + ‖y‖² - 2 x·y would be one
-matrix product, but would lose all digits of distances that are small relative to the cloud, and those matter most.
+matrix product, but would lose all digits of distances that are small relative to the cloud.
 """
 
 from __future__ import annotations

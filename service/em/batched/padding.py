@@ -19,13 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..model import SIGMA_FLOOR
 from ..problem import MIN_SIGMA, Problem
 
 # The cost of a padded target point. It exceeds that of any real pair (see MAX_COORDINATE), so its weight is exactly 0.
 PADDING_COST = 1e300
-# An estimated σ stops at this fraction of the data's spread. An exact bijection has unbounded likelihood as σ → 0, and
-# below 1e-6 the rounding of the coordinates exceeds the squares that σ is estimated from.
-SIGMA_FLOOR = 1e-6
 
 
 def bucket(count: int) -> int:
@@ -78,7 +76,12 @@ class Group(NamedTuple):
 
 
 def pack(problems: Sequence[Problem]) -> Group:
-    """The problems, all checked and of one `group_key`, as one Group."""
+    """The problems, all checked and of one `group_key`, as one Group.
+
+    The floor of σ is SIGMA_FLOOR times √((s² + t²) / 2), where s² and t² are the mean squared distances of the source
+    and of the target from their own centroids. The floor is at least the rounding of the largest coordinate and
+    MIN_SIGMA.
+    """
     sizes = torch.tensor([(len(p.source), len(p.target)) for p in problems], dtype=torch.int64)
     source, target = _stack([p.source for p in problems]), _stack([p.target for p in problems])
     n, m = sizes.unbind(1)
@@ -122,8 +125,8 @@ def _valid(count: Tensor, size: int) -> Tensor:
 def _centred(points: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """The cloud about its median, coordinate by coordinate, and the median (B, D).
 
-    A single point at 1e30, such as a code for a missing value, would move the mean so far that the other points lost
-    their digits. The median is also one of the coordinates, so that the subtraction is exact if the cloud is small
+    The median is used because one point at 1e30 would shift the mean until the other points lose their digits. The
+    median is also one of the coordinates, so that the subtraction is exact if the cloud is small
     relative to its distance from the origin (Sterbenz).
     """
     median = points.masked_fill(valid[:, None] == 0, torch.nan).nanmedian(-1).values

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..ambiguity import likelier
+from ..cancellation import Cancellation, Cancelled, unfinished
 from ..outcome import Outcome, StopReason
 from ..problem import Problem
-from .answers import End, Instant, answers, unfinished
+from .answers import End, Instant, answers
 from .distances import workspace
 from .padding import Group, group_key, pack
 from .recursion import State, Variant, initial_state, iterate, settled
@@ -54,9 +55,12 @@ class _Live(NamedTuple):
 
 def _register_group(problems: list[Problem]) -> list[Outcome]:
     """Register problems of one `group_key`. A problem that stops leaves the batch, so that the batch shrinks."""
-    group, space = pack(problems), workspace()
+    group, space, cancellation = pack(problems), workspace(), Cancellation(problems)
     variant = Variant(free=problems[0].prior_name == "free", estimated=problems[0].sigma is None)
-    begin = start(group, problems, space)
+    try:
+        begin = start(group, problems, space, cancellation.poll)
+    except Cancelled:
+        return [unfinished(problem) for problem in problems]
     tolerance = torch.tensor([p.tolerance for p in problems], dtype=torch.float64)
     state = initial_state(begin.translation, begin.sigma, group.rows)
     live = _Live(list(range(len(problems))), group, state, tolerance)
@@ -65,7 +69,7 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
     histories: dict[int, list[Instant]] = {i: [] for i, problem in enumerate(problems) if problem.trace}
     iteration = 0
     while live.ids:
-        reasons: list[StopReason | None] = ["cancelled" if problems[i].cancelled() else None for i in live.ids]
+        reasons: list[StopReason | None] = ["cancelled" if cancellation.includes(i) else None for i in live.ids]
         if not any(reasons):
             iteration += 1
             before, live = live.state, live._replace(state=iterate(live.group, live.state, variant))
@@ -86,9 +90,11 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
     kept = [k for k, i in enumerate(order) if ends[i].reason != "cancelled"]
     for k in set(range(len(order))) - set(kept):
-        i = order[k]
-        translation = group.select(torch.tensor([i])).to_original(state.translation[k : k + 1])
-        outcomes[i] = unfinished(problems[i], ends[i], translation[0].numpy(), state.sigma[k].item())
+        i, end = order[k], ends[order[k]]
+        translation = group.select(torch.tensor([i])).to_original(state.translation[k : k + 1])[0].numpy()
+        outcomes[i] = unfinished(
+            problems[i], translation, state.sigma[k].item(), iterations=end.iterations, start=end.start
+        )
     if kept:
         ids = [order[k] for k in kept]
         finished = answers(
@@ -101,7 +107,7 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
             space,
         )
         outcomes.update(zip(ids, finished, strict=True))
-    rivals = sorted(i for i in begin.rival if ends[i].reason != "cancelled")
+    rivals = sorted(i for i in begin.rival if outcomes[i].stop_reason != "cancelled")
     if rivals:
         others = _register_group([problems[i]._replace(init=begin.rival[i]) for i in rivals])
         outcomes.update((i, likelier(outcomes[i], other)) for i, other in zip(rivals, others, strict=True))

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..cancellation import Poll
 from ..problem import Problem
 from .distances import squared_distances
 from .padding import PADDING_COST, Group, pack
@@ -66,37 +67,44 @@ class Candidate(NamedTuple):
 
 
 @torch.inference_mode()
-def search_one(source: NDArray[np.float64], target: NDArray[np.float64], sigma: float) -> list[NDArray[np.float64]]:
+def search_one(
+    source: NDArray[np.float64], target: NDArray[np.float64], sigma: float, poll: Poll
+) -> list[NDArray[np.float64]]:
     """The winner for one problem, source (N, D) and target (M, D), and its rival, if any: T (D,) each.
 
-    `sigma` is σ if it is known, else 0. The arrays are as `checks.check` returns them.
+    `sigma` is σ if it is known, else 0. The arrays are as `checks.check` returns them. `poll` is called repeatedly, and
+    may raise.
     """
     group = pack([Problem(source, target)])
-    found = search(group, torch.tensor([sigma], dtype=torch.float64))
+    found = search(group, torch.tensor([sigma], dtype=torch.float64), poll)
     shifts = [found.translation, *(rival[None] for rival in found.rival if rival is not None)]
     return [group.to_original(shift)[0].numpy() for shift in shifts]
 
 
-def search(group: Group, given: Tensor) -> Found:
-    """The best of all candidates for each problem. `given` (B,) is σ if it is known, else 0."""
+def search(group: Group, given: Tensor, poll: Poll) -> Found:
+    """The best of all candidates for each problem. `given` (B,) is σ if it is known, else 0.
+
+    `poll` is called before each part of the search, and may raise.
+    """
     equal = group.source_count == group.target_count
     group = _thinned(group)
     items = max(1, PAIRS // (group.rows.shape[1] * group.cost.shape[2]))
     chunks = [torch.arange(i, min(i + items, len(given))) for i in range(0, len(given), items)]
-    found = [_search(group.select(chunk), given[chunk], equal[chunk]) for chunk in chunks]
+    found = [_search(group.select(chunk), given[chunk], equal[chunk], poll) for chunk in chunks]
     translations, sigmas, names, rivals = zip(*found, strict=True)
     return Found(torch.cat(translations), torch.cat(sigmas), list(chain(*names)), list(chain(*rivals)))
 
 
-def _search(group: Group, given: Tensor, equal: Tensor) -> Found:
+def _search(group: Group, given: Tensor, equal: Tensor, poll: Poll) -> Found:
     """The same for problems already thinned, of which `equal` (B,) had N = M."""
+    poll()
     B = len(given)
     every = torch.arange(B)
     centroid = group.centroid
     spread = ((group.source_variance + group.target_variance) / group.dimension).sqrt()
     spacing = torch.minimum(_spacing(group), spread)
     last = torch.maximum(torch.maximum(spacing / 4, given), group.floor)
-    modes, width = votes(group, torch.maximum(torch.maximum(spacing, 2 * given), group.floor))
+    modes, width = votes(group, torch.maximum(torch.maximum(spacing, 2 * given), group.floor), poll)
     candidates = [
         Candidate("anneal", centroid, torch.maximum(spread, last)),
         Candidate("identity", group.to_centred(torch.zeros_like(centroid)), torch.maximum(2 * spacing, last)),
@@ -109,7 +117,9 @@ def _search(group: Group, given: Tensor, equal: Tensor) -> Found:
         torch.cat([candidate.translation for candidate in candidates]),
         torch.cat([candidate.width for candidate in candidates]),
         narrow,
+        poll,
     )
+    poll()
     score = _score(copies, translation, narrow)
     winner = _first_largest(score.sum(-1).view(-1, B))
     at = winner * B + every
@@ -118,7 +128,7 @@ def _search(group: Group, given: Tensor, equal: Tensor) -> Found:
     stay = equal & doubtful
     names = [candidates[k].name for k in winner.tolist()]
     rival = _rivals(translation, score.sum(-1), at, last)
-    translation, sigma = _polish(group, translation[at], last, torch.maximum(given, group.floor))
+    translation, sigma = _polish(group, translation[at], last, torch.maximum(given, group.floor), poll)
     return Found(
         torch.where(stay[:, None], centroid, translation),
         torch.where(stay, spread, sigma),
@@ -160,21 +170,23 @@ def _robust(group: Group, translation: Tensor, width: Tensor) -> tuple[Posterior
     return post, torch.exp((post.log_evidence + (D + 4 * math.sqrt(2 * D)) / 2).clamp(-700, 700))
 
 
-def _anneal(group: Group, translation: Tensor, first: Tensor, last: Tensor) -> Tensor:
+def _anneal(group: Group, translation: Tensor, first: Tensor, last: Tensor, poll: Poll) -> Tensor:
     """t (B, D) after one robust EM step at each of LEVELS widths from `first` to `last` (B,)."""
     falls = [ratio ** (1 / (LEVELS - 2)) for ratio in (last / first).tolist()]
     fall = torch.tensor(falls, dtype=torch.float64)
     width = first
     for level in range(LEVELS):
+        poll()
         post, odds = _robust(group, translation, width)
         translation = fit_translation(group.source, post.matched, _inliers(group, odds))
         width = torch.maximum(width * fall, last) if level < LEVELS - 3 else last
     return translation
 
 
-def _polish(group: Group, translation: Tensor, width: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+def _polish(group: Group, translation: Tensor, width: Tensor, least: Tensor, poll: Poll) -> tuple[Tensor, Tensor]:
     """t (B, D) after robust EM steps that estimate the width, at least `least` (B,), and σ (B,) over all points."""
     for _ in range(POLISH):
+        poll()
         post, odds = _robust(group, translation, width)
         weights, before = _inliers(group, odds), translation
         translation = fit_translation(group.source, post.matched, weights)

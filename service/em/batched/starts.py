@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..cancellation import Poll
 from ..problem import Problem
 from .distances import Workspace
 from .padding import Group
@@ -31,16 +32,17 @@ class Start(NamedTuple):
     rival: dict[int, NDArray[np.float64]]  # (D,) another T, in the caller's coordinates, that fits about as well
 
 
-def start(group: Group, problems: Sequence[Problem], space: Workspace) -> Start:
+def start(group: Group, problems: Sequence[Problem], space: Workspace, poll: Poll) -> Start:
     """The start of problems that share one kind of `init`.
 
     "identity" is T = 0 and "centroid" is T = mean(q) - mean(p). If σ is estimated, it starts from the mean over all
-    pairs, σ² = mean_ij ‖p_i + T - q_j‖² / D. For "auto" it starts from the width of the best candidate.
+    pairs, σ² = mean_ij ‖p_i + T - q_j‖² / D. For "auto" it starts from the width of the best candidate. `poll` is
+    called during the search, and may raise.
     """
     init = problems[0].init
     given = torch.tensor([p.sigma or 0.0 for p in problems], dtype=torch.float64)
     if isinstance(init, str) and init == "auto":
-        found = _auto(group, given, space)
+        found = _auto(group, given, space, poll)
         return found._replace(sigma=torch.where(given > 0, given, torch.maximum(found.sigma, group.floor)))
     if not isinstance(init, str):
         offsets = np.stack([p.init for p in problems if isinstance(p.init, np.ndarray)])
@@ -55,7 +57,7 @@ def start(group: Group, problems: Sequence[Problem], space: Workspace) -> Start:
     return Start(translation, torch.where(given > 0, given, sigma), [name] * len(problems), {})
 
 
-def _auto(group: Group, given: Tensor, space: Workspace) -> Start:
+def _auto(group: Group, given: Tensor, space: Workspace, poll: Poll) -> Start:
     """The difference of centroids if it makes the clouds a bijection, else the best of a search.
 
     For a bijection that difference is the answer up to σ / √N, whatever the shift.
@@ -70,7 +72,7 @@ def _auto(group: Group, given: Tensor, space: Workspace) -> Start:
     rival: dict[int, NDArray[np.float64]] = {}
     rest = torch.nonzero(~bijective)[:, 0]
     if len(rest):
-        found = search(group.select(rest), given[rest])
+        found = search(group.select(rest), given[rest], poll)
         translation[rest], sigma[rest] = found.translation, found.sigma
         for i, winner in zip(rest.tolist(), found.name, strict=True):
             name[i] = winner

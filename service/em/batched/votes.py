@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..cancellation import Poll
 from .padding import Group
 
 # A dense grid on the widest axes, at most three: on more axes each would have too few cells.
@@ -16,10 +17,11 @@ AXES = 3
 MODES = 2
 
 
-def votes(group: Group, least: Tensor) -> tuple[list[Tensor], Tensor]:
+def votes(group: Group, least: Tensor, poll: Poll) -> tuple[list[Tensor], Tensor]:
     """Candidate translations t, (B, D) each, and the width (B,) of the cells, at least `least` (B,).
 
-    A candidate is the mean difference over the pairs in one of the fullest cells.
+    A candidate is the mean difference over the pairs in one of the fullest cells. `poll` is called before each grid is
+    filled, and may raise.
     """
     D = group.dimension
     source, target = group.source, group.target[:, :D]
@@ -35,6 +37,7 @@ def votes(group: Group, least: Tensor) -> tuple[list[Tensor], Tensor]:
     width = torch.maximum(((high - low) / (side - 1)).amax(-1), least)
     modes = []
     for offset in (0.0, 0.5):
+        poll()
         code = torch.zeros(len(x), x.shape[2], y.shape[2], dtype=torch.float64)
         for a in range(axes):
             cell = y[:, a, None, :] - x[:, a, :, None]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cancellation import Poll
 from ..coordinates import Frame
 from ..jit import compiled
 from ..kernel.cells import Cells
@@ -68,12 +69,14 @@ class View(NamedTuple):
     dense: Float64 | None = None  # (N, M) R itself, if the prior is a matrix
 
 
-def correspondence(problem: Problem, view: View) -> Correspondence:
+def correspondence(problem: Problem, view: View, poll: Poll) -> Correspondence:
     """The matching of the kind `problem.matching`.
 
     With an outlier bin, a point is matched if its outlier probability is at most 1/2. With one_to_one no target is
-    matched twice, and without a bin min(N, M) points are matched.
+    matched twice, and without a bin min(N, M) points are matched. `poll` is called before each long part, and may
+    raise. The solvers of the assignment cannot be interrupted.
     """
+    poll()
     n, m = view.moved.shape[1], len(view.grid.order)
     unmatched_probability = np.clip(1 - view.mass, 0.0, 1.0)
     match, probability = view.best.copy(), np.minimum(view.peak, 1.0)
@@ -81,7 +84,7 @@ def correspondence(problem: Problem, view: View) -> Correspondence:
     if problem.responsibilities or (view.dense is not None and problem.matching == "one_to_one"):
         responsibilities = view.dense if view.dense is not None else _dense(view)
     if problem.matching == "one_to_one":
-        match, probability = _one_to_one(view, responsibilities, n, m)
+        match, probability = _one_to_one(view, responsibilities, n, m, poll)
     elif view.bin_weight > 0:
         match[unmatched_probability > 0.5] = UNMATCHED
     probability = np.where(match == UNMATCHED, 0.0, probability)
@@ -116,13 +119,14 @@ def _dense(view: View) -> Float64:
     return np.asarray(np.exp(squares, out=squares))
 
 
-def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) -> tuple[Int64, Float64]:
+def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int, poll: Poll) -> tuple[Int64, Float64]:
     if view.dense is not None and responsibilities is not None:
         with np.errstate(divide="ignore"):
             logs = np.maximum(np.log(responsibilities), -700.0) - view.log_factor[:, None]
         if view.bin_weight > 0:
             # The extra columns, one for each point, stand for being unmatched.
             logs = np.hstack([logs, np.full((n, n), -cost_of_none(view.bin_weight))])
+        poll()
         match = one_to_one(logs)
         match[match >= m] = UNMATCHED
         chosen = responsibilities[np.arange(n), np.maximum(match, 0)]
@@ -136,6 +140,7 @@ def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) ->
             logs -= view.source_cost[:, None]
         if view.target_cost is not None:
             logs -= view.target_cost
+        poll()
         match = one_to_one(logs)
     else:
         starts, columns, costs = _pairs(view)
@@ -143,6 +148,7 @@ def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int) ->
         if view.bin_weight == 0:
             # For a point far from all targets, the nearest target is still better than none.
             none = np.maximum.reduceat(np.append(costs, 0.0), starts[:-1]) + none
+        poll()
         match = one_to_one_sparse(starts, columns, costs, none, m)
     return match, _probability(view, match)
 

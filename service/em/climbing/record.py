@@ -1,18 +1,15 @@
-"""The record of an iteration: its trace, its path for pictures, and the check for cancellation."""
+"""The record of an iteration: its trace, its path for pictures, and the poll for cancellation."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cancellation import Cancelled
 from ..model import Parameters
 from ..problem import Problem
 
 Float64 = NDArray[np.float64]
-
-
-class Cancelled(Exception):
-    """The caller has cancelled the problem."""
 
 
 class Record:
@@ -28,10 +25,10 @@ class Record:
         self.poll()
         if self._problem.trace:
             self.steps.append((at, log_likelihood))
-        self.on_the_way([at.transform])
+        self.record_path([at.transform])
         return True
 
-    def on_the_way(self, transforms: list[Float64]) -> None:
+    def record_path(self, transforms: list[Float64]) -> None:
         """Record transforms (D, D + 1) for pictures only."""
         if self._problem.path:
             self.path += transforms

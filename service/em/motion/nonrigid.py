@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InvalidInput
-from ..coordinates import SIGMA_FLOOR, Frame
+from ..coordinates import Frame
 from ..kernel.fitting import move
-from ..model import Parameters, cutoff_for, outlier_volume
+from ..model import SIGMA_FLOOR, Parameters, cutoff_for, outlier_volume
 from .coherence import features
 from .drift import Accept, DriftEStep, Prior, Scene, climb
 from .motions import Search, span
@@ -83,7 +83,7 @@ def deform(
     cutoff = cutoff_for(placed.shape[1], points.target.shape[1])
     scene = Scene(placed, points.target, points.dimension, size, 0.0, cutoff)
     if floor is None:
-        # The frame's floor is no default, because a few distant points raise it.
+        # The frame's floor is not used as the default, because a few distant points raise it.
         floor = max(SIGMA_FLOOR * span(scene), points.rounding, 1e-300)
     least = max(floor, sigma or 0.0)
     scene = scene._replace(floor=least)

@@ -39,7 +39,7 @@ def register_nonrigid(problem: Problem, points: Frame, transform: Float64, start
         floor=points.floor,
         accept=lambda _likelihood, _sigma: record.poll(),
     )
-    pairs = correspondence(problem, _view(points, found))
+    pairs = correspondence(problem, _view(points, found), record.poll)
     value = to_caller(problem, points, found.parameters, found.log_likelihood, points.target.shape[1])
     answer = outcome(
         problem._replace(registered=False, trace=False),

@@ -31,7 +31,7 @@ def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome
     kind = KINDS[problem.transform]
     if problem.init_name == "auto":
         found = pose_start(problem, points, record.poll)
-        record.on_the_way(found.path)
+        record.record_path(found.path)
         transform, sigma, name = found.transform, found.sigma, found.name
     else:
         transform = named(problem, points) if isinstance(problem.init, str) else given(problem, points)
@@ -61,7 +61,7 @@ def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome
         0.0,
         EXACT,
     )
-    pairs = correspondence(problem, view)
+    pairs = correspondence(problem, view, record.poll)
     parameters = end.parameters
     if problem.refine:
         if problem.trace:

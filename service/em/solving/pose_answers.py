@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,6 @@ from ..climbing.correspondence import Correspondence
 from ..climbing.record import Record
 from ..coordinates import Frame
 from ..kernel.fitting import move
-from ..matching import UNMATCHED
 from ..model import Parameters
 from ..outcome import Outcome, RunnerUp, StopReason, Trace
 from ..problem import Pose, Problem
@@ -96,26 +94,6 @@ def outcome(
     )
 
 
-def unfinished(problem: Problem) -> Outcome:
-    """The outcome of a cancelled problem. No caller reads it."""
-    n, dimension = problem.source.shape
-    return Outcome(
-        translation=np.zeros(dimension),
-        sigma=problem.sigma or 0.0,
-        log_likelihood=math.nan,
-        matching=np.full(n, UNMATCHED, np.int64),
-        matching_probability=np.zeros(n),
-        translation_covariance=None,
-        iterations=0,
-        converged=False,
-        stop_reason="cancelled",
-        start="",
-        responsibilities=None,
-        registered=None,
-        trace=None,
-    )
-
-
 def _sigma(problem: Problem, points: Frame, parameters: Parameters) -> float:
     return parameters.sigma * points.target_unit if problem.sigma is None else problem.sigma
 
@@ -145,8 +123,8 @@ def _warnings(problem: Problem, runner_up: RunnerUp | None, sure: Confidence) ->
     out = [*warning(runner_up)]
     if sure.translation is None and sure.asked:
         out.append(
-            "there is no covariance: the likelihood has no peak that float64 can resolve, because the matching is "
-            "ambiguous, or the cloud is far longer along one axis than along another"
+            "no covariance: the likelihood has no clear peak, because the matching is ambiguous or the cloud is much "
+            "longer along one axis"
         )
     if problem.transform in {"similarity", "affine"} and problem.resolved_normalize == "rows":
         out.append(

@@ -12,11 +12,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cancellation import Cancelled, unfinished
 from ..climbing.climb import Anderson, Climb, climb
 from ..climbing.confidence import confidence
 from ..climbing.correspondence import correspondence, refined
 from ..climbing.mixture import Mixture
-from ..climbing.record import Cancelled, Record
+from ..climbing.record import Record
 from ..coordinates import Frame, check_rank, frame
 from ..kernel.fitting import KINDS, rms_distance
 from ..kernel.spacing import spacing_between
@@ -29,7 +30,7 @@ from ..starting.starts import PoseStart
 from ..starting.tuning import NEAR
 from .deformed import register_nonrigid
 from .literal_poses import register_literal
-from .pose_answers import End, outcome, pose_of, unfinished
+from .pose_answers import End, outcome, pose_of
 
 Float64 = NDArray[np.float64]
 
@@ -41,12 +42,14 @@ LEVEL_ITERATIONS = 40
 LEVEL_ACCURACY = 0.05
 # Points on which the best pose and its runner-up are compared.
 RIVAL_POINTS = 4096
-# The outlier bin of the annealing also includes some inliers, and a low estimate rises faster than a high one falls.
-DOUBTED = 0.05
+# The share of outliers at which the climb begins is that of the annealing less OUTLIER_MARGIN, and at least
+# FIRST_OUTLIERS: the bin of the annealing includes some inliers, and a low estimate rises faster than a high one falls.
+OUTLIER_MARGIN = 0.05
 FIRST_OUTLIERS = 0.005
+# If a level estimates fewer outlying points than this, the next one begins at LEAST_OUTLIERS.
 FEW_OUTLIERS = 2.0
 # Below this share of unmatched points the likelihood ranks poses.
-FEW_ALONE = 0.1
+FEW_UNMATCHED = 0.1
 # If a refinement lowers the log-likelihood by more nats than this, some of its pairs are wrong.
 BAD_PAIRS = 20.0
 # Maximum estimate of the share of outliers. At least MATCHED times as many points as determine a transform must be
@@ -76,7 +79,7 @@ def register_pose(problem: Problem) -> Outcome:
         if problem.transform == "nonrigid" and not isinstance(problem.init, str):
             return register_nonrigid(problem, points, given(problem, points), "given", record)
         start = pose_start(problem, points, record.poll)
-        record.on_the_way(start.path)
+        record.record_path(start.path)
         if problem.transform == "nonrigid":
             return register_nonrigid(problem, points, start.transform, start.name, record)
         return _register(problem, points, start, record)
@@ -92,11 +95,11 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
     volume = max(outlier_volume(points.target, D), outlier_volume(points.source, D) * grown)
     runner_up = None
     if start.runner_up is not None and not len(model.log_prior):
-        parameters, runner_up = _ranked(points, model, volume, parameters, start.runner_up)
+        parameters, runner_up = _ranked(points, model, volume, parameters, start.runner_up, record)
     climbed, mixture = _climb(problem, points, model, volume, parameters, record)
-    pairs = correspondence(problem, mixture.view(climbed.last))
+    pairs = correspondence(problem, mixture.view(climbed.last), record.poll)
     parameters, last = climbed.parameters, climbed.last
-    warnings = _doubts(problem, points, start)
+    warnings = _start_warnings(problem, points, start)
     if problem.refine:
         before = mixture.step(parameters).log_likelihood
         if problem.trace:
@@ -107,15 +110,15 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
         lost = before - last.log_likelihood
         if lost > BAD_PAIRS:
             warnings += (
-                f"the refined transform is {lost:.3g} nats less likely: some of the matched pairs are wrong; an "
-                "outlier_weight leaves such points unmatched",
+                f"the refined transform is {lost:.3g} nats less likely: some matched pairs are wrong; an "
+                "outlier_weight lets points stay unmatched",
             )
     sure = confidence(problem, points, mixture, parameters, last.matched)
     end = End(climbed.iterations, climbed.converged, start.name)
     return outcome(problem, points, parameters, pairs, sure, record, end, runner_up, warnings)
 
 
-def _doubts(problem: Problem, points: Frame, start: PoseStart) -> tuple[str, ...]:
+def _start_warnings(problem: Problem, points: Frame, start: PoseStart) -> tuple[str, ...]:
     """Warnings about the start."""
     D = points.dimension
     searched = problem.init_name == "auto" and problem.transform == "affine" and D not in {2, 3}
@@ -126,7 +129,7 @@ def _doubts(problem: Problem, points: Frame, start: PoseStart) -> tuple[str, ...
         return ()
     return (
         f"in {D} dimensions an affine start is computed from the clouds' moments only, and no such start matches most "
-        "of the points: give an init if you know one",
+        "of the points; give init if you know the pose",
     )
 
 
@@ -161,7 +164,7 @@ def _parameters(problem: Problem, points: Frame, start: PoseStart) -> Parameters
     sigma = max(start.sigma, points.floor) if problem.sigma is None else problem.sigma / points.target_unit
     weight = problem.resolved_outliers
     if weight == "auto":
-        weight = min(max(1 - start.inliers - DOUBTED, FIRST_OUTLIERS), _most_outliers(problem, points))
+        weight = min(max(1 - start.inliers - OUTLIER_MARGIN, FIRST_OUTLIERS), _most_outliers(problem, points))
     return Parameters(start.transform, sigma, float(weight))
 
 
@@ -184,7 +187,7 @@ def _climb(
         if model.estimate_outliers and count * parameters.outliers < FEW_OUTLIERS:
             # The estimate would decrease slowly; if the outliers are real, the climb on all points finds them.
             parameters = parameters._replace(outliers=LEAST_OUTLIERS)
-        record.on_the_way([parameters.transform])
+        record.record_path([parameters.transform])
     mixture = Mixture(points, model, volume)
 
     climbed = climb(
@@ -215,7 +218,7 @@ def _some(n: int, count: int) -> NDArray[np.int64]:
 
 
 def _ranked(
-    points: Frame, model: Model, volume: float, start: Parameters, other: Float64
+    points: Frame, model: Model, volume: float, start: Parameters, other: Float64, record: Record
 ) -> tuple[Parameters, RunnerUp | None]:
     """The better of two poses, with the other as its runner-up, after a climb of both on the same points.
 
@@ -233,6 +236,7 @@ def _ranked(
             tolerance=1e-2,
             max_iterations=LEVEL_ITERATIONS,
             floor=points.floor,
+            accept=lambda _at, _step: record.poll(),
             at_once=True,
         )
         for begin in starts
@@ -241,7 +245,7 @@ def _ranked(
     if between < min(end.parameters.sigma for end in ends) + points.floor:
         return start, None  # both climbs end at the same pose
     values = [end.last.log_likelihood for end in ends]
-    whole_clouds = max(end.parameters.outliers for end in ends) < FEW_ALONE
+    whole_clouds = max(end.parameters.outliers for end in ends) < FEW_UNMATCHED
     best = int(values[1] > values[0] and whole_clouds)
     gap = (values[best] - values[1 - best]) * (1 if whole else n / count)
     return starts[best], RunnerUp(pose_of(points, ends[1 - best].parameters.transform), gap)

@@ -6,11 +6,10 @@ up to noise and to points that one cloud lacks. Beyond three dimensions the rota
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cancellation import Poll
 from ..coordinates import Frame
 from ..kernel.fitting import AFFINE, RIGID, SIMILARITY
 from .annealing import Annealed, anneal
@@ -25,7 +24,7 @@ from .tuning import NEAR
 Float64 = NDArray[np.float64]
 
 
-def affine_start(points: Frame, pyramid: Pyramid, last: float, poll: Callable[[], object]) -> PoseStart:
+def affine_start(points: Frame, pyramid: Pyramid, last: float, poll: Poll) -> PoseStart:
     """The start with the highest score; `last` is the least width, in the target's unit. `poll` may raise."""
     D = points.dimension
     round_source, round_target = _whitening(points.source[:D]), _whitening(points.target[:D])
@@ -51,7 +50,7 @@ def affine_start(points: Frame, pyramid: Pyramid, last: float, poll: Callable[[]
 
 
 def _annealed(
-    pyramid: Pyramid, starts: list[tuple[str, Float64, float]], last: float, poll: Callable[[], object]
+    pyramid: Pyramid, starts: list[tuple[str, Float64, float]], last: float, poll: Poll
 ) -> list[tuple[str, Annealed]]:
     """The starts (name, transform, width), each annealed from its width, with their names."""
     found: list[tuple[str, Annealed]] = []

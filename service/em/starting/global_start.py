@@ -9,12 +9,12 @@ on few points, the best again on more, and the highest score wins. The best pose
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cancellation import Poll
 from ..coordinates import Frame
 from ..jit import compiled
 from ..kernel.extent import centre, spread
@@ -46,7 +46,7 @@ class Annealing(NamedTuple):
     end: Annealed
 
 
-def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], object]) -> PoseStart:
+def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> PoseStart:
     """The best start for a pose of this kind (RIGID or SIMILARITY, D = 2 or 3).
 
     `poll` is called between the parts of the search, and may raise.
@@ -74,9 +74,7 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], ob
     return _choose(points, pyramid, kind, found, SEARCH.same_pose * size, poll)
 
 
-def _choose(
-    points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], same: float, poll: Callable[[], object]
-) -> PoseStart:
+def _choose(points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], same: float, poll: Poll) -> PoseStart:
     """The best pose after the best that differ are annealed again, on more points.
 
     Poses differ if they move the source apart by at least `same`, root mean square, in the target's unit.
@@ -99,8 +97,7 @@ def _choose(
         for _, end in final[1:]
         if end.score > -math.inf and rms_distance(sample, end.transform, best.transform) > same
     ]
-    gap, runner_up = (best.score - others[0].score, others[0].transform) if others else (None, None)
-    return PoseStart(best.transform, best.sigma, best.inliers, name, best.path, runner_up, gap)
+    return PoseStart(best.transform, best.sigma, best.inliers, name, best.path, others[0].transform if others else None)
 
 
 def _score(one: Annealing) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cancellation import Poll
 from ..coordinates import Frame
 from ..kernel.extent import spread
 from ..kernel.fitting import SIMILARITY
@@ -87,7 +87,7 @@ class Hypotheses:
         return best.support >= HYPOTHESES.agreeing and best.score - second >= HYPOTHESES.margin
 
 
-def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Callable[[], object]) -> Hypotheses:
+def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> Hypotheses:
     """Search for poses of this kind (RIGID or SIMILARITY, D = 2 or 3).
 
     `poll` is called for each triangle, and may raise.

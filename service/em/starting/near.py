@@ -8,11 +8,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cancellation import Poll
 from ..coordinates import Frame
 from ..kernel.fitting import SIMILARITY, TRANSLATION
 from ..kernel.spacing import spacing_between
 from ..kernel.truncated import empty_e_step
-from .annealing import anneal, robust_bin
+from .annealing import Annealed, anneal, robust_bin
 from .descent import descend
 from .named import deviation
 from .pyramid import Pyramid
@@ -22,8 +23,12 @@ from .tuning import ANNEALING, DESCENT, NEAR
 Float64 = NDArray[np.float64]
 
 
-def near_start(points: Frame, kind: int, transform: Float64, name: str, last: float) -> PoseStart:
-    """The start near `transform` (D, D + 1); `kind` is one of fitting.KINDS, `last` the least width in the frame."""
+def near_start(points: Frame, kind: int, transform: Float64, name: str, last: float, poll: Poll) -> PoseStart:
+    """The start near `transform` (D, D + 1); `kind` is one of fitting.KINDS, `last` the least width in the frame.
+
+    `poll` is called before each annealing, and may raise.
+    """
+    poll()
     small = max(points.source.shape[1], points.target.shape[1]) <= NEAR.descent_points
     if kind < SIMILARITY and small:
         quick, spacing = _descended(points, kind, transform, last)
@@ -34,11 +39,15 @@ def near_start(points: Frame, kind: int, transform: Float64, name: str, last: fl
     first = max(first_width(points, pyramid), last)
     wide = max(deviation(points.target[: points.dimension]), first)
     if kind >= SIMILARITY:
-        return _scaled(points, pyramid, kind, transform, first, wide, last)._replace(name=name)
+        return _scaled(points, pyramid, kind, transform, first, wide, last, poll)._replace(name=name)
     # If the clouds overlap in part, a wide kernel pulls a correct pose away.
     widths = [first, *(share * pyramid.spacing for share in NEAR.narrow_spacings)]
-    found = [anneal(pyramid, kind, transform, max(width, last), last) for width in widths]
+    found: list[Annealed] = []
+    for width in widths:
+        poll()
+        found.append(anneal(pyramid, kind, transform, max(width, last), last))
     if max(one.inliers for one in found) < NEAR.enough_inliers:
+        poll()
         found.append(anneal(pyramid, kind, transform, wide, last))
     best = max(found, key=lambda one: one.score)
     return PoseStart(best.transform, best.sigma, best.inliers, name, best.path)
@@ -50,18 +59,23 @@ def first_width(points: Frame, pyramid: Pyramid) -> float:
 
 
 def _scaled(
-    points: Frame, pyramid: Pyramid, kind: int, transform: Float64, first: float, wide: float, last: float
+    points: Frame, pyramid: Pyramid, kind: int, transform: Float64, first: float, wide: float, last: float, poll: Poll
 ) -> PoseStart:
     """The better of two starts, by the score of the source: from the pose, and from the pose after a translation."""
+    poll()
     shifted = anneal(pyramid, TRANSLATION, transform, wide, last)
     begins = (transform, first), (shifted.transform, min(first, max(4 * shifted.sigma, last)))
-    found = [_descended(points, kind, begin, last, width)[0] for begin, width in begins]
-    scores = [
-        anneal(pyramid, TRANSLATION, end.transform, max(2 * end.sigma, last), last).score
-        if np.linalg.det(end.transform[:, : points.dimension]) > 0
-        else -math.inf
-        for end in found
-    ]
+    found: list[PoseStart] = []
+    scores: list[float] = []
+    for begin, width in begins:
+        poll()
+        end, _ = _descended(points, kind, begin, last, width)
+        score = -math.inf
+        if np.linalg.det(end.transform[:, : points.dimension]) > 0:
+            poll()
+            score = anneal(pyramid, TRANSLATION, end.transform, max(2 * end.sigma, last), last).score
+        found.append(end)
+        scores.append(score)
     return found[0] if scores[0] >= scores[1] else found[1]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cancellation import Poll
 from ..coordinates import Frame
 from ..kernel.fitting import AFFINE, KINDS, RIGID, TRANSLATION
 from ..problem import Problem
@@ -24,17 +23,17 @@ Float64 = NDArray[np.float64]
 STRAY_RADIUS = 16.0
 
 
-def pose_start(problem: Problem, points: Frame, poll: Callable[[], object]) -> PoseStart:
+def pose_start(problem: Problem, points: Frame, poll: Poll) -> PoseStart:
     """The start that `problem.init` selects, annealed. `poll` is called repeatedly, and may raise."""
     kind = KINDS.get(problem.transform, RIGID)  # the global part of a nonrigid transform
     points = points._replace(source=_bulk(points.source), target=_bulk(points.target))
     last = last_width(problem, points)
     if not (isinstance(problem.init, str) and problem.init == "auto"):
         transform = named(problem, points) if isinstance(problem.init, str) else given(problem, points)
-        return near_start(points, kind, transform, start_name(problem), last)
+        return near_start(points, kind, transform, start_name(problem), last, poll)
     pyramid = Pyramid(points)
     if kind == TRANSLATION:
-        return translation_start(problem, points, pyramid, last)
+        return translation_start(problem, points, pyramid, last, poll)
     if kind == AFFINE:
         return affine_start(points, pyramid, last, poll)
     found = find_start(points, pyramid, kind, poll)

@@ -21,7 +21,6 @@ class PoseStart(NamedTuple):
     name: str
     path: list[Float64]  # the transforms (D, D + 1) up to there
     runner_up: Float64 | None = None  # (D, D + 1) the best pose that differs
-    gap: float | None = None  # nats for each source point by which the score of the runner-up is lower
 
 
 def best_of(found: list[tuple[str, Annealed]]) -> PoseStart:

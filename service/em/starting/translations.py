@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..batched.search import search_one
+from ..cancellation import Poll
 from ..coordinates import Frame
 from ..kernel.fitting import TRANSLATION, rms_distance
 from ..problem import Problem
-from .annealing import anneal
+from .annealing import Annealed, anneal
 from .named import deviation, named
 from .near import first_width
 from .pyramid import Pyramid
@@ -19,10 +20,11 @@ from .tuning import TRANSLATIONS
 Float64 = NDArray[np.float64]
 
 
-def translation_start(problem: Problem, points: Frame, pyramid: Pyramid, last: float) -> PoseStart:
+def translation_start(problem: Problem, points: Frame, pyramid: Pyramid, last: float, poll: Poll) -> PoseStart:
     """The start with the highest score. `last` is the smallest width, in the target's unit.
 
-    The best translation elsewhere is the runner-up, if it explains the source about as well.
+    The best translation elsewhere is the runner-up, if it explains the source about as well. `poll` is called before
+    each candidate and during the vote, and may raise.
     """
     D = points.dimension
     near = first_width(points, pyramid)
@@ -32,11 +34,12 @@ def translation_start(problem: Problem, points: Frame, pyramid: Pyramid, last: f
         ("centroid", centroid, near),
         ("identity", identity, near),
         ("anneal", centroid, deviation(points.target[:D])),
-        *(("vote", shift, near) for shift in _voted(points, pyramid, last if problem.sigma is not None else 0.0)),
+        *(("vote", shift, near) for shift in _voted(points, pyramid, last if problem.sigma is not None else 0.0, poll)),
     ]
-    found = [
-        (name, anneal(pyramid, TRANSLATION, transform, max(width, last), last)) for name, transform, width in starts
-    ]
+    found: list[tuple[str, Annealed]] = []
+    for name, transform, width in starts:
+        poll()
+        found.append((name, anneal(pyramid, TRANSLATION, transform, max(width, last), last)))
     found.sort(key=lambda one: -one[1].score)
     best = best_of(found)
     for _, other in found[1:]:
@@ -47,14 +50,14 @@ def translation_start(problem: Problem, points: Frame, pyramid: Pyramid, last: f
     return best
 
 
-def _voted(points: Frame, pyramid: Pyramid, sigma: float) -> list[Float64]:
+def _voted(points: Frame, pyramid: Pyramid, sigma: float, poll: Poll) -> list[Float64]:
     """The transforms (D, D + 1) that the search over all pairs of a subset finds: the winner and its rival, if any."""
     D = points.dimension
     source, target = (
         np.ascontiguousarray(cloud(TRANSLATIONS.vote_points)[:D].T) for cloud in (pyramid.source, pyramid.target)
     )
     out: list[Float64] = []
-    for shift in search_one(source, target, sigma):
+    for shift in search_one(source, target, sigma, poll):
         transform = np.eye(D, D + 1)
         transform[:, D] = shift
         out.append(transform)

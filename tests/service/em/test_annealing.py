@@ -71,8 +71,8 @@ def test_the_truth_scores_far_above_a_pose_that_matches_the_outline_only() -> No
 
 
 def test_clouds_with_a_common_outline_but_no_common_point_have_a_score_near_zero() -> None:
-    dice = np.random.default_rng(6)
-    source, target = (cloud("cube", 400, 3, dice) for _ in range(2))
+    rng = np.random.default_rng(6)
+    source, target = (cloud("cube", 400, 3, rng) for _ in range(2))
     points = frame(source, target, one_unit=True)
     pyramid = Pyramid(points)
     end = anneal(pyramid, RIGID, points.from_caller(Transform(np.eye(3), np.zeros(3))), pyramid.spacing, points.floor)

@@ -98,8 +98,8 @@ def test_the_points_around_a_triangle_are_sorted_by_distance_and_exclude_its_cor
 @pytest.mark.parametrize("overlap", [1.0, 0.6])
 def test_growing_refines_an_inaccurate_pose(overlap: float) -> None:
     problem = posed("cube", 120, overlap=overlap, noise=0.003, seed=6)
-    dice = np.random.default_rng(0)
-    off = rotation(3, math.radians(4), dice) @ problem.rotation
+    rng = np.random.default_rng(0)
+    off = rotation(3, math.radians(4), rng) @ problem.rotation
     # Turned about a point that both clouds have.
     moved = problem.source @ problem.rotation.T + problem.translation
     nearest = np.linalg.norm(moved[:, None] - problem.target, axis=-1).min(1)
@@ -162,9 +162,9 @@ def test_a_target_beyond_all_integers_is_not_on_the_map(far: float) -> None:
 
 
 def test_a_match_with_an_isolated_target_is_evidence_and_one_in_a_crowd_is_not() -> None:
-    dice = np.random.default_rng(10)
-    crowd = 0.02 * dice.normal(size=(150, 3))
-    gain = map_of(np.concatenate([crowd, dice.uniform(1, 3, (10, 3))])).gain[2]
+    rng = np.random.default_rng(10)
+    crowd = 0.02 * rng.normal(size=(150, 3))
+    gain = map_of(np.concatenate([crowd, rng.uniform(1, 3, (10, 3))])).gain[2]
     assert gain[150:].min() > gain[:150].max()
     assert gain[150:].min() > 0
 

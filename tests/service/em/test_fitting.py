@@ -109,11 +109,11 @@ def test_a_rotation_is_proper_even_of_mirrored_or_flat_clouds(kind: str, dimensi
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e150])
 def test_a_rotation_is_the_best_of_any_matrix_with_one_axis_or_none_as_well(dimension: int, size: float) -> None:
-    dice = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for rank in range(dimension + 1):
         for mirrored in (False, True):
-            u, v = (np.linalg.qr(dice.normal(size=(dimension, dimension)))[0] for _ in range(2))
-            lengths = np.where(np.arange(dimension) < rank, dice.uniform(0.5, 1, dimension), 0.0)
+            u, v = (np.linalg.qr(rng.normal(size=(dimension, dimension)))[0] for _ in range(2))
+            lengths = np.where(np.arange(dimension) < rank, rng.uniform(0.5, 1, dimension), 0.0)
             cross = u @ np.diag(lengths) @ v.T
             proper = np.linalg.det(u @ v.T) > 0
             if proper == mirrored:

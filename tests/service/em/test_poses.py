@@ -77,9 +77,9 @@ def test_what_is_asked_for_beside_the_answer_changes_none_of_its_bits(kind: Tran
 @pytest.mark.parametrize("thickness", [1e-4, 1e-6])
 @pytest.mark.parametrize("tilt", [0.0, 0.6])
 def test_a_thin_slab_keeps_its_thickness_under_an_affine_map(thickness: float, tilt: float) -> None:
-    dice = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
     turn = np.array([[math.cos(tilt), 0, -math.sin(tilt)], [0, 1, 0], [math.sin(tilt), 0, math.cos(tilt)]])
-    slab = dice.uniform(size=(80, 3)) * [1, 1, thickness] @ turn.T
+    slab = rng.uniform(size=(80, 3)) * [1, 1, thickness] @ turn.T
     A = np.array([[1.1, 0.2, 0], [-0.1, 0.9, 0.1], [0, 0.1, 1.2]])
     near = Pose(A @ np.diag(np.array([1, 1.02, 1])), np.zeros(3))
     found = pose_of(register(tight(slab, slab @ A.T, transform="affine", init=near)))
@@ -232,8 +232,8 @@ def test_a_translation_that_fits_in_two_places_says_so(weight: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_likelier_pose_than_the_answer_is_never_kept_quiet(seed: int) -> None:
-    dice = np.random.default_rng(seed)
-    source, target = (dice.uniform(size=(50, 3)) for _ in range(2))
+    rng = np.random.default_rng(seed)
+    source, target = (rng.uniform(size=(50, 3)) for _ in range(2))
     outcome = register(tight(source, target, transform="rigid"))
     doubted = any("runner_up" in warning for warning in outcome.warnings)
     assert doubted == (outcome.runner_up is not None and outcome.runner_up.gap < math.log(20))
@@ -244,18 +244,18 @@ def test_a_likelier_pose_than_the_answer_is_never_kept_quiet(seed: int) -> None:
 @pytest.mark.parametrize(("dimension", "sigma"), [(1, 0.0), (1, 0.002), (4, 0.0), (5, 0.005)])
 @pytest.mark.parametrize("seed", range(3))
 def test_an_affine_map_is_found_in_any_dimension(dimension: int, sigma: float, seed: int) -> None:
-    dice = np.random.default_rng(seed)
-    source = dice.uniform(size=(60, dimension))
-    A = np.eye(dimension) + 0.3 * dice.normal(size=(dimension, dimension))
-    target = dice.permutation(source @ A.T + 3 + sigma * dice.normal(size=source.shape))
+    rng = np.random.default_rng(seed)
+    source = rng.uniform(size=(60, dimension))
+    A = np.eye(dimension) + 0.3 * rng.normal(size=(dimension, dimension))
+    target = rng.permutation(source @ A.T + 3 + sigma * rng.normal(size=source.shape))
     outcome = register(tight(source, target, transform="affine"))
     there = source @ A.T + 3
     assert math.sqrt(np.square(moved(source, pose_of(outcome)) - there).sum(1).mean()) < 3 * sigma + 1e-6
 
 
 def test_a_start_in_many_dimensions_that_explains_little_is_doubted() -> None:
-    dice = np.random.default_rng(0)
-    source, target = (dice.normal(size=(80, 4)) for _ in range(2))
+    rng = np.random.default_rng(0)
+    source, target = (rng.normal(size=(80, 4)) for _ in range(2))
     outcome = register(tight(source, target, transform="affine"))
     assert any("init" in warning for warning in outcome.warnings)
 

@@ -148,9 +148,9 @@ def test_good_arrays_are_not_copied() -> None:
 def test_an_outcome_shares_no_memory_with_the_problem_and_the_problem_stays_as_it_is(
     transform: Transform, start: str
 ) -> None:
-    dice = np.random.default_rng(0)
-    source = dice.random((12, 2))
-    target = source + 0.01 * dice.normal(size=source.shape)
+    rng = np.random.default_rng(0)
+    source = rng.random((12, 2))
+    target = source + 0.01 * rng.normal(size=source.shape)
     translation, pose = np.array([0.1, 0.2]), Pose(np.eye(2), np.array([0.1, 0.2]))
     init: Any = "auto" if start == "auto" else translation if transform == "translation" else pose
     problem = tight(

@@ -112,8 +112,8 @@ def test_small_results_are_in_headers_and_parse_exactly() -> None:
 
 
 def test_frames_are_the_source_moved_by_each_transform() -> None:
-    dice = np.random.default_rng(0)
-    source, linear, translations = dice.normal(size=(5, 2)), dice.normal(size=(4, 2, 2)), dice.normal(size=(4, 2))
+    rng = np.random.default_rng(0)
+    source, linear, translations = rng.normal(size=(5, 2)), rng.normal(size=(4, 2, 2)), rng.normal(size=(4, 2))
     frames, shifts = Iterations(source, translations, linear), Iterations(source, translations)
     assert len(frames) == len(shifts) == 4
     for k in range(4):

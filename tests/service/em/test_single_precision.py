@@ -23,8 +23,8 @@ def test_the_exponential_has_six_digits_and_does_not_underflow() -> None:
 @pytest.mark.parametrize("width", [3.0, 0.3, 0.03])
 @pytest.mark.parametrize("flat", [0, 1])
 def test_the_step_agrees_with_the_exact_one(width: float, flat: int) -> None:
-    dice = np.random.default_rng(0)
-    x, y = dice.normal(size=(3, 70)), dice.normal(size=(3, 131))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 70)), rng.normal(size=(3, 131))
     x[3 - flat :] = y[3 - flat :] = 0
     none = np.empty(0)
     found, exact = empty_e_step(3, 70), empty_e_step(3, 70)

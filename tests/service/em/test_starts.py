@@ -14,6 +14,7 @@ from service.em.batched.starts import Start, start
 from service.em.checks import check
 from service.em.problem import Problem
 from service.em.register import register
+from tests.problems.poses import go_on
 from tests.problems.registration import Instance, bijection, cropped, overlapping
 from tests.problems.tight import tight
 
@@ -21,7 +22,7 @@ from tests.problems.tight import tight
 def started(problem: Problem) -> tuple[NDArray[np.float64], Start]:
     """T (D,) in the caller's coordinates where the iteration starts, and the start itself."""
     group = pack([check(problem)])
-    found = start(group, [check(problem)], workspace())
+    found = start(group, [check(problem)], workspace(), go_on)
     return group.to_original(found.translation)[0].numpy(), found
 
 
