@@ -42,9 +42,9 @@ class CloudFile:
     deadline: Deadline = field(default_factory=Deadline)
     warnings: list[str] = field(default_factory=list)
 
-    def malformed(self, detail: str) -> MalformedBody:
+    def malformed(self, detail: str, allowed: object = None) -> MalformedBody:
         """The error of bytes that break their format."""
-        return MalformedBody(detail, pointer=self.pointer)
+        return MalformedBody(detail, pointer=self.pointer, allowed=allowed)
 
     def invalid(self, detail: str, allowed: object = None) -> InvalidInput:
         """The error of an intact file without a cloud that can be registered."""
@@ -66,13 +66,14 @@ class CloudFile:
         if points * dimension > self.max_elements:
             raise self.too_large(f"{points} points of {dimension} coordinates are too many")
 
-    def chosen(self, names: Sequence[str], of: str, count: int) -> list[int] | None:
+    def chosen(self, names: Sequence[str], of: str, count: int, titles: str = "") -> list[int] | None:
         """The positions of the columns that the caller chose; None if no columns were chosen.
 
         Args:
             names: the names of the columns; empty if they have none.
             of: the subject of an error, such as "the PLY file".
             count: how many columns there are.
+            titles: what an error states about a file whose header is not read; empty if there is no header.
 
         Raises:
             InvalidInput: a chosen column does not exist.
@@ -82,9 +83,9 @@ class CloudFile:
         try:
             return select(self.columns, names, count)
         except NotFound as error:
-            has = f"the columns {_listed(names)}" if names else f"{count} columns without names"
+            has = f"the columns {listed(names)}" if names else f"{count} columns without names"
             raise InvalidInput(
-                f"{error}; {of} has {has}",
+                f"{error}; {titles or f'{of} has {has}'}",
                 pointer=self.columns.pointer,
                 allowed="names of columns, or positions counted from 0",
             ) from None
@@ -105,7 +106,7 @@ class CloudFile:
                 "" if error.final else ". Choose the coordinates with columns=, by name or by position counted from 0"
             )
             raise self.invalid(
-                f"{of} has names that are no coordinates: {error}the columns are {_listed(names)}{cure}",
+                f"{of} has names that are no coordinates: {error}the columns are {listed(names)}{cure}",
                 "x; x and y; or x, y and z",
             ) from None
         self.warnings.extend(found.warnings)
@@ -115,7 +116,7 @@ class CloudFile:
         """The positions of x, y and z among `names`, or of the columns chosen; y and z may be missing.
 
         Raises:
-            InvalidInput: there is no x, or z without y; or a chosen column does not exist.
+            InvalidInput: there is no x, z without y, or two of one name; or a chosen column does not exist.
         """
         places = self.chosen(names, of, len(names))
         if places is not None:
@@ -124,8 +125,16 @@ class CloudFile:
         found = [axis for axis in AXES if axis in lower]
         if found != list(AXES[: len(found)]) or not found:
             raise self.invalid(
-                f"{of} has {_listed(names)}, which are no coordinates. Choose them with columns=",
+                f"{of} has {listed(names)}, which are no coordinates. Choose them with columns=",
                 "x; x and y; or x, y and z",
+            )
+        repeated = [axis for axis in found if lower.count(axis) > 1]
+        if repeated:
+            places = [place for place, name in enumerate(lower) if name == repeated[0]]
+            raise self.invalid(
+                f"{of} has {len(places)} columns named {repeated[0]!r}, at positions {places[:9]}. Choose the "
+                "coordinates with columns=, by position counted from 0",
+                "one x; one y; one z",
             )
         return [lower.index(axis) for axis in found]
 
@@ -164,6 +173,7 @@ class CloudFile:
         return points
 
 
-def _listed(names: Sequence[str]) -> str:
-    listed = ", ".join(repr(name[:60]) for name in names[:MAX_LISTED]) or "no names"
-    return listed if len(names) <= MAX_LISTED else f"{listed} and {len(names) - MAX_LISTED} more"
+def listed(names: Sequence[str]) -> str:
+    """The first names, quoted, for a message."""
+    first = ", ".join(repr(name[:60]) for name in names[:MAX_LISTED]) or "no names"
+    return first if len(names) <= MAX_LISTED else f"{first} and {len(names) - MAX_LISTED} more"

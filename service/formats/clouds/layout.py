@@ -7,14 +7,18 @@ the first of them with recognised names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from ...errors import InvalidInput
 from . import coordinates
-from .cloud_file import CloudFile
+from .cloud_file import CloudFile, listed
 from .columns import NotFound, select
-from .text import is_missing, is_number, lines, split, split_names, unquote
+from .complaints import no_points, not_a_number, shown_text
+from .fields import LIKE_VALUE, are_positions, guess_separator, is_value
+from .text import lines, split, split_names, unquote
+from .titles import are_units, is_title
 
 COMMENTS = ("#", "//")
 # Begins a comment only at the beginning of a line, as MATLAB and COMSOL write it; names may contain it.
@@ -25,7 +29,6 @@ MAX_HEADER = 2**19
 # The line in which Excel names the separator.
 SEPARATOR = re.compile(r'"?sep=([;,|])"?', re.IGNORECASE)
 COUNT = re.compile(r"\d{1,12}")
-DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 
 class Header(NamedTuple):
@@ -34,7 +37,8 @@ class Header(NamedTuple):
     line: int
     names: list[str]
     delimiter: str | None
-    comment: bool = False
+    positions: list[int]
+    """The columns that are coordinates."""
 
 
 class Layout(NamedTuple):
@@ -52,6 +56,8 @@ class Layout(NamedTuple):
     """1 if each row begins with a name that the header omits, as R writes them; else 0."""
     declared: tuple[int, int] | None
     """The number of points that a line before them declares, and that line's number."""
+    titles: str = ""
+    """What an error states about a header that is not read, because columns are chosen by position."""
 
     @property
     def names(self) -> list[str]:
@@ -96,8 +102,9 @@ def find_layout(file: CloudFile) -> Layout:
     header: Header | None = None
     remark: Header | None = None  # names in a comment
     texts: list[Line] = []  # lines that are neither names nor points
+    skipped: list[Line] = []  # lines of words after the names
     separator: str | None = None
-    stream = annotated(file, inline=False)
+    stream: Iterator[Line] = annotated(file, inline=False)
     budget = MAX_HEADER
     for _ in range(MAX_HEAD):
         line = next(stream, None)
@@ -111,14 +118,23 @@ def find_layout(file: CloudFile) -> Layout:
             names = _header(file, line, separator, budget) if budget > 0 else None
             remark = names or remark
         else:
-            fields = split(line.text, _guess(line.text, separator))
+            fields = split(line.text, guess_separator(line.text, separator))
             while len(fields) > 1 and not fields[-1]:
                 fields.pop()
             if not fields:
                 continue
-            numbers = sum(_is_value(field) for field in fields)
-            known = remark is not None and len(fields) == len(remark.names)
-            if header is None and not (numbers == len(fields) or (known and numbers)):
+            if header is None and not texts and fields[:2] == ["0", "1"]:
+                following = next(stream, None)
+                if following is not None:
+                    stream = chain([following], stream)
+                    if are_positions(fields, split(following.text, guess_separator(following.text, separator))):
+                        file.warnings.append(
+                            f"line {line.number} is read as the names of the columns, {listed(fields)}, not as a point"
+                        )
+                        continue
+            numbers = sum(is_value(field) for field in fields)
+            known = _named_by(remark, len(fields))
+            if header is None and not (numbers == len(fields) or (known is not None and numbers)):
                 budget -= len(line.text)
                 if budget < 0:
                     raise file.invalid(
@@ -130,22 +146,89 @@ def find_layout(file: CloudFile) -> Layout:
                 if header is None:
                     if _has_chosen(file, fields):
                         return _layout(file, stream, line, None, remark, separator)
-                    texts.append(line)
+                    if known is None:
+                        texts.append(line)
+                    elif not is_title(fields, known.names, known.positions):
+                        return _layout(file, stream, line, None, remark, separator)
+                    elif not are_units(fields, known.names, known.positions):
+                        skipped.append(line)
             elif COUNT.fullmatch(line.text) and not _has_chosen(file, fields, otherwise=True):
                 texts.append(line)  # the number of atoms of a chemical XYZ file
-            # Lines of words after the names are titles and units, which TrackMate writes.
-            elif numbers or all(is_missing(field) or not field for field in fields):
+            elif header is None or numbers or not is_title(*_of(line, header, separator)):
                 layout = _layout(file, stream, line, header, remark, separator)
-                if layout.header is None and texts and not (file.columns and not file.columns.named):
+                if layout.header is not None:
+                    _warn(file, skipped + [text for text in texts if _may_be_points(text, layout, separator)])
+                elif texts and file.columns is not None and not file.columns.named:
+                    return _check_positions(file, texts, layout)
+                elif texts:
                     raise _unrecognised(file, texts, layout)
                 return layout
-            else:
-                texts.append(line)
-    raise _complaint(file, texts, header)
+            elif not are_units(*_of(line, header, separator)):
+                skipped.append(line)
+    rows = texts if header is None else skipped
+    raise no_points(file, [(line.number, line.text) for line in rows], [] if header is None else header.names)
 
 
-def _is_value(field: str) -> bool:
-    return is_number(field) or DECIMAL_COMMA.fullmatch(field) is not None
+def _of(line: Line, header: Header, separator: str | None) -> tuple[list[str], list[str], list[int]]:
+    """The fields of a row, and the names and the positions of the coordinates."""
+    return split_names(line.text, _delimiter(line.text, header, separator)), header.names, header.positions
+
+
+def _named_by(remark: Header | None, count: int) -> Header | None:
+    """The words of a comment as a header of `count` columns.
+
+    They are names only if each column has one, or if they begin with x, y and z.
+    """
+    if remark is None or len(remark.names) == count:
+        return remark
+    if count > 3 and [name.casefold() for name in remark.names[:3]] == ["x", "y", "z"]:
+        return remark._replace(names=[*remark.names[:3], *[""] * (count - 3)])
+    return None
+
+
+def _may_be_points(line: Line, layout: Layout, separator: str | None) -> bool:
+    """Whether a line before the points has as many fields as a point, and a damaged value among them."""
+    fields = split(line.text, guess_separator(line.text, separator))
+    return len(fields) == layout.width and any(LIKE_VALUE.match(field) for field in fields)
+
+
+def _warn(file: CloudFile, skipped: Sequence[Line]) -> None:
+    if skipped:
+        more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        file.warnings.append(
+            f"skipped as text before the first point: line {skipped[0].number}: {shown_text(skipped[0].text)}{more}"
+        )
+
+
+def _check_positions(file: CloudFile, texts: Sequence[Line], layout: Layout) -> Layout:
+    """The layout with the titles of its columns, which are chosen by position.
+
+    Raises:
+        MalformedBody: one of the lines before the first point is a damaged point.
+    """
+    places = _places(file)
+    header: Header | None = None
+    comment = False
+    skipped: list[Line] = []
+    for line in texts:
+        names = split_names(line.text, guess_separator(line.text, layout.delimiter))
+        if len(names) == layout.width and max(places, default=0) < layout.width and not comment:
+            values = [names[place] for place in places]
+            pandas = names == ["", *map(str, range(len(names) - 1))]
+            damaged = [value for value in values if LIKE_VALUE.match(value)] if not pandas else []
+            if header is not None and not damaged and not is_title(names, header.names, places):
+                damaged = [value for value in values if not is_value(value)]
+            if damaged:
+                raise not_a_number(file, line.number, damaged[0], names, line.text)
+            if header is None:
+                header = Header(line.number, names, layout.delimiter, places)
+            elif not are_units(names, header.names, places):
+                skipped.append(line)
+        elif len(names) == layout.width:
+            layout = layout._replace(titles=f"line {line.number} names {len(names)} columns: {listed(names)}")
+        comment = COUNT.fullmatch(line.text) is not None
+    _warn(file, skipped)
+    return layout
 
 
 def _has_chosen(file: CloudFile, fields: list[str], *, otherwise: bool = False) -> bool:
@@ -155,8 +238,14 @@ def _has_chosen(file: CloudFile, fields: list[str], *, otherwise: bool = False) 
     numbered = [str(position) for position in range(len(fields) - 1)]
     if fields[1:] == numbered and not fields[0]:  # pandas' names of unnamed columns, after the index
         return False
-    places = [int(item) for item in file.columns.items]
-    return all(place < len(fields) and _is_value(fields[place]) for place in places)
+    places = _places(file)
+    return all(place < len(fields) and is_value(fields[place]) for place in places)
+
+
+def _places(file: CloudFile) -> list[int]:
+    """The chosen positions; a number of very many digits is beyond any column."""
+    items = [] if file.columns is None else file.columns.items
+    return [int(item) if len(str(item)) < 10 else 10**9 for item in items]
 
 
 def _unrecognised(file: CloudFile, texts: list[Line], layout: Layout) -> Exception:
@@ -164,7 +253,7 @@ def _unrecognised(file: CloudFile, texts: list[Line], layout: Layout) -> Excepti
     whole = layout.width + layout.trailing
     names: list[str] = []
     for line in texts:
-        names = split_names(line.text, _guess(line.text, layout.delimiter))
+        names = split_names(line.text, guess_separator(line.text, layout.delimiter))
         if len(names) in {layout.width, whole}:
             try:
                 file.choose(names, f"line {line.number}")
@@ -172,44 +261,33 @@ def _unrecognised(file: CloudFile, texts: list[Line], layout: Layout) -> Excepti
                 return error
     return file.malformed(
         f"line {texts[-1].number} names {len(names)} columns and line {layout.first} has {layout.width}; "
-        "write a name for each column, or choose columns with columns=, by position counted from 0"
+        "write a name for each column, or choose columns with columns=, by position counted from 0",
+        "a name for each column",
     )
-
-
-def _guess(text: str, separator: str | None) -> str | None:
-    """The separator of a line, judged by this line alone."""
-    if separator is not None:
-        return separator
-    if ";" in text:
-        return ";"
-    if "\t" in text and not all(is_number(field) for field in text.split()):
-        commas = text.split(",")
-        if len(commas) < 2 or not all(is_number(field) for field in commas):
-            return "\t"
-    return "," if "," in text else None
 
 
 def _header(file: CloudFile, line: Line, separator: str | None, budget: int) -> Header | None:
     """The line as a header, if its names include coordinates; else None."""
     text = line.text or line.comment.lstrip("#/% \t")
-    delimiter = _guess(text, separator)
+    delimiter = guess_separator(text, separator)
     if '"' in text and delimiter in {",", ";"} and delimiter not in unquote(text, delimiter):
         delimiter = None  # it is only inside quotes
     names = split_names(text, delimiter)
+    positions: list[int] = []
     try:
         if file.columns is not None:
             if not file.columns.named:
                 return None
-            select(file.columns, names, len(names))
+            positions = select(file.columns, names, len(names))
         else:
-            coordinates.recognise(names)
+            positions = coordinates.recognise(names).positions
     except coordinates.Unrecognised as error:
         # Angles in a comment are kept, so that they are refused where they name the columns.
         if line.text or not error.final:
             return None
     except NotFound:
         return None
-    return Header(line.number, names, delimiter, comment=not line.text)
+    return Header(line.number, names, delimiter, positions)
 
 
 def _layout(
@@ -224,18 +302,14 @@ def _layout(
     declared = None
     if COUNT.fullmatch(line.text):
         after = next((later for later in stream if later.text), None)
-        if after is not None and len(split(after.text, _guess(after.text, separator))) > 1:
-            fields = split(after.text, _guess(after.text, separator))
-            if all(_is_value(field) or not field for field in fields):
+        if after is not None and len(split(after.text, guess_separator(after.text, separator))) > 1:
+            fields = split(after.text, guess_separator(after.text, separator))
+            if all(is_value(field) or not field for field in fields):
                 declared, line = (int(line.text), line.number), after
     if header is None and remark is not None:
         delimiter = _delimiter(line.text, remark, separator)
         fields = split(line.text, delimiter)
-        # The words of a comment are names only if each column has one, or if they begin with x, y and z.
-        if len(fields) == len(remark.names):
-            header = remark
-        elif len(fields) > 3 and [name.casefold() for name in remark.names[:3]] == ["x", "y", "z"]:
-            header = remark._replace(names=[*remark.names[:3], *[""] * (len(fields) - 3)])
+        header = _named_by(remark, len(fields))
     delimiter = _delimiter(line.text, header, separator)
     fields = split(line.text, delimiter)
     count = len(fields)
@@ -249,12 +323,13 @@ def _layout(
         names.pop()
     trailing = min(max(count - len(names), 0), count - filled)
     # R leaves the name of the row names out.
-    labelled = line.text.startswith('"') or not _is_value(fields[0])
+    labelled = line.text.startswith('"') or not is_value(fields[0])
     shift = int(labelled and len(names) + 1 == count - trailing)
     if len(names) + shift + trailing != count:
         raise file.malformed(
             f"line {header.line} names {len(names)} columns and line {line.number} has {count}; "
-            "write a name for each column"
+            "write a name for each column",
+            "a name for each column",
         )
     return Layout(header._replace(names=names), line.number, delimiter, count - trailing, trailing, shift, declared)
 
@@ -267,39 +342,4 @@ def _delimiter(text: str, header: Header | None, separator: str | None) -> str |
         count = len(split(text, header.delimiter))
         if header.delimiter in text and (header.delimiter != "," or ";" not in text or count >= len(header.names)):
             return header.delimiter
-    return _guess(text, None)
-
-
-def _complaint(file: CloudFile, texts: list[Line], header: Header | None) -> Exception:
-    """The error of a table whose beginning has no points."""
-    rows = [line for line in texts if header is None or line.number > header.line]
-    if not rows:
-        shown = "" if header is None else f", only the names {', '.join(header.names[:9])[:80]!r}"
-        return file.invalid(f"the file holds no points{shown}", "a row of coordinates for each point")
-    first = rows[0]
-    split_up = [split(line.text, _guess(line.text, None)) for line in rows]
-    numbers = [any(_is_value(field) for field in fields) for fields in split_up]
-    if not any(numbers) or not split_up[0]:
-        return file.invalid(f"the file holds no points, only text: {shown_text(first.text)}", "one or more points")
-    wrong = next((field for field in split_up[0] if not is_number(field)), "")
-    return not_a_number(file, first.number, wrong, split_up[0])
-
-
-def not_a_number(file: CloudFile, number: int, wrong: str, fields: list[str], *, atoms: bool = False) -> Exception:
-    """The error of a field of line `number` that is not a number."""
-    if not wrong:
-        cure = "; leave no field empty"
-    elif "," in wrong:
-        cure = "; write decimal points, no commas, and no separators of thousands"
-    elif wrong == "v" and len(fields) > 3:
-        cure = "; OBJ files are not read, so export the points as PLY"
-    elif atoms or (len(fields) > 3 and wrong == fields[0] and wrong.isalpha()):
-        cure = "; a chemical XYZ file needs columns=1,2,3, which omit its elements"
-    else:
-        cure = ""
-    return file.malformed(f"line {number}: {shown_text(wrong)} is not a number{cure}")
-
-
-def shown_text(text: str) -> str:
-    """At most 40 characters of a line that was decoded as Latin-1, for a message."""
-    return repr(text.encode("latin-1", errors="replace").decode(errors="replace")[:40])
+    return guess_separator(text, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -11,11 +12,13 @@ import orjson
 from ..arrays import Float64
 from .attributes import without_attributes
 from .cloud_file import AXES, CloudFile
-from .layout import COUNT, Layout, annotated, find_layout, not_a_number
-from .text import is_missing, is_number, lines, parse, split, unquote
+from .complaints import not_a_number
+from .layout import COUNT, Layout, annotated, find_layout
+from .text import HIDDEN, is_missing, is_number, lines, parse, split, unquote, with_e
 
 # Separators beside which a comma is a decimal point.
 BESIDE_DECIMAL_COMMAS = (";", "\t", "|")
+LONE_RETURN = re.compile(rb"\r[^\r\n]")
 
 
 def read_table(file: CloudFile) -> Float64:
@@ -30,6 +33,12 @@ def read_table(file: CloudFile) -> Float64:
         InvalidInput: there are no points, coordinates are infinite, or no name is recognised as a coordinate.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
+    lone = LONE_RETURN.search(file.data) if b"\r" in file.data else None
+    if lone is not None:
+        number = file.data.count(b"\n", 0, lone.start()) + 1
+        raise file.malformed(
+            f"line {number} has lone carriage returns among line feeds; end all lines alike", "one kind of line end"
+        )
     layout = find_layout(file)
     use = _coordinates(file, layout)
     # One row more than the limit suffices to refuse the file.
@@ -48,7 +57,7 @@ def _coordinates(file: CloudFile, layout: Layout) -> list[int] | None:
     header = layout.header
     if header is not None:
         return file.choose(layout.names, f"line {header.line}")
-    chosen = file.chosen([], f"line {layout.first}", layout.width)
+    chosen = file.chosen([], f"line {layout.first}", layout.width, layout.titles)
     return list(range(layout.width)) if chosen is None and layout.trailing else chosen
 
 
@@ -82,14 +91,14 @@ def _without_counts(
         begins = COUNT.fullmatch(row.strip())
         if found == count if begins is None else found < count:
             follow = "more" if begins is None else str(found)
-            raise file.malformed(f"line {line} declares {count} points, and {follow} follow")
+            raise file.malformed(f"line {line} declares {count} points, and {follow} follow", "as many as declared")
         if begins is None:
             found += 1
             yield number, row
         else:
             count, line, found = int(row), number, 0
     if found < count:
-        raise file.malformed(f"line {line} declares {count} points, and {found} follow")
+        raise file.malformed(f"line {line} declares {count} points, and {found} follow", "as many as declared")
 
 
 def _texts(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Iterator[str]:
@@ -101,10 +110,13 @@ def _texts(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Iterat
 
 
 def _with_missing(file: CloudFile, layout: Layout, use: list[int] | None, most: int) -> Float64:
-    """The table with NaN for words that mean missing, and for empty fields of columns with names."""
+    """The table with NaN for words that mean missing, and for empty fields of columns with names.
+
+    Fortran's exponents are read too.
+    """
     places = use or list(range(layout.width))
     rows = (split(row, layout.delimiter) for row in _texts(file, layout, places))
-    filled = ("\t".join("nan" if _is_missing(field, layout) else field for field in row) for row in rows)
+    filled = ("\t".join("nan" if _is_missing(field, layout) else with_e(field) for field in row) for row in rows)
     try:
         return parse(islice(filled, most), "\t", places)
     except ValueError:
@@ -130,7 +142,7 @@ def _complaint(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Ex
     """The error of the first row that cannot be read. NumPy counts rows, but users count lines."""
     whole = layout.width + layout.trailing
     for number, row in _rows(file, layout):
-        fields = split(row, layout.delimiter)
+        fields = [field.replace(HIDDEN, layout.delimiter or " ") for field in split(row, layout.delimiter)]
         if len(fields) == whole and layout.trailing and not any(fields[layout.width :]):
             fields = fields[: layout.width]
         given = fields
@@ -143,10 +155,13 @@ def _complaint(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Ex
         if wrong and (use is None or len(fields) == layout.width):
             # A count, a comment, and atoms whose elements are numbers.
             atoms = layout.width == 1 and layout.header is None and number == layout.first + 1
-            return not_a_number(file, number, wrong[0], fields, atoms=atoms)
+            return not_a_number(file, number, wrong[0], fields, row, atoms=atoms)
         if len(fields) != layout.width:
-            return file.malformed(f"line {number} has {len(fields)} values where the first row has {layout.width}")
-    return file.malformed("the text is no table of numbers")
+            return file.malformed(
+                f"line {number} has {len(fields)} values where the first row has {layout.width}",
+                f"{layout.width} values in each row",
+            )
+    return file.malformed("the text is no table of numbers", "a row of numbers for each point")
 
 
 def write_csv(points: Float64) -> bytes:

@@ -24,6 +24,10 @@ QUOTED = re.compile(r'"([^"]*)"')
 HIDDEN = "\0"
 # A unit in brackets belongs to the name before it: `x (um) y (um)` are two names.
 SPACED_NAMES = re.compile(r'"[^"]*"|[^\s(\[]{0,200}\s?[(\[][^()\[\]]{0,40}[)\]]|\S+')
+# A number with the exponent of Fortran's double precision.
+FORTRAN = re.compile(r"[+-]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})[dD][+-]\d{1,3}")
+# U+2212 before digits, as word processors and typesetters write a minus sign.
+MINUS = re.compile(rb"\xe2\x88\x92(?=[\d.])")
 # Words that tools write for a missing number.
 MISSING = frozenset(
     {"nan", "-nan", "+nan", "-nan(ind)", "nan(ind)", "1.#qnan", "-1.#ind", "1.#ind", "na", "n/a", "#n/a"}
@@ -32,7 +36,8 @@ MISSING = frozenset(
 
 
 def as_text(file: CloudFile) -> CloudFile:
-    """The file as text: UTF-16 with a byte order mark becomes UTF-8, and lone carriage returns become line feeds.
+    """The file as text: UTF-16 with a byte order mark becomes UTF-8, and carriage returns without any line feed become
+    line feeds. A minus sign U+2212 before a digit becomes a hyphen.
 
     Raises:
         MalformedBody: the file begins with the byte order mark of UTF-16, and the rest is not UTF-16.
@@ -48,6 +53,8 @@ def as_text(file: CloudFile) -> CloudFile:
             ) from None
     if b"\r" in data and b"\n" not in data:
         data = data.replace(b"\r", b"\n")
+    if b"\xe2\x88\x92" in data:
+        data = MINUS.sub(b"-", data)
     return replace(file, data=data)
 
 
@@ -117,12 +124,17 @@ def split_names(line: str, delimiter: str | None) -> list[str]:
 
 
 def is_number(text: str) -> bool:
-    """Whether float() reads the text, and the text is not an identifier with underscores."""
+    """Whether float() reads the text, or would with E in place of Fortran's D, and it has no underscores."""
     try:
         float(text)
     except ValueError:
-        return False
+        return FORTRAN.fullmatch(text) is not None
     return "_" not in text
+
+
+def with_e(text: str) -> str:
+    """The text, with E for the exponent in place of Fortran's D."""
+    return text.replace("D", "E").replace("d", "e") if FORTRAN.fullmatch(text) else text
 
 
 def is_missing(text: str) -> bool:
