@@ -11,6 +11,8 @@ climbing, batched                           EM on one problem; on many translati
 coordinates                                 both clouds in the units that the loops compute in
 model                                       the parameters, and the choices that hold for the whole iteration
 kernel                                      the E-step over neighbours, the M-step, measures of clouds
+kinds                                       the transforms: one record for each
+choices                                     the names of the options
 jit, loop                                   compilation; the contract of the iterations
 
 Beside them: problem, outcome, cancellation, matching, ambiguity, drawing, and steps (the model with all N x M numbers).

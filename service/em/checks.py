@@ -10,24 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidInput
+from .choices import INITS, MATCHINGS, NORMALIZES, PRIORS, TRANSFORMS, Init, Prior, Transform
+from .kinds import KINDS
 from .problem import (
-    INITS,
-    MATCHINGS,
     MAX_COORDINATE,
     MAX_ITERATIONS,
     MAX_OUTLIER_WEIGHT,
     MAX_PRIOR_PAIRS,
     MAX_SIGMA,
     MIN_SIGMA,
-    NORMALIZES,
     POSE_TOLERANCE,
-    PRIORS,
-    TRANSFORMS,
-    Init,
     Pose,
-    Prior,
     Problem,
-    Transform,
 )
 
 Float64 = NDArray[np.float64]
@@ -50,11 +44,13 @@ def check(problem: Problem) -> Problem:
     errors = [*_option_errors(problem)]
     if errors:
         raise InvalidInput.together(errors)
-    if problem.transform in {"rigid", "similarity", "nonrigid"} and dimension not in {2, 3}:
+    allowed = problem.kind.dimensions
+    if allowed is not None and dimension not in allowed:
         raise InvalidInput(
-            f"transform {problem.transform} needs points of 2 or 3 coordinates; these have {dimension}",
+            f"transform {problem.transform} needs points of {' or '.join(map(str, allowed))} coordinates; these have "
+            f"{dimension}",
             pointer="/transform",
-            allowed=["translation", "affine"],
+            allowed=[name for name, kind in KINDS.items() if kind.allows(dimension)],
         )
     prior = _check_prior(problem, len(source), len(target))
     init = _check_init(problem, dimension)
@@ -75,15 +71,17 @@ def _option_errors(problem: Problem) -> Iterator[InvalidInput]:
             pointer="/outlier_weight",
             allowed=f'a number from 0 to {MAX_OUTLIER_WEIGHT}, or "auto"',
         )
+    kind = KINDS.get(problem.transform)
+    deforms = kind is not None and kind.deforms
     for name in ("beta", "stiffness"):
         value = getattr(problem, name)
-        if value is not None and (problem.transform != "nonrigid" or not 0 < value < math.inf):
+        if value is not None and (not deforms or not 0 < value < math.inf):
             yield InvalidInput(
                 f"{name} is {value}; it shapes a nonrigid transform",
                 pointer=f"/{name}",
                 allowed="a number > 0, with transform nonrigid",
             )
-    if problem.refine and problem.transform == "nonrigid":
+    if problem.refine and deforms:
         yield InvalidInput("a nonrigid transform cannot be refined", pointer="/refine", allowed=[False])
     if not 1 <= problem.max_iterations <= MAX_ITERATIONS:
         yield InvalidInput(
@@ -118,7 +116,7 @@ def _check_prior(problem: Problem, n: int, m: int) -> Prior | Float64 | None:
     elif prior is not None and prior not in PRIORS:
         raise InvalidInput(f"prior {prior!r} is not known", pointer="/prior", allowed=(*PRIORS, "an N x M matrix"))
     name = None if prior is None else problem.prior_name
-    plain = problem.resolved_normalize == "rows" and problem.transform != "nonrigid"
+    plain = problem.resolved_normalize == "rows" and not problem.kind.deforms
     if name in {"given", "free"} and not plain:
         raise InvalidInput(
             "a prior for each pair needs normalize rows and a transform other than nonrigid",
@@ -131,7 +129,7 @@ def _check_prior(problem: Problem, n: int, m: int) -> Prior | Float64 | None:
             pointer="/outlier_weight",
             allowed="0, or prior uniform or mixing",
         )
-    if name == "mixing" and (problem.resolved_normalize == "sinkhorn" or problem.transform == "nonrigid"):
+    if name == "mixing" and (problem.resolved_normalize == "sinkhorn" or problem.kind.deforms):
         raise InvalidInput(
             "prior mixing needs normalize rows or columns, and a transform other than nonrigid",
             pointer="/prior",
@@ -171,13 +169,13 @@ def _check_pose(pose: Pose, dimension: int, transform: Transform) -> Pose:
         proper = float(np.linalg.det(linear)) > 0
     turned = off <= POSE_TOLERANCE * scale and proper
     valid = {
-        "translation": turned and np.array_equal(linear, np.eye(dimension)),
-        "rigid": turned and abs(scale - 1) <= POSE_TOLERANCE,
-        "nonrigid": proper,
-        "similarity": turned,
-        "affine": scale > 0,
+        "identity": turned and np.array_equal(linear, np.eye(dimension)),
+        "rotation": turned and abs(scale - 1) <= POSE_TOLERANCE,
+        "scaled rotation": turned,
+        "proper": proper,
+        "nonzero": scale > 0,
     }
-    if not valid[transform]:
+    if not valid[KINDS[transform].given_linear]:
         raise InvalidInput(
             f"init is not a valid {transform} transform",
             pointer="/init",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .choices import Normalize
 from .jit import compiled
 
 Float64 = NDArray[np.float64]
-Normalize = Literal["rows", "columns", "sinkhorn"]
 
 # Stands for an array that does not apply, such as equal weights; compiled loops take no None.
 NONE: Float64 = np.empty(0)
@@ -31,7 +31,7 @@ LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 class Model(NamedTuple):
     """The choices that stay the same during the iteration."""
 
-    kind: int  # one of fitting.KINDS
+    kind: int  # the code of a `kinds.TransformKind`
     normalize: Normalize = "rows"
     mixing: bool = False  # whether π is estimated
     estimate_sigma: bool = True

@@ -62,7 +62,7 @@ def choose_engine(problem: Problem) -> Engine:
     one, no outliers and no refinement. It visits all pairs at each iteration but holds no N x M array.
     """
     batched = (
-        problem.transform == "translation"
+        problem.kind.batched
         and problem.prior_name in {"free", "uniform"}
         and problem.resolved_normalize == "rows"
         and problem.resolved_outliers == 0.0

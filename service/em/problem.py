@@ -12,12 +12,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .choices import Init, Matching, Normalize, Prior, Transform
+from .kinds import KINDS, TransformKind
+
 Float64 = NDArray[np.float64]
-Transform = Literal["translation", "rigid", "similarity", "affine", "nonrigid"]
-Prior = Literal["free", "uniform", "mixing"]
-Normalize = Literal["rows", "columns", "sinkhorn"]
-Init = Literal["auto", "identity", "centroid"]
-Matching = Literal["nearest", "one_to_one"]
 
 # Squares of coordinates, divided by squares of σ and summed over pairs and iterations, must stay below 1e300, where
 # the padding of a batch begins: (2e75)² · D / (1e-50)² = 4e250 · D leaves room for any N, D and max_iterations.
@@ -32,12 +30,6 @@ DEFAULT_ITERATIONS = 200
 DEFAULT_TOLERANCE = 1e-4
 # Deviation from orthogonality that a given rotation may have, after its digits were rounded for transport.
 POSE_TOLERANCE = 1e-6
-
-TRANSFORMS: tuple[Transform, ...] = ("translation", "rigid", "similarity", "affine", "nonrigid")
-PRIORS = ("free", "uniform", "mixing")
-NORMALIZES: tuple[Normalize, ...] = ("rows", "columns", "sinkhorn")
-INITS = ("auto", "identity", "centroid")
-MATCHINGS = ("nearest", "one_to_one")
 
 
 def never() -> bool:
@@ -89,23 +81,28 @@ class Problem(NamedTuple):
     cancelled: Callable[[], bool] = never
 
     @property
+    def kind(self) -> TransformKind:
+        """The record of the transform."""
+        return KINDS[self.transform]
+
+    @property
     def resolved_outliers(self) -> float | Literal["auto"]:
         """The outlier weight given, or the default for the transform."""
         if self.outlier_weight is not None:
             return self.outlier_weight
-        return 0.0 if self.transform == "translation" and self.normalize != "sinkhorn" else "auto"
+        return "auto" if self.normalize == "sinkhorn" else self.kind.outlier_weight
 
     @property
     def resolved_normalize(self) -> Normalize:
         """The normalisation given, or the default for the transform."""
-        return self.normalize or ("rows" if self.transform in {"translation", "rigid"} else "columns")
+        return self.normalize or self.kind.normalize
 
     @property
     def resolved_prior(self) -> Prior | Float64:
         """The prior given, or the default for the other options."""
         if self.prior is not None:
             return self.prior
-        literal = self.transform == "translation" and self.sigma is not None and self.outlier_weight in {None, 0.0}
+        literal = self.kind.literal and self.sigma is not None and self.outlier_weight in {None, 0.0}
         return "free" if literal and self.resolved_normalize == "rows" else "uniform"
 
     @property

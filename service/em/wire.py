@@ -10,8 +10,10 @@ import numpy as np
 from ..formats.arrays import Float64
 from .batched.covariance import MAX_DIMENSION
 from .checks import check_distribution, check_pair, check_sigma, check_translation
+from .choices import Init, Transform
+from .kinds import KINDS
 from .outcome import Outcome
-from .problem import Init, Pose, Problem, Transform
+from .problem import Pose, Problem
 from .representations import Iterations
 from .schemas.options import GivenTransform
 from .schemas.registration import RegisterRequest
@@ -79,13 +81,12 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     dimension = len(translation)
     matrices = dimension <= MAX_DIMENSION
     linear = (np.eye(dimension) if outcome.linear is None else outcome.linear) if matrices else None
-    rotation, scale = linear, None if transform == "affine" else 1.0
-    if linear is not None and transform == "affine":
-        rotation = None
-    elif linear is not None and transform != "translation":
+    kind = KINDS[transform]
+    rotation, scale = (None, None) if kind.shears else (linear, 1.0)
+    if rotation is not None and kind.scales:
         # ‖sR‖² = s² D; a determinant would underflow sooner.
-        scale = float(np.linalg.norm(linear)) / math.sqrt(dimension) if transform == "similarity" else 1.0
-        rotation = linear / scale
+        scale = float(np.linalg.norm(rotation)) / math.sqrt(dimension)
+        rotation = rotation / scale
     found: dict[str, Any] = {
         "translation": translation,
         "rotation": rotation,

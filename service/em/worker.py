@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from . import steps
 from .checks import check
+from .choices import NORMALIZES
+from .kinds import KINDS
 from .outcome import Outcome
 from .plan import Plan, plan
-from .problem import NORMALIZES, TRANSFORMS, Problem
+from .problem import Problem
 from .register import register_plans
 from .steps import CompleteLikelihood, Expected, Maximized, Parameters
 
@@ -123,23 +125,38 @@ def registration(problem: Problem) -> RegisterJob:
     return RegisterJob(plan(check(problem._replace(cancelled=abandoned.is_set))), abandoned)
 
 
-_POINT = np.zeros((1, 1))
-# The corners of an irregular tetrahedron and one inner point: enough to compile all code for poses.
-_CORNERS = np.array([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 4], [1, 1, 1]])
-WARM_UP: list[RegisterJob] = [
-    registration(Problem(_POINT, _POINT)),
-    registration(Problem(_POINT, _POINT, sigma=1.0)),
-    *(registration(Problem(_CORNERS, _CORNERS, transform=transform)) for transform in TRANSFORMS),
-    *(registration(Problem(_CORNERS, _CORNERS, transform="rigid", normalize=way)) for way in NORMALIZES),
-    registration(Problem(_CORNERS, _CORNERS, transform="similarity", init="identity")),
-    registration(Problem(_CORNERS, _CORNERS, transform="rigid", init="identity")),
-    registration(Problem(_CORNERS, _CORNERS, transform="rigid", matching="one_to_one", outlier_weight=0.1)),
-    registration(Problem(_CORNERS, _CORNERS, transform="rigid", prior="free", sigma=0.1)),
-]
+def _corners(dimension: int) -> Float64:
+    """The corners of an irregular simplex and one inner point (D + 2, D): enough to compile all code for poses."""
+    return np.vstack([np.zeros(dimension), np.diag(2.0 ** np.arange(dimension)), np.ones(dimension)])
+
+
+def warm_up_jobs() -> list[RegisterJob]:
+    """One small registration of every kind, which together compile all loops that registrations need.
+
+    Raises InvalidInput where `check` does.
+    """
+    point, corners = np.zeros((1, 1)), _corners(3)
+    every_kind = [
+        Problem(cloud, cloud, transform=name)
+        for name, kind in KINDS.items()
+        for cloud in [_corners(3 if kind.dimensions is None else max(kind.dimensions))]
+    ]
+    turned = Problem(corners, corners, transform="rigid")
+    problems = [
+        Problem(point, point),
+        Problem(point, point, sigma=1.0),
+        *every_kind,
+        *(turned._replace(normalize=way) for way in NORMALIZES),
+        Problem(corners, corners, transform="similarity", init="identity"),
+        turned._replace(init="identity"),
+        turned._replace(matching="one_to_one", outlier_weight=0.1),
+        turned._replace(prior="free", sigma=0.1),
+    ]
+    return [registration(problem) for problem in problems]
 
 
 def warm_up() -> None:
     """Run every kind of registration once, which compiles all loops that they need."""
     worker = EmWorker()
-    for job in WARM_UP:
+    for job in warm_up_jobs():
         worker([job])

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel.fitting import RIGID, SIMILARITY, mean_square_step, rotation
+from ..kernel.fitting import mean_square_step, rotation
+from ..kinds import MAPS
 from ..loop import Ending, iterate
 from ..model import Model, Parameters
 from .mixture import Mixture, Step
@@ -224,11 +225,11 @@ class Anderson:
 
     def _parameters(self, vector: Float64, like: Parameters) -> Parameters:
         transform = vector[:-1].reshape(like.transform.shape).copy()
-        kind, D = self._model.kind, len(transform)
-        if kind in {RIGID, SIMILARITY}:
+        kind, D = MAPS[self._model.kind], len(transform)
+        if kind.rotates:
             linear = np.ascontiguousarray(transform[:, :D])
             turned = rotation(linear)
-            scale = float((turned * linear).sum()) / D if kind == SIMILARITY else 1.0
+            scale = float((turned * linear).sum()) / D if kind.scales else 1.0
             transform[:, :D] = turned * scale
         sigma = like.sigma
         if self._model.estimate_sigma:

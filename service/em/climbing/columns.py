@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernel.cells import cells
-from ..kernel.fitting import RIGID, SIMILARITY, sums_of_columns
+from ..kernel.fitting import sums_of_columns
 from ..kernel.truncated import empty_e_step, expect
+from ..kinds import MAPS
 from ..model import NONE, Parameters
 from .clouds import Arrays, Clouds, offsets, unsorted
 from .correspondence import View
@@ -71,7 +72,7 @@ class Columns:
         grid = cells(clouds.moved(at.transform), clouds.side(at.sigma))
         offset, largest = offsets(at.weights, grid)
         bin_weight = clouds.bin_weight(at, largest)
-        basis, curved = generators(kind, clouds.dimension), kind in {RIGID, SIMILARITY}
+        basis, curved = generators(kind, clouds.dimension), MAPS[kind].rotates
         sample = np.ascontiguousarray(clouds.target[:, :: stride(count)])
         matrix, evidence = information_of_columns(sample, grid, offset, at.sigma, bin_weight, cutoff, basis, curved)
         if sample.shape[1] < count:

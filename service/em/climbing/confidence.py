@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from ..coordinates import Frame
 from ..jit import compiled
 from ..kernel.definite import inverse, small_sample_inflation
-from ..kernel.fitting import KINDS, RIGID, SIMILARITY
 from ..model import Parameters, log_root
 from ..problem import Problem
-from .information import generators, numbers_of
+from .information import generators
 from .mixture import Mixture
 
 Float64 = NDArray[np.float64]
@@ -42,7 +41,7 @@ def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Pa
 
     `matched` is the expected number of data points with a partner at the last step.
     """
-    if numbers_of(mixture.model.kind, points.dimension) > MAX_PARAMETERS:
+    if problem.kind.numbers(points.dimension) > MAX_PARAMETERS:
         information, value = NOTHING, mixture.step(parameters).log_likelihood
     else:
         information, value = mixture.measure(parameters)
@@ -68,8 +67,8 @@ def of_information(
     `value` is the log-likelihood in the caller's unit. `matched` is the expected number of points that σ was estimated
     from; None if σ is known.
     """
-    D, kind = points.dimension, KINDS[problem.transform]
-    numbers = numbers_of(kind, D)
+    D, kind = points.dimension, problem.kind
+    numbers = kind.numbers(D)
     if numbers > MAX_PARAMETERS:
         return Confidence(value, None, None, asked=False)
     covariance = inverse(information)
@@ -78,10 +77,10 @@ def of_information(
         return Confidence(value, None, None, asked=True)
     covariance = covariance[:numbers, :numbers] * growth
     rotation = None
-    if kind in {RIGID, SIMILARITY}:
+    if kind.rotates:
         turns = 1 if D == 2 else 3
         rotation = covariance[:turns, :turns].copy()
-    return Confidence(value, _translation(points, kind, parameters, covariance), rotation, asked=True)
+    return Confidence(value, _translation(points, kind.code, parameters, covariance), rotation, asked=True)
 
 
 def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: float, count: int) -> float:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from ..jit import compiled
 from ..kernel.cells import Cells
-from ..kernel.fitting import AFFINE, RIGID, SIMILARITY, TRANSLATION
 from ..kernel.truncated import weigh
+from ..kinds import MAPS
 
 Float64 = NDArray[np.float64]
 
@@ -38,26 +38,21 @@ def generators(kind: int, dimension: int) -> Float64:
     A rotation has one for each pair of axes, in three dimensions ordered as the axis-angle vector; a similarity has
     the identity besides, for log s; an affine transform has all D².
     """
-    if kind == TRANSLATION:
+    allowed = MAPS[kind]
+    if not allowed.fits_linear:
         return _fixed(np.zeros((0, dimension, dimension)))
-    if kind == AFFINE:
+    if allowed.shears:
         return _fixed(np.eye(dimension * dimension).reshape(-1, dimension, dimension))
     planes = [(1, 2), (2, 0), (0, 1)] if dimension == 3 else [(a, b) for b in range(dimension) for a in range(b)]
     out = np.zeros((len(planes), dimension, dimension))
     for matrix, (a, b) in zip(out, planes, strict=True):
         matrix[a, b], matrix[b, a] = -1, 1
-    return _fixed(np.concatenate([out, np.eye(dimension)[None]]) if kind == SIMILARITY else out)
+    return _fixed(np.concatenate([out, np.eye(dimension)[None]]) if allowed.scales else out)
 
 
 def _fixed(matrices: Float64) -> Float64:
     matrices.flags.writeable = False
     return matrices
-
-
-def numbers_of(kind: int, dimension: int) -> int:
-    """The number of parameters of a transform: its generators and the translation."""
-    turns = dimension * (dimension - 1) // 2
-    return dimension + {TRANSLATION: 0, RIGID: turns, SIMILARITY: turns + 1, AFFINE: dimension**2}[kind]
 
 
 class Moments(NamedTuple):
@@ -135,7 +130,7 @@ def fill(out: Moments, moved: Float64, target: Float64, responsibilities: Float6
 def information(kind: int, moved: Float64, found: Moments, sigma: float) -> Float64:
     """The observed information (K + D + 1, K + D + 1) of θ, translation and log σ at the points `moved` (P, N)."""
     basis = generators(kind, len(found.mean))
-    return _combined(moved, found, sigma, basis, kind in {RIGID, SIMILARITY})
+    return _combined(moved, found, sigma, basis, MAPS[kind].rotates)
 
 
 @compiled

@@ -20,12 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled
+from ..kinds import AFFINE, RIGID, SIMILARITY, TRANSLATION
 from .truncated import EStep
 
 Float64 = NDArray[np.float64]
-
-TRANSLATION, RIGID, SIMILARITY, AFFINE = range(4)
-KINDS = {"translation": TRANSLATION, "rigid": RIGID, "similarity": SIMILARITY, "affine": AFFINE}
 
 # The ridge, as a share of the variance, that makes the variance invertible.
 RIDGE = 1e-12
@@ -108,9 +106,9 @@ def sums_of_columns(source: Float64, target: Float64, dimension: int, found: ESt
 
 @compiled
 def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
-    """The best transform (D, D + 1) of a `kind`, one of KINDS. A copy of `transform` if no pair has weight.
+    """The best transform (D, D + 1) of a kind, given by its code. A copy of `transform` if no pair has weight.
 
-    `transform` (D, D + 1) is that of the E-step. A translation keeps its A.
+    `transform` (D, D + 1) is that of the E-step. A translation keeps its A. Raises ValueError for an unknown code.
     """
     dimension = transform.shape[0]
     total = sums.within[dimension, dimension]
@@ -137,8 +135,10 @@ def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
             for d in range(dimension):
                 spread[d, d] += ridge
             linear = linear + np.ascontiguousarray(np.linalg.solve(spread, np.ascontiguousarray(missing.T)).T)
-        else:
+        elif kind in (RIGID, SIMILARITY):
             linear = rotation(cross)
+        else:
+            raise ValueError("no M-step has this code")
         if kind == SIMILARITY:
             variance = np.trace(spread)
             if variance > 0:

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonS
 from pydantic_core import PydanticCustomError
 
 from ...formats.arrays import UNION_TAG, Matrix, Vector
-from ..problem import MAX_ITERATIONS, MAX_OUTLIER_WEIGHT, MAX_SIGMA, MIN_SIGMA, Init, Prior
+from ..choices import Init, Prior
+from ..problem import MAX_ITERATIONS, MAX_OUTLIER_WEIGHT, MAX_SIGMA, MIN_SIGMA
 
 # The most numbers of an N x M array in a body: 4 million numbers are about 80 MB of JSON.
 MAX_WIRE_PAIRS = 4_000_000

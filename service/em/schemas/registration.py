@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 from pydantic_core import PydanticCustomError
 
 from ...formats.arrays import Matrix
-from ..problem import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, MAX_ITERATIONS, Matching, Normalize, Transform
+from ..choices import Matching, Normalize, Transform
+from ..problem import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, MAX_ITERATIONS
 from .options import MAX_WIRE_PAIRS, GivenPrior, Iterations, NotNegative, OutlierWeight, Positive, Sigma, Start
 
 MAX_PROBLEMS = 1024

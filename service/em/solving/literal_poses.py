@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 from ..climbing.confidence import MAX_PARAMETERS, NOTHING, of_information, to_caller
 from ..climbing.correspondence import View, correspondence, refined
-from ..climbing.information import information, measure, moments, numbers_of
+from ..climbing.information import information, measure, moments
 from ..climbing.record import Record
 from ..coordinates import Frame
 from ..kernel.cells import cells
-from ..kernel.fitting import KINDS, move
+from ..kernel.fitting import move
+from ..kinds import MAPS
 from ..model import EXACT, NONE, Parameters
 from ..outcome import Outcome
 from ..problem import Problem
@@ -28,7 +29,7 @@ def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome
 
     Raises Cancelled if the problem is cancelled.
     """
-    kind = KINDS[problem.transform]
+    kind = problem.kind.code
     if problem.init_name == "auto":
         found = pose_start(problem, points, record.poll)
         record.record_path(found.path)
@@ -78,7 +79,7 @@ def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome
 def _information(points: Frame, kind: int, end: Literal) -> Float64:
     """The observed information of the transform with Π held fixed, from the responsibilities of the next E-step."""
     D, sigma = points.dimension, end.parameters.sigma
-    if numbers_of(kind, D) > MAX_PARAMETERS:
+    if MAPS[kind].numbers(D) > MAX_PARAMETERS:
         return NOTHING
     grid = cells(points.target, (EXACT / end.after_weight) ** 0.5)
     found = moments(D, points.source.shape[1])

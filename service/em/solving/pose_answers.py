@@ -84,7 +84,7 @@ def outcome(
         responsibilities=responsibilities,
         registered=registered,
         trace=_trace(problem, points, record, parameters, sure.log_likelihood) if problem.trace else None,
-        linear=None if problem.transform == "translation" else pose.linear,
+        linear=pose.linear if problem.kind.fits_linear else None,
         rotation_covariance=sure.rotation,
         outlier_weight=parameters.outliers,
         outlier_probability=unmatched_probability if parameters.outliers > 0 else None,
@@ -115,7 +115,7 @@ def _trace(problem: Problem, points: Frame, record: Record, last: Parameters, li
         log_likelihood=np.array(values),
         sigma=np.array([_sigma(problem, points, at) for at in after]),
         translation=np.stack([pose.translation for pose in poses]),
-        linear=None if problem.transform == "translation" else np.stack([pose.linear for pose in poses]),
+        linear=np.stack([pose.linear for pose in poses]) if problem.kind.fits_linear else None,
     )
 
 
@@ -126,7 +126,7 @@ def _warnings(problem: Problem, runner_up: RunnerUp | None, sure: Confidence) ->
             "no covariance: the likelihood has no clear peak, because the matching is ambiguous or the cloud is much "
             "longer along one axis"
         )
-    if problem.transform in {"similarity", "affine"} and problem.resolved_normalize == "rows":
+    if problem.kind.scales and problem.resolved_normalize == "rows":
         out.append(
             "with normalize rows, a source that shrinks onto a few targets fits as well as one that matches all: "
             "compare the answer with that of normalize columns"

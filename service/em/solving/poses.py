@@ -19,8 +19,9 @@ from ..climbing.correspondence import correspondence, refined
 from ..climbing.mixture import Mixture
 from ..climbing.record import Record
 from ..coordinates import Frame, check_rank, frame
-from ..kernel.fitting import KINDS, rms_distance
+from ..kernel.fitting import rms_distance
 from ..kernel.spacing import spacing_between
+from ..kinds import ROTATION_DIMENSIONS
 from ..model import EXACT, LEAST_OUTLIERS, NONE, Model, Parameters, cutoff_for, outlier_volume
 from ..outcome import Outcome, RunnerUp
 from ..problem import Problem
@@ -66,21 +67,19 @@ def register_pose(problem: Problem) -> Outcome:
     points = frame(
         problem.source,
         problem.target,
-        one_unit=problem.transform in {"translation", "rigid"},
+        one_unit=problem.kind.one_unit,
         keep_order=problem.prior_name == "given",
     )
-    D = points.dimension
-    needed = {"translation": 0, "affine": D}.get(problem.transform, D - 1)
-    check_rank(points, needed, problem.transform)
+    check_rank(points, problem.kind.rank(points.dimension), problem.transform)
     record = Record(problem)
     try:
         if problem.prior_name == "free":
             return register_literal(problem, points, record)
-        if problem.transform == "nonrigid" and not isinstance(problem.init, str):
+        if problem.kind.deforms and not isinstance(problem.init, str):
             return register_nonrigid(problem, points, given(problem, points), "given", record)
         start = pose_start(problem, points, record.poll)
         record.record_path(start.path)
-        if problem.transform == "nonrigid":
+        if problem.kind.deforms:
             return register_nonrigid(problem, points, start.transform, start.name, record)
         return _register(problem, points, start, record)
     except Cancelled:
@@ -90,8 +89,7 @@ def register_pose(problem: Problem) -> Outcome:
 def _register(problem: Problem, points: Frame, start: PoseStart, record: Record) -> Outcome:
     model, parameters = _model(problem, points), _parameters(problem, points, start)
     D = points.dimension
-    rigid = problem.transform in {"translation", "rigid"}
-    grown = 1.0 if rigid else abs(float(np.linalg.det(start.transform[:, :D])))
+    grown = 1.0 if problem.kind.one_unit else abs(float(np.linalg.det(start.transform[:, :D])))
     volume = max(outlier_volume(points.target, D), outlier_volume(points.source, D) * grown)
     runner_up = None
     if start.runner_up is not None and not len(model.log_prior):
@@ -121,7 +119,7 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
 def _start_warnings(problem: Problem, points: Frame, start: PoseStart) -> tuple[str, ...]:
     """Warnings about the start."""
     D = points.dimension
-    searched = problem.init_name == "auto" and problem.transform == "affine" and D not in {2, 3}
+    searched = problem.init_name == "auto" and problem.kind.shears and D not in ROTATION_DIMENSIONS
     distance = start.sigma * math.sqrt(D)  # from a point to its partner
     if not searched or (
         start.inliers >= NEAR.enough_inliers and distance < NEAR.distinct_spacings * spacing_between(points.target, D)
@@ -142,7 +140,7 @@ def _model(problem: Problem, points: Frame) -> Model:
             log_prior = np.log(prior)
     most = _most_outliers(problem, points)
     return Model(
-        kind=KINDS[problem.transform],
+        kind=problem.kind.code,
         normalize=problem.resolved_normalize,
         mixing=problem.prior_name == "mixing",
         estimate_sigma=problem.sigma is None,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..cancellation import Poll
 from ..coordinates import Frame
-from ..kernel.fitting import AFFINE, RIGID, SIMILARITY
+from ..kinds import AFFINE, RIGID, ROTATION_DIMENSIONS, SIMILARITY
 from .annealing import Annealed, anneal
 from .global_start import find_start
 from .moments import orthogonal_maps
@@ -32,7 +32,7 @@ def affine_start(points: Frame, pyramid: Pyramid, last: float, poll: Poll) -> Po
     back = np.linalg.inv(round_target)
     x, y = round_source @ (points.source[:D] - p[:, None]), round_target @ (points.target[:D] - q[:, None])
     widths = first_width(points, pyramid), NEAR.narrow_spacings[-1] * pyramid.spacing
-    if D not in {2, 3}:
+    if D not in ROTATION_DIMENSIONS:
         starts = [("centroid", np.hstack([np.eye(D), (q - p)[:, None]]), deviation(points.target[:D]))]
         for Q in orthogonal_maps(x, y):
             linear = back @ Q @ round_source

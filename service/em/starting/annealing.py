@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from ..climbing.climb import Anderson
 from ..kernel.fitting import (
-    RIGID,
-    SIMILARITY,
     Sums,
     fit,
     mean_square_step,
@@ -25,6 +23,7 @@ from ..kernel.fitting import (
     sums_of_rows,
 )
 from ..kernel.truncated import EStep, empty_e_step, expect
+from ..kinds import MAPS, RIGID
 from ..loop import Ending, iterate
 from ..model import NONE, Model, Parameters
 from .pyramid import Pyramid
@@ -208,7 +207,7 @@ def _fit(kind: int, transform: Float64, sums: Sums, *, scaled: bool) -> Float64:
 
     Under a wide kernel each point moves to the mean of many targets, and the cloud would shrink to a point.
     """
-    if kind != SIMILARITY or scaled:
+    if scaled or not (MAPS[kind].rotates and MAPS[kind].scales):
         return fit(kind, transform, sums)
     D = len(transform)
     scale = abs(float(np.linalg.det(transform[:, :D]))) ** (1 / D)

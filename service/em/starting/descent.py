@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from ..jit import compiled
 from ..kernel.cells import AXES, ONE_CELL, Cells, corners, sorted_cells
 from ..kernel.fitting import (
-    AFFINE,
-    RIGID,
-    SIMILARITY,
     Sums,
     fit,
     move,
@@ -28,6 +25,7 @@ from ..kernel.fitting import (
 from ..kernel.single_precision import FEW_TARGETS
 from ..kernel.single_precision import expect as expect_in_single_precision
 from ..kernel.truncated import EStep, expect
+from ..kinds import ROTATES, SCALES
 from .tuning import DESCENT
 
 Float64 = NDArray[np.float64]
@@ -56,7 +54,7 @@ def descend(
         target: (P, M), in random order. For transforms with a scale, which could shrink the source to a point, the
             targets are the data; for the others the source is.
         dimension: D.
-        kind: one of fitting.KINDS.
+        kind: the code of the transform.
         transform: (D, D + 1), the start.
         first: the first width.
         last: the least width.
@@ -73,7 +71,7 @@ def descend(
     The parts of `loop.Loop`: the lines before the outer `while` are its init, the inner `for` its step, the tests of
     `moved_by` and `width` its converged, and the returns its outcome.
     """
-    swapped = kind >= SIMILARITY
+    swapped = SCALES[kind]
     data, others = (target, source) if swapped else (source, coarse)
     few = np.ascontiguousarray(
         data[:, : max(DESCENT.sample_per_thousand, DESCENT.sample_per_thousand * target.shape[1] // 1000)]
@@ -143,12 +141,12 @@ def _extrapolated(kind: int, here: Float64, after: Float64, before: Float64) -> 
         for e in range(step.shape[1]):
             along += step[d, e] * before[d, e]
             length += before[d, e] ** 2
-    if kind in (AFFINE, SIMILARITY) or not along > DESCENT.least_ratio * length or length == 0:
+    if SCALES[kind] or not along > DESCENT.least_ratio * length or length == 0:
         return step, after
     ratio = along / length
     gain = min(ratio / (1 - ratio), DESCENT.most_gain) if ratio < 1 else DESCENT.most_gain
     ahead = after + step * gain
-    if kind == RIGID:
+    if ROTATES[kind]:
         D = ahead.shape[0]
         ahead[:, :D] = rotation(np.ascontiguousarray(ahead[:, :D]))
     # The step after an extrapolation does not continue the series.

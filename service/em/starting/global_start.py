@@ -18,9 +18,10 @@ from ..cancellation import Poll
 from ..coordinates import Frame
 from ..jit import compiled
 from ..kernel.extent import centre, spread
-from ..kernel.fitting import RIGID, SIMILARITY, fit, move, rms_distance, sums_of_rows
+from ..kernel.fitting import fit, move, rms_distance, sums_of_rows
 from ..kernel.single_precision import expect
 from ..kernel.truncated import EStep, empty_e_step
+from ..kinds import RIGID, SCALES
 from .annealing import Annealed, anneal, robust_bin
 from .hypotheses import hypotheses
 from .pyramid import Pyramid
@@ -53,7 +54,7 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> PoseSt
     """
     D = points.dimension
     size = spread(points.target[:D])
-    scale = size / spread(points.source[:D]) if kind == SIMILARITY else 1.0
+    scale = size / spread(points.source[:D]) if SCALES[kind] else 1.0
     matched = hypotheses(points, pyramid, kind, poll)
     clear = matched.clear()
     best = matched.ranked()[: SEARCH.clear_kept if clear else SEARCH.triangles_kept]

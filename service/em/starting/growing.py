@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled
-from ..kernel.fitting import SIMILARITY, rotation
+from ..kernel.fitting import rotation
+from ..kinds import SCALES
 from .landscape import MISS, Landscape, next_to
 from .tuning import GROWING
 
@@ -106,7 +107,7 @@ def _fitted(
         return
     turn = rotation(cross)
     scale = 1.0
-    if kind == SIMILARITY:
+    if SCALES[kind]:
         scale = 0.0
         for d in range(dimension):
             for e in range(dimension):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..cancellation import Poll
 from ..coordinates import Frame
 from ..kernel.extent import spread
-from ..kernel.fitting import SIMILARITY
+from ..kinds import SCALES
 from .congruence import Distances, bases, congruent, distances
 from .growing import grow
 from .landscape import Landscape, landscape
@@ -104,7 +104,7 @@ def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> Hypoth
     place = landscape(pyramid.target(HYPOTHESES.targets), pyramid.target(HYPOTHESES.smooth_targets), spacing, smooth, D)
     search = _Search(D, kind, np.ascontiguousarray(source.T), distances(target), place, spacing)
     scale = size / spread(source[:D])
-    ranges = [(scale / factor, scale * factor) for factor in HYPOTHESES.scales] if kind == SIMILARITY else [(1.0, 1.0)]
+    ranges = [(scale / factor, scale * factor) for factor in HYPOTHESES.scales] if SCALES[kind] else [(1.0, 1.0)]
     chooser = np.random.default_rng(4)
     for scales in ranges:
         for step in HYPOTHESES.tries:

@@ -25,7 +25,7 @@ def named(problem: Problem, points: Frame) -> Float64:
         return points.from_caller(Transform(np.eye(D), np.zeros(D)))
     out = np.eye(D, D + 1)
     scale = 1.0
-    if problem.transform in {"similarity", "affine"}:
+    if problem.kind.scales:
         scale = deviation(points.target[:D]) / deviation(points.source[:D])
     out[:, :D] *= scale
     out[:, D] = points.target[:D].mean(1) - scale * points.source[:D].mean(1)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..cancellation import Poll
 from ..coordinates import Frame
-from ..kernel.fitting import SIMILARITY, TRANSLATION
 from ..kernel.spacing import spacing_between
 from ..kernel.truncated import empty_e_step
+from ..kinds import SCALES, TRANSLATION
 from .annealing import Annealed, anneal, robust_bin
 from .descent import descend
 from .named import deviation
@@ -24,13 +24,13 @@ Float64 = NDArray[np.float64]
 
 
 def near_start(points: Frame, kind: int, transform: Float64, name: str, last: float, poll: Poll) -> PoseStart:
-    """The start near `transform` (D, D + 1); `kind` is one of fitting.KINDS, `last` the least width in the frame.
+    """The start near `transform` (D, D + 1); `kind` is a code, `last` the least width in the frame.
 
     `poll` is called before each annealing, and may raise.
     """
     poll()
     small = max(points.source.shape[1], points.target.shape[1]) <= NEAR.descent_points
-    if kind < SIMILARITY and small:
+    if not SCALES[kind] and small:
         quick, spacing = _descended(points, kind, transform, last)
         # A blurred match may be one of outlines only, unless nearly all points have a partner.
         if any(quick.inliers >= share and quick.sigma < width * spacing for share, width in NEAR.descent_suffices):
@@ -38,7 +38,7 @@ def near_start(points: Frame, kind: int, transform: Float64, name: str, last: fl
     pyramid = Pyramid(points)
     first = max(first_width(points, pyramid), last)
     wide = max(deviation(points.target[: points.dimension]), first)
-    if kind >= SIMILARITY:
+    if SCALES[kind]:
         return _scaled(points, pyramid, kind, transform, first, wide, last, poll)._replace(name=name)
     # If the clouds overlap in part, a wide kernel pulls a correct pose away.
     widths = [first, *(share * pyramid.spacing for share in NEAR.narrow_spacings)]
@@ -86,7 +86,7 @@ def _descended(
     D = points.dimension
     # The data may be thinned much more than the points that they are matched with.
     scaled = NEAR.explained_targets, ANNEALING.source_points
-    counts = scaled if kind >= SIMILARITY else (ANNEALING.source_points, NEAR.descent_points)
+    counts = scaled if SCALES[kind] else (ANNEALING.source_points, NEAR.descent_points)
     source, target = (_some(cloud, count) for cloud, count in zip((points.source, points.target), counts, strict=True))
     coarse = np.ascontiguousarray(target[:, : NEAR.coarse_targets])
     spacing = spacing_between(target, D)

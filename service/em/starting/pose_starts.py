@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from ..cancellation import Poll
 from ..coordinates import Frame
-from ..kernel.fitting import AFFINE, KINDS, RIGID, TRANSLATION
 from ..problem import Problem
 from .affine import affine_start
 from .global_start import find_start
@@ -25,18 +24,18 @@ STRAY_RADIUS = 16.0
 
 def pose_start(problem: Problem, points: Frame, poll: Poll) -> PoseStart:
     """The start that `problem.init` selects, annealed. `poll` is called repeatedly, and may raise."""
-    kind = KINDS.get(problem.transform, RIGID)  # the global part of a nonrigid transform
+    kind = problem.kind
     points = points._replace(source=_bulk(points.source), target=_bulk(points.target))
     last = last_width(problem, points)
     if not (isinstance(problem.init, str) and problem.init == "auto"):
         transform = named(problem, points) if isinstance(problem.init, str) else given(problem, points)
-        return near_start(points, kind, transform, start_name(problem), last, poll)
+        return near_start(points, kind.code, transform, start_name(problem), last, poll)
     pyramid = Pyramid(points)
-    if kind == TRANSLATION:
+    if not kind.fits_linear:
         return translation_start(problem, points, pyramid, last, poll)
-    if kind == AFFINE:
+    if kind.shears:
         return affine_start(points, pyramid, last, poll)
-    found = find_start(points, pyramid, kind, poll)
+    found = find_start(points, pyramid, kind.code, poll)
     return found._replace(sigma=max(found.sigma, last))
 
 

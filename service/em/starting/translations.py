@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from ..batched.search import search_one
 from ..cancellation import Poll
 from ..coordinates import Frame
-from ..kernel.fitting import TRANSLATION, rms_distance
+from ..kernel.fitting import rms_distance
+from ..kinds import TRANSLATION
 from ..problem import Problem
 from .annealing import Annealed, anneal
 from .named import deviation, named

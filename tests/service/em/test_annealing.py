@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.em.coordinates import Frame, Transform, frame
-from service.em.kernel.fitting import RIGID, SIMILARITY
+from service.em.kinds import RIGID, SIMILARITY
 from service.em.starting.annealing import Annealed, anneal
 from service.em.starting.pyramid import Pyramid
 from service.em.starting.tuning import ANNEALING

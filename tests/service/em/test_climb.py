@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from service.em.checks import check
+from service.em.choices import Normalize, Prior, Transform
 from service.em.climbing.climb import climb
 from service.em.climbing.mixture import Mixture
 from service.em.coordinates import Transform as Transformed
 from service.em.coordinates import frame
-from service.em.kernel.fitting import KINDS
 from service.em.model import Model, Parameters
-from service.em.problem import Normalize, Prior, Transform
 from service.em.solving.poses import register_pose
 from tests.problems.clouds import box, direct, pose_of, posed
+from tests.problems.codes import CODES
 from tests.problems.tight import tight
 from tests.service.em.test_poses import LINEAR, near
 
@@ -115,7 +115,7 @@ def test_accelerated_and_plain_steps_end_at_the_same_place_and_acceleration_is_n
 ) -> None:
     instance = posed(100, kind=kind, source_only=6, sigma=0.03, seed=6)
     points = frame(instance.source, instance.target, one_unit=kind in {"translation", "rigid"})
-    model = Model(KINDS[kind], "rows", estimate_outliers=outliers)
+    model = Model(CODES[kind], "rows", estimate_outliers=outliers)
     A, T = instance.pose
     start = Parameters(points.from_caller(Transformed(A, T + 0.01)), 0.1, 0.1 if outliers else 0.0)
     quick = climb(Mixture(points, model, 8.0), start, tolerance=1e-9, max_iterations=5000, floor=points.floor)
@@ -142,13 +142,13 @@ def test_accept_receives_rising_likelihoods_and_ends_the_climb() -> None:
     received: list[float] = []
 
     def accept(at: Parameters, likelihood: float) -> bool:
-        again = Mixture(points, Model(KINDS["rigid"]), 8.0).step(at)
+        again = Mixture(points, Model(CODES["rigid"]), 8.0).step(at)
         assert again.log_likelihood == pytest.approx(likelihood, rel=1e-13)
         received.append(likelihood)
         return len(received) < 7
 
     end = climb(
-        Mixture(points, Model(KINDS["rigid"]), 8.0), start, tolerance=0, max_iterations=100, floor=1e-9, accept=accept
+        Mixture(points, Model(CODES["rigid"]), 8.0), start, tolerance=0, max_iterations=100, floor=1e-9, accept=accept
     )
     assert len(received) == 7
     assert 7 <= end.iterations < 14
@@ -162,7 +162,7 @@ def test_the_last_step_of_a_climb_equals_a_separate_step_at_the_same_parameters(
     points = frame(instance.source, instance.target, one_unit=True)
     A, T = instance.pose
     start = Parameters(points.from_caller(Transformed(A, T + 0.1)), 0.5)
-    model = Model(KINDS["rigid"], normalize)
+    model = Model(CODES["rigid"], normalize)
     end = climb(Mixture(points, model, 8.0), start, tolerance=1e-9, max_iterations=300, floor=points.floor)
     again = Mixture(points, model, 8.0).step(end.last.expectation.at)
     assert end.iterations > 5

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.em.problem import MIN_SIGMA, Pose, Transform
+from service.em.choices import Transform
+from service.em.problem import MIN_SIGMA, Pose
 from service.em.register import register
 from service.errors import InvalidInput
 from tests.problems.clouds import moved, pose_of, posed

@@ -10,9 +10,10 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
+from service.em.choices import Normalize, Transform
 from service.em.kernel.definite import inverse, small_sample_inflation
 from service.em.outcome import Outcome
-from service.em.problem import Normalize, Pose, Problem, Transform
+from service.em.problem import Pose, Problem
 from service.em.register import register
 from tests.problems.clouds import box, direct, pose_of, posed
 from tests.problems.tight import tight

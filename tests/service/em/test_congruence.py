@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from service.em.coordinates import Transform, frame
 from service.em.kernel.background import density
 from service.em.kernel.extent import box, spread
-from service.em.kernel.fitting import RIGID
+from service.em.kinds import RIGID
 from service.em.starting.congruence import bases, congruent, distances
 from service.em.starting.growing import grow
 from service.em.starting.hypotheses import Hypotheses, Hypothesis, hypotheses

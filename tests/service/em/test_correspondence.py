@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from service.em.choices import Transform
 from service.em.climbing import correspondence
 from service.em.matching import UNMATCHED, cost_of_none, one_to_one_sparse
 from service.em.outcome import Outcome
-from service.em.problem import Pose, Problem, Transform
+from service.em.problem import Pose, Problem
 from service.em.register import register, register_batch
 from service.em.worker import EmWorker, cancel, cost, effort, key, registration
 from tests.problems import registration as translations

@@ -9,7 +9,6 @@ from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 
 from service.em.kernel.fitting import (
-    KINDS,
     Sums,
     fit,
     mean_square_step,
@@ -21,6 +20,7 @@ from service.em.kernel.fitting import (
 )
 from service.em.kernel.truncated import EStep
 from tests.problems.clouds import linear
+from tests.problems.codes import CODES
 
 Float64 = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def pad(x: Float64) -> Float64:
     return np.ascontiguousarray(np.vstack([x, np.zeros((max(3 - len(x), 0), x.shape[1]))]))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CODES)
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_exact_weighted_pairs_give_the_exact_transform(kind: str, dimension: int) -> None:
     rng = np.random.default_rng(dimension)
@@ -58,11 +58,11 @@ def test_exact_weighted_pairs_give_the_exact_transform(kind: str, dimension: int
     p, R = rng.normal(size=(dimension, 12)), np.diag(rng.uniform(0.1, 1, size=12))
     q = A @ p + t[:, None]
     start = np.eye(dimension, dimension + 1)
-    found = fit(KINDS[kind], start, sums(p, q, R, start))
+    found = fit(CODES[kind], start, sums(p, q, R, start))
     assert found == pytest.approx(np.hstack([A, t[:, None]]), abs=1e-10)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CODES)
 @pytest.mark.parametrize("dimension", [1, 2, 3, 5])
 def test_no_transform_of_its_kind_is_better(kind: str, dimension: int) -> None:
     if dimension not in {2, 3} and kind in {"rigid", "similarity"}:
@@ -71,7 +71,7 @@ def test_no_transform_of_its_kind_is_better(kind: str, dimension: int) -> None:
         p, q, R = case(20, 25, dimension, seed)
         rng = np.random.default_rng(seed)
         start = np.eye(dimension, dimension + 1)
-        found = fit(KINDS[kind], start, sums(p, q, R, start))
+        found = fit(CODES[kind], start, sums(p, q, R, start))
         least = residual(p, q, R, found, dimension)
         for size in (1e-4, 1e-2, 1.0):
             for _ in range(4):
@@ -99,7 +99,7 @@ def test_a_rotation_is_proper_even_of_mirrored_or_flat_clouds(kind: str, dimensi
             p[-1] = 0
         q = p.copy()
         q[0] *= -1
-        found = fit(KINDS[kind], start, sums(p, q, np.eye(15), start))[:, :dimension]
+        found = fit(CODES[kind], start, sums(p, q, np.eye(15), start))[:, :dimension]
         assert np.linalg.det(found) > 0
         assert found.T @ found == pytest.approx(np.eye(dimension) * (found**2).sum() / dimension, abs=1e-12)
         if kind == "rigid":
@@ -142,16 +142,16 @@ def test_an_affine_fit_is_weighted_regression() -> None:
     start = np.eye(3, 4)
     root = np.sqrt(weights)[:, None]
     expected, *_ = np.linalg.lstsq(root * np.vstack([p, np.ones(40)]).T, root * q.T)
-    assert fit(KINDS["affine"], start, sums(p, q, np.diag(weights), start)) == pytest.approx(expected.T, abs=1e-9)
+    assert fit(CODES["affine"], start, sums(p, q, np.diag(weights), start)) == pytest.approx(expected.T, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CODES)
 def test_the_residual_after_a_step_is_the_direct_sum(kind: str) -> None:
     for seed in range(5):
         p, q, R = case(20, 30, 3, seed)
         before = np.random.default_rng(seed).normal(size=(3, 4))
         moments = sums(p, q, R, before)
-        after = fit(KINDS[kind], before, moments)
+        after = fit(CODES[kind], before, moments)
         assert residual_after(moments, before, after) == pytest.approx(residual(p, q, R, after, 3), rel=1e-12)
         x, y = (transform[:, :3] @ p + transform[:, 3:] for transform in (before, after))
         expected = float((R.sum(1) * ((x - y) ** 2).sum(0)).sum()) / R.sum()
@@ -164,7 +164,7 @@ def test_a_residual_far_below_the_distances_is_accurate() -> None:
     q = p + 1e-7 * rng.normal(size=(3, 50))
     before = np.eye(3, 4)
     moments = sums(p, q, np.eye(50), before)
-    after = fit(KINDS["rigid"], before, moments)
+    after = fit(CODES["rigid"], before, moments)
     assert residual_after(moments, before, after) == pytest.approx(residual(p, q, np.eye(50), after, 3), rel=1e-5)
 
 
@@ -209,7 +209,7 @@ def test_sums_of_rows_and_of_columns_are_the_moments_of_the_pairs(dimension: int
 def test_without_weights_the_transform_stays_the_same() -> None:
     transform = np.random.default_rng(5).normal(size=(3, 4))
     nothing = Sums(np.zeros((4, 4)), np.zeros((4, 3)), 0.0, 0.0)
-    for kind in KINDS.values():
+    for kind in CODES.values():
         assert (fit(kind, transform, nothing) == transform).all()
 
 

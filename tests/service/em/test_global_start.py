@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.em.coordinates import Frame, frame
-from service.em.kernel.fitting import RIGID, SIMILARITY
+from service.em.kinds import RIGID, SIMILARITY
 from service.em.register import register
 from service.em.starting.annealing import anneal
 from service.em.starting.global_start import find_start, rotations

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.em.choices import Normalize, Transform
 from service.em.climbing.information import generators
 from service.em.climbing.mixture import Mixture
 from service.em.coordinates import frame
-from service.em.kernel.fitting import KINDS
-from service.em.model import Model, Normalize, Parameters
-from service.em.problem import Transform
+from service.em.model import Model, Parameters
 from tests.problems.clouds import linear, log_likelihood
+from tests.problems.codes import CODES
 from tests.service.em.test_climb import directions
 
 ROOM = 5.0
@@ -36,7 +36,7 @@ def test_it_is_minus_the_hessian_in_motion_translation_and_log_sigma(
     others = count if normalize == "columns" else count + 5
     given = rng.exponential(size=(count, others) if prior == "matrix" else others)
     given = np.log(given / given.sum(-1, keepdims=True))
-    model = Model(KINDS[kind], normalize, mixing=prior == "weights")
+    model = Model(CODES[kind], normalize, mixing=prior == "weights")
     at = Parameters(transform, sigma, outliers, np.exp(given) if prior == "weights" else np.empty(0))
     if prior == "matrix":
         model = model._replace(log_prior=given)
@@ -71,6 +71,6 @@ def test_it_is_minus_the_hessian_in_motion_translation_and_log_sigma(
 def test_generators_are_rotations_about_each_axis_in_the_order_of_the_rotation_vector() -> None:
     for k, axis in enumerate(np.eye(3)):
         x = np.array([0.3, -1.0, 2.0])
-        assert generators(KINDS["rigid"], 3)[k] @ x == pytest.approx(np.cross(axis, x))
-    assert generators(KINDS["rigid"], 2).tolist() == [[[0, -1], [1, 0]]]
+        assert generators(CODES["rigid"], 3)[k] @ x == pytest.approx(np.cross(axis, x))
+    assert generators(CODES["rigid"], 2).tolist() == [[[0, -1], [1, 0]]]
     assert [len(generators(kind, 3)) for kind in range(4)] == [0, 3, 4, 9]

@@ -13,8 +13,9 @@ from scipy.special import log_softmax, logsumexp
 from torch import Tensor
 
 from service.em.checks import check
+from service.em.choices import Transform
 from service.em.outcome import Outcome
-from service.em.problem import Pose, Problem, Transform
+from service.em.problem import Pose, Problem
 from service.em.register import register
 from service.em.solving.poses import register_pose
 from tests.problems import registration

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from service.em.choices import Normalize
 from service.em.climbing.mixture import Mixture
 from service.em.coordinates import Frame, frame
-from service.em.kernel.fitting import KINDS
-from service.em.model import MOST_OUTLIERS, Model, Normalize, Parameters, bin_weight
+from service.em.model import MOST_OUTLIERS, Model, Parameters, bin_weight
 from tests.problems.clouds import log_likelihood, log_terms, posed
+from tests.problems.codes import CODES
 from tests.service.em.test_fitting import sums as direct_sums
 
 Float64 = NDArray[np.float64]
@@ -68,7 +69,7 @@ def test_a_step_equals_that_of_the_explicit_mixture(
     count, data = (n, m) if normalize == "columns" else (m, n)
     given: Any = None
     sigma = 0.3 if n < 100 else 0.05
-    model = Model(KINDS[kind], normalize, mixing=prior == "weights", estimate_outliers=outliers > 0)
+    model = Model(CODES[kind], normalize, mixing=prior == "weights", estimate_outliers=outliers > 0)
     at = at._replace(outliers=outliers, sigma=sigma)
     with np.errstate(divide="ignore"):
         if prior == "weights":
@@ -104,7 +105,7 @@ def test_a_step_equals_that_of_the_explicit_mixture(
 @pytest.mark.parametrize("normalize", ["rows", "columns"])
 def test_the_view_from_the_source_has_the_same_responsibilities(normalize: Normalize) -> None:
     points, at = case(30, 40, 3)
-    mixture = Mixture(points, Model(KINDS["rigid"], normalize), ROOM)
+    mixture = Mixture(points, Model(CODES["rigid"], normalize), ROOM)
     view = mixture.view(mixture.step(at))
     R, _ = direct(points, at, normalize, None)
     squares = ((view.moved[:, :, None] - points.target[:, None, :]) ** 2).sum(0)
@@ -119,7 +120,7 @@ def test_the_view_from_the_source_has_the_same_responsibilities(normalize: Norma
 def test_sinkhorn_balances_rows_and_columns_with_their_bins(outliers: float) -> None:
     points, at = case(30, 36, 2)
     at = at._replace(outliers=outliers)
-    mixture = Mixture(points, Model(KINDS["rigid"], "sinkhorn", estimate_sigma=False), ROOM)
+    mixture = Mixture(points, Model(CODES["rigid"], "sinkhorn", estimate_sigma=False), ROOM)
     for _ in range(399):
         mixture.step(at)
     view = mixture.view(mixture.step(at))
@@ -142,7 +143,7 @@ def test_a_step_keeps_its_arrays_during_other_steps(normalize: Any) -> None:
     points, at = case(30, 36, 2)
     given = normalize == "given"
     log_prior = np.full((30, 36), -math.log(36)) if given else np.empty(0)
-    mixture = Mixture(points, Model(KINDS["rigid"], "rows" if given else normalize, log_prior=log_prior), ROOM)
+    mixture = Mixture(points, Model(CODES["rigid"], "rows" if given else normalize, log_prior=log_prior), ROOM)
     first = mixture.step(at)
     before = [array.copy() for array in (first.expectation.moved, *first.expectation.found)]
     view = mixture.view(first)
@@ -160,7 +161,7 @@ def test_a_step_that_overwrites_a_spare_one_has_the_bits_of_a_step_in_new_arrays
     points, at = case(30, 36, 2)
     given = normalize == "given"
     log_prior = np.full((30, 36), -math.log(36)) if given else np.empty(0)
-    model = Model(KINDS["rigid"], "rows" if given else normalize, log_prior=log_prior)
+    model = Model(CODES["rigid"], "rows" if given else normalize, log_prior=log_prior)
     new, reused = Mixture(points, model, ROOM), Mixture(points, model, ROOM)
     new.step(at)
     spare = reused.step(at)

@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from service.em.choices import TRANSFORMS, Init, Normalize, Transform
 from service.em.outcome import Outcome
-from service.em.problem import TRANSFORMS, Init, Normalize, Pose, Problem, Transform
+from service.em.problem import Pose, Problem
 from service.em.register import register, register_batch
 from tests.problems.clouds import Posed, angle_between, moved, pose_of, posed
 from tests.problems.tight import tight

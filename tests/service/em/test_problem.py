@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.em.checks import check
-from service.em.problem import TRANSFORMS, Pose, Transform
+from service.em.choices import TRANSFORMS, Transform
+from service.em.problem import Pose
 from service.em.register import register, register_batch
 from service.errors import InvalidInput
 from tests.problems.tight import tight

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
 from service.em.batched.transforms import include, single
+from service.em.choices import Prior
 from service.em.outcome import Outcome
-from service.em.problem import Prior, Problem
+from service.em.problem import Problem
 from service.em.register import register
 from tests.problems import registration
 from tests.problems.tight import tight

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from service.em.checks import check
-from service.em.problem import Prior
+from service.em.choices import Prior
 from service.em.register import register
 from tests.problems import registration
 from tests.problems.tight import tight
