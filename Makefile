@@ -40,7 +40,7 @@ test-portable: .venv/complete ## run the numeric tests with fewer processor inst
 
 # Fills Numba's cache once. Otherwise each test process would compile the same loops.
 compile: .venv/complete
-	@$(BIN)/python -c 'from service.em.worker import warm_up; warm_up()'
+	@$(BIN)/python -m service compile
 
 check: .venv/complete ## check style, types and import contracts
 	$(BIN)/ruff check

@@ -69,8 +69,8 @@ class Settings(BaseSettings):
         2e12, description="maximum pairs x D x iterations of one registration, about one or two hours of work"
     )
 
-    queue_items: PositiveInt = Field(4096, description="maximum jobs that wait for one engine")
-    queue_batches: PositiveInt = Field(1024, description="maximum queued work of one engine, in full batches")
+    queue_items: PositiveInt = Field(4096, description="maximum jobs that wait in one lane")
+    queue_batches: PositiveInt = Field(1024, description="maximum queued work of one lane, in full batches")
     batch_items: PositiveInt = Field(256, description="maximum jobs in one batch")
     batch_pairs: PositiveInt = Field(2**18, description="maximum pairs (N x M) in one EM batch")
     small_effort: PositiveFloat = Field(

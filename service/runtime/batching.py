@@ -6,7 +6,8 @@ as soon as the worker is idle, and the next batch forms while it runs. Nothing p
 Guarantees, whatever the worker does:
 - Every submitted job ends: with its result, its own error, its cancellation, its deadline, or the shutdown.
 - A job that breaks the worker fails alone: the batch is halved until that job is isolated.
-- The queue is bounded in jobs and in cost, and a job that cannot meet its deadline is refused on arrival.
+- The queue is bounded in jobs and in cost. A job that is predicted not to start before its deadline is refused on
+  arrival.
 """
 
 from __future__ import annotations

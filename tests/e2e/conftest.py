@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +29,16 @@ class Live(NamedTuple):
 
 
 Start = Callable[..., AbstractContextManager[Live]]
+
+
+@contextmanager
+def halted(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Stop the process during the block. It then finds everything that the block has sent, however long that took."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def free_port() -> int:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection, HTTPResponse
 
 import httpx2
 import pytest
 
 from benchmarks.serving import CALLS, Call, calls
-from tests.e2e.conftest import Live, Start
+from tests.e2e.conftest import Live, Start, halted
 
 
 async def send(client: httpx2.AsyncClient, call: Call) -> httpx2.Response:
@@ -24,24 +28,50 @@ def batched(address: str) -> dict[str, tuple[float, float]]:
     return {engine: (values[engine, "sum"], values[engine, "count"]) for engine, _ in values}
 
 
+def connect(live: Live) -> HTTPConnection:
+    return HTTPConnection(live.address.removeprefix("http://"), timeout=60)
+
+
+def ask(connection: HTTPConnection, call: Call) -> None:
+    """Send the request. It has left this process when the function returns."""
+    body = None if call.body is None else json.dumps(call.body)
+    connection.request(call.method, call.path, body, {"Content-Type": "application/json"})
+
+
+def answer(connection: HTTPConnection) -> tuple[HTTPResponse, bytes]:
+    response = connection.getresponse()
+    return response, response.read()
+
+
+def together(live: Live, requests: Sequence[Call]) -> list[tuple[HTTPResponse, bytes]]:
+    """The answers to requests that the service finds all at once, each on a connection of its own."""
+    with ExitStack() as stack:
+        connections = [stack.enter_context(closing(connect(live))) for _ in requests]
+        for connection in connections:  # the service has accepted each connection once it has answered
+            ask(connection, Call("GET", "/livez"))
+            assert answer(connection)[0].status == 200
+        with halted(live.process):
+            for connection, call in zip(connections, requests, strict=True):
+                ask(connection, call)
+        return [answer(connection) for connection in connections]
+
+
 @pytest.mark.parametrize("endpoint", list(calls()))
 def test_64_concurrent_calls_share_batches_and_get_the_same_bytes_as_alone(live: Live, endpoint: str) -> None:
     requests = calls()[endpoint]
     engine = endpoint.split("/")[1]
-
-    async def story() -> tuple[list[bytes], list[bytes], tuple[float, float]]:
-        limits = httpx2.Limits(max_connections=CALLS)
-        async with httpx2.AsyncClient(base_url=live.address, limits=limits, timeout=60) as client:
-            apart = [(await send(client, request)).raise_for_status().content for request in requests]
-            before = batched(live.address)[engine]
-            together = await asyncio.gather(*(send(client, request) for request in requests))
-            after = batched(live.address)[engine]
-        return apart, [response.content for response in together], (after[0] - before[0], after[1] - before[1])
-
-    apart, together, (jobs, batches) = asyncio.run(story())
-    assert together == apart
-    assert jobs == CALLS
-    assert batches < CALLS / 2
+    apart = []
+    with closing(connect(live)) as connection:
+        for request in requests:
+            ask(connection, request)
+            response, content = answer(connection)
+            assert response.status == 200
+            apart.append(content)
+    before = batched(live.address)[engine]
+    assert [content for _, content in together(live, requests)] == apart
+    after = batched(live.address)[engine]
+    assert after[0] - before[0] == CALLS
+    assert after[1] - before[1] < CALLS / 2
 
 
 def test_seed_7_is_the_same_alone_and_among_63_others(live: Live) -> None:
@@ -79,16 +109,12 @@ def test_a_full_queue_answers_503_and_accepted_requests_are_answered(start: Star
     cloud = [[float(i % 37), float(i % 41)] for i in range(300)]
     body = {"source": cloud, "target": cloud, "sigma": 1.0, "init": "identity", "tolerance": 0, "max_iterations": 400}
 
-    async def story(address: str) -> list[httpx2.Response]:
-        async with httpx2.AsyncClient(base_url=address, timeout=60) as client:
-            return list(await asyncio.gather(*(client.post("/em/register", json=body) for _ in range(30))))
-
     with start(queue_items="4", batch_items="1", drain_seconds="0") as live:
-        responses = asyncio.run(story(live.address))
-    answered = [response for response in responses if response.status_code == 200]
-    refused = [response for response in responses if response.status_code == 503]
+        answers = together(live, [Call("POST", "/em/register", body)] * 30)
+    answered = [content for response, content in answers if response.status == 200]
+    refused = [response for response, _ in answers if response.status == 503]
     assert len(answered) + len(refused) == 30
     assert len(answered) >= 4
     assert refused
-    assert len({response.content for response in answered}) == 1
+    assert len(set(answered)) == 1
     assert all(int(response.headers["retry-after"]) >= 1 for response in refused)

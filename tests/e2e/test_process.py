@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import httpx2
 import pytest
 
 from service.version import VERSION
-from tests.e2e.conftest import ROOT, Live, Start
+from tests.e2e.conftest import ROOT, Live, Start, halted
 
 SERVE = [sys.executable, "-m", "service"]
 
@@ -101,11 +104,10 @@ def running_batches(live: Live) -> float:
     return counts[0] - counts[1]
 
 
-def queued(live: Live, engine: str) -> float:
-    """Jobs in the queue of the engine."""
-    found = re.search(rf'^latentserve_queue_items{{engine="{engine}"}} (\S+)$', metrics(live), re.MULTILINE)
-    assert found is not None
-    return float(found[1])
+def processor_seconds(live: Live) -> float:
+    """Processor time of the service so far. Unlike the time of day, the load of the machine hardly changes it."""
+    fields = Path(f"/proc/{live.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def heavy(count: int, iterations: int) -> dict[str, Any]:
@@ -161,15 +163,15 @@ def test_a_client_that_disconnects_frees_the_worker(start: Start) -> None:
 def test_a_client_that_disconnects_during_a_choice_frees_its_lane(live: Live, kind: str) -> None:
     with pytest.raises(httpx2.ReadTimeout):  # 1,024 times 2,048 latents take half a minute
         httpx2.get(f"{live.address}/gan/generate?seed=1&count=1024&{kind}", timeout=1)
-    started = time.monotonic()
+    started = processor_seconds(live)
     assert httpx2.get(f"{live.address}/gan/generate?seed=1&digits={'1' * 33}", timeout=60).is_success
-    assert time.monotonic() - started < 10
+    assert processor_seconds(live) - started < 10
 
 
 def test_the_log_has_one_json_object_per_line_with_the_request_id(start: Start) -> None:
     with start(drain_seconds="0") as live:
         httpx2.get(f"{live.address}/gan/generate?seed=1", headers={"X-Request-Id": "find-me"})
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while "find-me" not in live.log.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -181,23 +183,17 @@ def test_the_log_has_one_json_object_per_line_with_the_request_id(start: Start) 
 
 def test_a_client_that_disconnects_during_a_get_is_a_499(start: Start) -> None:
     with start(drain_seconds="0") as live:
-        # The worker is busy, so that the request stays in the queue.
-        answers: list[Any] = []
+        # The jobs of the other clients come first, and their batches take two seconds. The request waits for them.
         host, port = live.address.removeprefix("http://").split(":")
-        url = f"{live.address}/gan/generate?count=1024&format=npy"
-        busy = [threading.Thread(target=lambda: answers.append(httpx2.get(url, timeout=60))) for _ in range(24)]
-        for thread in busy:
-            thread.start()
+        with ExitStack() as stack:
+            others = [stack.enter_context(closing(HTTPConnection(host, int(port), timeout=60))) for _ in range(24)]
+            with halted(live.process):
+                for connection in others:
+                    connection.request("GET", "/gan/generate?count=1024&format=npy")
+                with socket.create_connection((host, int(port))) as impatient:
+                    impatient.sendall(b"GET /gan/generate?count=1024&seed=99&format=npy HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert [connection.getresponse().status for connection in others] == [200] * 24
         deadline = time.monotonic() + 30
-        while queued(live, "gan") < 8:  # about 80 ms each
-            assert time.monotonic() < deadline
-        with socket.create_connection((host, int(port))) as impatient:
-            impatient.sendall(b"GET /gan/generate?count=1024&seed=99&format=npy HTTP/1.1\r\nhost: x\r\n\r\n")
-            time.sleep(0.2)
-        for thread in busy:
-            thread.join(60)
-        assert [answer.status_code for answer in answers] == [200] * 24
-        deadline = time.monotonic() + 10
         while 'status="499"' not in httpx2.get(f"{live.address}/metrics").text:
             assert time.monotonic() < deadline
             time.sleep(0.05)

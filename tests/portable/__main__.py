@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 # Numba's caches, one for each ceiling; `make clean` removes them.
 CACHES = ROOT / ".portable_cache"
 QUICK, FULL = ("tests/service",), ("tests/service", "tests/training")
-COMPILE = "from service.em.worker import warm_up; warm_up()"
 
 
 class Ceiling(NamedTuple):
@@ -80,7 +79,7 @@ def run(ceiling: Ceiling, targets: tuple[str, ...], workers: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         # Numba compiles once here, before two workers would do so at the same time.
-        compiling = [sys.executable, "-c", COMPILE]
+        compiling = [sys.executable, "-m", "service", "compile"]
         testing = [sys.executable, "-m", "pytest", "-q", "-m", "not compose", "-n", workers, "--dist", "worksteal"]
         testing += ["-p", "no:cacheprovider", f"--junitxml={report}", *targets]
         for command in (compiling, testing):

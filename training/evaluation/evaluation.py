@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from scipy.stats import t
 
 from service.errors import CheckpointError
+from training.evaluation.controls import CONTROLS
 from training.evaluation.digits import DigitAgreement
 from training.evaluation.fitting import FitSettings
+from training.evaluation.metrics import METRICS
 
 CONFIDENCE = 0.95
 
@@ -119,9 +121,12 @@ class Evaluation(NamedTuple):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
-        """Read an evaluation that `to_json` wrote. Raises CheckpointError if `values` are not one."""
+        """Read an evaluation that `to_json` wrote.
+
+        Raises CheckpointError if `values` are not one, or if its metrics or controls are not those of this version.
+        """
         try:
-            return cls(
+            found = cls(
                 samples=values["samples"],
                 seeds=values["seeds"],
                 threads=values.get("threads"),
@@ -150,6 +155,21 @@ class Evaluation(NamedTuple):
                 f"the manifest's evaluation cannot be read: {error!r}; write a new one with: "
                 "python -m training evaluate --write"
             ) from error
+        found._check_names()
+        return found
+
+    def _check_names(self) -> None:
+        """Raise CheckpointError unless all judges have the metrics of this version, in all controls."""
+        by_judge = [self.floor, *(row.metrics for row in self.rows.values()), *self.controls.values()]
+        by_judge += [self.held_out] if self.held_out else []
+        if not self.controls.keys() >= CONTROLS.keys() or any(
+            part.keys() != self.judges.keys() or any(names.keys() != METRICS.keys() for names in part.values())
+            for part in by_judge
+        ):
+            raise CheckpointError(
+                "the manifest's evaluation was written by another version: it has other metrics or controls; "
+                "write a new one with: python -m training evaluate --write"
+            )
 
 
 def _estimates(values: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[str, Estimate]]:

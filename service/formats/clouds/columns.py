@@ -22,7 +22,9 @@ class Columns(NamedTuple):
 
 
 class NotFound(Exception):
-    """A column does not exist, is ambiguous, or is chosen twice. The message is the first half of an error."""
+    """A column does not exist, is ambiguous, or is chosen twice. The message begins the sentence that
+    `CloudFile.chosen` completes.
+    """
 
 
 def select(columns: Columns, names: Sequence[str], count: int) -> list[int]:

@@ -1,6 +1,6 @@
 """NumPy's .npy and .npz, without pickle.
 
-The header is a Python literal, but it is read by regular expressions, so that its cost is bounded. Headers that they do
+Regular expressions parse the header, so that its cost is bounded; it is never evaluated as Python. Headers that they do
 not match are refused. The array is a view of the file's bytes, so that a declared shape allocates nothing.
 """
 

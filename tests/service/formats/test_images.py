@@ -85,10 +85,10 @@ def test_every_truncation_and_many_corruptions_of_a_png_are_refused_or_read() ->
     for length in range(len(whole) - 12):
         with pytest.raises(InvalidInput):
             decode(whole[:length], 256)
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(200):
         damaged = bytearray(whole)
-        damaged[dice.integers(len(whole))] ^= int(dice.integers(1, 256))
+        damaged[rng.integers(len(whole))] ^= int(rng.integers(1, 256))
         with suppress(InvalidInput):
             assert decode(bytes(damaged), 256).dtype == np.uint8
 

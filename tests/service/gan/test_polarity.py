@@ -21,15 +21,15 @@ def inverted(images: UINT8) -> UINT8:
 
 def strokes(size: int, count: int = 50) -> UINT8:
     """Light strokes of random width, place and level, clear of the margin, as digits are."""
-    dice = np.random.default_rng(size)
+    rng = np.random.default_rng(size)
     images = np.zeros((count, size, size), np.uint8)
     for image in images:
-        for _ in range(int(dice.integers(1, 4))):
-            row, column = dice.integers(3, size - 8, 2)
-            height, width = dice.integers(2, 5), dice.integers(4, 14)
-            if dice.random() < 0.5:
+        for _ in range(int(rng.integers(1, 4))):
+            row, column = rng.integers(3, size - 8, 2)
+            height, width = rng.integers(2, 5), rng.integers(4, 14)
+            if rng.random() < 0.5:
                 height, width = width, height
-            image[row : min(row + height, size - 3), column : min(column + width, size - 3)] = dice.integers(64, 256)
+            image[row : min(row + height, size - 3), column : min(column + width, size - 3)] = rng.integers(64, 256)
     return images
 
 
@@ -51,11 +51,11 @@ def test_the_hint_does_not_depend_on_brightness_or_contrast(size: int) -> None:
 
 @pytest.mark.parametrize("size", [28, 32])
 def test_blank_pages_and_noise_are_not_flagged(size: int) -> None:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for level in (0, 128, 255):
         assert not is_dark_on_light(np.full((1, size, size), level, np.uint8)).any()
-    assert not is_dark_on_light(dice.integers(0, 256, (1000, size, size), np.uint8)).any()
-    assert not is_dark_on_light(dice.integers(250, 256, (1000, size, size), np.uint8)).any()
+    assert not is_dark_on_light(rng.integers(0, 256, (1000, size, size), np.uint8)).any()
+    assert not is_dark_on_light(rng.integers(250, 256, (1000, size, size), np.uint8)).any()
 
 
 @pytest.mark.real_data

@@ -58,8 +58,8 @@ def same(one: Result, other: Result) -> bool:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_kind_of_job_gets_the_same_bytes_alone_and_among_63_others(device: torch.device) -> None:
-    artist, dice = worker(device), np.random.default_rng(0)
-    alone = {name: artist([job])[0] for name, job in KINDS.items()}
+    gan_worker, rng = worker(device), np.random.default_rng(0)
+    alone = {name: gan_worker([job])[0] for name, job in KINDS.items()}
     others = [
         GenerateJob(
             1,
@@ -71,8 +71,8 @@ def test_every_kind_of_job_gets_the_same_bytes_alone_and_among_63_others(device:
         for seed in range(64 - len(KINDS))
     ]
     jobs: list[Job] = [*KINDS.values(), *others]
-    order = dice.permutation(len(jobs))
-    together = artist([jobs[place] for place in order])
+    order = rng.permutation(len(jobs))
+    together = gan_worker([jobs[place] for place in order])
     for place, result in zip(order, together, strict=True):
         if place < len(KINDS):
             name = list(KINDS)[place]
@@ -93,19 +93,19 @@ def test_image_i_depends_on_neither_count_nor_the_digits_of_others(truncation: f
 
 @pytest.mark.parametrize("name", [name for name, job in KINDS.items() if isinstance(job, GenerateJob)])
 def test_the_latents_of_a_result_reproduce_its_images_and_scores(name: str) -> None:
-    artist = worker()
-    (first,) = artist([KINDS[name]])
+    gan_worker = worker()
+    (first,) = gan_worker([KINDS[name]])
     assert first.latents is not None
-    (again,) = artist([GenerateJob(len(first.latents), latents=first.latents, score=True)])
+    (again,) = gan_worker([GenerateJob(len(first.latents), latents=first.latents, score=True)])
     assert same(again, first)
 
 
 def test_key_frames_are_the_images_of_their_seeds() -> None:
-    artist = worker()
+    gan_worker = worker()
     for digit in (None, 5):
-        (way,) = artist([InterpolateJob((1, 7, 9), 4, True, 0.8, digit)])
+        (way,) = gan_worker([InterpolateJob((1, 7, 9), 4, True, 0.8, digit)])
         digits = None if digit is None else (digit,)
-        stills = [artist([GenerateJob(1, s, truncation=0.8, digits=digits)])[0].images[0] for s in (1, 7, 9)]
+        stills = [gan_worker([GenerateJob(1, s, truncation=0.8, digits=digits)])[0].images[0] for s in (1, 7, 9)]
         assert len(way.images) == 12
         assert np.array_equal(way.images[::4], stills)
 
@@ -141,11 +141,11 @@ def test_slow_jobs_have_other_lanes_and_share_no_batch_with_plain_images() -> No
 
 @pytest.mark.parametrize("name", ["digit", "digits", "interpolation of a digit"])
 def test_an_abandoned_choice_ends_early_and_changes_nothing_for_its_batch_mates(name: str) -> None:
-    artist = GanWorker(*networks(), CPU, make_companions()._replace(thresholds=(2.0,) * 10))
+    gan_worker = GanWorker(*networks(), CPU, make_companions()._replace(thresholds=(2.0,) * 10))
     mate, job = KINDS["digits"], KINDS[name]._replace(abandoned=threading.Event())  # type: ignore[call-arg]
-    (alone,) = artist([mate])
+    (alone,) = gan_worker([mate])
     cancel(job)
-    ended, together = artist([job, mate])
+    ended, together = gan_worker([job, mate])
     assert same(together, alone)
     assert alone.choices is not None
     assert ended.choices is not None

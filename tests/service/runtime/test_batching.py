@@ -138,7 +138,7 @@ def test_a_worker_that_returns_the_wrong_number_of_results_fails_its_jobs_and_co
 
 def test_every_job_ends() -> None:
     """1,000 jobs of random cost and key, some poisoned, cancelled or with deadlines: each ends with its own outcome."""
-    dice = random.Random(0)
+    rng = random.Random(0)
 
     def worker(jobs: list[int]) -> list[int]:
         if any(job % 13 == 0 for job in jobs):
@@ -148,11 +148,11 @@ def test_every_job_ends() -> None:
     async def story(batcher: Batcher[int, int]) -> None:
         tasks = []
         for job in range(1, 1001):
-            timeout = dice.choice([None, None, 0.001, 5.0])
+            timeout = rng.choice([None, None, 0.001, 5.0])
             tasks.append(asyncio.create_task(batcher.submit(job, timeout)))
-            if dice.random() < 0.1:
-                dice.choice(tasks).cancel()
-            if dice.random() < 0.2:
+            if rng.random() < 0.1:
+                rng.choice(tasks).cancel()
+            if rng.random() < 0.2:
                 await asyncio.sleep(0.0005)
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         kinds = (WorkerFailed, Overloaded, DeadlineExceeded, asyncio.CancelledError)

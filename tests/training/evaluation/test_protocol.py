@@ -83,6 +83,28 @@ def test_json_preserves_an_evaluation(found: tuple[Evaluation, Tensor]) -> None:
         Evaluation.from_json({"samples": 3})
 
 
+@pytest.mark.parametrize("part", ["floor", "rows", "controls"])
+def test_an_evaluation_with_other_metrics_is_refused(found: tuple[Evaluation, Tensor], part: str) -> None:
+    evaluation, _ = found
+    values = evaluation.to_json()
+    by_judge = {
+        "floor": values["floor"],
+        "rows": values["rows"][PLAIN]["metrics"],
+        "controls": values["controls"][next(iter(CONTROLS))],
+    }[part]
+    metrics = by_judge[next(iter(evaluation.judges))]
+    metrics["a metric of another version"] = metrics.pop("recall")
+    with pytest.raises(CheckpointError, match=r"another version.*evaluate --write"):
+        Evaluation.from_json(values)
+
+
+def test_an_evaluation_without_a_control_is_refused(found: tuple[Evaluation, Tensor]) -> None:
+    values = found[0].to_json()
+    del values["controls"][next(iter(CONTROLS))]
+    with pytest.raises(CheckpointError, match="another version"):
+        Evaluation.from_json(values)
+
+
 def test_the_control_without_a_fault_is_the_reference_of_the_others(found: tuple[Evaluation, Tensor]) -> None:
     evaluation, _ = found
     for judge in evaluation.judges:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from training.config import CHOICES
 from training.learning.losses import OBJECTIVES, calculate_v, minimax_loss, non_saturating_loss, relativistic_loss
 from training.learning.penalty import gradient_penalty
 
@@ -69,6 +70,10 @@ def test_the_relativistic_loss_of_g_is_that_of_d_with_the_two_sides_exchanged() 
     expected = -torch.log(torch.sigmoid(fake - real)).mean()
     torch.testing.assert_close(OBJECTIVES["relativistic"].generator(real, fake), expected)
     assert torch.equal(OBJECTIVES["relativistic"].discriminator(real, fake), relativistic_loss(fake, real))
+
+
+def test_every_loss_that_a_recipe_can_name_has_an_objective() -> None:
+    assert set(OBJECTIVES) == set(CHOICES["loss"])
 
 
 def test_a_common_offset_of_all_logits_does_not_change_the_relativistic_loss() -> None:

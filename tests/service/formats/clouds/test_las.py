@@ -156,12 +156,12 @@ def test_a_name_that_promises_las_is_checked() -> None:
 
 
 def test_damaged_headers_are_refused_or_read_in_little_memory() -> None:
-    dice = random.Random(0)
+    rng = random.Random(0)
     for data in (write(), write(10, "1.4")):
         for _ in range(300):
             damaged = bytearray(data)
-            for _ in range(dice.randint(1, 4)):
-                at, value = dice.randrange(len(data)), dice.choice([b"\xff\xff\xff\xff", bytes(4), dice.randbytes(1)])
+            for _ in range(rng.randint(1, 4)):
+                at, value = rng.randrange(len(data)), rng.choice([b"\xff\xff\xff\xff", bytes(4), rng.randbytes(1)])
                 damaged[at : at + len(value)] = value
             tracemalloc.start()
             try:

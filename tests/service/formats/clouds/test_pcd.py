@@ -137,9 +137,9 @@ def test_lzf_references_repeat_what_stands_before_them() -> None:
     assert decompress(stream, 10**6) == whole
     for wanted in range(len(whole)):
         assert decompress(stream, wanted) == whole[:wanted]
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for length in range(1, 300, 7):
-        data = dice.integers(0, 2, length, np.uint8).tobytes()
+        data = rng.integers(0, 2, length, np.uint8).tobytes()
         assert decompress(lzf_literals(data), length) == data
 
 
