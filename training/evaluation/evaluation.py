@@ -160,7 +160,11 @@ class Evaluation(NamedTuple):
 
     def _check_names(self) -> None:
         """Raise CheckpointError unless all judges have the metrics of this version, in all controls."""
-        by_judge = [self.floor, *(row.metrics for row in self.rows.values()), *self.controls.values()]
+        by_judge: list[Mapping[str, Mapping[str, object]]] = [
+            self.floor,
+            *(row.metrics for row in self.rows.values()),
+            *self.controls.values(),
+        ]
         by_judge += [self.held_out] if self.held_out else []
         if not self.controls.keys() >= CONTROLS.keys() or any(
             part.keys() != self.judges.keys() or any(names.keys() != METRICS.keys() for names in part.values())
