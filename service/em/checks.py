@@ -13,12 +13,16 @@ from ..errors import InvalidInput
 from .choices import INITS, MATCHINGS, NORMALIZES, PRIORS, TRANSFORMS, Init, Prior, Transform
 from .kinds import KINDS
 from .problem import (
+    MAX_BETA,
     MAX_COORDINATE,
     MAX_ITERATIONS,
     MAX_OUTLIER_WEIGHT,
     MAX_PRIOR_PAIRS,
     MAX_SIGMA,
+    MAX_STIFFNESS,
+    MIN_BETA,
     MIN_SIGMA,
+    MIN_STIFFNESS,
     POSE_TOLERANCE,
     Pose,
     Problem,
@@ -73,13 +77,13 @@ def _option_errors(problem: Problem) -> Iterator[InvalidInput]:
         )
     kind = KINDS.get(problem.transform)
     deforms = kind is not None and kind.deforms
-    for name in ("beta", "stiffness"):
+    for name, least, most in (("beta", MIN_BETA, MAX_BETA), ("stiffness", MIN_STIFFNESS, MAX_STIFFNESS)):
         value = getattr(problem, name)
-        if value is not None and (not deforms or not 0 < value < math.inf):
+        if value is not None and (not deforms or not least <= value <= most):
             yield InvalidInput(
                 f"{name} is {value}; it shapes a nonrigid transform",
                 pointer=f"/{name}",
-                allowed="a number > 0, with transform nonrigid",
+                allowed=f"a number from {least:g} to {most:g}, with transform nonrigid",
             )
     if problem.refine and deforms:
         yield InvalidInput("a nonrigid transform cannot be refined", pointer="/refine", allowed=[False])

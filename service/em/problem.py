@@ -26,6 +26,10 @@ MAX_SIGMA = 1e75
 MAX_PRIOR_PAIRS = 4_000_000
 MAX_OUTLIER_WEIGHT = 0.99
 MAX_ITERATIONS = 100_000
+# The kernel width β of a nonrigid transform, in extents of the source, and the stiffness λ. Within these bounds β² and
+# λσ² are computable, and beyond them no point, or every point, moves with its neighbours.
+MIN_BETA, MAX_BETA = 1e-6, 1e6
+MIN_STIFFNESS, MAX_STIFFNESS = 1e-20, 1e20
 DEFAULT_ITERATIONS = 200
 DEFAULT_TOLERANCE = 1e-4
 # Deviation from orthogonality that a given rotation may have, after its digits were rounded for transport.

@@ -7,13 +7,11 @@ of the moved source, its root mean square distance from the median.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InvalidInput
 from ..coordinates import Frame
 from ..kernel.fitting import move
 from ..model import SIGMA_FLOOR, Parameters, cutoff_for, outlier_volume
@@ -68,15 +66,8 @@ def deform(
         floor: the least σ. None: a millionth of the source's extent, or the coordinates' rounding error.
         accept: receives the log-likelihood and σ of every E-step, and ends the registration by returning False.
 
-    Raises InvalidInput if `beta` or `stiffness` is not positive or not finite.
+    `checks` bounds the given values.
     """
-    for name, value in (("beta", beta), ("stiffness", stiffness)):
-        if value is not None and not 0 < value < math.inf:
-            raise InvalidInput(
-                f"{name} is {value}; it must be positive and finite",
-                pointer=f"/{name}",
-                allowed="a number > 0, or null for an automatic choice",
-            )
     placed = np.zeros_like(points.source)
     move(start.transform, points.source, placed)
     size = outlier_volume(points.target, points.dimension)

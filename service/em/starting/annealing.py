@@ -25,7 +25,7 @@ from ..kernel.fitting import (
 from ..kernel.truncated import EStep, empty_e_step, expect
 from ..kinds import MAPS, RIGID
 from ..loop import Ending, iterate
-from ..model import NONE, Model, Parameters
+from ..model import NONE, Model, Parameters, log_root
 from .pyramid import Pyramid
 from .tuning import ANNEALING
 
@@ -100,9 +100,9 @@ class _Annealing:
         best = state.best
         if scored or width <= last:
             # A cloud that is squeezed flat is so dense that no match is evidence.
-            volume = max(abs(float(np.linalg.det(end.at[:, :D]))), ANNEALING.least_volume)
+            log_volume = float(np.linalg.slogdet(end.at[:, :D])[1])
             source, moved, found = self._arrays
-            score = _score(found, width, visits.targets, pyramid.chance(moved, volume), D)
+            score = _score(found, width, visits.targets, pyramid.log_chance(moved, log_volume), D)
             if score > best.score:
                 best = Annealed(end.after, width, score, end.total / source.shape[1], self._path)
         narrower = ANNEALING.width_ratio * width
@@ -217,13 +217,15 @@ def _fit(kind: int, transform: Float64, sums: Sums, *, scaled: bool) -> Float64:
     return out
 
 
-def _score(found: EStep, width: float, targets: int, chance: Float64, dimension: int) -> float:
+def _score(found: EStep, width: float, targets: int, log_chance: Float64, dimension: int) -> float:
     """The mean log-likelihood ratio of a source point, matched against chance, in nats.
 
-    max_w mean_i log((1 - w) g_i / f_i + w), g_i = (1/M) Σ_j N(x_i; y_j, σ²), with the smooth density f of `chance`:
+    max_w mean_i log((1 - w) g_i / f_i + w), g_i = (1/M) Σ_j N(x_i; y_j, σ²), with the smooth density f of `log_chance`:
     points without a partner cost log w, and two clouds that agree in outline alone score 0. With one density for all
     outliers, agreeing outlines would count as matches if the clouds overlap in part. The bin of `found` is not used.
     """
-    gauss = found.mass * np.exp(np.minimum(found.evidence, 700))
-    ratio = gauss * ((2 * math.pi * width * width) ** (-dimension / 2) / targets) / chance
+    with np.errstate(divide="ignore"):  # a point without any target in reach has a mass of 0, and a ratio of 0
+        log_gauss = np.log(found.mass) + found.evidence - dimension * log_root(width) - math.log(targets)
+    # In hundreds of dimensions the ratio of a match may exceed what a float holds.
+    ratio = np.exp(np.minimum(log_gauss - log_chance, 700))
     return max(float(np.log((1 - w) * ratio + w).mean()) for w in ANNEALING.outlier_shares)

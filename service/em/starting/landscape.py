@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled, inlined
-from ..kernel.background import density
 from ..kernel.cells import cells
 from ..kernel.extent import box
 from ..kernel.truncated import empty_e_step, expect
 from ..model import NONE, log_root
+from .background import log_density
 from .tuning import LANDSCAPE
 
 Float64 = NDArray[np.float64]
@@ -54,7 +54,7 @@ def landscape(target: Float64, others: Float64, spacing: float, smooth: float, d
         dimension: D; in the plane the third coordinates are zero.
     """
     count = target.shape[1]
-    background = np.log(density(target, others, smooth, dimension))
+    background = log_density(target, others, smooth, dimension)
     gain, precision = np.empty((len(LANDSCAPE.widths), count)), np.empty(len(LANDSCAPE.widths))
     found = empty_e_step(len(target), count)
     for k, factor in enumerate(LANDSCAPE.widths):

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..coordinates import Frame
-from ..kernel.background import density
 from ..kernel.cells import Cells, cells
 from ..kernel.spacing import spacing_between
 from ..kernel.truncated import empty_e_step, expect
-from ..model import NONE
+from ..model import NONE, log_root
+from .background import log_density
 from .tuning import ANNEALING, SMOOTH
 
 Float64 = NDArray[np.float64]
@@ -40,7 +40,7 @@ class Pyramid:
         self.grain = self.spacing_of(ANNEALING.source_points)
         source = self.source(ANNEALING.source_points)
         self._smooth = SMOOTH.spacings * max(self.grain, spacing_between(source, self.dimension))
-        self.background = density(source, source, self._smooth, self.dimension)
+        self._background = log_density(source, source, self._smooth, self.dimension)
 
     def source(self, count: int) -> Float64:
         """At most `count` points of the source (P, n)."""
@@ -56,7 +56,8 @@ class Pyramid:
     def grid(self, width: float, cutoff: float = ANNEALING.cutoff) -> Cells:
         """As many targets as kernels of this width can distinguish, in cells of a suitable size."""
         m = min(self._points.target.shape[1], ANNEALING.most_targets)
-        needed = m * (self.spacing / (ANNEALING.thinned_spacing * width)) ** self.intrinsic
+        # No more than all are needed; without the bound, a power with the exponent D could overflow.
+        needed = m * min(self.spacing / (ANNEALING.thinned_spacing * width), 1.0) ** self.intrinsic
         count = ANNEALING.coarsest_targets
         while count < min(needed, m):
             count *= 4
@@ -79,13 +80,14 @@ class Pyramid:
         coarse = self.spacing_of(few)
         return fine, min(max(math.log(m / few) / max(math.log(coarse / fine), 1e-3), 1.0), float(self.dimension))
 
-    def chance(self, moved: Float64, volume: float) -> Float64:
-        """The smooth density (n,) at the first n points of the source, moved (P, n): the larger of both clouds'.
+    def log_chance(self, moved: Float64, log_volume: float) -> Float64:
+        """The logarithm (n,) of the smooth density at the first n points of the source, moved (P, n).
 
-        `volume` is the factor by which the transform changes volumes.
+        The density is the larger of both clouds'. `log_volume` is the logarithm of the factor by which the transform
+        changes volumes.
         """
         count = moved.shape[1]
-        own = self.background[:count] / volume
+        own = self._background[:count] - log_volume
         if self._smooth == 0:
             return own
         if self._wide is None:
@@ -93,8 +95,8 @@ class Pyramid:
         found = empty_e_step(len(moved), count)
         tiny = math.exp(-SMOOTH.cutoff)
         expect(moved, self._wide, NONE, self._wide.points, 0.5 / self._smooth**2, tiny, SMOOTH.cutoff, found, NONE)
-        kernel = (2 * math.pi * self._smooth**2) ** (-self.dimension / 2) / self._wide.points.shape[1]
-        return np.asarray(np.maximum(own, np.exp(found.evidence) * kernel))
+        kernel = -self.dimension * log_root(self._smooth) - math.log(self._wide.points.shape[1])
+        return np.asarray(np.maximum(own, found.evidence + kernel))
 
     def spacing_of(self, count: int) -> float:
         """The median distance between neighbours among `count` targets; 0 if all of them coincide."""

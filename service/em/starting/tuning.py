@@ -29,7 +29,6 @@ class AnnealingTuning(NamedTuple):
     outlier_shares: tuple[float, ...] = (0.02, 0.1, 0.25, 0.4, 0.55)  # that the score of a level tries
     # Widths, in spacings of the thinned source, at which a level is scored; wider kernels match outlines alone.
     scored_spacings: float = 0.7
-    least_volume: float = 1e-100  # lower bound of |det A| in a score
 
 
 class SmoothTuning(NamedTuple):

@@ -165,3 +165,14 @@ def test_the_translation_of_clouds_without_extent_is_their_difference(init: Any,
         np.testing.assert_allclose(outcome.translation, np.full((3,), 0.5))
         assert outcome.sigma >= MIN_SIGMA
         assert math.isfinite(outcome.log_likelihood)
+
+
+@pytest.mark.parametrize("twins", [0.0, 1e-6])
+def test_an_affine_map_of_eighty_dimensions_is_found(twins: float) -> None:
+    # Densities of that many dimensions exceed what a float holds.
+    rng = np.random.default_rng(80)
+    source = rng.normal(size=(100, 80))
+    if twins:
+        source = np.vstack([source, source + twins * rng.normal(size=source.shape)])
+    found = pose_of(register(tight(source, source + 1.0, transform="affine", init="auto")))
+    np.testing.assert_allclose(source @ found.linear.T + found.translation, source + 1.0, rtol=0, atol=1e-9)

@@ -5,10 +5,10 @@ It is the density of chance matches: where both clouds are dense, points of one 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
+
+from ..model import log_root
 
 Float64 = NDArray[np.float64]
 
@@ -18,15 +18,16 @@ LEAST = 0.1
 BLOCK = 256
 
 
-def density(at: Float64, others: Float64, width: float, dimension: int) -> Float64:
-    """The density (n,), per unit of length^D, of `others` (P, m) at `at` (P, n): Gaussian kernels of this `width`.
+def log_density(at: Float64, others: Float64, width: float, dimension: int) -> Float64:
+    """The logarithm (n,) of the density of `others` (P, m) at `at` (P, n), by Gaussian kernels of this `width`.
 
-    The first min(n, m) points of both clouds must be the same, and each is omitted from its own density. All densities
-    are 1 if `width` is not positive or m < 2.
+    The density is per unit of length^D. It could overflow in many dimensions, but its logarithm does not. The first
+    min(n, m) points of both clouds must be the same, and each is omitted from its own density. All densities are 1 if
+    `width` is not positive or m < 2.
     """
     n, m = at.shape[1], others.shape[1]
     if m < 2 or width <= 0:
-        return np.ones(n)
+        return np.zeros(n)
     total = np.zeros(n)
     for first in range(0, n, BLOCK):
         x = at[:dimension, first : first + BLOCK]
@@ -35,4 +36,4 @@ def density(at: Float64, others: Float64, width: float, dimension: int) -> Float
             squares += (x[d, :, None] - others[d]) ** 2
         total[first : first + BLOCK] = np.exp(squares * (-0.5 / width**2)).sum(1)
     total[:m] -= 1  # the kernel of a point at itself
-    return np.asarray(np.maximum(total, LEAST) / (m - 1) * (2 * math.pi * width * width) ** (-dimension / 2))
+    return np.asarray(np.log(np.maximum(total, LEAST) / (m - 1)) - dimension * log_root(width))
