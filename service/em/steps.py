@@ -67,14 +67,17 @@ def expectation(source: Float64, target: Float64, psi: Parameters, at: Parameter
     logits = _logits(source, target, psi)
     # Subtracting the row's largest exponent keeps the row from underflowing as a whole.
     largest = logits.max(-1)
-    weights = np.exp(logits - largest[..., None])
+    weights = logits - largest[..., None]
+    np.exp(weights, out=weights)
     total = weights.sum(-1)
-    responsibilities = weights / total[..., None]
+    responsibilities = weights
+    responsibilities /= total[..., None]
     evidence = (np.log(total) + largest).sum(-1) - count * _log_root(psi.sigma)
     terms = logits if at is None else _logits(source, target, at)
     # 0·log 0 = 0: a pair of probability 0 under both sets of parameters adds nothing.
     with np.errstate(invalid="ignore"):
-        weighted = np.where(responsibilities != 0, responsibilities * terms, 0.0)
+        weighted = responsibilities * terms
+    np.copyto(weighted, 0.0, where=responsibilities == 0)
     sigma = psi.sigma if at is None else at.sigma
     return Expected(responsibilities, weighted.sum(-1).sum(-1) - count * _log_root(sigma), evidence)
 
@@ -116,18 +119,26 @@ def complete_log_likelihood(
 def _logits(source: Float64, target: Float64, psi: Parameters) -> Float64:
     """log Π_ij - ‖p_i + T - q_j‖² / 2σ², (B, N, M)."""
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(psi.prior) - _energy(source, target, psi))
+        energy = _energy(source, target, psi)
+        return np.subtract(np.log(psi.prior), energy, out=energy)
 
 
 def _energy(source: Float64, target: Float64, psi: Parameters) -> Float64:
     """‖p_i + T - q_j‖² / 2σ², (B, N, M), by differences, which lose no digits far from the origin."""
     moved = source + psi.translation[:, None]
-    squares = np.zeros((len(source), source.shape[1], target.shape[1]), moved.dtype)
-    for d in range(source.shape[2]):
-        difference = moved[:, :, d, None] - target[:, None, :, d]
-        difference *= difference
-        squares += difference
-    return np.asarray(squares / (2 * np.square(psi.sigma))[:, None, None])
+    # Coordinates in contiguous rows, and two arrays of pairs in all, because memory limits the speed.
+    rows, columns = (np.ascontiguousarray(points.transpose(2, 0, 1)) for points in (moved, target))
+    dtype = np.result_type(moved, psi.sigma)
+    squares = np.empty((len(source), source.shape[1], target.shape[1]), dtype)
+    difference = np.empty_like(squares)
+    for d, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        into = squares if d == 0 else difference
+        np.subtract(row[:, :, None], column[:, None, :], out=into)
+        np.square(into, out=into)
+        if d > 0:
+            squares += difference
+    squares /= (2 * np.square(psi.sigma))[:, None, None]
+    return squares
 
 
 def _log_root(sigma: Float64) -> Float64:

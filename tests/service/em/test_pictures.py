@@ -28,8 +28,13 @@ from service.em.drawing.projections import projection, scale_bar, window
 from service.formats.arrays import Float64
 
 Pixels = NDArray[np.uint8]
-DICE = np.random.default_rng(0)
 KINDS: list[PictureKind] = ["png", "gif"]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator of the test's own, so that its points do not depend on other tests."""
+    return np.random.default_rng(0)
 
 
 def opened(data: bytes) -> Pixels:
@@ -55,9 +60,9 @@ def centre(pixels: Pixels, colour: tuple[int, int, int]) -> Float64:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dimension", [1, 2, 3, 5])
 def test_clouds_of_any_dimension_are_drawn_and_the_same_input_gives_the_same_bytes(
-    kind: PictureKind, dimension: int
+    rng: np.random.Generator, kind: PictureKind, dimension: int
 ) -> None:
-    source, target = DICE.normal(size=(30, dimension)), DICE.normal(size=(40, dimension))
+    source, target = rng.normal(size=(30, dimension)), rng.normal(size=(40, dimension))
     frames = [source + shift for shift in (0.5, 0.8)]
     data = draw(source, target, source + 1, frames, kind)
     assert data == draw(source.copy(), target.copy(), source + 1, tuple(frames), kind)
@@ -112,7 +117,7 @@ def test_panels_share_their_scale_unless_the_clouds_would_be_too_small_in_it() -
 
 
 def test_a_registered_cloud_lies_in_the_rings_of_its_target() -> None:
-    points = DICE.normal(size=(12, 3))
+    points = np.array([[0.0, 0, 0], [9, 0, 0], [0, 6, 0], [0, 0, 3]])  # dots that do not hide one another
     after = panel(opened(draw(points + 3, points, points))[0], 1)
     assert np.allclose(centre(after, SOURCE), centre(after, TARGET), atol=3)
 
@@ -132,8 +137,8 @@ class Counted:
         return moved
 
 
-def test_a_gif_has_a_limited_number_of_frames_and_computes_no_others() -> None:
-    points = DICE.normal(size=(20, 2))
+def test_a_gif_has_a_limited_number_of_frames_and_computes_no_others(rng: np.random.Generator) -> None:
+    points = rng.normal(size=(20, 2))
     frames = Counted(points, 100_000)
     with Image.open(io.BytesIO(draw(points, points + 1, points + 1, frames, "gif"))) as picture:
         pauses = [frame.info["duration"] for frame in ImageSequence.Iterator(picture)]
@@ -153,8 +158,8 @@ def test_chosen_frames_are_evenly_spaced_from_the_first_to_the_last(count: int) 
     assert count < 3 or max(np.diff(indices)) - min(np.diff(indices)) <= 1
 
 
-def test_all_frames_of_a_gif_have_the_same_axes() -> None:
-    points = DICE.normal(size=(15, 2))
+def test_all_frames_of_a_gif_have_the_same_axes(rng: np.random.Generator) -> None:
+    points = rng.normal(size=(15, 2))
     pixels = opened(draw(points, points + 2, points + 2, [points + shift for shift in (0.5, 1.0, 1.5, 2.0)], "gif"))
     assert len(pixels) == 5
     inside = pixels[:, GIF.head : GIF.head + GIF.side]
@@ -167,8 +172,8 @@ def test_all_frames_of_a_gif_have_the_same_axes() -> None:
     assert (steps[:, 1] < 0).all()
 
 
-def test_a_source_far_outside_does_not_shrink_the_iterations() -> None:
-    points = DICE.normal(size=(15, 2))
+def test_a_source_far_outside_does_not_shrink_the_iterations(rng: np.random.Generator) -> None:
+    points = rng.normal(size=(15, 2))
     pixels = opened(draw(points + 1000, points, points, [points + 0.5, points], "gif"))
     inside = pixels[:, GIF.head + 8 : GIF.head + GIF.side - 8]
     assert not (np.abs(inside[0].astype(int) - SOURCE).sum(-1) < 60).any()
@@ -177,8 +182,8 @@ def test_a_source_far_outside_does_not_shrink_the_iterations() -> None:
         assert np.ptp(places, axis=0).max() > GIF.side / 2
 
 
-def test_many_points_are_thinned_by_a_fixed_stride() -> None:
-    points = DICE.normal(size=(2 * MAX_POINTS, 2))
+def test_many_points_are_thinned_by_a_fixed_stride(rng: np.random.Generator) -> None:
+    points = rng.normal(size=(2 * MAX_POINTS, 2))
     thinned = np.repeat(points[::2], 2, axis=0)
     one, other = (opened(draw(cloud, cloud, cloud))[0] for cloud in (points, thinned))
     assert np.array_equal(panel(one), panel(other))
@@ -202,15 +207,17 @@ def test_clouds_that_are_not_finite_are_refused() -> None:
             draw(*clouds)
 
 
-def test_iterations_that_overflow_are_omitted() -> None:
-    points = DICE.normal(size=(9, 2))
+def test_iterations_that_overflow_are_omitted(rng: np.random.Generator) -> None:
+    points = rng.normal(size=(9, 2))
     frames = [points + 0.5, points * np.inf, points + 0.7, points + 1]
     assert len(opened(draw(points, points + 1, points + 1, frames, "gif"))) == 4
 
 
 @pytest.mark.parametrize("dimension", [3, 4, 7])
-def test_projections_never_lengthen_and_preserve_lengths_in_their_plane(dimension: int) -> None:
-    points = DICE.normal(size=(50, dimension)) * np.arange(1, dimension + 1)
+def test_projections_never_lengthen_and_preserve_lengths_in_their_plane(
+    rng: np.random.Generator, dimension: int
+) -> None:
+    points = rng.normal(size=(50, dimension)) * np.arange(1, dimension + 1)
     project = projection([points], points)
     assert np.allclose(project.basis.T @ project.basis, np.eye(3))
     unit = 10**project.log_unit
@@ -266,8 +273,8 @@ def test_dots_outside_the_picture_do_not_change_it() -> None:
     assert (np.asarray(paint([Dots(centres, np.ones(3), 4.0, (0, 0, 0))], 20)) == 255).all()
 
 
-def test_windows_contain_all_points_with_a_margin() -> None:
-    planes = [DICE.normal(size=(20, 3)) * 5, DICE.normal(size=(9, 3)) - 7]
+def test_windows_contain_all_points_with_a_margin(rng: np.random.Generator) -> None:
+    planes = [rng.normal(size=(20, 3)) * 5, rng.normal(size=(9, 3)) - 7]
     view = window(planes)
     for plane in planes:
         assert (np.abs(plane[:, :2] - (view.x, view.y)) < view.half / 1.1).all()
