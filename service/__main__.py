@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         for mistake in error.errors():
             name = variable("_".join(map(str, mistake["loc"])))
             if mistake["type"] == "extra_forbidden":
-                reason = f"unknown setting; the nearest known one is {nearest_variable(name)}"
+                near = nearest_variable(name)
+                reason = "unknown setting" + (f"; the nearest known one is {near}" if near else "")
             else:
                 reason = f"{mistake['msg']} (given: {mistake['input']!r})"
             print(f"latentserve does not start: {name}: {reason}", file=sys.stderr)

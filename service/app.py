@@ -22,7 +22,7 @@ from starlette.routing import Match, Route
 from .em import routes as em
 from .em import worker as em_worker
 from .em.engine import EmEngine
-from .errors import CheckpointError, InvalidInput, LatentserveError
+from .errors import CheckpointError, DeadlineExceeded, InvalidInput, LatentserveError
 from .gan import caching, checkpoint, companions
 from .gan import jobs as gan_jobs
 from .gan import routes as gan
@@ -40,6 +40,7 @@ from .web.health import Health
 from .web.observability import Metrics, log
 from .web.parts import BodyLimits
 from .web.problems import ProblemDetails, from_domain, from_validation, problem
+from .web.routing import name_deadline
 
 # The timeout is described here and is not a parameter of the operations. Tools that test a service against its document
 # would try timeouts of a millisecond, and report the 504s as faults.
@@ -281,6 +282,8 @@ def _models(files: dict[str, str]) -> dict[str, dict[str, object]]:
 
 
 async def _domain_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, DeadlineExceeded):
+        error = name_deadline(request, error)
     return from_domain(error) if isinstance(error, LatentserveError) else _unexpected(error)
 
 

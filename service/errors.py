@@ -32,7 +32,7 @@ class InvalidInput(LatentserveError):
     @classmethod
     def together(cls, errors: Sequence[InvalidInput]) -> InvalidInput:
         """The first error, with all later ones as its `others`. `errors` has at least one."""
-        first, *others = errors
+        first, *others = [one for error in errors for one in (error, *error.others)]
         first.others = tuple(others)
         return first
 

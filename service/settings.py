@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -23,6 +24,28 @@ _LINK = re.compile(
     r"LATENTSERVE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)"
 )
 _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://.+")
+
+
+def _like(pattern: str, rule: str) -> AfterValidator:
+    """A check that a text matches `pattern`, whose error is the `rule`."""
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise PydanticCustomError("text", "{rule}", {"rule": rule})
+        return text
+
+    return AfterValidator(check)
+
+
+RootPath = Annotated[
+    str,
+    _like(
+        r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*",
+        "must be empty or a path of letters, digits and ._~- that begins with / and does not end with /",
+    ),
+]
+Device = Annotated[str, _like(r"auto|cpu|cuda(:[0-9]+)?", "must be auto, cpu, cuda, or cuda: and a number")]
 
 
 class _Environment(PydanticBaseSettingsSource):
@@ -50,17 +73,14 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    root_path: str = Field(
+    root_path: RootPath = Field(
         "",
-        pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$",
         description="path prefix that a reverse proxy strips, such as /models/digits; empty if none",
     )
     checkpoints: Path = Field(
         Path(__file__).resolve().parent.parent / "checkpoints", description="folder of the published model"
     )
-    device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:0; auto prefers CUDA"
-    )
+    device: Device = Field("auto", description="auto, cpu, cuda or cuda:0; auto prefers CUDA")
 
     max_body_bytes: PositiveInt = Field(128 * MIB, description="maximum bytes of one request body")
     max_elements: PositiveInt = Field(2**23, description="maximum elements of one JSON body, counted by its commas")
@@ -112,9 +132,11 @@ def variable(setting: str) -> str:
     return PREFIX + setting.upper()
 
 
-def nearest_variable(name: str) -> str:
-    """The environment variable of a setting whose name is most similar to `name`."""
-    return difflib.get_close_matches(name, map(variable, Settings.model_fields), n=1, cutoff=0)[0]
+def nearest_variable(name: str) -> str | None:
+    """The environment variable of the setting whose name is most similar to `name`; None if no name is similar."""
+    # Without the common prefix, which would make all names similar.
+    near = difflib.get_close_matches(name.removeprefix(PREFIX).lower(), Settings.model_fields, n=1)
+    return variable(near[0]) if near else None
 
 
 def is_service_link(name: str, value: str) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from .problem import (
 )
 
 Float64 = NDArray[np.float64]
+ResultT = TypeVar("ResultT")
 
 # Deviation from 1 that the sum of a row may have, after its probabilities were rounded to seven digits for transport.
 ROW_SUM_TOLERANCE = 1e-6
@@ -40,28 +41,45 @@ def check(problem: Problem) -> Problem:
     Arrays of another type or layout are copied, all others are taken as they are.
 
     Raises InvalidInput, with a pointer and the allowed values, for empty sets, shapes that do not fit, values that are
-    not finite or too large, and options out of range. Several options out of range are one error; see
-    `InvalidInput.others`.
+    not finite or too large, and options out of range. Several mistakes are one error; see `InvalidInput.others`.
     """
-    source, target = check_pair(problem.source, problem.target)
-    dimension = source.shape[1]
-    errors = [*_option_errors(problem)]
-    if errors:
+    pair = _attempt(lambda: check_pair(problem.source, problem.target))
+    errors = [*_errors(pair), *option_errors(problem)]
+    if isinstance(pair, InvalidInput) or errors:
         raise InvalidInput.together(errors)
+    source, target = pair
+    dimension = source.shape[1]
+    prior = _attempt(lambda: _check_prior(problem, len(source), len(target)))
+    init = _attempt(lambda: _check_init(problem, dimension))
     allowed = problem.kind.dimensions
     if allowed is not None and dimension not in allowed:
-        raise InvalidInput(
-            f"transform {problem.transform} needs points of {' or '.join(map(str, allowed))} coordinates; these have "
-            f"{dimension}",
-            pointer="/transform",
-            allowed=[name for name, kind in KINDS.items() if kind.allows(dimension)],
+        errors.append(
+            InvalidInput(
+                f"transform {problem.transform} needs points of {' or '.join(map(str, allowed))} coordinates; these have "
+                f"{dimension}",
+                pointer="/transform",
+                allowed=[name for name, kind in KINDS.items() if kind.allows(dimension)],
+            )
         )
-    prior = _check_prior(problem, len(source), len(target))
-    init = _check_init(problem, dimension)
+    errors += [*_errors(prior), *_errors(init)]
+    if isinstance(prior, InvalidInput) or isinstance(init, InvalidInput) or errors:
+        raise InvalidInput.together(errors)
     return problem._replace(source=source, target=target, init=init, prior=prior)
 
 
-def _option_errors(problem: Problem) -> Iterator[InvalidInput]:
+def _attempt(check: Callable[[], ResultT]) -> ResultT | InvalidInput:
+    """What `check` returns, or the error that it raises."""
+    try:
+        return check()
+    except InvalidInput as error:
+        return error
+
+
+def _errors(result: object) -> list[InvalidInput]:
+    return [result] if isinstance(result, InvalidInput) else []
+
+
+def option_errors(problem: Problem) -> Iterator[InvalidInput]:
     """One error for each option whose value is not allowed, whatever the points are."""
     if problem.sigma is not None and not MIN_SIGMA <= problem.sigma <= MAX_SIGMA:
         yield _sigma_error(problem.sigma, "/sigma")
@@ -88,8 +106,11 @@ def _option_errors(problem: Problem) -> Iterator[InvalidInput]:
     if problem.refine and deforms:
         yield InvalidInput("a nonrigid transform cannot be refined", pointer="/refine", allowed=[False])
     if not 1 <= problem.max_iterations <= MAX_ITERATIONS:
+        reason = "an answer takes at least one E-step"
+        if problem.max_iterations > MAX_ITERATIONS:
+            reason = f"at most {MAX_ITERATIONS} are allowed"
         yield InvalidInput(
-            f"max_iterations is {problem.max_iterations}; an answer takes at least one E-step",
+            f"max_iterations is {problem.max_iterations}; {reason}",
             pointer="/max_iterations",
             allowed=f"an integer from 1 to {MAX_ITERATIONS}",
         )
@@ -183,14 +204,20 @@ def _check_pose(pose: Pose, dimension: int, transform: Transform) -> Pose:
         raise InvalidInput(
             f"init is not a valid {transform} transform",
             pointer="/init",
-            allowed="a proper rotation, times a scale for similarity; rotations are orthogonal with determinant +1",
+            allowed="the identity rotation, and scale 1"
+            if transform == "translation"
+            else "a proper rotation, times a scale for similarity; rotations are orthogonal with determinant +1",
         )
     return Pose(linear, translation)
 
 
 def check_pair(source: NDArray[Any], target: NDArray[Any]) -> tuple[Float64, Float64]:
     """Source (N, D) and target (M, D) as `check_points` returns them. Raises InvalidInput if their D differ."""
-    source, target = check_points(source, "/source"), check_points(target, "/target")
+    first = _attempt(lambda: check_points(source, "/source"))
+    second = _attempt(lambda: check_points(target, "/target"))
+    if isinstance(first, InvalidInput) or isinstance(second, InvalidInput):
+        raise InvalidInput.together([*_errors(first), *_errors(second)])
+    source, target = first, second
     dimension = source.shape[1]
     if target.shape[1] != dimension:
         raise InvalidInput(

@@ -154,8 +154,10 @@ def check_rank(frame_: Frame, needed: int, transform: str) -> None:
         if rank < needed:
             shape = ["lie in one place", "lie on one line", "lie in one plane"]
             what = shape[rank] if rank < len(shape) else f"span only {rank} dimensions"
+            count = points.shape[1]
+            fault = f"all {count} points of the {name} {what}" if count > 1 else f"the {name} is a single point"
             raise InvalidInput(
-                f"all {points.shape[1]} points of the {name} {what}, which leaves transform {transform} undetermined",
+                f"{fault}, which leaves transform {transform} undetermined",
                 pointer=f"/{name}",
                 allowed=f"points that span {needed} dimension{'s' if needed > 1 else ''}, or transform translation",
             )

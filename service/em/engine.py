@@ -7,6 +7,7 @@ from typing import NamedTuple, overload
 from ..errors import InvalidInput
 from ..runtime.batching import Batcher
 from .outcome import Outcome
+from .plan import plan
 from .problem import Problem
 from .steps import CompleteLikelihood, Expected, Maximized
 from .worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Result, effort, registration
@@ -45,10 +46,11 @@ class EmEngine(NamedTuple):
         """
         job = registration(problem)
         if job.plan.effort > self.max_effort:
+            least = plan(job.plan.problem._replace(max_iterations=1)).effort
             raise InvalidInput(
-                f"{len(problem.source)} x {len(problem.target)} pairs in {problem.max_iterations} iterations exceed "
-                "the limit of this server",
-                pointer="/max_iterations",
-                allowed="fewer points, or fewer iterations",
+                f"{len(problem.source)} x {len(problem.target)} points in {problem.max_iterations} iterations need "
+                f"about {job.plan.effort:.2g} pairs x D x iterations; this server allows {self.max_effort:.2g}",
+                pointer="/source" if least > self.max_effort else "/max_iterations",
+                allowed="fewer points" if least > self.max_effort else "fewer points, or fewer iterations",
             )
         return await self.submit(job, timeout)

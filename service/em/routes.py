@@ -97,10 +97,10 @@ async def register(request: Request) -> Response:
 async def _read_registration(request: Request) -> tuple[RegisterRequest, Present, tuple[str, ...]]:
     """The request, the masks of its files' points with coordinates, and warnings from reading the files."""
     if media_type(request) != FORM:
-        return await read_json(request, RegisterRequest, ("application/json", FORM)), Present(), ()
+        return await read_json(request, RegisterRequest, ("application/json", FORM), wire.errors_beside), Present(), ()
     form = await uploads.read_form(request, max_elements=part(request, BodyLimits).elements)
     fields, present = separate(form.fields)
-    body = read_fields(fields, RegisterRequest)
+    body = read_fields(fields, RegisterRequest, wire.errors_beside)
     present.check(body)
     return body, present, form.warnings
 
@@ -165,7 +165,10 @@ async def register_batch(request: Request) -> Response:
             outcome = await em.solve(wire.problem(problem), read_timeout(request))
             return wire.registration(outcome, problem.transform)
         except ValidationError as error:
-            return object_of_validation(error.errors(include_url=False), list(RegisterRequest.model_fields), at)
+            errors: list[Any] = [*error.errors(include_url=False)]
+            if isinstance(raw, dict):
+                errors += wire.errors_beside(raw, errors)
+            return object_of_validation(errors, list(RegisterRequest.model_fields), at)
         except LatentserveError as error:
             return object_of_domain(error, at)
         except Exception as error:  # the other problems keep their results

@@ -17,6 +17,7 @@ from ..formats.clouds.deadline import Deadline
 from ..formats.clouds.reading import READ, read_cloud
 from ..web.forms import Part, read_parts
 from ..web.json_text import BYTE_ORDER_MARK, refuse_repeated_keys
+from ..web.number_text import without_leading_zeros
 from ..web.routing import read_timeout
 from ..web.threads import THREADS
 
@@ -53,12 +54,13 @@ async def read_form(
             list.
 
     Returns:
-        The value of each field. A text that is valid JSON is parsed; any other text is a string. A file in a field
-        that is not a cloud counts as a text.
+        The value of each field. A text that is valid JSON, or a number with leading zeros, is parsed; any other text is
+        a string. A file in a field that is not a cloud counts as a text.
 
     Raises:
         MalformedBody: the form or a file is damaged, a text begins as JSON but is invalid, or a JSON key occurs twice.
-        InvalidInput: a field is given more than once, a file contains no cloud, or a chosen column does not exist.
+        InvalidInput: a field is given more than once, a file contains no cloud, the text of a cloud is not JSON, or a
+            chosen column does not exist.
         BodyTooLarge: there are more than `max_elements` numbers.
         UnsupportedMediaType: the body is compressed.
         DeadlineExceeded: the request's deadline passes. It is checked before each field, and during the decompression
@@ -121,7 +123,11 @@ def _fields(
             fields[name] = None  # keeps the place of the field until the columns are known
             files[name] = given[0]
         else:
-            fields[name] = _value(given[0], pointer, max_elements)
+            fields[name] = _value(given[0], pointer, max_elements, leading_zeros=True)
+            if name in clouds and isinstance(fields[name], str):
+                raise InvalidInput(
+                    "the text is not JSON", pointer=pointer, allowed=f"JSON, or a file: -F {name}=@{name}.csv"
+                )
     for name, columns in chosen.items():
         if not files or (name != COLUMNS and name.removesuffix(f"_{COLUMNS}") not in files):
             raise InvalidInput(
@@ -163,7 +169,7 @@ def _items(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
-def _value(part: Part, pointer: str, max_elements: int) -> Any:
+def _value(part: Part, pointer: str, max_elements: int, *, leading_zeros: bool = False) -> Any:
     # A number has at least two bytes of text, and up to a hundred bytes of memory while it is read. A limit on bytes
     # alone would not bound the memory.
     if len(part.content) > max_elements and part.content.count(b",") > max_elements:
@@ -176,7 +182,9 @@ def _value(part: Part, pointer: str, max_elements: int) -> Any:
     except orjson.JSONDecodeError as error:
         if content[:1] in {b"[", b"{"}:
             raise MalformedBody(f"the text begins as JSON and is not valid JSON: {error}", pointer=pointer) from None
-        return content.decode(errors="replace")
+        text = content.decode(errors="replace")
+        number = without_leading_zeros(text) if leading_zeros else text
+        return text if number == text else orjson.loads(number)
     try:
         refuse_repeated_keys(content)
     except MalformedBody as error:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..errors import InvalidInput
 from ..formats.arrays import Float64
+from ..web.problems import as_validation
 from .batched.covariance import MAX_DIMENSION
-from .checks import check_distribution, check_pair, check_sigma, check_translation
+from .checks import check_distribution, check_pair, check_sigma, check_translation, option_errors
 from .choices import Init, Transform
 from .kinds import KINDS
 from .outcome import Outcome
@@ -24,7 +27,8 @@ from .steps import Parameters as Psi
 def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
     """The problem of a request, with its source (N, D) and target (M, D). It is not checked: see `checks.check`.
 
-    With `path` the outcome has the poses of all iterations, for a picture.
+    With `path` the outcome has the poses of all iterations, for a picture. Raises InvalidInput for a start whose matrix
+    or rotation does not fit the source.
     """
     return Problem(
         body.source,
@@ -48,6 +52,27 @@ def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
     )
 
 
+# Options whose values `checks.option_errors` checks.
+OPTIONS = (
+    "sigma", "transform", "outlier_weight", "normalize", "matching", "max_iterations", "tolerance", "refine", "beta",
+    "stiffness",
+)  # fmt: skip
+
+
+def errors_beside(fields: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Errors, in pydantic's form, of options out of range in a request that does not fit its schema.
+
+    `errors` are those of the schema; the fields that they name are not checked.
+    """
+    named = {error["loc"][0] for error in errors if error["loc"]}
+    options = {name: fields[name] for name in OPTIONS if name in fields and name not in named}
+    if "transform" in named:
+        options["transform"] = "nonrigid"  # the one transform that beta and stiffness go with
+        options.pop("refine", None)
+    point = np.zeros((1, 1))
+    return [as_validation(error) for error in option_errors(Problem(point, point, **options))]
+
+
 def _init(body: RegisterRequest) -> Init | Float64 | Pose:
     """The start of a request: a name, a translation (D,), or a pose (A (D, D), T (D,)).
 
@@ -60,6 +85,15 @@ def _init(body: RegisterRequest) -> Init | Float64 | Pose:
     if not isinstance(init, GivenTransform):
         return init
     dimension = body.source.shape[1]
+    for name, side in (("matrix", dimension + 1), ("rotation", dimension)):
+        given = getattr(init, name)
+        if given is not None and given.shape != (side, side):
+            raise InvalidInput(
+                f"init.{name} is {given.shape[0]} x {given.shape[1]}; {side} x {side} is needed for points of "
+                f"{dimension} coordinates",
+                pointer=f"/init/{name}",
+                allowed=f"{side} x {side} numbers",
+            )
     if init.matrix is not None:
         linear, translation = init.matrix[:-1, :-1], init.matrix[:-1, -1]
     else:

@@ -31,8 +31,27 @@ def _nested(rank: int, element: CoreSchema) -> CoreSchema:
 
 
 def _check_even(value: list[Any], rank: int) -> None:
-    """Raise PydanticCustomError for the first row whose length differs from that of row 0."""
+    """Raise PydanticCustomError for the first row, or the first matrix of a stack, that is not as long as the first."""
     if rank < 2:
+        return
+    if rank > 2:
+        for matrix in value:
+            _check_even(matrix, rank - 1)
+        sizes = [(len(matrix), len(matrix[0])) for matrix in value]
+        for index, size in enumerate(sizes):
+            if size != sizes[0]:
+                raise PydanticCustomError(
+                    "ragged_array",
+                    "matrix {index} is {rows} x {columns}, but matrix 0 is {first_rows} x {first_columns}",
+                    {
+                        "index": index,
+                        "rows": size[0],
+                        "columns": size[1],
+                        "first_rows": sizes[0][0],
+                        "first_columns": sizes[0][1],
+                        "allowed": "matrices of equal size",
+                    },
+                )
         return
     if len(set(map(len, value))) > 1:
         row = next(index for index, row in enumerate(value) if len(row) != len(value[0]))
@@ -41,10 +60,6 @@ def _check_even(value: list[Any], rank: int) -> None:
             "row {row} has {found} elements where row 0 has {expected}; all rows need the same length",
             {"row": row, "found": len(value[row]), "expected": len(value[0])},
         )
-    for row in value if rank > 2 else ():
-        _check_even(row, rank - 1)
-    if rank > 2 and len({len(row[0]) for row in value}) > 1:
-        raise PydanticCustomError("ragged_array", "the innermost rows differ in length; all need the same")
 
 
 def _rank(value: object) -> int:

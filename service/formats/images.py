@@ -19,6 +19,9 @@ UINT8 = NDArray[np.uint8]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
+WEBP_SIGNATURE = b"RIFF"
+# First bytes of other pictures, for the error.
+OTHER_SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 # Samples a pixel for each colour type of a PNG: grey, colour, palette, grey and alpha, colour and alpha.
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
@@ -147,9 +150,18 @@ def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = No
         ) from None
     # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files.
     except Exception as error:
-        raise InvalidInput(
-            f"not a readable picture of {len(data)} bytes", pointer=pointer, allowed="PNG or WebP"
-        ) from error
+        raise InvalidInput(_fault(data), pointer=pointer, allowed="PNG or WebP") from error
+
+
+def _fault(data: bytes) -> str:
+    """Why `data` cannot be read."""
+    for signature, kind in OTHER_SIGNATURES.items():
+        if data.startswith(signature):
+            return f"the picture is a {kind}, which is not read"
+    for signature, kind in ((PNG_SIGNATURE, "PNG"), (WEBP_SIGNATURE, "WebP")):
+        if data.startswith(signature):
+            return f"the {kind} is truncated or damaged ({len(data)} bytes)"
+    return f"not a readable picture of {len(data)} bytes"
 
 
 def _to_grey(picture: Image.Image, pointer: str) -> UINT8:
@@ -160,7 +172,8 @@ def _to_grey(picture: Image.Image, pointer: str) -> UINT8:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), drawn)
         if _is_flat(picture.convert("L")) and not _is_flat(drawn.getchannel("A")):
             raise InvalidInput(
-                "every pixel that is transparent is black, and then all pixels of this picture are equal",
+                "transparent pixels count as black, so this black drawing on a transparent ground is all black; send "
+                "light strokes",
                 pointer=pointer,
                 allowed="light strokes on black, or on a transparent ground",
             )

@@ -49,9 +49,14 @@ def check_checkpoint(named: str | None, served: str) -> None:
     Raises:
         UnknownCheckpoint: `named` is neither the sha256 nor a prefix of at least 12 hexadecimal digits.
     """
-    if named is not None and (len(named) < CHECKPOINT_DIGITS or not served.startswith(named)):
+    if named is not None and (len(named) < CHECKPOINT_DIGITS or not served.startswith(named.lower())):
+        what = (
+            f"has {len(named)} characters, and a sha256 has {len(served)}"
+            if len(named) > len(served)
+            else f"{named!r} is not being served"
+        )
         raise UnknownCheckpoint(
-            f"checkpoint {named[:64]!r} is not being served; the generator being served is {served}: name it by its "
+            f"checkpoint {what}; the generator being served is {served}: name it by its "
             f"sha256 or at least its first {CHECKPOINT_DIGITS} digits, or leave out checkpoint",
             pointer="/checkpoint",
             allowed=[served, served[:CHECKPOINT_DIGITS]],

@@ -47,18 +47,27 @@ def _check_text(value: object) -> object:
 
 
 def _read_digits(value: str) -> str:
-    if 1 <= len(value) <= MAX_DIGITS and all(character in "0123456789" for character in value):
+    if not all(character in "0123456789" for character in value):
+        reason = "must contain decimal digits only"
+    elif not value:
+        reason = "must have at least one digit"
+    elif len(value) > MAX_DIGITS:
+        reason = f"has {len(value)} digits; at most {MAX_DIGITS} are drawn"
+    else:
         return value
-    allowed = f"1 to {MAX_DIGITS} characters of 0 to 9"
-    raise PydanticCustomError("digits", "must contain decimal digits only", {"allowed": allowed})
+    raise PydanticCustomError("digits", "{reason}", {"reason": reason, "allowed": f"1 to {MAX_DIGITS} digits, 0 to 9"})
 
 
 def _read_seeds(value: object) -> list[int]:
     words = value.split(",") if isinstance(value, str) else []
     seeds = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 19]
-    if not (2 <= len(words) <= MAX_KEYS and len(seeds) == len(words) and max(seeds) <= MAX_SEED):
-        allowed = f"2 to {MAX_KEYS} seeds, 0 to {MAX_SEED}, separated by commas"
+    allowed = f"2 to {MAX_KEYS} seeds, 0 to {MAX_SEED}, separated by commas"
+    if not seeds or len(seeds) < len(words) or max(seeds) > MAX_SEED:
         raise PydanticCustomError("seeds", "must be a list of seeds", {"allowed": allowed})
+    if not 2 <= len(seeds) <= MAX_KEYS:
+        bound = f"at most {MAX_KEYS} are allowed" if len(seeds) > MAX_KEYS else "at least 2 are needed"
+        message = f"has {len(seeds)} seed{'s' if len(seeds) > 1 else ''}; {bound}"
+        raise PydanticCustomError("seeds", "{message}", {"message": message, "allowed": allowed})
     if any(one == other for one, other in pairwise(seeds)):
         raise PydanticCustomError(
             "equal_seeds", "consecutive seeds must differ", {"allowed": "seeds that differ from their neighbours"}
@@ -68,7 +77,9 @@ def _read_seeds(value: object) -> list[int]:
 
 Flag = Annotated[bool, BeforeValidator(_read_flag, json_schema_input_type=bool)]
 # Any string passes here: one that names no checkpoint being served is a 404, not a 422.
-CheckpointName = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^[0-9a-f]{{{CHECKPOINT_DIGITS},64}}$"})]
+CheckpointName = Annotated[
+    str, WithJsonSchema({"type": "string", "pattern": f"^[0-9A-Fa-f]{{{CHECKPOINT_DIGITS},64}}$"})
+]
 DigitString = Annotated[
     str,
     BeforeValidator(_check_text, json_schema_input_type=str),

@@ -1,4 +1,4 @@
-"""The polarity of uploaded digits: the networks were trained on light digits on black, as MNIST has them."""
+"""Warnings about uploaded digits. The networks were trained on light digits on black, as MNIST has them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,19 @@ def polarity_warnings(images: UINT8) -> list[str]:
     found = np.flatnonzero(is_dark_on_light(images)).tolist()
     if not found:
         return []
-    listed = ", ".join(map(str, found[:MAX_LISTED])) + (", ..." if len(found) > MAX_LISTED else "")
     return [
-        f"{len(found)} of {len(images)} images are dark on light (index {listed}), and the networks were trained on "
-        "light digits on black; invert: 255 - level"
+        f"{len(found)} of {len(images)} images are dark on light (index {_listed(found)}), and the networks were "
+        "trained on light digits on black; invert: 255 - level"
     ]
+
+
+def uniform_warnings(images: UINT8) -> list[str]:
+    """One warning if any of `images` (n, H, W) has one grey level only, with their indices; else none."""
+    found = np.flatnonzero(images.min(axis=(1, 2)) == images.max(axis=(1, 2))).tolist()
+    if not found:
+        return []
+    return [f"{len(found)} of {len(images)} images have one grey level only and show no digit (index {_listed(found)})"]
+
+
+def _listed(indices: list[int]) -> str:
+    return ", ".join(map(str, indices[:MAX_LISTED])) + (", ..." if len(indices) > MAX_LISTED else "")

@@ -37,7 +37,7 @@ from .jobs import (
     Result,
     lane,
 )
-from .polarity import polarity_warnings
+from .polarity import polarity_warnings, uniform_warnings
 from .schemas import Drawing, GenerateQuery, GenerateRequest, InterpolateQuery
 from .uploads import BINARY, DiscriminateRequest, InvertRequest, Options
 
@@ -183,7 +183,7 @@ async def invert(request: Request) -> Response:
         "residual": [inversion.residual for inversion in found],
         "iterations": [inversion.iterations for inversion in found],
         "converged": [inversion.converged for inversion in found],
-        "warnings": polarity_warnings(images),
+        "warnings": [*polarity_warnings(images), *uniform_warnings(images)],
     }
     return _with_checkpoint(answer(content), gan)
 
@@ -202,7 +202,11 @@ async def discriminate(request: Request) -> Response:
     """Judge the uploaded pictures or arrays of levels: how real are they, and which digits do they show?"""
     images, timeout, gan = await uploads.read_images(request), read_timeout(request), engine(request)
     result = await gan.submit(DiscriminateJob(images), timeout)
-    content = {"probability": result.probability, **answers.classes(result), "warnings": polarity_warnings(images)}
+    content = {
+        "probability": result.probability,
+        **answers.classes(result),
+        "warnings": [*polarity_warnings(images), *uniform_warnings(images)],
+    }
     return _with_checkpoint(answer(content), gan)
 
 

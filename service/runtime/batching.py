@@ -160,7 +160,7 @@ class Batcher(Generic[JobT, ResultT]):
         entry = self._admit(job, timeout)
         timer = None
         if timeout is not None:
-            timer = entry.future.get_loop().call_later(timeout, self._expire, entry, timeout)
+            timer = entry.future.get_loop().call_later(timeout, self._expire, entry)
         try:
             return await entry.future
         except asyncio.CancelledError:
@@ -203,8 +203,8 @@ class Batcher(Generic[JobT, ResultT]):
         running = max(0.0, self._batch_seconds - self.running_seconds) if self._running else 0.0
         return running + math.ceil(batches) * self._batch_seconds
 
-    def _expire(self, entry: _Entry[JobT, ResultT], timeout: float) -> None:
-        self._abandon(entry, DeadlineExceeded(f"no result within the {timeout:.3g} s that the request allowed"))
+    def _expire(self, entry: _Entry[JobT, ResultT]) -> None:
+        self._abandon(entry, DeadlineExceeded("no result before the request's deadline"))
 
     def _abandon(self, entry: _Entry[JobT, ResultT], error: LatentserveError | None) -> None:
         """End `entry`: remove it from the queue, fail it with `error` if given, and signal a running worker."""

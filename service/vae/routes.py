@@ -36,6 +36,7 @@ from .schemas import (
     LogisticRequest,
     Reparameterized,
     ReparameterizeRequest,
+    errors_beside,
 )
 from .worker import Job, ReparameterizeJob, Result
 from .worker import Reparameterized as Computed
@@ -77,7 +78,8 @@ MODELS = (ReparameterizeRequest, Reparameterized, KLRequest, Divergence, Encoder
 )
 async def reparameterize(request: Request) -> Response:
     """z = μ + σ∘v, and the gradients of a loss L in μ and the scale, given ∂L/∂z."""
-    body, timeout = await read_json(request, ReparameterizeRequest), read_timeout(request)
+    body = await read_json(request, ReparameterizeRequest, beside=errors_beside)
+    timeout = read_timeout(request)
     name = body.parametrization
     drawn = body.noise is None
     seed = random_seed() if body.seed is None else body.seed

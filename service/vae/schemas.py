@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..errors import InvalidInput
 from ..formats.arrays import UNION_TAG, MatrixOrStack, ScalarOrVector, VectorOrMatrix
+from ..web.problems import as_validation
 from ..web.seeds import MAX_SEED
 from .encoder import CovarianceKind
+from .inputs import require
 from .reparameterization import PARAMETRIZATIONS, Parametrization
 
 MAX_DIMENSION = 2**31
+ONE_PARAMETRIZATION: Final = "one_parametrization"
 
 
 class ReparameterizeRequest(BaseModel):
@@ -51,7 +57,7 @@ class ReparameterizeRequest(BaseModel):
         if len(given) != 1:
             found = " and ".join(given) or "none"
             raise PydanticCustomError(
-                "one_parametrization",
+                ONE_PARAMETRIZATION,
                 "exactly one parametrization is required, but the request has {found}",
                 {"found": found, "allowed": list(PARAMETRIZATIONS)},
             )
@@ -62,6 +68,31 @@ class ReparameterizeRequest(BaseModel):
                 {"allowed": ["noise", "seed"], "field": "seed"},
             )
         return self
+
+
+def errors_beside(fields: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Errors, in pydantic's form, of the scale in a reparameterization that does not fit its schema.
+
+    `errors` are those of the schema; a field that they name is not checked.
+    """
+    found: list[dict[str, Any]] = []
+    given = [name for name in PARAMETRIZATIONS if fields.get(name) is not None]
+    if len(given) != 1 and all(error["type"] != ONE_PARAMETRIZATION for error in errors):
+        found.append(
+            {
+                "type": ONE_PARAMETRIZATION,
+                "loc": (),
+                "msg": f"exactly one parametrization is required, but the request has {' and '.join(given) or 'none'}",
+                "ctx": {"allowed": list(PARAMETRIZATIONS)},
+            }
+        )
+    if "sigma" in given and not any("sigma" in error["loc"][:1] for error in errors):
+        sigma = np.array(fields["sigma"], np.float64)
+        try:
+            require(sigma > 0, "sigma", sigma, "> 0")
+        except InvalidInput as error:
+            found.append(as_validation(error))
+    return found
 
 
 class Reparameterized(BaseModel):

@@ -53,7 +53,7 @@ class Edge:
 def _below(root_path: str, scope: Scope) -> Scope:
     """The scope with the root path in front of its path, as ASGI requires, whether or not a proxy stripped it."""
     below = {**scope, "root_path": root_path}
-    if not scope["path"].startswith(root_path + "/"):
+    if scope["path"] != root_path and not scope["path"].startswith(root_path + "/"):
         below["path"] = root_path + scope["path"]
         if scope.get("raw_path") is not None:
             below["raw_path"] = root_path.encode() + scope["raw_path"]

@@ -59,9 +59,11 @@ async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]
         async with within_deadline(request):
             form = await _Parser(request.headers, request.stream(), max_parts).parse()
     except MultiPartException as error:
-        raise MalformedBody(f"the form cannot be read: {error.message}") from None
+        raise MalformedBody(f"the form cannot be read: {error.message}", allowed="multipart/form-data") from None
     except UnicodeError:  # the charset parameter names a codec that cannot decode the text
-        raise MalformedBody("the form's text is not in the charset that its media type declares") from None
+        raise MalformedBody(
+            "the form's text is not in the charset that its media type declares", allowed="multipart/form-data in UTF-8"
+        ) from None
     try:
         return [
             # Some charsets decode to surrogates, which an answer in UTF-8 cannot contain.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from email.message import Message
+
 from starlette.requests import Request
 
 from ..errors import UnsupportedMediaType
@@ -15,6 +17,19 @@ def media_type(request: Request) -> str:
 def is_json(kind: str) -> bool:
     """Whether a media type is JSON: application/json, or another with the suffix +json (RFC 6839, 3.1)."""
     return kind == "application/json" or kind.endswith("+json")
+
+
+def refuse_charset(request: Request) -> None:
+    """Raise UnsupportedMediaType for a body of text in another charset than UTF-8."""
+    declared = Message()
+    declared["content-type"] = request.headers.get("content-type", "")
+    charset = str(declared.get_param("charset", "utf-8"))
+    if charset.lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMediaType(
+            f"the body has the charset {charset[:80]!r}, but JSON is read in UTF-8 only",
+            pointer="/Content-Type",
+            allowed=["charset=utf-8"],
+        )
 
 
 def refuse_encoding(request: Request) -> None:

@@ -18,6 +18,15 @@ WRITTEN: dict[Kind, re.Pattern[str]] = {
     "float": re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
 }
 NAMES: dict[Kind, str] = {"int": "an integer", "float": "a number"}
+_LEADING_ZEROS = re.compile(r"^0+(?=[0-9])")
+
+
+def without_leading_zeros(text: str) -> str:
+    """`text` as JSON writes it if it is a number with leading zeros, such as -007; any other text unchanged."""
+    if not WRITTEN["float"].fullmatch(text):
+        return text
+    sign = "-" if text.startswith("-") else ""
+    return sign + _LEADING_ZEROS.sub("", text.removeprefix("-"))
 
 
 def malformed_numbers(fields: Mapping[str, Any], model: type[BaseModel]) -> list[dict[str, Any]]:

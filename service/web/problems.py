@@ -18,7 +18,7 @@ MEDIA_TYPE = "application/problem+json"
 # Maximum errors listed in one answer.
 _MAX_ERRORS = 20
 # Titles that would depend on the version of Python: since 3.13 it has the names of RFC 9110.
-_TITLES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
+_TITLES = {413: "Request Entity Too Large", 414: "URI Too Long", 422: "Unprocessable Entity"}
 
 
 class FieldError(BaseModel):
@@ -123,6 +123,16 @@ def object_of_validation(
     return problem_object(422, "invalid-input", detail, [error._replace(pointer=at + error.pointer) for error in found])
 
 
+def as_validation(error: InvalidInput) -> dict[str, Any]:
+    """A domain error in pydantic's form, so that one answer lists it beside the errors of the schema."""
+    return {
+        "type": "domain",
+        "loc": tuple(error.pointer.split("/")[1:]),
+        "msg": error.detail,
+        "ctx": {"allowed": error.allowed},
+    }
+
+
 def _translate(error: Mapping[str, Any], known: Sequence[str]) -> Found:
     kind, context = error["type"], error.get("ctx") or {}
     location = [part for part in error["loc"] if not str(part).startswith(UNION_TAG)]
@@ -133,16 +143,18 @@ def _translate(error: Mapping[str, Any], known: Sequence[str]) -> Found:
     pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
     if kind == "extra_forbidden":
         allowed = sorted(known) if len(location) == 1 else []  # `known` has the fields of the outermost object only
-        return Found(pointer, f"unknown field {location[-1]!r}", allowed or None)
+        return Found(pointer, f"unknown field {location[-1]!r}", allowed or "leave it out")
     if kind == "missing":
         return Found(pointer, "this field is required", "a value")
     if kind == "ragged_array":
-        return Found(pointer, _sentence(error), "rows of equal length")
+        return Found(pointer, _sentence(error), context.get("allowed", "rows of equal length"))
     return Found(pointer, _sentence(error), _allowed(kind, context))
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
     text = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] in {"model_type", "dict_type"}:  # pydantic's own message names a class
+        text = "Input should be an object"
     given = error.get("input")
     # The message repeats scalars, but not arrays or whole bodies.
     if isinstance(given, (bool, int, float, str)) and len(str(given)) <= 80:

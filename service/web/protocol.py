@@ -1,4 +1,4 @@
-"""Uvicorn's httptools protocol for HTTP/1.1, with other rules for upgrades, oversized headers and parser errors."""
+"""Uvicorn's httptools protocol for HTTP/1.1, with other rules for upgrades, headers and parser errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from .observability import log
 from .problems import problem
 
 MAX_HEADER_BYTES = 64 * 1024
+# Seconds in which a client that is still sending can read the answer to a request that was refused.
+LINGER_SECONDS = 2.0
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
+
+
+class _Refusal(Exception):
+    """A request whose head breaks a rule. Raised in a callback of the parser, which then reports it as its error."""
+
+    def __init__(self, status: int, slug: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.slug = slug
 
 
 class Protocol(HttpToolsProtocol):
@@ -26,9 +37,12 @@ class Protocol(HttpToolsProtocol):
 
     _in_message = False
     _header_bytes = 0
+    _refused = False
 
     def data_received(self, data: bytes) -> None:
-        """Rename an `Upgrade` header, and pass the bytes to the parser."""
+        """Rename an `Upgrade` header, and pass the bytes to the parser; discard them after a refusal."""
+        if self._refused:
+            return
         if not self._in_message:
             head, end, rest = data.partition(b"\r\n\r\n")
             data = _UPGRADE.sub(b"\r\nx-ignored-upgrade:", head) + end + rest
@@ -40,13 +54,25 @@ class Protocol(HttpToolsProtocol):
         self._header_bytes = 0
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        """Read a part of the request's target, which counts as a header."""
+        super().on_url(url)
+        if len(self.url) > MAX_HEADER_BYTES:
+            raise _Refusal(414, "uri-too-long", f"the request's target has more than {MAX_HEADER_BYTES} bytes")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Read a header, or close the connection if the headers exceed `MAX_HEADER_BYTES`."""
+        """Read a header, or refuse the request if its headers, with those after its chunks, are too large."""
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
-            self.transport.abort()  # such a client is still sending and would not read an answer
-            return
+            raise _Refusal(431, "headers-too-large", f"the request's headers have more than {MAX_HEADER_BYTES} bytes")
         super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the request, or refuse it without one Host header (RFC 9112, 3.2)."""
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError(f"a request needs one Host header; this one has {hosts}")
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Note that the next bytes begin a new request."""
@@ -54,7 +80,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are not valid HTTP with a problem, and close the connection.
+        """Answer bytes that are not valid HTTP, or a refused head, with a problem, and close the connection.
 
         Uvicorn calls this while it handles the parser's exception. Earlier requests that were complete are still
         answered, and then the connection closes without a 400, which clients would take for one of those answers.
@@ -65,6 +91,7 @@ class Protocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:
                 cycle.keep_alive = False
+                self._refused = True
                 return
             # The body of this request is damaged, and the application still waits for the rest of it.
             cycle.disconnected = True
@@ -73,16 +100,25 @@ class Protocol(HttpToolsProtocol):
                 self.transport.close()
                 return
         error = sys.exception()
-        reason = str((error and error.__context__) or error or msg)
+        cause = (error and error.__context__) or error
         request_id = secrets.token_hex(8)
-        log.info("malformed request", request_id=request_id, reason=reason)
-        answer = problem(400, "malformed-request", f"the request is not valid HTTP/1.1: {reason}")
+        log.info("malformed request", request_id=request_id, reason=str(cause or msg))
+        if isinstance(cause, _Refusal):
+            answer = problem(cause.status, cause.slug, str(cause))
+        else:
+            answer = problem(400, "malformed-request", f"the request is not valid HTTP/1.1: {cause or msg}")
         headers = [
             *answer.raw_headers,
             (b"x-request-id", request_id.encode()),
             (b"x-latentserve-version", VERSION.encode()),
             (b"connection", b"close"),
         ]
-        head = [STATUS_LINE[400], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
+        head = [STATUS_LINE[answer.status_code], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
         self.transport.write(b"".join(head) + bytes(answer.body))
-        self.transport.close()
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        # A client that is still sending would lose the answer if the connection were closed at once.
+        self._refused = True
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)

@@ -2,8 +2,7 @@
 
 An endpoint takes the bare `Request`, and parses it directly into its schema with the functions below. They check more
 than FastAPI's own parameters do: numbers must be written as in JSON, and a parameter must not occur twice. All errors
-are made in one place. `operation` describes the endpoint in the document, and `StrictRoute` refuses query parameters
-that the document does not name.
+are made in one place, so that an answer lists several. `operation` describes the endpoint in the document.
 """
 
 from __future__ import annotations
@@ -19,17 +18,20 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from ..errors import BodyTooLarge, DeadlineExceeded, InvalidInput, MalformedBody, UnsupportedMediaType
 from ..formats.arrays import to_json
 from .json_text import as_utf8, refuse_repeated_keys
-from .media import is_json, media_type, refuse_encoding
+from .media import is_json, media_type, refuse_charset, refuse_encoding
 from .number_text import WRITTEN, malformed_numbers
 from .parts import BodyLimits, part
 from .problems import responses
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+# From the fields of a request and the errors of its schema: further errors, all in pydantic's form.
+Beside = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
 
 TIMEOUT_HEADER = "X-Timeout-Seconds"
 # Key of the scope under which the outermost layer stores the time at which the request began.
@@ -56,17 +58,20 @@ class Status(NamedTuple):
 
 
 class StrictRoute(APIRoute):
-    """An APIRoute that refuses unknown and repeated query parameters, and an invalid timeout."""
+    """An APIRoute that refuses an invalid timeout, and any query parameter if the endpoint has none.
+
+    An endpoint with query parameters calls `read_query`, which refuses unknown and repeated ones.
+    """
 
     def get_route_handler(self) -> Handler:
         """FastAPI's handler, which runs after the checks."""
         handle = super().get_route_handler()
         described = (self.openapi_extra or {}).get("parameters", [])
-        known = sorted(parameter["name"] for parameter in described if parameter["in"] == "query")
+        has_query = any(parameter["in"] == "query" for parameter in described)
 
         async def strict(request: Request) -> Response:
-            if request.scope["query_string"]:
-                _check_names([name for name, _ in request.query_params.multi_items()], known)
+            if not has_query and (errors := _name_errors(request, [])):
+                raise RequestValidationError(errors)
             read_timeout(request)  # an invalid timeout is refused before the body is read
             return await handle(request)
 
@@ -149,41 +154,56 @@ def read_query(request: Request, model: type[ModelT]) -> ModelT:
     """The query string as `model`.
 
     Raises:
-        RequestValidationError: the query string does not fit `model`.
+        RequestValidationError: the query string does not fit `model`, or a parameter is unknown or repeated.
     """
-    return _validate(dict(request.query_params), model, None)
+    known = list(model.model_fields)
+    fields = {name: text for name, text in request.query_params.items() if name in known}
+    return _validate(fields, model, None, _name_errors(request, known))
 
 
-def read_fields(fields: Mapping[str, Any], model: type[ModelT]) -> ModelT:
+def read_fields(fields: Mapping[str, Any], model: type[ModelT], beside: Beside | None = None) -> ModelT:
     """Fields of a form as `model`.
 
     Raises:
-        RequestValidationError: the fields do not fit `model`.
+        RequestValidationError: the fields do not fit `model`. The errors that `beside` finds are listed too.
     """
-    return _validate(fields, model, model)
+    return _validate(fields, model, model, beside=beside)
 
 
-def _validate(fields: Mapping[str, Any], model: type[ModelT], body: type[BaseModel] | None) -> ModelT:
-    errors: list[Any] = malformed_numbers(fields, model)
+def _validate(
+    fields: Mapping[str, Any],
+    model: type[ModelT],
+    body: type[BaseModel] | None,
+    errors: Sequence[Any] = (),
+    beside: Beside | None = None,
+) -> ModelT:
+    """`fields` as `model`. `errors` were found before, and their fields have no second error."""
+    reported = {found["loc"][-1] for found in errors}
+    errors = [*errors, *(found for found in malformed_numbers(fields, model) if found["loc"][-1] not in reported)]
     try:
         found = model.model_validate(fields)
     except ValidationError as error:
-        reported = {known["loc"] for known in errors}
-        errors += [other for other in error.errors(include_url=False) if other["loc"] not in reported]
+        reported = {known["loc"][-1] for known in errors}
+        errors += [other for other in error.errors(include_url=False) if not reported & {*other["loc"][:1]}]
     if errors:
-        raise RequestValidationError(errors, body=body)
+        raise RequestValidationError([*errors, *(beside(fields, errors) if beside else ())], body=body)
     return found
 
 
-async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str] = ("application/json",)) -> ModelT:
+async def read_json(
+    request: Request,
+    model: type[ModelT],
+    allowed: Sequence[str] = ("application/json",),
+    beside: Beside | None = None,
+) -> ModelT:
     """The body as `model`, parsed from JSON text without intermediate Python objects.
 
     `allowed` lists the media types that the endpoint reads, for the error message.
 
     Raises:
-        UnsupportedMediaType: the body is not declared to be JSON.
+        UnsupportedMediaType: the body is not declared to be JSON in UTF-8.
         MalformedBody: it is not JSON in UTF-8, or one of its objects has a key twice.
-        RequestValidationError: it is JSON that does not fit `model`.
+        RequestValidationError: it is JSON that does not fit `model`. The errors that `beside` finds are listed too.
         BodyTooLarge: it exceeds the operator's limits.
         DeadlineExceeded: it does not arrive before the request's deadline.
     """
@@ -194,6 +214,7 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
             "send it with Content-Type: application/json",
             allowed=list(allowed),
         )
+    refuse_charset(request)
     body = as_utf8(await read_body(request))
     # A number may have as little as two bytes of text, and parsing takes up to a hundred times that in memory. A limit
     # on bytes alone would not bound the memory.
@@ -203,10 +224,12 @@ async def read_json(request: Request, model: type[ModelT], allowed: Sequence[str
     try:
         found = model.model_validate_json(body)
     except ValidationError as error:
-        errors = error.errors(include_url=False)
+        errors: list[Any] = [*error.errors(include_url=False)]
         if errors[0]["type"] == "json_invalid":
-            raise MalformedBody(errors[0]["msg"]) from None
+            raise MalformedBody(errors[0]["msg"], allowed="JSON, as RFC 8259 defines it") from None
         refuse_repeated_keys(body)
+        if beside and isinstance(fields := from_json(body), dict):
+            errors += beside(fields, errors)
         raise RequestValidationError(errors, body=model) from None
     refuse_repeated_keys(body)
     return found
@@ -243,36 +266,48 @@ def read_timeout(request: Request) -> float | None:
     """Seconds until the deadline that the request's header sets; None without the header.
 
     Raises:
-        InvalidInput: the header is not a number of seconds in the allowed range.
+        InvalidInput: the header is not one number of seconds in the allowed range.
         DeadlineExceeded: the deadline has passed.
     """
-    text = request.headers.get(TIMEOUT_HEADER)
-    if text is None:
+    texts = request.headers.getlist(TIMEOUT_HEADER)
+    if not texts:
         return None
+    if len(texts) > 1:
+        raise InvalidInput(
+            f"{TIMEOUT_HEADER} is given {len(texts)} times", pointer=f"/{TIMEOUT_HEADER}", allowed="one value"
+        )
+    text = texts[0]
     seconds = float(text) if WRITTEN["float"].fullmatch(text) else math.nan
     if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+        reason = "which is not a number of seconds" if math.isnan(seconds) else "which is out of range"
         raise InvalidInput(
-            f"{TIMEOUT_HEADER} is {text!r}",
+            f"{TIMEOUT_HEADER} is {text!r}, {reason}",
             pointer=f"/{TIMEOUT_HEADER}",
             allowed=f"seconds, > 0 and <= {MAX_TIMEOUT_SECONDS:g}",
         )
     started: float = request.scope[STARTED]
     left = seconds - (time.perf_counter() - started)
     if left <= 0:
-        raise DeadlineExceeded(f"the request's deadline of {seconds:g} s has passed")
+        raise DeadlineExceeded("the request's deadline has passed")
     return left
 
 
-def _check_names(given: list[str], known: list[str]) -> None:
-    errors = []
+def name_deadline(request: Request, error: DeadlineExceeded) -> DeadlineExceeded:
+    """The same error with the seconds of the request's header, which the code below the routes does not know."""
+    return DeadlineExceeded(f"{error.detail} ({TIMEOUT_HEADER}: {request.headers.get(TIMEOUT_HEADER)})")
+
+
+def _name_errors(request: Request, known: Sequence[str]) -> list[dict[str, Any]]:
+    """Errors in pydantic's form, one for each query parameter that is unknown or repeated."""
+    given = [name for name, _ in request.query_params.multi_items()]
+    errors: list[dict[str, Any]] = []
     allowed: object
     for name in dict.fromkeys(given):
         if name not in known:
-            message, allowed = f"unknown parameter {name!r}", known or "no parameters"
+            message, allowed = f"unknown parameter {name!r}", sorted(known) or "no parameters"
         elif given.count(name) > 1:
             message, allowed = f"parameter {name!r} is given {given.count(name)} times", "one value"
         else:
             continue
         errors.append({"type": "parameter", "loc": ("query", name), "msg": message, "ctx": {"allowed": allowed}})
-    if errors:
-        raise RequestValidationError(errors)
+    return errors

@@ -73,8 +73,34 @@ def test_a_name_that_lacks_its_last_letter_is_nearest_to_the_whole_name(setting:
     assert nearest_variable(variable(setting)[:-1]) == variable(setting)
 
 
-def test_every_name_has_a_nearest_setting() -> None:
-    assert nearest_variable("LATENTSERVE_") in map(variable, Settings.model_fields)
+@pytest.mark.parametrize("name", ["LATENTSERVE_FOO", "LATENTSERVE_", "LATENTSERVE_QQQQ"])
+def test_a_name_unlike_all_settings_has_no_nearest_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert nearest_variable(name) is None
+    monkeypatch.setenv(name, "1")
+    assert main(["check"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("unknown setting")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("root_path", "/api/", "begins with / and does not end with /"),
+        ("device", "gpu", "must be auto, cpu, cuda"),
+        ("device", "cuda:x", "must be auto, cpu, cuda"),
+    ],
+)
+def test_the_error_of_a_value_states_the_rule_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, rule: str
+) -> None:
+    monkeypatch.setenv(variable(name), value)
+    assert main(["check"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert variable(name) in line
+    assert rule in line
+    assert repr(value) in line
 
 
 def test_service_links_do_not_change_settings_and_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:

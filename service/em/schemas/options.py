@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from ...formats.arrays import UNION_TAG, Matrix, Vector
-from ..choices import Init, Prior
+from ..choices import INITS, PRIORS, Init, Prior
 from ..problem import MAX_ITERATIONS, MAX_OUTLIER_WEIGHT, MAX_SIGMA, MIN_SIGMA
 
 # The most numbers of an N x M array in a body: 4 million numbers are about 80 MB of JSON.
@@ -58,8 +68,19 @@ def _start_kind(value: object) -> str:
     return f"{UNION_TAG}{kind}"
 
 
+def _names(names: Collection[str], *others: str) -> BeforeValidator:
+    """A check that a text is one of `names`; its error also lists the `others`, the forms that are not texts."""
+
+    def check(value: object) -> object:
+        if value in names:
+            return value
+        raise PydanticCustomError("name", "{value} is not known", {"value": repr(value), "allowed": [*names, *others]})
+
+    return BeforeValidator(check)
+
+
 Start = Annotated[
-    Annotated[Init, Tag(f"{UNION_TAG}named")]
+    Annotated[Init, _names(INITS, "a translation", "a transform"), Tag(f"{UNION_TAG}named")]
     | Annotated[Vector, Tag(f"{UNION_TAG}vector")]
     | Annotated[GivenTransform, Tag(f"{UNION_TAG}transform")],
     Discriminator(_start_kind),
@@ -71,7 +92,8 @@ def _prior_kind(value: object) -> str:
 
 
 GivenPrior = Annotated[
-    Annotated[Prior, Tag(f"{UNION_TAG}named")] | Annotated[Matrix, Tag(f"{UNION_TAG}matrix")],
+    Annotated[Prior, _names(PRIORS, "an N x M matrix"), Tag(f"{UNION_TAG}named")]
+    | Annotated[Matrix, Tag(f"{UNION_TAG}matrix")],
     Discriminator(_prior_kind),
 ]
 
@@ -81,6 +103,7 @@ def _weight_kind(value: object) -> str:
 
 
 OutlierWeight = Annotated[
-    Annotated[Literal["auto"], Tag(f"{UNION_TAG}named")] | Annotated[Share, Tag(f"{UNION_TAG}number")],
+    Annotated[Literal["auto"], _names(["auto"], f"a number from 0 to {MAX_OUTLIER_WEIGHT}"), Tag(f"{UNION_TAG}named")]
+    | Annotated[Share, Tag(f"{UNION_TAG}number")],
     Discriminator(_weight_kind),
 ]

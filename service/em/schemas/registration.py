@@ -85,7 +85,9 @@ class RegisterRequest(BaseModel):
     @model_validator(mode="after")
     def _answer_fits_the_wire(self) -> Self:
         if len(set(self.include)) < len(self.include):
-            raise PydanticCustomError("include_twice", "include contains a repeated name", {"field": "include"})
+            raise PydanticCustomError(
+                "include_twice", "include contains a repeated name", {"field": "include", "allowed": "each name once"}
+            )
         pairs = len(self.source) * len(self.target)
         if "responsibilities" in self.include and pairs > MAX_WIRE_PAIRS:
             raise PydanticCustomError(

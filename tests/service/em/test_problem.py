@@ -187,6 +187,17 @@ def test_all_options_out_of_range_are_named_in_one_error() -> None:
     assert all(error.allowed and error.detail for error in errors)
 
 
+def test_points_and_options_are_checked_together() -> None:
+    changes: dict[str, Any] = {"source": with_value(NAN), "target": with_value(INF), "sigma": -1.0}
+    with pytest.raises(InvalidInput) as caught:
+        check(GOOD._replace(**changes))
+    assert [error.pointer for error in (caught.value, *caught.value.others)] == ["/source", "/target", "/sigma"]
+    changes = {"prior": np.ones((3, 2)), "init": np.zeros(3)}
+    with pytest.raises(InvalidInput) as caught:
+        check(GOOD._replace(**changes))
+    assert [error.pointer for error in (caught.value, *caught.value.others)] == ["/prior", "/init"]
+
+
 def test_the_offending_value_is_in_the_detail() -> None:
     with pytest.raises(InvalidInput, match=r"\[1, 0\] is nan"):
         check(GOOD._replace(source=with_value(NAN)))

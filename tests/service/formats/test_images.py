@@ -102,11 +102,21 @@ def test_a_bomb_is_refused_by_its_header() -> None:
         decode(bomb, 4096)
 
 
-def test_other_formats_are_not_opened() -> None:
+@pytest.mark.parametrize("kind", ["BMP", "JPEG", "TIFF"])
+def test_other_formats_are_not_opened_and_named(kind: str) -> None:
     out = io.BytesIO()
-    Image.fromarray(LEVELS).save(out, "BMP")
-    with pytest.raises(InvalidInput, match="not a readable picture"):
+    Image.fromarray(LEVELS).save(out, kind)
+    with pytest.raises(InvalidInput, match=f"is a {kind}, which is not read"):
         decode(out.getvalue(), 4096)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("png", "PNG"), ("webp", "WebP")])
+def test_a_damaged_picture_is_named_with_its_size(kind: str, name: str) -> None:
+    half = encode(LEVELS, kind)[:40]
+    with pytest.raises(InvalidInput, match=rf"the {name} is truncated or damaged \(40 bytes\)"):
+        decode(half, 4096)
+    with pytest.raises(InvalidInput, match="not a readable picture of 3 bytes"):
+        decode(b"abc", 4096)
 
 
 def test_sixteen_bits_and_transparency_are_read_for_what_they_show() -> None:
@@ -144,7 +154,7 @@ def test_dark_strokes_on_a_transparent_ground_are_refused_and_light_ones_are_rea
         if light:
             assert np.array_equal(decode(out.getvalue(), 1024), strokes)
         else:
-            with pytest.raises(InvalidInput, match="transparent is black") as refusal:
+            with pytest.raises(InvalidInput, match="transparent pixels count as black") as refusal:
                 decode(out.getvalue(), 1024, "/images/0")
             assert refusal.value.allowed == "light strokes on black, or on a transparent ground"
 

@@ -63,6 +63,12 @@ def test_a_checkpoint_may_be_named_by_12_or_more_digits_and_changes_no_byte(clie
     assert named.headers["cache-control"] == IMMUTABLE
 
 
+def test_the_digits_of_a_checkpoint_may_be_in_upper_case(client: TestClient) -> None:
+    own = served(client)
+    for name in (own, own[:12], own.upper(), own[:12].upper()):
+        assert client.get("/gan/generate", params={"seed": 7, "checkpoint": name}).status_code == 200
+
+
 @pytest.mark.parametrize("query", ["digit=3", "digits=12", "sampler=rejection", "scores=true", "format=json"])
 def test_answers_that_depend_on_other_networks_are_revalidated_even_with_a_named_generator(
     rich: TestClient, query: str
@@ -118,6 +124,7 @@ def test_an_unknown_checkpoint_is_a_404_that_names_the_one_being_served(client: 
         problem = assert_problem(answer, 404)
         assert problem["type"] == "urn:latentserve:problem:unknown-checkpoint"
         assert own in problem["detail"]
+        assert ("has 65 characters, and a sha256 has 64" in problem["detail"]) == (len(name) == 65)
         (error,) = problem["errors"]
         assert (error["pointer"], error["allowed"]) == ("/checkpoint", [own, own[:12]])
         assert answer.headers["cache-control"] == "no-store"

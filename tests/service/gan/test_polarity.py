@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from service.formats.images import UINT8, encode
 from service.gan import checkpoint, sampling
-from service.gan.polarity import MAX_LISTED, is_dark_on_light, polarity_warnings
+from service.gan.polarity import MAX_LISTED, is_dark_on_light, polarity_warnings, uniform_warnings
 from tests.e2e.conftest import ROOT
 
 
@@ -89,6 +89,18 @@ def test_the_warning_counts_the_images_and_lists_the_first_ones() -> None:
     assert "index 3, 7)" in warning
     (warning,) = polarity_warnings(inverted(images))
     assert f"{MAX_LISTED - 1}, ...)" in warning
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_images_of_one_grey_level_have_a_warning(client: TestClient, level: int) -> None:
+    images = strokes(32, 3)
+    assert uniform_warnings(images) == []
+    images[1] = level
+    (warning,) = uniform_warnings(images)
+    assert warning.startswith("1 of 3 images have one grey level only")
+    assert "(index 1)" in warning
+    for path in ("/gan/discriminate", "/gan/invert"):
+        assert client.post(path, json={"images": images.tolist()}).json()["warnings"] == [warning]
 
 
 @pytest.mark.parametrize("path", ["/gan/discriminate", "/gan/invert"])

@@ -114,6 +114,14 @@ def test_mixed_and_huge_sizes_are_refused_with_the_allowed_sizes(client: TestCli
         assert problem["errors"][0]["allowed"] == ["32 x 32", "28 x 28"]
 
 
+def test_arrays_of_two_sizes_are_refused_with_both_sizes(client: TestClient) -> None:
+    images = [[[0] * 28] * 28, [[0] * 32] * 32]
+    (error,) = assert_problem(client.post("/gan/discriminate", json={"images": images}), 422)["errors"]
+    assert error["pointer"] == "/images"
+    assert "1 is 32 x 32" in error["detail"]
+    assert "0 is 28 x 28" in error["detail"]
+
+
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_compressed_pictures_are_refused_like_compressed_json(client: TestClient, path: str) -> None:
     for kind in ("image/png", "application/json", "application/vnd.example+json", "multipart/form-data; boundary=x"):

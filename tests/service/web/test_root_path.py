@@ -54,6 +54,10 @@ def test_errors_name_the_paths_that_the_client_sees(proxied: TestClient) -> None
         assert f" {ROOT}/gan/generate;" in refused.json()["detail"]
 
 
+def test_the_prefix_alone_is_not_doubled_in_the_error(proxied: TestClient) -> None:
+    assert proxied.get(ROOT).json()["detail"].startswith(f"no endpoint has the path {ROOT};")
+
+
 def test_metrics_name_routes_without_the_prefix(proxied: TestClient) -> None:
     proxied.get(f"{ROOT}/livez")
     text = proxied.get("/metrics").text

@@ -50,10 +50,54 @@ def test_unknown_and_repeated_query_parameters_are_refused(client: TestClient) -
         assert assert_problem(client.get(path), 422)["errors"][0]["allowed"] == "one value"
 
 
+def test_unknown_parameters_are_listed_with_the_errors_of_the_others(client: TestClient) -> None:
+    problem = assert_problem(client.get("/gan/generate?seed=-1&count=0&digit=11&foo=1&scale=2&scale=0"), 422)
+    pointers = [error["pointer"] for error in problem["errors"]]
+    assert sorted(pointers) == ["/count", "/digit", "/foo", "/scale", "/seed"]
+    assert all(error["allowed"] for error in problem["errors"])
+    assert problem["detail"].endswith("(and 4 more)")
+    posted = assert_problem(client.post("/gan/generate", json={"seed": -1, "count": 0, "digit": 11, "foo": 1}), 422)
+    assert {error["pointer"] for error in posted["errors"]} == {"/seed", "/count", "/digit", "/foo"}
+
+
 @pytest.mark.parametrize("text", ["1_0", "%2B5", "%205", "5.0", "5x", ""])
 def test_numbers_in_a_query_string_must_be_written_as_in_json(client: TestClient, text: str) -> None:
     (error,) = assert_problem(client.get(f"/vae/encoder-size?dimension={text}"), 422)["errors"]
     assert (error["pointer"], error["allowed"]) == ("/dimension", "an integer")
+
+
+def test_leading_zeros_are_allowed_in_a_query_string(client: TestClient) -> None:
+    plain = client.get("/vae/encoder-size?dimension=7")
+    assert client.get("/vae/encoder-size?dimension=007").content == plain.content
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "latin-1", "ISO-8859-1", "'x", '"utf-16le"', "é"])
+def test_json_in_another_charset_than_utf_8_is_a_415(client: TestClient, charset: str) -> None:
+    headers = {"content-type": f"application/json; charset={charset}".encode("latin-1")}
+    answer = client.post("/vae/kl", content=b'{"q": {"mu": [0], "sigma": [1]}}', headers=headers)
+    (error,) = assert_problem(answer, 415)["errors"]
+    assert error["pointer"] == "/Content-Type"
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "utf8", "utf-8; x=1"])
+def test_utf_8_may_be_declared(client: TestClient, charset: str) -> None:
+    headers = {"content-type": f"application/json; charset={charset}"}
+    assert client.post("/vae/kl", content=b'{"q": {"mu": [0], "sigma": [1]}}', headers=headers).status_code == 200
+
+
+def test_errors_of_a_body_have_a_pointer_and_what_is_allowed(client: TestClient) -> None:
+    json_headers, form = {"content-type": "application/json"}, {"content-type": "multipart/form-data; boundary=x"}
+    for answer in (
+        client.post("/vae/kl", content=b"{", headers=json_headers),
+        client.post("/em/register", content=b"--y", headers=form),
+    ):
+        (error,) = assert_problem(answer, 400)["errors"]
+        assert error["pointer"] == ""
+        assert error["allowed"]
+    logistic = {"x": [1.0], "w": [1.0], "y": 1, "q": 2}
+    (error,) = assert_problem(client.post("/vae/kl", json=logistic), 422)["errors"]
+    assert error["pointer"] == "/q"
+    assert error["allowed"]
 
 
 def test_invalid_json_is_a_400_and_another_media_type_a_415(client: TestClient) -> None:
@@ -83,6 +127,18 @@ def test_an_invalid_timeout_header_is_refused(client: TestClient) -> None:
         problem = assert_problem(client.get("/gan/generate?seed=1", headers={"X-Timeout-Seconds": bad}), 422)
         assert problem["errors"][0]["pointer"] == "/X-Timeout-Seconds"
     assert client.get("/gan/generate?seed=1", headers={"X-Timeout-Seconds": "30"}).status_code == 200
+
+
+def test_errors_of_the_timeout_header_state_the_cause(client: TestClient) -> None:
+    def detail(*values: str) -> str:
+        headers = [("X-Timeout-Seconds", value) for value in values]
+        problem = assert_problem(client.get("/livez", headers=headers), 422)
+        assert problem["errors"][0]["pointer"] == "/X-Timeout-Seconds"
+        return str(problem["detail"])
+
+    assert "'abc', which is not a number of seconds" in detail("abc")
+    assert "out of range" in detail("0")
+    assert "given 2 times" in detail("1", "2")
 
 
 def test_the_deadline_runs_from_the_first_byte(checkpoints: Path) -> None:
@@ -126,7 +182,7 @@ def test_a_deadline_that_passes_is_a_504_and_a_full_queue_a_503(running: Running
             assert time.monotonic() < deadline
             time.sleep(0.001)
         late = client.get("/gan/generate?seed=2", headers={"X-Timeout-Seconds": "0.05"})
-        assert_problem(late, 504)
+        assert "X-Timeout-Seconds: 0.05" in assert_problem(late, 504)["detail"]
         threads.append(threading.Thread(target=lambda: answers.append(client.get("/gan/generate?seed=3"))))
         threads[1].start()
         deadline = time.monotonic() + 60

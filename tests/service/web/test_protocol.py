@@ -1,0 +1,104 @@
+"""The protocol below the application: the heads of requests that are refused."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service.web.protocol import MAX_HEADER_BYTES, Protocol
+
+Address = tuple[str, int]
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Read the body, and answer 200 with its length."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    content = b"%d" % size
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(content))]})
+    await send({"type": "http.response.body", "body": content})
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[Address]:
+    config = uvicorn.Config(echo, port=0, http=Protocol, lifespan="off", log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not server.started:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()
+    server.should_exit = True
+    thread.join(60)
+
+
+def exchange(address: Address, request: bytes) -> bytes:
+    """The answer to `request`, which is sent whole before the answer is read."""
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(request)
+        answer = b""
+        while received := connection.recv(65536):
+            answer += received
+    return answer
+
+
+def problem_of(answer: bytes) -> dict[str, Any]:
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert b"\r\ncontent-type: application/problem+json" in head
+    assert b"\r\nconnection: close" in head
+    found: dict[str, Any] = json.loads(content)
+    assert head.startswith(b"HTTP/1.1 %d " % found["status"])
+    return found
+
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+LINE = b"x-filler: " + b"y" * 1000 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        GET + b"x-filler: " + b"y" * 66_000 + b"\r\n\r\n",
+        GET + LINE * 500 + b"\r\n",
+        CHUNKED + b"x-trailer: " + b"y" * 66_000 + b"\r\n\r\n",
+    ],
+    ids=["one header", "many headers", "a trailer"],
+)
+def test_oversized_headers_are_answered_with_a_431(address: Address, request_bytes: bytes) -> None:
+    problem = problem_of(exchange(address, request_bytes))
+    assert problem["status"] == 431
+    assert str(MAX_HEADER_BYTES) in problem["detail"]
+
+
+def test_headers_and_trailers_below_the_limit_are_read(address: Address) -> None:
+    for request in (GET + LINE * 60 + b"\r\n", CHUNKED + LINE * 60 + b"\r\n"):
+        assert exchange(address, request).startswith(b"HTTP/1.1 200")
+
+
+def test_an_oversized_target_is_answered_with_a_414(address: Address) -> None:
+    assert problem_of(exchange(address, GET.replace(b"/ ", b"/" + b"y" * 66_000 + b" ", 1) + b"\r\n"))["status"] == 414
+
+
+@pytest.mark.parametrize("hosts", [0, 2])
+def test_a_request_of_http_1_1_needs_one_host(address: Address, hosts: int) -> None:
+    problem = problem_of(exchange(address, b"GET / HTTP/1.1\r\n" + b"host: x\r\n" * hosts + b"\r\n"))
+    assert problem["status"] == 400
+    assert f"this one has {hosts}" in problem["detail"]
+
+
+def test_a_request_of_http_1_0_needs_no_host(address: Address) -> None:
+    assert exchange(address, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
