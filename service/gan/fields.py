@@ -55,7 +55,8 @@ def _read_digits(value: str) -> str:
         reason = f"has {len(value)} digits; at most {MAX_DIGITS} are drawn"
     else:
         return value
-    raise PydanticCustomError("digits", "{reason}", {"reason": reason, "allowed": f"1 to {MAX_DIGITS} digits, 0 to 9"})
+    allowed = f"1 to {MAX_DIGITS} characters of 0 to 9"
+    raise PydanticCustomError("digits", "{reason}", {"reason": reason, "allowed": allowed})
 
 
 def _read_seeds(value: object) -> list[int]:

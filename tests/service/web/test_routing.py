@@ -73,7 +73,7 @@ def test_leading_zeros_are_allowed_in_a_query_string(client: TestClient) -> None
 
 @pytest.mark.parametrize("charset", ["utf-16", "latin-1", "ISO-8859-1", "'x", '"utf-16le"', "é"])
 def test_json_in_another_charset_than_utf_8_is_a_415(client: TestClient, charset: str) -> None:
-    headers = {"content-type": f"application/json; charset={charset}".encode("latin-1")}
+    headers = [(b"content-type", f"application/json; charset={charset}".encode("latin-1"))]
     answer = client.post("/vae/kl", content=b'{"q": {"mu": [0], "sigma": [1]}}', headers=headers)
     (error,) = assert_problem(answer, 415)["errors"]
     assert error["pointer"] == "/Content-Type"
