@@ -55,8 +55,8 @@ def check(problem: Problem) -> Problem:
     if allowed is not None and dimension not in allowed:
         errors.append(
             InvalidInput(
-                f"transform {problem.transform} needs points of {' or '.join(map(str, allowed))} coordinates; these have "
-                f"{dimension}",
+                f"transform {problem.transform} needs points of {' or '.join(map(str, allowed))} coordinates; "
+                f"these have {dimension}",
                 pointer="/transform",
                 allowed=[name for name, kind in KINDS.items() if kind.allows(dimension)],
             )
@@ -205,7 +205,7 @@ def _check_pose(pose: Pose, dimension: int, transform: Transform) -> Pose:
             f"init is not a valid {transform} transform",
             pointer="/init",
             allowed="the identity rotation, and scale 1"
-            if transform == "translation"
+            if KINDS[transform].given_linear == "identity"
             else "a proper rotation, times a scale for similarity; rotations are orthogonal with determinant +1",
         )
     return Pose(linear, translation)
