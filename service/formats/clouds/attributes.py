@@ -19,8 +19,8 @@ TRANSPOSED_COLUMNS = 24
 def without_attributes(file: CloudFile, table: NDArray[Any]) -> NDArray[Any]:
     """The coordinates of a table or an array (N, C) without names: (N, 3) or (N, C), a view.
 
-    All columns are coordinates, with two exceptions: `KNOWN_LAYOUTS`, and integers of 0 to 255 after the third column.
-    Then the first three are coordinates, with a warning.
+    All columns are coordinates, with two exceptions: `KNOWN_LAYOUTS`, and integers of 0 to 255 after the third column
+    where the first three are not all such integers. Then the first three are coordinates, with a warning.
 
     Raises:
         InvalidInput: the shape is that of a transposed cloud, such as 3 x 500.

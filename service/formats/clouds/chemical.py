@@ -16,10 +16,33 @@ NUMBER = rb"[ \t]+[-+.\deE]{1,40}"
 HEAD = re.compile(
     rb"[ \t]*\d{1,12}" + END + rb"[^\r\n]{0,65536}\r?\n[ \t]*[A-Z][A-Za-z]{0,2}(?:" + NUMBER + rb"){3}(?:\s|\Z)"
 )
+# The count, a blank line, and four columns that begin with an atomic number.
+HEAD_OF_NUMBERS = re.compile(
+    rb"[ \t]*\d{1,12}" + END + END + rb"[ \t]*\d{1,3}(?:" + NUMBER + rb"){3}[ \t]*(?:\r?\n|\Z)"
+)
+ATOMIC_NUMBER = re.compile(r"0{0,2}([1-9]\d{0,2})")
+HEAVIEST = 118
 COUNT = re.compile(r"\s*\d{1,12}\s*")
 # The columns of an extended XYZ file, such as Properties=species:S:1:pos:R:3.
 PROPERTY = r"\w{1,60}:[A-Za-z]:\d{1,2}"
 PROPERTIES = re.compile(rf'Properties="?({PROPERTY}(?::{PROPERTY}){{0,60}})', re.IGNORECASE)
+
+
+def has_atomic_numbers(file: CloudFile) -> bool:
+    """Whether a count, a blank line, and rows of an atomic number and three coordinates are the whole file."""
+    if HEAD_OF_NUMBERS.match(file.data) is None:
+        return False
+    rows = (row.split() for number, row in lines(file) if number > 1)
+    # `read_atoms` refuses the count of a further frame.
+    return all(
+        _is_atomic_number(row[0]) if len(row) == 4 else len(row) == 1 and COUNT.fullmatch(row[0]) is not None
+        for row in rows
+    )
+
+
+def _is_atomic_number(field: str) -> bool:
+    found = ATOMIC_NUMBER.fullmatch(field)
+    return found is not None and int(found[1]) <= HEAVIEST
 
 
 def read_atoms(file: CloudFile) -> Float64:
@@ -40,7 +63,7 @@ def read_atoms(file: CloudFile) -> Float64:
     try:
         return file.points(parse(_atoms(file, stream, count), use=[first, first + 1, first + 2]))
     except ValueError as error:
-        raise file.malformed(f"the atoms cannot be read: {error}") from None
+        raise file.malformed(f"the atoms cannot be read: {error}", "an element and x, y and z in each line") from None
 
 
 def _atoms(file: CloudFile, rows: Iterable[tuple[int, str]], count: int) -> Iterator[str]:
@@ -50,11 +73,11 @@ def _atoms(file: CloudFile, rows: Iterable[tuple[int, str]], count: int) -> Iter
         if found == count:
             if COUNT.fullmatch(row):
                 raise file.invalid(f"line {number} begins another frame; send one frame", "one frame")
-            raise file.malformed(f"line 1 declares {count} atoms, and more follow")
+            raise file.malformed(f"line 1 declares {count} atoms, and more follow", "as many atoms as line 1 declares")
         found += 1
         yield row
     if found != count:
-        raise file.malformed(f"line 1 declares {count} atoms, and {found} follow")
+        raise file.malformed(f"line 1 declares {count} atoms, and {found} follow", "as many atoms as line 1 declares")
 
 
 def _first_column(comment: str) -> int:

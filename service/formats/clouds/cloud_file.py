@@ -138,6 +138,12 @@ class CloudFile:
             )
         return [lower.index(axis) for axis in found]
 
+    def warn_of_rest(self, start: int, what: str) -> None:
+        """Warn of bytes from `start` on that the header does not explain; blank lines at the end are no points."""
+        rest = len(self.data) - start
+        if rest > 0 and not self.data[start:].isspace():
+            self.warnings.append(f"{what}, and {rest} bytes follow that are not read")
+
     def points(self, values: NDArray[np.generic]) -> Float64:
         """A writable (N, D) copy in C order. A row with a NaN becomes NaN throughout, and keeps its place.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from .names import ANGLES as ANGLE_UNITS
 from .names import LENGTHS, Name, parse
 
 Positions = dict[str, dict[str, list[int]]]
@@ -36,6 +37,7 @@ ELEVATIONS = ("elevation", "elev", "altitude", "alt")
 # May be a third coordinate, or the size of a bounding box. They are not read as z; a warning names them.
 DOUBTFUL = ("height", "depth")
 ANGLES = ({"lon", "long", "longitude", "lng"}, {"lat", "latitude"})
+PROJECT = "longitude and latitude are angles, not lengths; project them to metres first, to UTM for example"
 
 
 class Found(NamedTuple):
@@ -72,12 +74,11 @@ def recognise(names: Sequence[str]) -> Found:
             complaint = complaint or error
     numbered = _numbered(parsed, names)
     choices += numbered
+    # A lone x beside longitude and latitude is no cloud of one dimension.
+    angles = all(any(name.stem in words for name in parsed) for words in ANGLES)
+    if angles and all(len(choice.positions) == 1 for choice in choices):
+        raise Unrecognised(PROJECT, final=True)
     if not choices:
-        if complaint is None and all(any(name.stem in words for name in parsed) for words in ANGLES):
-            raise Unrecognised(
-                "longitude and latitude are angles, not lengths; project them to metres first, to UTM for example",
-                final=True,
-            )
         raise complaint or Unrecognised()
     best = choices[0]
     warnings = list(best.warnings)
@@ -128,7 +129,10 @@ def _assign(family: Positions, names: Sequence[str]) -> Found:
     axes = [axis for axis in ("x", "y", "z") if axis in family]
     if axes != ["x", "y", "z"][: len(axes)]:
         raise Unrecognised(f"{' and '.join(axes)} without {'x' if axes[0] != 'x' else 'y'}")
-    common = [unit for unit in family["x"] if all(unit in family[axis] for axis in axes)]
+    lengths = [unit for unit in family["x"] if unit not in ANGLE_UNITS]
+    if not lengths:
+        raise Unrecognised("the coordinates are angles, not lengths; convert them first", final=True)
+    common = [unit for unit in lengths if all(unit in family[axis] for axis in axes)]
     if not common:
         units = ", ".join(f"{axis} in {' or '.join(unit or 'no unit' for unit in family[axis])}" for axis in axes)
         raise Unrecognised(f"the coordinates have different units ({units})")

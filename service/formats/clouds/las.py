@@ -65,6 +65,7 @@ def read_las(file: CloudFile) -> Float64:
         DeadlineExceeded: the file's deadline passed during the decompression.
     """
     header = _header(file)
+    _warn_of_more_points(file, header)
     axes = file.chosen(AXES, "the LAS file", len(AXES)) or [0, 1, 2]
     file.check_shape(header.points, len(axes))
     if header.points * header.size > file.max_elements * BYTES_PER_ELEMENT:
@@ -108,6 +109,26 @@ def _header(file: CloudFile) -> Header:
             "of them"
         )
     return Header(start, point_format, compressed, size, count, scales, offsets)
+
+
+def _warn_of_more_points(file: CloudFile, header: Header) -> None:
+    """Warn if the file has more points than its header declares, by their number for each return or by their bytes."""
+    minor = file.data[25]
+    returns: tuple[int, ...] = struct.unpack_from("<5I", file.data, 111)
+    # The first byte after the points: waveforms since LAS 1.3, further records since LAS 1.4.
+    ends = [*struct.unpack_from("<Q", file.data, 227)] if minor >= 3 else []
+    if minor >= 4:
+        returns = struct.unpack_from("<15Q", file.data, 255) if any(file.data[255:375]) else returns
+        ends += struct.unpack_from("<Q", file.data, 235)
+    found = sum(returns)
+    if not header.compressed:
+        end = min([value for value in ends if header.start < value < len(file.data)], default=len(file.data))
+        found = max(found, (end - header.start) // header.size)
+    if found > header.points:
+        file.warnings.append(
+            f"the LAS header declares {header.points} points, and the file seems to have {found}; only the declared "
+            "ones are read"
+        )
 
 
 def _check_installed(file: CloudFile, header: Header) -> None:

@@ -44,6 +44,7 @@ LENGTHS = frozenset(
     ]
 )
 UNITS = PIXELS | LENGTHS
+ANGLES = frozenset(["deg", "degree", "degrees", "°", "rad", "radian", "radians", "mrad", "gon", "arcmin", "arcsec"])
 # Text in the wrong encoding shows µ as a replacement character.
 MANGLED = "\ufffdm"
 

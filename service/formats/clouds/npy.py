@@ -113,9 +113,15 @@ def _choose(file: CloudFile, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
             "the file is an Office document, such as an Excel workbook; export the table as CSV",
             "an .npz archive, or CSV",
         )
-    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename[-1:] != "/"}
+    files = [info for info in archive.infolist() if info.filename[-1:] != "/"]
+    members = {info.filename.removesuffix(".npy"): info for info in files}
+    if len(members) < len(files):
+        raise file.invalid("the archive has several arrays of one name", "a name for each array")
     names = list(members)
     named = [name for name in NAMES if name in members][:1]
+    others = [name for name in NAMES if name in members and name not in named]
+    if others:
+        file.warnings.append(f"the array {named[0]!r} of the archive is read, not {others[0]!r}")
     lower = [name.lower() for name in names]
     if not named and len(members) > 1 and (file.columns is not None or {"x", "y"} <= set(lower)):
         named = [names[place] for place in file.axes(names, "the archive")]
@@ -134,6 +140,11 @@ def _choose(file: CloudFile, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 def _unpack(file: CloudFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo, rank: int = 2) -> tuple[bytes, Header]:
     with archive.open(member) as stream:
         head = stream.read(MAX_HEADER)
+        if not head.startswith(MAGIC) and not member.filename.endswith(".npy"):
+            raise file.invalid(
+                f"the archive holds {member.filename[:60]!r}, no array; send it unpacked",
+                "an .npz archive, or the file itself",
+            )
         header = _header(file, head, rank)
         # The declared size is checked before decompression. One byte more is read, to detect data after the array.
         return head + stream.read(max(header.end + 1 - len(head), 0)), header
@@ -244,7 +255,8 @@ def _check_length(file: CloudFile, data: bytes, header: Header) -> None:
     if len(data) != header.end:
         more = "more" if len(data) > header.end else "less"
         raise file.malformed(
-            f"there is {more} data than the array's shape {header.shape} and {header.size} bytes an element need"
+            f"there is {more} data than the array's shape {header.shape} and {header.size} bytes an element need",
+            f"{header.end} bytes in all",
         )
 
 

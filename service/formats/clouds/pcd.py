@@ -17,6 +17,8 @@ MAX_HEADER = 2**16
 # Bytes that are decompressed for each number that a cloud may have. Other fields may precede the coordinates.
 UNPACKED_BYTES_PER_ELEMENT = 32
 COUNT = re.compile(r"\d{1,18}")
+ENCODINGS = ["ascii", "binary", "binary_compressed"]
+WHOLE = "as many points as the header declares"
 FIRST_WORDS = {b"VERSION", b"FIELDS", b"COLUMNS"}
 KEYWORDS = {"VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA"}
 TYPES = {
@@ -60,10 +62,14 @@ def read_pcd(file: CloudFile) -> Float64:
     file.check_shape(header.points, len(axes))
     for axis in axes:
         if header.counts[axis] == 0:
-            raise file.malformed(f"the PCD field {header.names[axis]} has COUNT 0, which leaves no coordinate")
+            raise file.malformed(
+                f"the PCD field {header.names[axis]} has COUNT 0, which leaves no coordinate", "COUNT 1"
+            )
         if header.counts[axis] != 1 or (header.types[axis], header.sizes[axis]) not in TYPES:
             given = f"{header.counts[axis]} of type {header.types[axis]} and size {header.sizes[axis]}"
-            raise file.invalid(f"the PCD field {header.names[axis]} is {given}", "one of type F, I or U")
+            raise file.invalid(
+                f"the PCD field {header.names[axis]} is {given}", "one value of F4, F8, I1 to I8 or U1 to U8"
+            )
     if header.data == "ascii":
         return _ascii(file, header, axes)
     widths = [size * count for size, count in zip(header.sizes, header.counts, strict=True)]
@@ -71,7 +77,10 @@ def read_pcd(file: CloudFile) -> Float64:
     if header.data == "binary":
         there = (len(file.data) - header.start) // offsets[-1]
         if there < header.points:
-            raise file.malformed(f"the PCD header declares {header.points} points, and the file has {there} of them")
+            raise file.malformed(
+                f"the PCD header declares {header.points} points, and the file has {there} of them", WHOLE
+            )
+        file.warn_of_rest(header.start + header.points * offsets[-1], f"the PCD header declares {header.points} points")
         starts = [header.start + offsets[axis] for axis in axes]
         return _gather(file, header, axes, file.data, starts, offsets[-1])
     # Compressed values are stored field by field, so the fields after the coordinates need not be decompressed.
@@ -86,34 +95,43 @@ def _header(file: CloudFile) -> Header:
     while "DATA" not in found:
         end = file.data.find(b"\n", at, MAX_HEADER)
         if end < 0:
-            raise file.malformed(f"the PCD header has no line DATA in its first {MAX_HEADER} bytes")
+            raise file.malformed(f"the PCD header has no line DATA in its first {MAX_HEADER} bytes", ENCODINGS)
         words = file.data[at:end].decode("latin-1").split()
         at = end + 1
         if words and not words[0].startswith("#"):
             keyword = "FIELDS" if words[0] == "COLUMNS" else words[0]
             if keyword not in KEYWORDS:
-                raise file.malformed(f"the PCD header has the line {' '.join(words)[:80]!r}")
+                raise file.malformed(f"the PCD header has the line {' '.join(words)[:80]!r}", sorted(KEYWORDS))
             found[keyword] = words[1:]
 
     names = found.get("FIELDS", [])
     sizes, counts = _numbers(file, found, "SIZE"), _numbers(file, found, "COUNT") or [1] * len(names)
     types = found.get("TYPE", [])
     if not names or not len(names) == len(sizes) == len(types) == len(counts) or not all(sizes):
-        raise file.malformed("the PCD header needs FIELDS, and a SIZE, a TYPE and a COUNT for each of them")
+        raise file.malformed(
+            "the PCD header needs FIELDS, and a SIZE, a TYPE and a COUNT for each of them",
+            "as many of SIZE, TYPE and COUNT as FIELDS",
+        )
     points, width, height = (_numbers(file, found, keyword) for keyword in ("POINTS", "WIDTH", "HEIGHT"))
     count = (points or [prod(width + height)])[0]
     if max(map(len, (points, width, height))) > 1 or not points + width or (width and prod(width + height) != count):
-        raise file.malformed("the PCD header needs WIDTH and HEIGHT, whose product is POINTS")
+        raise file.malformed(
+            "the PCD header needs WIDTH and HEIGHT, whose product is POINTS", "WIDTH times HEIGHT equal to POINTS"
+        )
     data = " ".join(found["DATA"]).lower()
-    if data not in {"ascii", "binary", "binary_compressed"}:
-        raise file.malformed(f"the PCD header has DATA {data[:40]!r}; ascii, binary and binary_compressed are read")
+    if data not in ENCODINGS:
+        raise file.malformed(
+            f"the PCD header has DATA {data[:40]!r}; ascii, binary and binary_compressed are read", ENCODINGS
+        )
     return Header(names, types, sizes, counts, count, data, at)
 
 
 def _numbers(file: CloudFile, found: dict[str, list[str]], keyword: str) -> list[int]:
     words = found.get(keyword, [])
     if not all(COUNT.fullmatch(word) for word in words):
-        raise file.malformed(f"the PCD header has {keyword} {' '.join(words)[:80]!r}; it takes whole numbers")
+        raise file.malformed(
+            f"the PCD header has {keyword} {' '.join(words)[:80]!r}; it takes whole numbers", "whole numbers"
+        )
     return [int(word) for word in words]
 
 
@@ -121,12 +139,15 @@ def _ascii(file: CloudFile, header: Header, axes: list[int]) -> Float64:
     try:
         values = text.parse(line for _, line in text.lines(file, header.start))
     except ValueError as error:
-        raise file.malformed(f"the PCD file's points cannot be read: {error}") from None
+        raise file.malformed(
+            f"the PCD file's points cannot be read: {error}", "a line of numbers for each point"
+        ) from None
     columns = sum(header.counts)
     if values.shape != (header.points, columns):
         raise file.malformed(
             f"the PCD header declares {header.points} points of {columns} values, "
-            f"and the file has {len(values)} of {values.shape[1]}"
+            f"and the file has {len(values)} of {values.shape[1]}",
+            WHOLE,
         )
     return file.points(values[:, [sum(header.counts[:axis]) for axis in axes]])
 
@@ -139,7 +160,8 @@ def _unpack(file: CloudFile, start: int, wanted: int, whole: int) -> bytearray:
     if unpacked != whole or len(body) != packed or not packed:
         raise file.malformed(
             f"the PCD file declares {packed} bytes that unpack to {unpacked}, where it has {len(body)} "
-            f"and the header's points need {whole}"
+            f"and the header's points need {whole}",
+            WHOLE,
         )
     try:
         out = decompress(body, wanted)

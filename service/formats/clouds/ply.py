@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...errors import LatentserveError
 from ..arrays import Float64
 from . import text
 from .cloud_file import AXES, CloudFile
@@ -18,9 +20,12 @@ from .cloud_file import AXES, CloudFile
 MAGIC = re.compile(rb"ply[ \t]*(\r\n|\n|\r)")
 END = rb"[\r\n]end_header[ \t]*"
 MAX_HEADER = 2**16
+WHOLE = "as many rows and values as the header declares"
 COUNT = re.compile(r"\d{1,18}")
 # Maximum values and lists of an element with lists, which is read row by row.
 MAX_WALKED = 2**21
+# The same for elements after the vertices, which are walked only for a warning.
+MAX_EXAMINED = 2**16
 
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -69,22 +74,23 @@ def read_ply(file: CloudFile) -> Float64:
     # The line end of the first line also ends the header. After a lone \r, a \n is the first byte of the vertices.
     end = re.compile(END + magic[1]).search(file.data, 0, MAX_HEADER) if magic else None
     if end is None:
-        raise file.malformed(f"the PLY header has no end_header in its first {MAX_HEADER} bytes")
+        raise file.malformed(f"the PLY header has no end_header in its first {MAX_HEADER} bytes", "a line end_header")
     order, elements = _header(file, file.data[: end.start()].decode("latin-1"))
     names = [element.name for element in elements]
     if "vertex" not in names:
         raise file.invalid(f"the PLY file has no element vertex; it has {', '.join(names[:10]) or 'none'}")
-    before, vertex = elements[: names.index("vertex")], elements[names.index("vertex")]
+    at = names.index("vertex")
+    before, vertex, after = elements[:at], elements[at], elements[at + 1 :]
     axes = file.axes([item.name for item in vertex.properties], "the PLY file's element vertex")
     lists = [vertex.properties[axis].name for axis in axes if vertex.properties[axis].counted_by]
     if lists:
         raise file.invalid(f"the vertices of the PLY file have a list, {lists[0]}, as a coordinate", "plain values")
     file.check_shape(vertex.rows, len(axes))
     if order:
-        return _binary(file, end.end(), order, before, vertex, axes)
+        return _binary(file, end.end(), order, before, vertex, axes, after)
     if magic and magic[1] == b"\r":
         file = replace(file, data=file.data.replace(b"\r", b"\n"))
-    return _ascii(file, end.end(), before, vertex, axes)
+    return _ascii(file, end.end(), before, vertex, axes, after)
 
 
 def _header(file: CloudFile, header: str) -> tuple[str, list[Element]]:
@@ -105,29 +111,47 @@ def _header(file: CloudFile, header: str) -> tuple[str, list[Element]]:
             ):
                 elements[-1].properties.append(Property(name, TYPES[kind], TYPES[counter]))
             case _:
-                raise file.malformed(f"the PLY header has the line {line[:80]!r}")
+                raise file.malformed(
+                    f"the PLY header has the line {line[:80]!r}", "format, element, property, comment and obj_info"
+                )
     if order is None:
-        raise file.malformed("the PLY header names no format: ascii, binary_little_endian or binary_big_endian 1.0")
+        raise file.malformed(
+            "the PLY header names no format: ascii, binary_little_endian or binary_big_endian 1.0", list(ORDERS)
+        )
     return order, elements
 
 
-def _ascii(file: CloudFile, start: int, before: list[Element], vertex: Element, axes: list[int]) -> Float64:
+def _ascii(
+    file: CloudFile, start: int, before: list[Element], vertex: Element, axes: list[int], after: list[Element]
+) -> Float64:
     skipped = sum(element.rows for element in before if element.properties)
     if skipped + vertex.rows > len(file.data):  # a row has at least one byte
-        raise file.malformed(f"the PLY header declares {vertex.rows} vertices and the file ends before them")
+        raise file.malformed(f"the PLY header declares {vertex.rows} vertices and the file ends before them", WHOLE)
+    _warn_of_lines(file, start, [*before, vertex, *after], vertex)
     rows = islice((line for _, line in text.lines(file, start)), skipped, skipped + vertex.rows)
     if any(item.counted_by for item in vertex.properties):
         return _ascii_with_lists(file, rows, vertex, axes)
     try:
         values = text.parse(rows)
     except ValueError as error:
-        raise file.malformed(f"the PLY file's vertices cannot be read: {error}") from None
+        raise file.malformed(f"the PLY file's vertices cannot be read: {error}", WHOLE) from None
     if values.shape != (vertex.rows, len(vertex.properties)):
         raise file.malformed(
             f"the PLY header declares {vertex.rows} vertices of {len(vertex.properties)} values, "
-            f"and the file has {len(values)} of {values.shape[1]}"
+            f"and the file has {len(values)} of {values.shape[1]}",
+            WHOLE,
         )
     return file.points(values[:, axes])
+
+
+def _warn_of_lines(file: CloudFile, start: int, elements: list[Element], vertex: Element) -> None:
+    """Warn of lines that no element of an ascii file explains."""
+    declared = sum(element.rows for element in elements if element.properties)
+    found = sum(not line.isspace() for line in io.BytesIO(file.data[start:]))
+    if found > declared:
+        file.warnings.append(
+            f"the PLY header declares {vertex.rows} vertices, and {found - declared} lines at the end are not read"
+        )
 
 
 def _ascii_with_lists(file: CloudFile, rows: Iterator[str], vertex: Element, axes: list[int]) -> Float64:
@@ -145,24 +169,38 @@ def _ascii_with_lists(file: CloudFile, rows: Iterator[str], vertex: Element, axe
                 raise ValueError(f"{len(fields)} values in place of {at}")
             points.append([float(fields[places[axis]]) for axis in axes])
         except (ValueError, IndexError) as error:
-            raise file.malformed(f"vertex {len(points)} of the PLY file cannot be read: {error}") from None
+            raise file.malformed(f"vertex {len(points)} of the PLY file cannot be read: {error}", WHOLE) from None
     if len(points) != vertex.rows:
-        raise file.malformed(f"the PLY header declares {vertex.rows} vertices, and the file has {len(points)} of them")
+        raise file.malformed(
+            f"the PLY header declares {vertex.rows} vertices, and the file has {len(points)} of them", WHOLE
+        )
     return file.points(np.array(points))
 
 
-def _binary(file: CloudFile, at: int, order: str, before: list[Element], vertex: Element, axes: list[int]) -> Float64:
+def _binary(
+    file: CloudFile,
+    at: int,
+    order: str,
+    before: list[Element],
+    vertex: Element,
+    axes: list[int],
+    after: list[Element],
+) -> Float64:
     for element in before:
         at = _skip(file, at, order, element)
     if any(item.counted_by for item in vertex.properties):
-        return _binary_with_lists(file, at, order, vertex, axes)
+        points, at = _binary_with_lists(file, at, order, vertex, axes)
+        _warn_of_bytes(file, at, order, vertex, after)
+        return file.points(points)
     offsets = np.cumsum([0, *(item.size for item in vertex.properties)]).tolist()
     size = offsets[-1]
     there = max(len(file.data) - at, 0) // size
     if there < vertex.rows:
         raise file.malformed(
-            f"the PLY header declares {vertex.rows} vertices of {size} bytes, and the file has {there} of them"
+            f"the PLY header declares {vertex.rows} vertices of {size} bytes, and the file has {there} of them",
+            WHOLE,
         )
+    _warn_of_bytes(file, at + vertex.rows * size, order, vertex, after)
     points = np.empty((vertex.rows, len(axes)))
     with np.errstate(all="ignore"):  # a signalling NaN would warn here; `points` handles values that are not finite
         for column, axis in enumerate(axes):
@@ -171,16 +209,38 @@ def _binary(file: CloudFile, at: int, order: str, before: list[Element], vertex:
     return file.points(points)
 
 
-def _binary_with_lists(file: CloudFile, at: int, order: str, vertex: Element, axes: list[int]) -> Float64:
+def _warn_of_bytes(file: CloudFile, at: int, order: str, vertex: Element, after: list[Element]) -> None:
+    """Warn of bytes that no element of a binary file explains; `at` is the byte after the vertices.
+
+    Elements after the vertices are not needed, so damage in them is no error. Large ones with lists are not examined.
+    """
+    walked = sum(
+        element.rows * len(element.properties)
+        for element in after
+        if any(item.counted_by for item in element.properties)
+    )
+    if walked > MAX_EXAMINED:
+        return
+    try:
+        for element in after:
+            at = _skip(file, at, order, element)
+    except LatentserveError:
+        return
+    file.warn_of_rest(at, f"the PLY header declares {vertex.rows} vertices")
+
+
+def _binary_with_lists(file: CloudFile, at: int, order: str, vertex: Element, axes: list[int]) -> tuple[Float64, int]:
+    """The coordinates of the vertices, and the byte after them."""
     readers = [struct.Struct(order + FLOATS.get(kind, CODES.get(kind, ""))) for _, kind, _ in vertex.properties]
     points = np.empty((vertex.rows, len(axes)))
     try:
         for row, places in enumerate(_walk(file, at, order, vertex)):
+            at = places[-1]
             for column, axis in enumerate(axes):
                 (points[row, column],) = readers[axis].unpack_from(file.data, places[axis])
     except struct.error:
-        raise file.malformed("the PLY file ends within its element vertex") from None
-    return file.points(points)
+        raise file.malformed("the PLY file ends within its element vertex", WHOLE) from None
+    return points, at
 
 
 def _skip(file: CloudFile, at: int, order: str, element: Element) -> int:
@@ -218,10 +278,10 @@ def _walk(file: CloudFile, at: int, order: str, element: Element) -> Iterator[li
                     at += counter.size + length * size
             places.append(at)
             if at > len(file.data):
-                raise file.malformed(f"the PLY file ends within its element {element.name}")
+                raise file.malformed(f"the PLY file ends within its element {element.name}", WHOLE)
             yield places
     except (struct.error, OverflowError):
-        raise file.malformed(f"the PLY file ends within its element {element.name}") from None
+        raise file.malformed(f"the PLY file ends within its element {element.name}", WHOLE) from None
 
 
 def write_ply(points: Float64) -> bytes:

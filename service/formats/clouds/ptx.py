@@ -21,6 +21,7 @@ HEAD = re.compile(
     + rb"(?:" + NUMBER + rb"(?:[ \t]" + NUMBER + rb"){3}" + END + rb"){4}"
 )  # fmt: skip
 HEAD_LINES = 10
+COUNT = re.compile(r"\d{1,9}")
 
 
 def read_ptx(file: CloudFile) -> Float64:
@@ -29,7 +30,8 @@ def read_ptx(file: CloudFile) -> Float64:
     A point at the scanner's own origin is NaN, because its pulse did not return.
 
     Raises:
-        MalformedBody: a field is not a number, or a scan has fewer points than its columns times rows.
+        MalformedBody: a field is not a number, a matrix does not place points, or a scan has fewer points than its
+            columns times rows.
         InvalidInput: there are no points, columns are chosen, or coordinates are infinite.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
@@ -44,24 +46,52 @@ def read_ptx(file: CloudFile) -> Float64:
     total = 0
     while head := list(islice(stream, HEAD_LINES)):
         number = head[0][0]
-        try:
-            columns, rows = (int(text) for _, text in head[:2])
-            count = columns * rows
-            matrix = parse((text for _, text in head[6:]), use=[0, 1, 2])
-            if matrix.shape != (4, 3):
-                raise ValueError("the matrix is not 4 x 4")
-        except ValueError as error:
-            raise file.malformed(f"line {number} begins no scan of a PTX file: {error}") from None
+        for (line, text), what in zip(head, ("columns", "rows"), strict=False):
+            if COUNT.fullmatch(text.strip()) is None:
+                raise file.malformed(
+                    f"line {number} begins no scan of a PTX file: line {line}, {text[:40]!r}, is no number of {what}",
+                    f"a number of {what}",
+                )
+        count = int(head[0][1]) * int(head[1][1]) if len(head) == HEAD_LINES else 0
+        matrix = _matrix(file, number, [text for _, text in head[6:]])
         total += count
         file.check_shape(total, 3)
         try:
             points = parse((text for _, text in islice(stream, count)), use=[0, 1, 2])
         except ValueError as error:
-            raise file.malformed(f"the points of the scan at line {number} cannot be read: {error}") from None
+            raise file.malformed(
+                f"the points of the scan at line {number} cannot be read: {error}", "x, y and z in each line"
+            ) from None
         if len(points) != count:
-            raise file.malformed(f"line {number} declares a scan of {count} points, and {len(points)} follow")
+            raise file.malformed(
+                f"line {number} declares a scan of {count} points, and {len(points)} follow", "columns times rows lines"
+            )
         with np.errstate(all="ignore"):  # `points` refuses what overflows
             placed = points @ matrix[:3] + matrix[3]
         placed[~points.any(1)] = np.nan
         scans.append(placed)
     return file.points(np.concatenate(scans))
+
+
+def _matrix(file: CloudFile, number: int, rows: list[str]) -> Float64:
+    """The first three columns, (4, 3), of the matrix of the scan at line `number`; it acts on row vectors."""
+    try:
+        matrix = parse(rows)
+    except ValueError:
+        matrix = np.zeros((0, 0))
+    if matrix.shape != (4, 4):
+        fault = "is not 4 x 4 numbers"
+    elif not np.isfinite(matrix).all():
+        fault = "has numbers that are not finite"
+    elif not np.allclose(matrix[:, 3], [0, 0, 0, 1], rtol=0, atol=1e-9):
+        fault = "has another fourth column than 0, 0, 0, 1"
+    else:
+        with np.errstate(all="ignore"):
+            scaled = matrix[:3, :3] / (np.abs(matrix[:3, :3]).max() or 1)
+            if np.linalg.matrix_rank(scaled) == 3:
+                return matrix[:, :3]
+        fault = "is singular, and would place all points on a plane, a line or a point"
+    raise file.malformed(
+        f"the matrix of the scan at line {number} {fault}",
+        "four lines of four numbers: a regular 3 x 3 matrix and the translation in the fourth line, then 0, 0, 0, 1",
+    )

@@ -86,7 +86,9 @@ def _read(file: CloudFile) -> Float64:
         raise file.invalid(f"the file is {foreign}; this format is not read", READ)
     ending = PurePath(filename).suffix.lower()
     if ending in {".npy", ".npz", ".ply", ".pcd", ".las", ".laz"}:
-        raise file.malformed(f"{filename[-80:]!r} does not begin as a {ending} file does (it begins {data[:12]!r})")
+        raise file.malformed(
+            f"{filename[-80:]!r} does not begin as a {ending} file does (it begins {data[:12]!r})", READ
+        )
     return _read_text(text.as_text(file))
 
 
@@ -97,6 +99,9 @@ def _read_text(file: CloudFile) -> Float64:
         return ptx.read_ptx(file)
     # With chosen columns the lines of atoms are rows of a table.
     if chemical.HEAD.match(file.data) and file.columns is None:
+        return chemical.read_atoms(file)
+    if file.columns is None and chemical.has_atomic_numbers(file):
+        file.warnings.append("the first of 4 columns is read as atomic numbers; columns=0,1,2 reads it as x")
         return chemical.read_atoms(file)
     if OBJECT.match(file.data):
         raise file.invalid(
