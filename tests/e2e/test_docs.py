@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from service.formats.clouds.reading import READ
 from service.settings import Settings
 from tests.e2e.conftest import ROOT
 
@@ -146,3 +147,11 @@ def test_decisions_are_numbered_without_gaps_and_listed() -> None:
         assert re.findall(r"^## .*", text, re.MULTILINE) == ["## Context", "## Decision", "## Consequences"]
         assert re.search(r"^Status: (accepted|superseded by \d+)$", text, re.MULTILINE)
         assert f"({record.name})" in index
+
+
+def test_the_api_page_lists_every_format_of_clouds_that_is_read() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    listed = text[text.index("These formats are read:") : text.index("The content decides the format")]
+    formats = re.findall(r"\b(?:npy|npz|[A-Z]{3})\b", READ)
+    assert len(formats) > 5
+    assert [name for name in formats if name not in listed] == []

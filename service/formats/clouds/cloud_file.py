@@ -106,7 +106,7 @@ class CloudFile:
                 "" if error.final else ". Choose the coordinates with columns=, by name or by position counted from 0"
             )
             raise self.invalid(
-                f"{of} has names that are no coordinates: {error}the columns are {listed(names)}{cure}",
+                f"{of} has no names of coordinates: {error}the columns are {listed(names)}{cure}",
                 "x; x and y; or x, y and z",
             ) from None
         self.warnings.extend(found.warnings)
@@ -125,7 +125,7 @@ class CloudFile:
         found = [axis for axis in AXES if axis in lower]
         if found != list(AXES[: len(found)]) or not found:
             raise self.invalid(
-                f"{of} has {listed(names)}, which are no coordinates. Choose them with columns=",
+                f"{of} has {listed(names)}, which are not coordinates. Choose the coordinates with columns=",
                 "x; x and y; or x, y and z",
             )
         repeated = [axis for axis in found if lower.count(axis) > 1]

@@ -187,7 +187,7 @@ def _header(file: CloudFile, data: bytes, rank: int = 2) -> Header:
         return Header("", size, False, sizes, end, fields)
     if descr is None:
         raise file.invalid(
-            f"the array's header is {text.strip()[:100]!r}; its elements are no plain numbers of 1 to 8 bytes",
+            f"the array's header is {text.strip()[:100]!r}; its elements are not plain numbers of 1 to 8 bytes",
             "a floating or an integer type, or records with the fields x, y and z",
         )
     order, kind, width = descr.groups()

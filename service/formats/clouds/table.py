@@ -161,7 +161,7 @@ def _complaint(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Ex
                 f"line {number} has {len(fields)} values where the first row has {layout.width}",
                 f"{layout.width} values in each row",
             )
-    return file.malformed("the text is no table of numbers", "a row of numbers for each point")
+    return file.malformed("the text is not a table of numbers", "a row of numbers for each point")
 
 
 def write_csv(points: Float64) -> bytes:

@@ -108,7 +108,7 @@ def test_ply_with_scalar_fields_and_faces_is_read(scalars: bytes) -> None:
     ],
 )
 def test_columns_that_are_no_coordinates_are_named_in_the_error(text: str, words: str) -> None:
-    with pytest.raises(InvalidInput, match="names that are no coordinates") as caught:
+    with pytest.raises(InvalidInput, match="no names of coordinates") as caught:
         read_points(text.encode())
     assert words in caught.value.detail
 

@@ -84,9 +84,9 @@ def test_a_vertex_element_without_coordinates_is_refused() -> None:
         if names == "xzy":
             assert read_points(read).tolist() == POINTS[:, [0, 2, 1]].tolist()
         else:
-            with pytest.raises(InvalidInput, match="no coordinates"):
+            with pytest.raises(InvalidInput, match="which are not coordinates"):
                 read_points(read)
-    with pytest.raises(InvalidInput, match="no coordinates"):
+    with pytest.raises(InvalidInput, match="which are not coordinates"):
         read_points(ply(POINTS[:, :2], names="xz"))
     with pytest.raises(InvalidInput, match="no element vertex"):
         read_points(ply(POINTS).replace(b"element vertex", b"element points"))

@@ -37,7 +37,7 @@ def test_a_scan_has_as_many_points_as_it_declares() -> None:
     for length in range(head, len(data) - 12):
         with pytest.raises(LatentserveError):
             read_points(data[:length])
-    with pytest.raises(MalformedBody, match="begins no scan"):
+    with pytest.raises(MalformedBody, match="does not begin a scan"):
         read_points(data + b"1 2 3 0.5\n")
     with pytest.raises(InvalidInput, match="first three columns"):
         read_cloud(data, columns=Columns((0, 1)))

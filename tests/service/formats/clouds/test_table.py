@@ -92,7 +92,7 @@ def test_a_table_without_rows_holds_no_points(text: str) -> None:
 
 
 def test_names_with_z_but_without_y_are_no_coordinates() -> None:
-    with pytest.raises(InvalidInput, match="no coordinates"):
+    with pytest.raises(InvalidInput, match="no names of coordinates"):
         read_points(b"x,z\n1,2\n")
 
 
