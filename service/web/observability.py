@@ -81,11 +81,11 @@ class Metrics:
         )
         self.in_flight = Gauge("latentserve_requests_in_flight", "Requests in progress.", registry=self.registry)
         self.queue_items = Gauge(
-            "latentserve_queue_items", "Jobs in the queue of the engine.", ["engine"], registry=self.registry
+            "latentserve_queue_items", "Jobs in the queue of the lane.", ["engine"], registry=self.registry
         )
         self.queue_cost = Gauge(
             "latentserve_queue_cost",
-            "Queued work, in the unit of the engine (images, elements or pairs).",
+            "Queued work, in the unit of the lane (images, elements or pairs).",
             ["engine"],
             registry=self.registry,
         )
