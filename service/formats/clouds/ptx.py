@@ -49,8 +49,8 @@ def read_ptx(file: CloudFile) -> Float64:
         for (line, text), what in zip(head, ("columns", "rows"), strict=False):
             if COUNT.fullmatch(text.strip()) is None:
                 raise file.malformed(
-                    f"line {number} does not begin a scan of a PTX file: line {line}, {text[:40]!r}, is not a number of "
-                    f"{what}",
+                    f"line {number} does not begin a scan of a PTX file: line {line}, {text[:40]!r}, is not a "
+                    f"number of {what}",
                     f"a number of {what}",
                 )
         count = int(head[0][1]) * int(head[1][1]) if len(head) == HEAD_LINES else 0
