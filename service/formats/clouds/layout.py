@@ -105,7 +105,7 @@ def find_layout(file: CloudFile) -> Layout:
     skipped: list[Line] = []  # lines of words after the names
     separator: str | None = None
     stream: Iterator[Line] = annotated(file, inline=False)
-    budget = MAX_HEADER
+    budget = title_budget = MAX_HEADER
     for _ in range(MAX_HEAD):
         line = next(stream, None)
         if line is None:
@@ -132,6 +132,7 @@ def find_layout(file: CloudFile) -> Layout:
                             f"line {line.number} is read as the names of the columns, {listed(fields)}, not as a point"
                         )
                         continue
+            title_budget -= len(line.text) if header is not None else 0
             numbers = sum(is_value(field) for field in fields)
             known = _named_by(remark, len(fields))
             if header is None and not (numbers == len(fields) or (known is not None and numbers)):
@@ -154,7 +155,7 @@ def find_layout(file: CloudFile) -> Layout:
                         skipped.append(line)
             elif COUNT.fullmatch(line.text) and not _has_chosen(file, fields, otherwise=True):
                 texts.append(line)  # the number of atoms of a chemical XYZ file
-            elif header is None or numbers or not is_title(*_of(line, header, separator)):
+            elif header is None or numbers or title_budget < 0 or not is_title(*_of(line, header, separator)):
                 layout = _layout(file, stream, line, header, remark, separator)
                 if layout.header is not None:
                     _warn(file, skipped + [text for text in texts if _may_be_points(text, layout, separator)])

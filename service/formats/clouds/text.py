@@ -68,7 +68,9 @@ def lines(file: CloudFile, start: int = 0) -> Iterator[tuple[int, str]]:
     stream.seek(start)
     for number, raw in enumerate(stream, 1):
         if len(raw) > MAX_LINE:
-            raise file.malformed(f"line {number} has {len(raw)} characters; write a line for each point")
+            raise file.malformed(
+                f"line {number} has {len(raw)} characters; write a line for each point", "a line for each point"
+            )
         # Latin-1 decodes any bytes, one character each. Only comments, names and labels have more than ASCII.
         # Tabs stay: at the ends of a line they separate empty fields.
         line = raw.decode("latin-1").strip(" \r\n")

@@ -66,6 +66,13 @@ def test_other_words_are_skipped_with_a_warning(header: str, columns: Columns | 
     assert "line 2: 'left;right'" in warnings[0]
 
 
+def test_wide_rows_of_words_are_bounded_in_time() -> None:
+    """The words after the names are examined up to the limit for names; a row beyond it is a damaged point."""
+    header, words = ",".join(["x", "y", *["c"] * 50_000]), ",".join(["left"] * 50_002)
+    with pytest.raises(MalformedBody, match="line 4: 'left' is not a number"):
+        read_points("\n".join([header, *[words] * 20, "1,2"]).encode())
+
+
 @pytest.mark.parametrize("row", ["a,NA,NA", "a,,", "NA,,nan", ",,"])
 def test_a_first_point_without_coordinates_keeps_its_place(row: str) -> None:
     points = read_points(f"name,x,y\n{row}\nb,1,2\n".encode())
