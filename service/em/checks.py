@@ -38,7 +38,7 @@ ROW_SUM_TOLERANCE = 1e-6
 def check(problem: Problem) -> Problem:
     """The same problem with contiguous, writable float64 arrays, ready for `plan`.
 
-    Arrays of another type or layout are copied, all others are taken as they are.
+    Arrays of another type or layout are copied; all others are used as they are.
 
     Raises InvalidInput, with a pointer and the allowed values, for empty sets, shapes that do not fit, values that are
     not finite or too large, and options out of range. Several mistakes are one error; see `InvalidInput.others`.
@@ -99,7 +99,7 @@ def option_errors(problem: Problem) -> Iterator[InvalidInput]:
         value = getattr(problem, name)
         if value is not None and (not deforms or not least <= value <= most):
             yield InvalidInput(
-                f"{name} is {value}; it shapes a nonrigid transform",
+                f"{name} is {value}; it must be positive and finite, and needs transform nonrigid",
                 pointer=f"/{name}",
                 allowed=f"a number from {least:g} to {most:g}, with transform nonrigid",
             )
@@ -314,20 +314,20 @@ def check_assignment(rows: NDArray[Any], shape: tuple[int, int], pointer: str) -
 
 
 def _float64(values: NDArray[Any], pointer: str) -> Float64:
-    """`values` as contiguous, aligned, writable float64; a copy unless they are that already.
+    """`values` as contiguous, aligned, writable float64, copied only if necessary.
 
-    A read-only array is copied too, because it has a type of its own, for which the loops would be compiled again.
+    A read-only array is copied too: its type differs, and the loops would be compiled again for it.
     """
     if values.dtype == np.float64 and values.flags.carray:
         return values
     if values.dtype.kind not in "biuf":
         raise InvalidInput(f"the values are {values.dtype}, not real numbers", pointer=pointer, allowed="real numbers")
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and `_check_range` names it
+    with np.errstate(over="ignore"):  # a number that overflows becomes infinite, and `_check_range` reports it
         return np.array(values, np.float64, order="C")
 
 
 def _check_range(values: Float64, pointer: str) -> None:
-    # NaN compares false with all numbers, so that this test finds it. The search for its index runs only on failure.
+    # NaN compares false with all numbers, so this test fails for it. The index is searched for only on failure.
     if np.abs(values).max() <= MAX_COORDINATE:
         return
     index = np.argwhere(~(np.abs(values) <= MAX_COORDINATE))[0].tolist()

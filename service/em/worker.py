@@ -90,7 +90,7 @@ def _arrays(part: Float64 | Parameters | None) -> tuple[Float64, ...]:
 
 
 def cancel(job: Job) -> None:
-    """Abandon the job: a registration stops at its next iteration. Steps are too short to be stopped."""
+    """Abandon the job: a registration stops at its next poll. Steps are too short to be stopped."""
     if isinstance(job, RegisterJob):
         job.abandoned.set()
 

@@ -1,10 +1,10 @@
 """A batch of centred problems in padded tensors. The padding of one problem does not affect another.
 
-Here the arrays of the problems become tensors; `answers` turns tensors into arrays again.
+This module turns the arrays of the problems into tensors; `answers` turns tensors back into arrays.
 
 A result must depend on its own request alone, to the bit. Hence the padded size of a problem is a function of its own
-size, a problem shares tensors only with problems of the same padded size, and all later operations treat the items of
-a batch alike, whatever their number. Clouds are stored coordinates first, (B, D, N), so that reductions run over the
+size, a problem shares tensors only with problems of the same padded size, and no later operation depends on the number
+of items in a batch. Clouds are stored coordinates first, (B, D, N), so that reductions run over the
 last, contiguous dimension. There torch's arithmetic for one item does not depend on the others. Sizes are multiples of
 eight doubles, so that each item starts at a cache line.
 """
@@ -30,7 +30,7 @@ def bucket(count: int) -> int:
     """The padded size for `count` points, a multiple of 8.
 
     From 64 to 1,024 there are eight sizes an octave (at most 12.5 % more points and 27 % more pairs), so that unequal
-    problems can share a batch. Larger problems use the processor fully by themselves and are only aligned.
+    problems can share a batch. A larger problem keeps the processor busy by itself, so its size is only aligned.
     """
     step = 8 if count <= 64 or count > 1024 else 1 << ((count - 1).bit_length() - 4)
     return -(-count // step) * step

@@ -6,7 +6,8 @@ the weighted mean of the T_s (see `transforms.Average`), so the literal recursio
 stays 1/M, the same expression holds with the last term alone.
 
 Let S_t = Σ_i log Σ_j exp(-Σ_{s<=t} w_s ‖p_i + T_s - q_j‖²). At Π = R(t), T(t+1), σ(t+1) the observed-data
-log-likelihood is S_{t+1} - S_t + N · log-normaliser. So each E-step also gives the likelihood of the iteration before.
+log-likelihood is S_{t+1} - S_t + N · log-normaliser. So each E-step also gives the likelihood of the iteration before
+it, at no extra cost.
 """
 
 from __future__ import annotations

@@ -37,12 +37,13 @@ SOURCE_POINTS = 256
 TARGET_POINTS = 4096
 # Maximum pairs of all problems that are searched at once: 8 MB per temporary array.
 PAIRS = 1 << 20
-# Widths in the annealing. Twelve from the clouds' size to a quarter of the spacing are a factor of 1.3 to 1.6 each.
+# Widths in the annealing. Twelve, from the clouds' size to a quarter of the spacing, differ by 1.3 to 1.6 each.
 LEVELS = 12
-# Steps of the winner that follow, in which the width is estimated.
+# EM steps of the winner after the annealing, which also estimate the width.
 POLISH = 4
 # Standard errors by which a candidate must beat the centroids of clouds of equal size.
 SIGNIFICANT = 2.0
+# Target points whose nearest neighbours determine the spacing.
 NEIGHBOURS = 64
 # A candidate farther than ELSEWHERE widths from the winner is distinct. It is a rival if it is within RIVAL_GAP nats.
 ELSEWHERE = 3.0
@@ -96,7 +97,7 @@ def search(group: Group, given: Tensor, poll: Poll) -> Found:
 
 
 def _search(group: Group, given: Tensor, equal: Tensor, poll: Poll) -> Found:
-    """The same for problems already thinned, of which `equal` (B,) had N = M."""
+    """The search on problems that are already thinned. `equal` (B,) marks those with N = M before that."""
     poll()
     B = len(given)
     every = torch.arange(B)
@@ -159,7 +160,7 @@ def _first_largest(scores: Tensor) -> Tensor:
 
 
 def _robust(group: Group, translation: Tensor, width: Tensor) -> tuple[Posterior, Tensor]:
-    """An E-step of width (B,), and the odds (B, N) that each source point is an inlier.
+    """An E-step at `width` (B,), and the odds (B, N) that each source point is an inlier.
 
     The outlier bin dominates if no target is within a squared distance of D + 4 √(2D) squared widths, which is four
     standard deviations of a chi-square above its mean.
@@ -232,7 +233,7 @@ def _stride(count: Tensor, kept: Tensor, size: int) -> Tensor:
 
 
 def _spacing(group: Group) -> Tensor:
-    """The median distance (B,) from a target point to its nearest other one, over a strided sample; inf for one."""
+    """The median distance (B,) from a target point to its nearest other one, over a strided sample; inf for one point."""
     D, M = group.dimension, group.target.shape[2]
     sample, real, kept = _strided(group.target, group.target_count, NEIGHBOURS)
     own = _stride(group.target_count, kept, sample.shape[2]).clamp(max=M - 1)

@@ -24,7 +24,7 @@ COVERAGE = 0.9
 
 
 class Start(NamedTuple):
-    """First T in centred coordinates (B, D), first σ (B,), and the name of the start that each problem took."""
+    """First T in centred coordinates (B, D), first σ (B,), and the name of each problem's start."""
 
     translation: Tensor
     sigma: Tensor
@@ -60,7 +60,7 @@ def start(group: Group, problems: Sequence[Problem], space: Workspace, poll: Pol
 def _auto(group: Group, given: Tensor, space: Workspace, poll: Poll) -> Start:
     """The difference of centroids if it makes the clouds a bijection, else the best of a search.
 
-    For a bijection that difference is the answer up to σ / √N, whatever the shift.
+    For a bijection that difference is within about σ / √N of the answer, whatever the shift.
     """
     index, distance = nearest(translate(group.source, group.centroid), group.target, group.cost, space)
     hits = torch.zeros_like(group.target[:, -1]).scatter_add_(1, index, group.rows)

@@ -63,7 +63,7 @@ class _State(NamedTuple):
     average: _Average  # of all maps up to `before`
     within: Float64  # (D + 1, D + 1) Σ r p̃ p̃ᵀ
     evidence: float  # S of the E-step
-    log_likelihood: float  # at `before`, with Π as it is there; without meaning for the first step
+    log_likelihood: float  # at `before`, with Π as it is there; undefined for the first step
 
 
 class _Recursion:
@@ -137,10 +137,10 @@ def recur(
     floor: float,
     accept: Callable[[Parameters, float], bool],
 ) -> Literal:
-    """The recursion from `start`, until a step moves the points and σ by less than `tolerance` times σ.
+    """Run the recursion from `start` until a step moves the points and σ by less than `tolerance` times σ.
 
     `accept` receives the parameters of every E-step, and the log-likelihood there with the present Π. For the first
-    step, whose Π is uniform, that number has no meaning. `accept` ends the iteration by returning False.
+    step, whose Π is uniform, that number is undefined. `accept` ends the iteration by returning False.
     Log-likelihoods are normalised with σ^-D.
     """
     loop = _Recursion(points, kind, start, estimate_sigma=estimate_sigma, tolerance=tolerance, floor=floor)

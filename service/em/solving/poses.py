@@ -1,8 +1,9 @@
 """Registration of one problem by any transform, prior and normalisation, in memory that grows with N + M.
 
-The stages are: the frame; a start, by name or by search, annealed on a sample of the points; the climb, on growing
-samples and finally on all points; the hard matching and the confidence. The literal model (prior free) has no annealing
-if the caller gives the start, and no acceleration.
+First, `frame` brings both clouds into coordinates of magnitude about 1. Second, `pose_start` names or searches a start
+and anneals it on a sample of the points. Third, `climb` runs EM until it settles, on growing samples and finally on all
+points. Fourth, `outcome` combines the hard matching, the covariances and the warnings. The literal model (prior free)
+has no acceleration, and no annealing unless a start is searched.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ def register_pose(problem: Problem) -> Outcome:
 
 
 def _register(problem: Problem, points: Frame, start: PoseStart, record: Record) -> Outcome:
+    """The climb from `start`, and the answer."""
     model, parameters = _model(problem, points), _parameters(problem, points, start)
     D = points.dimension
     grown = 1.0 if problem.kind.one_unit else abs(float(np.linalg.det(start.transform[:, :D])))
@@ -220,8 +222,8 @@ def _ranked(
 ) -> tuple[Parameters, RunnerUp | None]:
     """The better of two poses, with the other as its runner-up, after a climb of both on the same points.
 
-    If there are hardly any outliers, the likelier pose is better. Else the likelihood, with its evenly spread outliers,
-    also prefers clouds that agree only in outline. Then `start` is kept, which won by a score without this weakness.
+    If there are few outliers, the likelier pose is better. Otherwise the likelihood, which spreads outliers evenly, may
+    prefer clouds that agree only in outline. In that case `start` is kept, whose score does not have this weakness.
     """
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
     count = min(n, RIVAL_POINTS)

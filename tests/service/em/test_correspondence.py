@@ -1,4 +1,4 @@
-"""Hard matchings of poses: nobody twice, outliers left alone, and the transform that the pairs alone give."""
+"""Hard matchings of poses: no target is matched twice, outliers stay unmatched, and the pairs refine the transform."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Float64 = NDArray[np.float64]
 
 
 def noisy(seed: int = 0, **options: Any) -> Posed:
-    """So noisy that nearest takes some targets twice."""
+    """A problem with so much noise that the nearest matching contains some targets twice."""
     return posed(60, sigma=0.06, angle=0.3, seed=seed, **options)
 
 
@@ -38,7 +38,7 @@ def test_the_sparse_matching_costs_what_the_dense_one_costs(seed: int) -> None:
     there = rng.uniform(size=(n, m)) < 0.4
     starts = np.concatenate([[0], np.cumsum(there.sum(1))])
     match = one_to_one_sparse(starts, np.nonzero(there)[1], costs[there], out, int(m))
-    # The dense problem has a column of its own for everybody's nobody, and no way to take pairs that are not there.
+    # The dense problem has one column for each unmatched point, and a prohibitive cost for pairs that are not given.
     full = np.full((n, m + n), 1e6)
     full[:, :m][there] = costs[there]
     full[np.arange(n), m + np.arange(n)] = out
@@ -56,7 +56,7 @@ def alone(match: NDArray[np.int64]) -> bool:
 @pytest.mark.parametrize("weight", [0.0, 0.2, "auto"])
 @pytest.mark.parametrize("normalize", ["rows", "columns", "sinkhorn"])
 @pytest.mark.parametrize("kind", ["rigid", "affine"])
-def test_nobody_is_matched_twice(weight: Any, normalize: Any, kind: Transform) -> None:
+def test_no_target_is_matched_twice(weight: Any, normalize: Any, kind: Transform) -> None:
     if normalize == "sinkhorn" and weight == 0:
         normalize = "rows"
     twice = 0
@@ -78,7 +78,7 @@ def test_nobody_is_matched_twice(weight: Any, normalize: Any, kind: Transform) -
     assert twice
 
 
-def test_one_to_one_is_the_cheapest_of_all_injections_with_nobody() -> None:
+def test_one_to_one_is_the_cheapest_injection_with_unmatched_points() -> None:
     """Brute force over all ways to match four points with three targets, each with a way out."""
     rng = np.random.default_rng(0)
     costs, out = rng.exponential(size=(4, 3)), np.full(4, 0.7)
@@ -201,7 +201,7 @@ def test_a_permutation_as_prior_gives_the_answer_of_known_pairs_at_once() -> Non
     assert np.array_equal(outcome.matching, instance.partner)
 
 
-def test_a_pose_that_nobody_waits_for_stops() -> None:
+def test_the_registration_of_a_cancelled_job_stops() -> None:
     instance = posed(60, sigma=0.02, seed=7)
     for kind in ("rigid", "affine", "nonrigid"):
         job = registration(tight(instance.source, instance.target, transform=kind))
@@ -227,7 +227,7 @@ def test_poses_are_computed_one_by_one_and_cost_what_their_neighbours_cost() -> 
     small, many = (registration(large(n, transform="rigid")) for n in (10_000, 100_000))
     assert cost(many) == pytest.approx(10 * cost(small))
     assert cost(many) < 2e-2 * 100_000**2
-    # A kernel as wide as the cloud reaches everybody.
+    # A kernel as wide as the cloud reaches all points.
     wide = registration(large(10_000, transform="rigid", sigma=1.0))
     assert cost(wide) == pytest.approx(20_000 * 10_000)
     assert effort(wide) > effort(small)
@@ -242,10 +242,10 @@ def log_weights(problem: Problem, outcome: Outcome, prior: Float64) -> Float64:
     return np.log(prior) - cdist(x, problem.target) ** 2 / (2 * outcome.sigma**2)
 
 
-def gained(weights: Float64, match: NDArray[np.int64], nobody: float = 0.0) -> float:
-    """Σ log w_i,match(i), and `nobody` for each that has no partner."""
+def gained(weights: Float64, match: NDArray[np.int64], unmatched: float = 0.0) -> float:
+    """Σ log w_i,match(i), and `unmatched` for each point without a partner."""
     taken = match >= 0
-    return float(weights[taken, match[taken]].sum()) + nobody * int((~taken).sum())
+    return float(weights[taken, match[taken]].sum()) + unmatched * int((~taken).sum())
 
 
 @pytest.mark.parametrize("extra", [(12, 0), (0, 12), (0, 0)])
