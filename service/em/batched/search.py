@@ -233,7 +233,7 @@ def _stride(count: Tensor, kept: Tensor, size: int) -> Tensor:
 
 
 def _spacing(group: Group) -> Tensor:
-    """The median distance (B,) from a target point to its nearest other one, over a strided sample; inf for one point."""
+    """The median distance (B,) from a target point to its nearest neighbour, over a strided sample; inf for one."""
     D, M = group.dimension, group.target.shape[2]
     sample, real, kept = _strided(group.target, group.target_count, NEIGHBOURS)
     own = _stride(group.target_count, kept, sample.shape[2]).clamp(max=M - 1)

@@ -56,7 +56,7 @@ def _annealed(
     found: list[tuple[str, Annealed]] = []
     for name, transform, width in starts:
         poll()
-        found.append((name, anneal(pyramid, AFFINE, transform, max(width, last), last)))
+        found.append((name, anneal(pyramid, AFFINE, transform, max(width, last), last, poll=poll)))
     return found
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cancellation import Poll
 from ..climbing.climb import Anderson
 from ..kernel.fitting import (
     Sums,
@@ -54,13 +55,21 @@ def anneal(
     first: float,
     last: float,
     source_points: int = ANNEALING.source_points,
+    *,
+    poll: Poll,
 ) -> Annealed:
     """Robust EM from `transform` (D, D + 1), the width falling from `first` until it is no wider than the residuals.
 
-    `last` is the least width. Coordinates and widths are the frame's. The score is -inf if no level has one.
+    `last` is the least width. Coordinates and widths are the frame's. The score is -inf if no level has one. `poll` is
+    called after each level, and may raise.
     """
+
+    def going_on(state: _Level) -> bool:
+        poll()
+        return not state.starved
+
     loop = _Annealing(pyramid, kind, transform, max(first, last), last, source_points)
-    return iterate(loop, max_iterations=ANNEALING.most_levels, accept=lambda state: not state.starved)
+    return iterate(loop, max_iterations=ANNEALING.most_levels, accept=going_on)
 
 
 class _Level(NamedTuple):

@@ -70,7 +70,7 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> PoseSt
     found: list[Annealing] = []
     for one in candidates:
         poll()
-        end = anneal(pyramid, kind, one.transform, one.width, points.floor, SEARCH.first_points)
+        end = anneal(pyramid, kind, one.transform, one.width, points.floor, SEARCH.first_points, poll=poll)
         found.append(Annealing(one.name, end))
     return _choose(points, pyramid, kind, found, SEARCH.same_pose * size, poll)
 
@@ -89,7 +89,7 @@ def _choose(points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], 
     final: list[Annealing] = []
     for one in kept:
         poll()
-        end = anneal(pyramid, kind, one.end.transform, SEARCH.again_width * one.end.sigma, points.floor)
+        end = anneal(pyramid, kind, one.end.transform, SEARCH.again_width * one.end.sigma, points.floor, poll=poll)
         final.append(Annealing(one.name, end))
     final.sort(key=_score, reverse=True)
     name, best = final[0]

@@ -45,10 +45,10 @@ def near_start(points: Frame, kind: int, transform: Float64, name: str, last: fl
     found: list[Annealed] = []
     for width in widths:
         poll()
-        found.append(anneal(pyramid, kind, transform, max(width, last), last))
+        found.append(anneal(pyramid, kind, transform, max(width, last), last, poll=poll))
     if max(one.inliers for one in found) < NEAR.enough_inliers:
         poll()
-        found.append(anneal(pyramid, kind, transform, wide, last))
+        found.append(anneal(pyramid, kind, transform, wide, last, poll=poll))
     best = max(found, key=lambda one: one.score)
     return PoseStart(best.transform, best.sigma, best.inliers, name, best.path)
 
@@ -63,7 +63,7 @@ def _scaled(
 ) -> PoseStart:
     """The better of two starts, by the score of the source: from the pose, and from the pose after a translation."""
     poll()
-    shifted = anneal(pyramid, TRANSLATION, transform, wide, last)
+    shifted = anneal(pyramid, TRANSLATION, transform, wide, last, poll=poll)
     begins = (transform, first), (shifted.transform, min(first, max(4 * shifted.sigma, last)))
     found: list[PoseStart] = []
     scores: list[float] = []
@@ -73,7 +73,7 @@ def _scaled(
         score = -math.inf
         if np.linalg.det(end.transform[:, : points.dimension]) > 0:
             poll()
-            score = anneal(pyramid, TRANSLATION, end.transform, max(2 * end.sigma, last), last).score
+            score = anneal(pyramid, TRANSLATION, end.transform, max(2 * end.sigma, last), last, poll=poll).score
         found.append(end)
         scores.append(score)
     return found[0] if scores[0] >= scores[1] else found[1]

@@ -40,7 +40,7 @@ def translation_start(problem: Problem, points: Frame, pyramid: Pyramid, last: f
     found: list[tuple[str, Annealed]] = []
     for name, transform, width in starts:
         poll()
-        found.append((name, anneal(pyramid, TRANSLATION, transform, max(width, last), last)))
+        found.append((name, anneal(pyramid, TRANSLATION, transform, max(width, last), last, poll=poll)))
     found.sort(key=lambda one: -one[1].score)
     best = best_of(found)
     for _, other in found[1:]:

@@ -13,7 +13,7 @@ from service.em.kinds import RIGID, SIMILARITY
 from service.em.starting.annealing import Annealed, anneal
 from service.em.starting.pyramid import Pyramid
 from service.em.starting.tuning import ANNEALING
-from tests.problems.poses import FAMILIES, Posed, cloud, posed, rotation
+from tests.problems.poses import FAMILIES, Posed, cloud, go_on, posed, rotation
 
 Float64 = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ def nudged(transform: Float64, angle: float, seed: int = 0) -> Float64:
 def annealed(problem: Posed, angle: float, spacings: float) -> tuple[Annealed, Float64]:
     """The end of annealing from a start `angle` degrees off the truth, and the truth."""
     points, pyramid, truth = framed(problem)
-    return anneal(pyramid, RIGID, nudged(truth, angle), spacings * pyramid.spacing, points.floor), truth
+    return anneal(pyramid, RIGID, nudged(truth, angle), spacings * pyramid.spacing, points.floor, poll=go_on), truth
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -50,23 +50,27 @@ def test_outliers_in_both_clouds_do_not_pull_the_pose_away() -> None:
 
 def test_annealing_of_a_similarity_finds_its_scale() -> None:
     points, pyramid, truth = framed(posed("cube", 200, scale=1.7, seed=3), one_unit=False)
-    end = anneal(pyramid, SIMILARITY, 0.95 * nudged(truth, 3), 2 * pyramid.spacing, points.floor)
+    end = anneal(pyramid, SIMILARITY, 0.95 * nudged(truth, 3), 2 * pyramid.spacing, points.floor, poll=go_on)
     assert end.transform == pytest.approx(truth, abs=0.03)
 
 
 def test_the_width_ends_near_the_noise_and_never_below_the_last() -> None:
     problem = posed("cube", 200, noise=0.01, seed=4)
     points, pyramid, truth = framed(problem)
-    end = anneal(pyramid, RIGID, truth, pyramid.spacing, points.floor)
+    end = anneal(pyramid, RIGID, truth, pyramid.spacing, points.floor, poll=go_on)
     assert 0.5 < end.sigma * points.target_unit / 0.01 < 2
-    assert anneal(pyramid, RIGID, truth, pyramid.spacing, 0.3 * pyramid.spacing).sigma >= 0.3 * pyramid.spacing
+    assert (
+        anneal(pyramid, RIGID, truth, pyramid.spacing, 0.3 * pyramid.spacing, poll=go_on).sigma >= 0.3 * pyramid.spacing
+    )
 
 
 def test_the_truth_scores_far_above_a_pose_that_matches_the_outline_only() -> None:
     problem = posed("cube", 300, angle=0.0, seed=5)
     points, pyramid, truth = framed(problem)
     half_turn = truth * [[-1, -1, 1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]]
-    right, wrong = (anneal(pyramid, RIGID, pose, pyramid.spacing, points.floor) for pose in (truth, half_turn))
+    right, wrong = (
+        anneal(pyramid, RIGID, pose, pyramid.spacing, points.floor, poll=go_on) for pose in (truth, half_turn)
+    )
     assert right.score > 4 * max(wrong.score, 0.25)
 
 
@@ -75,14 +79,16 @@ def test_clouds_with_a_common_outline_but_no_common_point_have_a_score_near_zero
     source, target = (cloud("cube", 400, 3, rng) for _ in range(2))
     points = frame(source, target, one_unit=True)
     pyramid = Pyramid(points)
-    end = anneal(pyramid, RIGID, points.from_caller(Transform(np.eye(3), np.zeros(3))), pyramid.spacing, points.floor)
+    end = anneal(
+        pyramid, RIGID, points.from_caller(Transform(np.eye(3), np.zeros(3))), pyramid.spacing, points.floor, poll=go_on
+    )
     assert end.score < 0.15
 
 
 def test_a_pose_without_targets_in_reach_has_no_score() -> None:
     points, pyramid, truth = framed(posed("cube", 50, seed=7))
     far = truth + [[0, 0, 0, 100.0]] * np.ones((3, 1))
-    end = anneal(pyramid, RIGID, far, pyramid.spacing, points.floor)
+    end = anneal(pyramid, RIGID, far, pyramid.spacing, points.floor, poll=go_on)
     assert end.score == -math.inf
     assert end.transform == pytest.approx(far)
 

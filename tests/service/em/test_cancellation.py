@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from service.em.batched import loops, registration, starts
 from service.em.cancellation import Cancellation, Cancelled
+from service.em.choices import Init, Transform
+from service.em.kernel.truncated import expect
 from service.em.outcome import Outcome
 from service.em.problem import Problem
 from service.em.register import register, register_batch
 from service.em.solving import literal_poses, poses
-from service.em.starting import pose_starts, translations
+from service.em.starting import annealing, pose_starts, translations
+from service.em.starting.tuning import ANNEALING
 from tests.problems.clouds import posed
 from tests.problems.registration import overlapping
 from tests.problems.tight import tight
@@ -147,6 +150,27 @@ def test_the_pairs_that_a_batch_visits_between_two_polls_are_few(count: int, mon
     monkeypatch.setattr(loops, "posterior", counted)
     register_batch(problems)
     assert np.diff([*marks, visited]).max() <= 0.1 * visited
+
+
+@pytest.mark.parametrize("transform", ["translation", "rigid", "similarity", "affine"])
+@pytest.mark.parametrize("init", ["auto", "centroid"])
+def test_a_start_polls_at_each_level_of_an_annealing(
+    transform: Transform, init: Init, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, marks = 0, [0]
+
+    def counted(*args: Any) -> None:
+        nonlocal steps
+        steps += 1
+        expect(*args)
+
+    def hook() -> bool:
+        marks.append(steps)
+        return False
+
+    monkeypatch.setattr(annealing, "expect", counted)
+    register(poses_of(transform=transform, init=init, outlier_weight=0.1, cancelled=hook))
+    assert np.diff([*marks, steps]).max() <= ANNEALING.most_steps
 
 
 def assert_cancelled(outcome: Outcome) -> None:

@@ -49,7 +49,8 @@ def gap(points: Frame, found: PoseStart) -> float:
         return math.inf
     pyramid = Pyramid(points)
     best, other = (
-        anneal(pyramid, RIGID, pose, found.sigma, found.sigma).score for pose in (found.transform, found.runner_up)
+        anneal(pyramid, RIGID, pose, found.sigma, found.sigma, poll=go_on).score
+        for pose in (found.transform, found.runner_up)
     )
     return best - other
 
