@@ -99,7 +99,7 @@ def option_errors(problem: Problem) -> Iterator[InvalidInput]:
         value = getattr(problem, name)
         if value is not None and (not deforms or not least <= value <= most):
             yield InvalidInput(
-                f"{name} is {value}; it must be positive and finite, and needs transform nonrigid",
+                f"{name} is {value}; it needs transform nonrigid, and a value within its bounds",
                 pointer=f"/{name}",
                 allowed=f"a number from {least:g} to {most:g}, with transform nonrigid",
             )
