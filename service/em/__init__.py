@@ -1,21 +1,22 @@
 """EM registration, from HTTP to the compiled loops. Imports go downwards only:
 
-routes, schemas, uploads, representations   HTTP
-wire                                        a request's body to a problem, an outcome to an answer's body
+routes                                      HTTP
+uploads, representations, wire              files of a request; forms of an answer; bodies to problems and back
 engine                                      admission and lanes
+missing                                     points with NaN, which files may have
 worker, register                            jobs, and batches of problems
+drawing, iterations                         pictures of a registration; the frames of an animation
 plan                                        the engine, the cost and the batch of a problem
-solving                                     one whole problem, from clouds to an answer
+schemas, checks                             bodies of requests and answers; the ranges of a problem's options
+solving, steps                              one whole problem, from clouds to an answer; single steps with N x M numbers
 starting, motion                            the start of a pose; the deformation of a cloud
 climbing, batched                           EM on one problem; on many translations at once
-coordinates                                 both clouds in the units that the loops compute in
-model                                       the parameters, and the choices that hold for the whole iteration
-kernel                                      the E-step over neighbours, the M-step, measures of clouds
+coordinates, ambiguity, cancellation        both clouds in the units of the loops; warnings; early ends
+model, outcome, matching                    the parameters and choices of the iteration; its answer; hard matchings
+kernel, problem                             the E-step over neighbours, the M-step; a registration's question
 kinds                                       the transforms: one record for each
 choices                                     the names of the options
 jit, loop                                   compilation; the contract of the iterations
-
-Beside them: problem, outcome, cancellation, matching, ambiguity, drawing, and steps (the model with all N x M numbers).
 
 The loops. Each takes E- and M-steps from a start until the points and σ settle. `loop.Loop` is their contract: init,
 step, converged, outcome. f64 and f32 are the precision of the E-step; sums, M-steps and results are float64 everywhere.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .matching import UNMATCHED
+from .kernel.truncated import UNMATCHED
 from .outcome import Outcome
 from .problem import Problem
 

@@ -17,7 +17,7 @@ from ..errors import InvalidInput
 from .jit import compiled
 from .kernel.cells import AXES, cells
 from .model import SIGMA_FLOOR
-from .problem import MIN_SIGMA
+from .problem import MIN_SIGMA, Pose
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -33,13 +33,6 @@ BULK = 64.0
 # Clouds of more points than this exceed the processor's caches.
 ORDERED = 20_000
 POINTS_PER_CELL = 32
-
-
-class Transform(NamedTuple):
-    """y = A p + t, in the caller's coordinates."""
-
-    linear: Float64  # (D, D)
-    translation: Float64  # (D,)
 
 
 class Frame(NamedTuple):
@@ -64,20 +57,20 @@ class Frame(NamedTuple):
         """Whether either cloud's points were reordered."""
         return max(len(self.source_order), len(self.target_order)) > ORDERED
 
-    def to_caller(self, transform: Float64) -> Transform:
+    def to_caller(self, transform: Float64) -> Pose:
         """B (D, D + 1) of these coordinates as A and T of the caller's."""
         D = self.dimension
         linear = transform[self.back][:, self.back] * (self.target_unit / self.source_unit)
         shift = transform[self.back, D] * self.target_unit
         # The centres come last, because their rounding error is that of the caller's own coordinates.
-        return Transform(linear, shift + (self.target_centre - linear @ self.source_centre))
+        return Pose(linear, shift + (self.target_centre - linear @ self.source_centre))
 
-    def from_caller(self, transform: Transform) -> Float64:
+    def from_caller(self, pose: Pose) -> Float64:
         """A and T of the caller's coordinates as B (D, D + 1) of these."""
         D = self.dimension
-        shift = transform.linear @ self.source_centre + (transform.translation - self.target_centre)
+        shift = pose.linear @ self.source_centre + (pose.translation - self.target_centre)
         out = np.empty((D, D + 1))
-        out[:, :D] = transform.linear[self.axes][:, self.axes] * (self.source_unit / self.target_unit)
+        out[:, :D] = pose.linear[self.axes][:, self.axes] * (self.source_unit / self.target_unit)
         out[:, D] = shift[self.axes] / self.target_unit
         return out
 

@@ -10,10 +10,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from .kernel.truncated import UNMATCHED
+
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-UNMATCHED = -1
 # Maximum pairs for the dense solver, which then takes 32 MB and about a second.
 DENSE_PAIRS = 1 << 22
 # The cost, in nats, of leaving a point unmatched if the model has no outliers.

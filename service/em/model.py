@@ -19,8 +19,12 @@ NONE: Float64 = np.empty(0)
 # e^-12 are left out: distances beyond 4.9 σ, and less than 6e-6 of a row's mass for each target.
 EXACT, TRUNCATED = 40.0, 12.0
 EXACT_PAIRS = 1 << 22
-# Bounds of an estimated share of outliers.
+# Bounds of an estimated share of outliers. Near 1 the inliers are too few to estimate σ.
 LEAST_OUTLIERS, MOST_OUTLIERS = 1e-6, 0.95
+# The bound for a pose is lower, because the few inliers of a wrong pose may match by coincidence.
+MOST_POSE_OUTLIERS = 0.85
+# The most numbers of a transform for which the information, a square matrix of them, is computed.
+MAX_PARAMETERS = 256
 # An estimated σ stops at this share of the spread of the clouds: an exact match has unbounded likelihood as σ → 0, and
 # the rounding of the coordinates would exceed the squares that σ is estimated from. `coordinates.frame` and
 # `batched.padding.pack` define the spread, each for its engine.

@@ -22,7 +22,7 @@ from .model import LOG_ROOT_TWO_PI
 Float64 = NDArray[np.float64]
 
 
-class Parameters(NamedTuple):
+class Psi(NamedTuple):
     """ψ of B problems."""
 
     translation: Float64  # (B, D)
@@ -54,7 +54,7 @@ class CompleteLikelihood(NamedTuple):
     log_distance: Float64  # -Σ Z_ij ‖p_i + T - q_j‖² / 2σ²
 
 
-def expectation(source: Float64, target: Float64, psi: Parameters, at: Parameters | None = None) -> Expected:
+def expectation(source: Float64, target: Float64, psi: Psi, at: Psi | None = None) -> Expected:
     """r_ij = Π_ij 𝒩_ij / Σ_k Π_ik 𝒩_ik at ψ, and Q(at | ψ) = Σ_ij r_ij (log Π'_ij + log 𝒩'_ij).
 
     Args:
@@ -99,9 +99,7 @@ def maximization(source: Float64, target: Float64, responsibilities: Float64) ->
     return Maximized(responsibilities, np.stack(shifts, -1) / source.shape[1])
 
 
-def complete_log_likelihood(
-    source: Float64, target: Float64, psi: Parameters, assignment: Float64
-) -> CompleteLikelihood:
+def complete_log_likelihood(source: Float64, target: Float64, psi: Psi, assignment: Float64) -> CompleteLikelihood:
     """Σ_ij Z_ij (log Π_ij - log(√(2π)σ) - ‖p_i + T - q_j‖² / 2σ²); minus infinity if Z_ij > 0 and Π_ij = 0.
 
     Args:
@@ -116,14 +114,14 @@ def complete_log_likelihood(
     return CompleteLikelihood(log_prior + log_normaliser + log_distance, log_prior, log_normaliser, log_distance)
 
 
-def _logits(source: Float64, target: Float64, psi: Parameters) -> Float64:
+def _logits(source: Float64, target: Float64, psi: Psi) -> Float64:
     """log Π_ij - ‖p_i + T - q_j‖² / 2σ², (B, N, M)."""
     with np.errstate(divide="ignore"):
         energy = _energy(source, target, psi)
         return np.subtract(np.log(psi.prior), energy, out=energy)
 
 
-def _energy(source: Float64, target: Float64, psi: Parameters) -> Float64:
+def _energy(source: Float64, target: Float64, psi: Psi) -> Float64:
     """‖p_i + T - q_j‖² / 2σ², (B, N, M), by differences, which lose no digits far from the origin."""
     moved = source + psi.translation[:, None]
     # Coordinates in contiguous rows, and two arrays of pairs in all, because memory limits the speed.

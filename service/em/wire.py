@@ -11,17 +11,17 @@ import numpy as np
 from ..errors import InvalidInput
 from ..formats.arrays import Float64
 from ..web.problems import as_validation
-from .batched.covariance import MAX_DIMENSION
 from .checks import check_distribution, check_pair, check_sigma, check_translation, option_errors
 from .choices import Init, Transform
+from .iterations import Iterations
 from .kinds import KINDS
 from .outcome import Outcome
 from .problem import Pose, Problem
-from .representations import Iterations
+from .schemas.answers import MAX_MATRIX_DIMENSION
 from .schemas.options import GivenTransform
 from .schemas.registration import RegisterRequest
-from .schemas.steps import Pair, Parameters
-from .steps import Parameters as Psi
+from .schemas.steps import GivenParameters, Pair
+from .steps import Psi
 
 
 def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
@@ -113,7 +113,7 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     """
     translation = outcome.translation
     dimension = len(translation)
-    matrices = dimension <= MAX_DIMENSION
+    matrices = dimension <= MAX_MATRIX_DIMENSION
     linear = (np.eye(dimension) if outcome.linear is None else outcome.linear) if matrices else None
     kind = KINDS[transform]
     rotation, scale = (None, None) if kind.shears else (linear, 1.0)
@@ -176,7 +176,7 @@ def points(body: Pair) -> tuple[Float64, Float64]:
     return check_pair(body.source, body.target)
 
 
-def parameters(body: Parameters, source: Float64, target: Float64, at: str) -> Psi:
+def parameters(body: GivenParameters, source: Float64, target: Float64, at: str) -> Psi:
     """ψ of one problem, for source (N, D) and target (M, D): T (D,), Π (N, M) or (1, 1), and σ ().
 
     `at` is the pointer of `body`. Raises InvalidInput for parameters that do not fit or are out of range.

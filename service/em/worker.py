@@ -17,7 +17,7 @@ from .outcome import Outcome
 from .plan import Plan, plan
 from .problem import Problem
 from .register import register_plans
-from .steps import CompleteLikelihood, Expected, Maximized, Parameters
+from .steps import CompleteLikelihood, Expected, Maximized, Psi
 
 Float64 = NDArray[np.float64]
 
@@ -34,8 +34,8 @@ class ExpectJob(NamedTuple):
 
     source: Float64
     target: Float64
-    psi: Parameters
-    at: Parameters | None = None
+    psi: Psi
+    at: Psi | None = None
 
 
 class MaximizeJob(NamedTuple):
@@ -51,7 +51,7 @@ class LikelihoodJob(NamedTuple):
 
     source: Float64
     target: Float64
-    psi: Parameters
+    psi: Psi
     assignment: Float64
 
 
@@ -83,10 +83,10 @@ def key(job: Job) -> Hashable:
     return type(job).__name__, *(array.shape for part in job[:4] for array in _arrays(part))
 
 
-def _arrays(part: Float64 | Parameters | None) -> tuple[Float64, ...]:
+def _arrays(part: Float64 | Psi | None) -> tuple[Float64, ...]:
     if part is None:
         return ()
-    return part if isinstance(part, Parameters) else (part,)
+    return part if isinstance(part, Psi) else (part,)
 
 
 def cancel(job: Job) -> None:
@@ -108,11 +108,11 @@ class EmWorker:
         return [type(result)(*(part[index] for part in result)) for index in range(len(jobs))]
 
 
-def _stack(column: Sequence[Any]) -> Float64 | Parameters | None:
+def _stack(column: Sequence[Any]) -> Float64 | Psi | None:
     if column[0] is None:
         return None
-    if isinstance(column[0], Parameters):
-        return Parameters(*(np.stack(field) for field in zip(*column, strict=True)))
+    if isinstance(column[0], Psi):
+        return Psi(*(np.stack(field) for field in zip(*column, strict=True)))
     return np.stack(list(column))
 
 

@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..cancellation import unfinished
-from ..matching import UNMATCHED, one_to_one
+from ..kernel.truncated import UNMATCHED
+from ..matching import one_to_one
+from ..model import MAX_PARAMETERS
 from ..outcome import Outcome, StopReason, Trace
 from ..problem import Problem
-from .covariance import MAX_DIMENSION, covariances, translation_information
+from .covariance import covariances, translation_information
 from .distances import Workspace
 from .padding import Group
 from .posterior import log_weights, nearest
-from .recursion import State, Variant, expect, log_likelihood
+from .recursion import RecursionState, Variant, expect, log_likelihood
 from .transforms import translate
 
 Float64 = NDArray[np.float64]
 
 
-class End(NamedTuple):
+class Stop(NamedTuple):
     """How the iteration of one problem ended."""
 
     iterations: int
@@ -42,10 +44,10 @@ class Instant(NamedTuple):
 
 def answers(
     problems: Sequence[Problem],
-    ends: Sequence[End],
+    ends: Sequence[Stop],
     histories: Sequence[Sequence[Instant]],
     group: Group,
-    state: State,
+    state: RecursionState,
     variant: Variant,
     space: Workspace,
 ) -> list[Outcome]:
@@ -58,7 +60,7 @@ def answers(
     average, post, following = expect(group, state, variant)
     likelihood = log_likelihood(group, variant, state.evidence, following, state.sigma)
     found: list[Float64 | None] = [None] * len(problems)
-    if group.dimension <= MAX_DIMENSION:
+    if group.dimension <= MAX_PARAMETERS:
         moved = translate(group.source, average.mean)
         information = translation_information(group, moved, post, average.weight, state.sigma)
         counts = [len(problem.source) for problem in problems]

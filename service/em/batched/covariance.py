@@ -12,9 +12,6 @@ from . import loops
 from .padding import Group
 from .posterior import Posterior, arrays, column_mass
 
-# The largest D with a covariance: its D² numbers would outweigh the rest of the answer.
-MAX_DIMENSION = 256
-
 
 def translation_information(group: Group, moved: Tensor, post: Posterior, precision: Tensor, sigma: Tensor) -> Tensor:
     """σ² times the observed information, (B, D, D): Σ_i [I - Cov_{r_i}(q) / σ²].

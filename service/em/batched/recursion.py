@@ -31,7 +31,7 @@ class Variant(NamedTuple):
     estimated: bool  # σ is estimated; else it is known
 
 
-class State(NamedTuple):
+class RecursionState(NamedTuple):
     """The state of B problems after an M-step."""
 
     translation: Tensor  # (B, D) T(t+1), centred
@@ -40,9 +40,9 @@ class State(NamedTuple):
     evidence: Tensor  # (B,) S_t
     weight: Tensor  # (B, N) 1 / max_j r_ij(t)
 
-    def select(self, index: Tensor) -> State:
+    def select(self, index: Tensor) -> RecursionState:
         """The items at `index` (int64), bits unchanged."""
-        return State(
+        return RecursionState(
             self.translation[index],
             self.sigma[index],
             Average(*(field[index] for field in self.average)),
@@ -51,10 +51,10 @@ class State(NamedTuple):
         )
 
     @staticmethod
-    def concatenate(states: Sequence[State]) -> State:
+    def concatenate(states: Sequence[RecursionState]) -> RecursionState:
         """The items of all states, one after the other."""
         translations, sigmas, averages, evidences, weights = zip(*states, strict=True)
-        return State(
+        return RecursionState(
             torch.cat(translations),
             torch.cat(sigmas),
             Average(*(torch.cat(fields) for fields in zip(*averages, strict=True))),
@@ -63,13 +63,13 @@ class State(NamedTuple):
         )
 
 
-def initial_state(translation: Tensor, sigma: Tensor, rows: Tensor) -> State:
+def initial_state(translation: Tensor, sigma: Tensor, rows: Tensor) -> RecursionState:
     """The state before the first E-step, from T (B, D) and σ (B,). `rows` (B, N) gives the shape."""
     none = torch.zeros_like(sigma)
-    return State(translation, sigma, Average(none, translation, none), none, torch.ones_like(rows))
+    return RecursionState(translation, sigma, Average(none, translation, none), none, torch.ones_like(rows))
 
 
-def expect(group: Group, state: State, variant: Variant) -> tuple[Average, Posterior, Tensor]:
+def expect(group: Group, state: RecursionState, variant: Variant) -> tuple[Average, Posterior, Tensor]:
     """The E-step at `state`: the average that distances are about, the sums over responsibilities, and S (B,)."""
     weight = 0.5 / state.sigma.square()
     average = include(state.average, state.translation, weight) if variant.free else single(state.translation, weight)
@@ -79,17 +79,17 @@ def expect(group: Group, state: State, variant: Variant) -> tuple[Average, Poste
     return average, post, evidence
 
 
-def iterate(group: Group, state: State, variant: Variant) -> State:
+def iterate(group: Group, state: RecursionState, variant: Variant) -> RecursionState:
     """One E-step followed by its M-step."""
     average, post, evidence = expect(group, state, variant)
     translation = fit_translation(group.source, post.matched, group.rows)
     sigma = state.sigma
     if variant.estimated:
         sigma = fit_sigma(post.residual, group.rows, translation - average.mean, group.floor)
-    return State(translation, sigma, average, evidence, post.weight)
+    return RecursionState(translation, sigma, average, evidence, post.weight)
 
 
-def settled(before: State, after: State, variant: Variant, tolerance: Tensor) -> Tensor:
+def settled(before: RecursionState, after: RecursionState, variant: Variant, tolerance: Tensor) -> Tensor:
     """Whether T, and σ if it is estimated, changed by less than `tolerance` (B,) times σ: bool (B,)."""
     bound = tolerance * after.sigma
     still = (after.translation - before.translation).square().sum(-1).sqrt() < bound

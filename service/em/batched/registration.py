@@ -12,10 +12,10 @@ from ..ambiguity import likelier
 from ..cancellation import Cancellation, Cancelled, unfinished
 from ..outcome import Outcome, StopReason
 from ..problem import Problem
-from .answers import End, Instant, answers
+from .answers import Instant, Stop, answers
 from .distances import workspace
 from .padding import Group, group_key, pack
-from .recursion import State, Variant, initial_state, iterate, settled
+from .recursion import RecursionState, Variant, initial_state, iterate, settled
 from .starts import start
 
 
@@ -36,7 +36,7 @@ class _Live(NamedTuple):
 
     ids: list[int]
     group: Group
-    state: State
+    state: RecursionState
     tolerance: Tensor
 
     def select(self, kept: list[int]) -> _Live:
@@ -65,7 +65,7 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
     state = initial_state(begin.translation, begin.sigma, group.rows)
     live = _Live(list(range(len(problems))), group, state, tolerance)
     stopped: list[_Live] = []
-    ends: dict[int, End] = {}
+    ends: dict[int, Stop] = {}
     histories: dict[int, list[Instant]] = {i: [] for i, problem in enumerate(problems) if problem.trace}
     iteration = 0
     while live.ids:
@@ -82,11 +82,11 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
                 "tolerance" if a else "max_iterations" if b else None for a, b in zip(still, at_limit, strict=True)
             ]
         if any(reasons):
-            ends.update((i, End(iteration, r, begin.name[i])) for i, r in zip(live.ids, reasons, strict=True) if r)
+            ends.update((i, Stop(iteration, r, begin.name[i])) for i, r in zip(live.ids, reasons, strict=True) if r)
             live, gone = live.split([bool(reason) for reason in reasons])
             stopped.append(gone)
     order = [i for part in stopped for i in part.ids]
-    state = State.concatenate([part.state for part in stopped])
+    state = RecursionState.concatenate([part.state for part in stopped])
     outcomes: dict[int, Outcome] = {}
     kept = [k for k, i in enumerate(order) if ends[i].reason != "cancelled"]
     for k in set(range(len(order))) - set(kept):

@@ -59,7 +59,7 @@ class Found(NamedTuple):
     rival: list[Tensor | None]  # (D,) another translation that fits about as well, if any
 
 
-class Candidate(NamedTuple):
+class TranslationCandidate(NamedTuple):
     """A translation (B, D) for each problem, and the width (B,) at which its annealing starts."""
 
     name: str
@@ -107,9 +107,11 @@ def _search(group: Group, given: Tensor, equal: Tensor, poll: Poll) -> Found:
     last = torch.maximum(torch.maximum(spacing / 4, given), group.floor)
     modes, width = votes(group, torch.maximum(torch.maximum(spacing, 2 * given), group.floor), poll)
     candidates = [
-        Candidate("anneal", centroid, torch.maximum(spread, last)),
-        Candidate("identity", group.to_centred(torch.zeros_like(centroid)), torch.maximum(2 * spacing, last)),
-        *(Candidate("vote", mode, torch.maximum(width, last)) for mode in modes),
+        TranslationCandidate("anneal", centroid, torch.maximum(spread, last)),
+        TranslationCandidate(
+            "identity", group.to_centred(torch.zeros_like(centroid)), torch.maximum(2 * spacing, last)
+        ),
+        *(TranslationCandidate("vote", mode, torch.maximum(width, last)) for mode in modes),
     ]
     copies = group.select(every.repeat(len(candidates)))
     narrow = last.repeat(len(candidates))

@@ -13,7 +13,7 @@ from ..model import NONE, Parameters
 from .clouds import Arrays, Clouds, offsets, unsorted
 from .correspondence import View
 from .information import generators, information_of_columns
-from .normalization import Expectation, stride
+from .normalization import NormalizedEStep, stride
 
 Float64 = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ class Columns:
     def __init__(self, clouds: Clouds) -> None:
         self._clouds = clouds
 
-    def expect(self, at: Parameters, spare: Arrays | None = None) -> Expectation:
+    def expect(self, at: Parameters, spare: Arrays | None = None) -> NormalizedEStep:
         """One pass over the target, each point against the moved source points in reach."""
         clouds = self._clouds
         moved, found = arrays = clouds.arrays(at.transform, spare)
@@ -37,9 +37,9 @@ class Columns:
         expect(clouds.target, grid, offset, payload, precision, bin_weight, clouds.model.cutoff, found, mass)
         mass = unsorted(mass, grid)
         sums = sums_of_columns(clouds.source, clouds.target, clouds.dimension, found, mass)
-        return Expectation(at, arrays, sums, largest, mass)
+        return NormalizedEStep(at, arrays, sums, largest, mass)
 
-    def view(self, last: Expectation) -> View:
+    def view(self, last: NormalizedEStep) -> View:
         """As seen from the source, a target's normaliser z_j is a further weight of that target."""
         clouds, at, moved, cutoff = self._clouds, last.at, last.moved, self._clouds.model.cutoff
         n, precision = clouds.source_count, 0.5 / at.sigma**2

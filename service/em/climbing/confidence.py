@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..coordinates import Frame
 from ..jit import compiled
 from ..kernel.definite import inverse, small_sample_inflation
-from ..model import Parameters, log_root
+from ..model import MAX_PARAMETERS, Parameters, log_root
 from ..problem import Problem
 from .information import generators
 from .mixture import Mixture
@@ -22,8 +22,6 @@ from .mixture import Mixture
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-# The most numbers of a transform for which the information, a square matrix of them, is computed.
-MAX_PARAMETERS = 256
 NOTHING = np.zeros((1, 1))
 
 

@@ -12,8 +12,8 @@ from ..coordinates import Frame
 from ..jit import compiled
 from ..kernel.cells import Cells
 from ..kernel.fitting import Sums, fit
-from ..kernel.truncated import weigh
-from ..matching import DENSE_PAIRS, UNMATCHED, cost_of_none, one_to_one, one_to_one_sparse
+from ..kernel.truncated import UNMATCHED, weigh
+from ..matching import DENSE_PAIRS, cost_of_none, one_to_one, one_to_one_sparse
 from ..problem import Problem
 
 Float64 = NDArray[np.float64]

@@ -12,7 +12,7 @@ from ..model import NONE, Parameters
 from .clouds import Arrays, Clouds
 from .correspondence import View
 from .information import fill, information, moments
-from .normalization import Expectation
+from .normalization import NormalizedEStep
 
 Float64 = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ class GivenPrior:
     def __init__(self, clouds: Clouds) -> None:
         self._clouds = clouds
 
-    def expect(self, at: Parameters, spare: Arrays | None = None) -> Expectation:
+    def expect(self, at: Parameters, spare: Arrays | None = None) -> NormalizedEStep:
         """The E-step over all pairs."""
         clouds = self._clouds
         moved, found = arrays = clouds.arrays(at.transform, spare)
@@ -35,9 +35,9 @@ class GivenPrior:
         found.best[:] = weights.argmax(1)
         found.peak[:] = weights.max(1)
         found.evidence[:] = evidence
-        return Expectation(at, arrays, sums_of_rows(clouds.source, clouds.dimension, found), 1.0)
+        return NormalizedEStep(at, arrays, sums_of_rows(clouds.source, clouds.dimension, found), 1.0)
 
-    def view(self, last: Expectation) -> View:
+    def view(self, last: NormalizedEStep) -> View:
         """The E-step itself, with R."""
         clouds, at, found = self._clouds, last.at, last.found
         return View(

@@ -28,7 +28,7 @@ from .clouds import Arrays, Clouds
 from .columns import Columns
 from .correspondence import View
 from .given_prior import GivenPrior
-from .normalization import Expectation, Normalization
+from .normalization import Normalization, NormalizedEStep
 from .plain import Rules, ascend
 from .rows import Rows
 from .sinkhorn import Sinkhorn
@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
     after: Parameters
     log_likelihood: float  # observed-data, before the M-step
-    expectation: Expectation
+    expectation: NormalizedEStep
 
     @property
     def sums(self) -> Sums:
@@ -126,10 +126,10 @@ class Mixture:
             at = Parameters(transform, sigma, outliers)
             taken.append((at, clouds.log_likelihood(at, evidence, n, 1 / m)))
         at, likelihood = taken[-1]
-        expectation = Expectation(at, arrays, end.sums, 1 / m)
+        expectation = NormalizedEStep(at, arrays, end.sums, 1 / m)
         return Step(Parameters(*end.after), likelihood, expectation), taken, end.converged
 
-    def _maximize(self, expectation: Expectation) -> Parameters:
+    def _maximize(self, expectation: NormalizedEStep) -> Parameters:
         """The M-step: the transform, then σ at the new transform, w and π."""
         model, D = self.model, self._clouds.dimension
         before, sums = expectation.at, expectation.sums

@@ -22,7 +22,7 @@ Float64 = NDArray[np.float64]
 INFORMATION_POINTS = 20_000
 
 
-class Expectation(NamedTuple):
+class NormalizedEStep(NamedTuple):
     """The result of an E-step. It owns its arrays until it is handed over as `spare`."""
 
     at: Parameters  # where the E-step was taken
@@ -46,10 +46,10 @@ class Expectation(NamedTuple):
 class Normalization(Protocol):
     """The E-step of one normalisation, and what follows from its responsibilities."""
 
-    def expect(self, at: Parameters, spare: Arrays | None = None) -> Expectation:
+    def expect(self, at: Parameters, spare: Arrays | None = None) -> NormalizedEStep:
         """The E-step at `at`. It overwrites and owns the arrays `spare`, if given, of an earlier E-step."""
 
-    def view(self, last: Expectation) -> View:
+    def view(self, last: NormalizedEStep) -> View:
         """The responsibilities of an E-step over the whole problem, as seen from the source."""
 
     def measure(self, at: Parameters) -> tuple[Float64, float]:

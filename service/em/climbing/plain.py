@@ -32,7 +32,7 @@ class Rules(NamedTuple):
     floor: float  # the least σ
 
 
-class Ascent(NamedTuple):
+class PlainAscent(NamedTuple):
     """The end of the ascent."""
 
     at: tuple[Float64, float, float]  # transform, σ, w of the last E-step
@@ -54,7 +54,7 @@ def ascend(
     found: EStep,
     transforms: Float64,
     numbers: Float64,
-) -> Ascent:
+) -> PlainAscent:
     """EM steps of the row mixture with even weights, from (A, T), σ and w, until they settle, at most `max_iterations`.
 
     `source` and `moved` are (P, N), `target` (P, M). `transforms` (max_iterations, D, D + 1) and `numbers`
@@ -92,4 +92,4 @@ def ascend(
         bound = rules.tolerance * sigma
         still = bool(total > 0 and square < bound * bound and abs(sigma - at[1]) < bound)
         if still or steps >= rules.max_iterations:
-            return Ascent(at, (transform, sigma, outliers), sums, steps, still)
+            return PlainAscent(at, (transform, sigma, outliers), sums, steps, still)

@@ -11,7 +11,7 @@ from ..model import NONE, Parameters
 from .clouds import Arrays, Clouds, offsets, unsorted
 from .correspondence import View
 from .information import information, measure, moments
-from .normalization import Expectation, stride
+from .normalization import NormalizedEStep, stride
 
 Float64 = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ class Rows:
     def __init__(self, clouds: Clouds) -> None:
         self._clouds = clouds
 
-    def expect(self, at: Parameters, spare: Arrays | None = None) -> Expectation:
+    def expect(self, at: Parameters, spare: Arrays | None = None) -> NormalizedEStep:
         """One pass over the source, each point against the targets in reach."""
         clouds = self._clouds
         moved, found = arrays = clouds.arrays(at.transform, spare)
@@ -33,9 +33,9 @@ class Rows:
         precision = 0.5 / at.sigma**2
         expect(moved, grid, offset, grid.points, precision, bin_weight, clouds.model.cutoff, found, mass)
         sums = sums_of_rows(clouds.source, clouds.dimension, found)
-        return Expectation(at, arrays, sums, largest, unsorted(mass, grid))
+        return NormalizedEStep(at, arrays, sums, largest, unsorted(mass, grid))
 
-    def view(self, last: Expectation) -> View:
+    def view(self, last: NormalizedEStep) -> View:
         """The E-step itself, because the source is the data."""
         clouds, at, found = self._clouds, last.at, last.found
         grid = clouds.target_grid(at.sigma)

@@ -13,7 +13,7 @@ from ..kernel.truncated import empty_e_step, expect
 from ..model import NONE, Parameters
 from .clouds import Arrays, Clouds
 from .correspondence import View
-from .normalization import Expectation
+from .normalization import NormalizedEStep
 from .rows import Rows
 
 Float64 = NDArray[np.float64]
@@ -31,7 +31,7 @@ class Sinkhorn:
         self._clouds = clouds
         self._log_u = np.zeros(clouds.source_count)  # -log u of the last step
 
-    def expect(self, at: Parameters, spare: Arrays | None = None) -> Expectation:
+    def expect(self, at: Parameters, spare: Arrays | None = None) -> NormalizedEStep:
         """The column factors from u, then the rows, whose responsibilities the M-step uses."""
         clouds, cutoff = self._clouds, self._clouds.model.cutoff
         n, m, precision = clouds.source_count, clouds.target_count, 0.5 / at.sigma**2
@@ -53,9 +53,9 @@ class Sinkhorn:
         expect(moved, front, offset, front.points, precision, scaled, cutoff, found, NONE)
         self._log_u = found.evidence - low
         sums = sums_of_rows(clouds.source, clouds.dimension, found)
-        return Expectation(at, arrays, sums, 1 / m, offset=v - low)
+        return NormalizedEStep(at, arrays, sums, 1 / m, offset=v - low)
 
-    def view(self, last: Expectation) -> View:
+    def view(self, last: NormalizedEStep) -> View:
         """The rows, with the column factors as weights of the targets."""
         clouds, found = self._clouds, last.found
         return View(

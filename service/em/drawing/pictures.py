@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial.distance import cdist
 
 from ...formats.arrays import Float64
-from .dots import Colour, Dots, paint
+from .dots import PAPER, Colour, Dots, paint
 from .projections import Projection, Window, projection, scale_bar, window
 
 PictureKind = Literal["png", "gif"]
@@ -24,7 +24,6 @@ SOURCE: Colour = (213, 94, 0)
 INK: Colour = (45, 52, 60)
 FAINT: Colour = (120, 128, 136)
 FRAME: Colour = (218, 222, 227)
-PAPER: Colour = (255, 255, 255)
 
 MAX_POINTS = 20_000
 MAX_FRAMES = 60

@@ -33,7 +33,7 @@ def centre(points: Float64) -> Float64:
     return np.asarray(np.clip(points.T, low, high).mean(0))
 
 
-def spread(points: Float64) -> float:
+def clipped_deviation(points: Float64) -> float:
     """The standard deviation of `points` (P, n), clipped to their `box`, over all coordinates; 1 if it is 0."""
     low, high = box(points)
     return math.sqrt(float(np.clip(points.T, low, high).var(0).mean())) or 1.0

@@ -41,7 +41,7 @@ Int64 = NDArray[np.int64]
 Accept = Callable[[float, float], bool]
 
 
-class Scene(NamedTuple):
+class DriftClouds(NamedTuple):
     """The data and limits of one problem, in one unit of length."""
 
     source: Float64  # (P, N) p_i, after the global transform
@@ -59,7 +59,7 @@ class Prior(NamedTuple):
     stiffness: float  # λ, one over the variance of a point's displacement in each coordinate
 
 
-class State(NamedTuple):
+class DriftState(NamedTuple):
     """The estimates."""
 
     moved: Float64  # (P, N) x_i
@@ -80,7 +80,7 @@ class DriftEStep(NamedTuple):
 class Drift(NamedTuple):
     """The end of the iteration."""
 
-    state: State
+    state: DriftState
     coefficients: Float64  # (K, P) u
     e_step: DriftEStep  # the E-step at that state
     log_likelihood: float  # Σ_j log p(q_j) there
@@ -96,8 +96,8 @@ class Drift(NamedTuple):
 class Progress(NamedTuple):
     """The state of the iteration: after an M-step, at its E-step."""
 
-    before: State  # the state of the E-step that the M-step was computed from
-    at: State
+    before: DriftState  # the state of the E-step that the M-step was computed from
+    at: DriftState
     e_step: DriftEStep  # at `at`
     residual: float  # Σ_ij r_ij ‖x_i - q_j‖² there
     log_likelihood: float  # there
@@ -112,9 +112,9 @@ class _Drifting:
 
     def __init__(
         self,
-        scene: Scene,
+        scene: DriftClouds,
         prior: Prior,
-        start: State,
+        start: DriftState,
         *,
         tolerance: float,
         estimate_sigma: bool,
@@ -164,9 +164,9 @@ class _Drifting:
 
 
 def climb(
-    scene: Scene,
+    scene: DriftClouds,
     prior: Prior,
-    start: State,
+    start: DriftState,
     *,
     tolerance: float,
     max_iterations: int,
@@ -195,7 +195,7 @@ def climb(
     )
 
 
-def _expect(scene: Scene, state: State) -> tuple[DriftEStep, float, float]:
+def _expect(scene: DriftClouds, state: DriftState) -> tuple[DriftEStep, float, float]:
     """The E-step, Σ_ij r_ij ‖x_i - q_j‖², and the log-likelihood."""
     P, n = scene.source.shape
     m, D, w, cutoff = scene.target.shape[1], scene.dimension, state.outliers, scene.cutoff
@@ -208,7 +208,9 @@ def _expect(scene: Scene, state: State) -> tuple[DriftEStep, float, float]:
     return e_step, float(e_step.of_targets.residual.sum()), likelihood
 
 
-def _move(scene: Scene, prior: Prior, e_step: DriftEStep, sigma: float) -> tuple[Float64, Float64, Float64, float]:
+def _move(
+    scene: DriftClouds, prior: Prior, e_step: DriftEStep, sigma: float
+) -> tuple[Float64, Float64, Float64, float]:
     """The moved points, u (K, P), the Cholesky factor of the equations for u (K, K), and λσ²."""
     phi, ridge = prior.features, prior.stiffness * sigma**2
     matrix, right = normal_equations(phi, e_step.mass, e_step.weighted_target - e_step.mass * scene.source, ridge)
@@ -217,8 +219,14 @@ def _move(scene: Scene, prior: Prior, e_step: DriftEStep, sigma: float) -> tuple
 
 
 def _noise(
-    scene: Scene, before: State, e_step: DriftEStep, residual: float, moved: Float64, sigma: bool, outliers: bool
-) -> State:
+    scene: DriftClouds,
+    before: DriftState,
+    e_step: DriftEStep,
+    residual: float,
+    moved: Float64,
+    sigma: bool,
+    outliers: bool,
+) -> DriftState:
     """The state at `moved`, with σ and w re-estimated if asked."""
     total = float(e_step.mass.sum())
     out = before._replace(moved=moved)

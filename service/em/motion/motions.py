@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..model import TRUNCATED
 from .coherence import features
 from .coherence import motion as displaced
-from .drift import Accept, Drift, Prior, Scene, State, climb
+from .drift import Accept, Drift, DriftClouds, DriftState, Prior, climb
 from .tuning import MOTION
 
 Float64 = NDArray[np.float64]
@@ -43,9 +43,9 @@ class Search:
     """
 
     def __init__(
-        self, scene: Scene, outliers: float | None, beta: float | None, stiffness: float | None, accept: Accept
+        self, scene: DriftClouds, outliers: float | None, beta: float | None, stiffness: float | None, accept: Accept
     ) -> None:
-        self.extent = span(scene)
+        self.extent = length_unit(scene)
         # A fixed seed makes the answer repeatable. After the shuffle, the first points are a random sample.
         source, target = _order(scene.source.shape[1], 1), _order(scene.target.shape[1], 2)
         self._order = source
@@ -77,17 +77,17 @@ class Search:
         moved[:, self._order] = state.moved
         return motion._replace(drift=motion.drift._replace(state=state._replace(moved=moved)))
 
-    def estimates_outliers(self, state: State) -> bool:
+    def estimates_outliers(self, state: DriftState) -> bool:
         """Whether w is estimated: unless it is given, or a start without outliers had more evidence."""
         return self._outliers is None and state.outliers != MOTION.no_outliers
 
-    def _first(self, size: int) -> Scene:
+    def _first(self, size: int) -> DriftClouds:
         source, target = self._scene.source, self._scene.target
         return self._scene._replace(
             source=np.ascontiguousarray(source[:, :size]), target=np.ascontiguousarray(target[:, :size])
         )
 
-    def _started(self, few: Scene) -> Motion:
+    def _started(self, few: DriftClouds) -> Motion:
         """The motion with the most evidence among those that start at rest."""
         widths = [_wide(few), *(width * self.extent for width in MOTION.first_widths)]
         weights = (MOTION.no_outliers, MOTION.some_outliers) if self._outliers is None else (self._outliers,)
@@ -99,7 +99,7 @@ class Search:
             prior = self._prior(few, beta, stiffness)
             for weight in weights:
                 for width in widths:
-                    rest = State(few.source, max(width, few.floor), weight)
+                    rest = DriftState(few.source, max(width, few.floor), weight)
                     drift = self._climb(few, prior, rest)
                     motion = Motion(drift, beta, stiffness)
                     if best is None or drift.evidence > best.drift.evidence:
@@ -110,7 +110,7 @@ class Search:
             raise AssertionError("at least one width is tried")
         return best
 
-    def _chosen(self, some: Scene, found: Motion) -> Motion:
+    def _chosen(self, some: DriftClouds, found: Motion) -> Motion:
         """The motion `found`, continued with the prior of the most evidence."""
         if self._beta is not None and self._stiffness is not None:
             return found
@@ -123,7 +123,7 @@ class Search:
                 break
         return best
 
-    def _tuned(self, some: Scene, found: Motion, beta: float) -> Motion:
+    def _tuned(self, some: DriftClouds, found: Motion, beta: float) -> Motion:
         """The motion `found`, continued with a kernel of width `beta` and, unless λ is given, λ re-estimated."""
         stiffness = self._stiffness or found.stiffness * (found.beta / beta) ** 2
         # The steps depend on the positions of the points alone, not on the prior that led to them.
@@ -156,10 +156,10 @@ class Search:
         )
         return motion._replace(drift=motion.drift._replace(state=state))
 
-    def _prior(self, scene: Scene, beta: float, stiffness: float) -> Prior:
+    def _prior(self, scene: DriftClouds, beta: float, stiffness: float) -> Prior:
         return Prior(features(scene.source, beta * self.extent), stiffness / self.extent**2)
 
-    def _climb(self, scene: Scene, prior: Prior, state: State) -> Drift:
+    def _climb(self, scene: DriftClouds, prior: Prior, state: DriftState) -> Drift:
         return climb(
             scene,
             prior,
@@ -171,12 +171,12 @@ class Search:
         )
 
 
-def span(scene: Scene) -> float:
+def length_unit(scene: DriftClouds) -> float:
     """The unit of β and λ: the source's extent; if that is 0 the target's, or else the distance between the clouds."""
-    return extent(scene.source) or extent(scene.target) or _wide(scene) or 1.0
+    return rms_radius(scene.source) or rms_radius(scene.target) or _wide(scene) or 1.0
 
 
-def extent(points: Float64) -> float:
+def rms_radius(points: Float64) -> float:
     """The root mean square distance from the median, in the unit of the points (P, N); 0 if all coincide.
 
     Distances are limited to three times the median, for robustness to a few distant points.
@@ -191,7 +191,7 @@ def _order(count: int, seed: int) -> Int64:
     return np.random.default_rng(seed).permutation(count) if count > MOTION.first_points else np.arange(count)
 
 
-def _wide(scene: Scene) -> float:
+def _wide(scene: DriftClouds) -> float:
     """The root mean square distance, in each coordinate, of all pairs: the first width of coherent point drift."""
     source, target = scene.source, scene.target
     apart = source.mean(1) - target.mean(1)

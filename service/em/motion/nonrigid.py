@@ -16,8 +16,8 @@ from ..coordinates import Frame
 from ..kernel.fitting import move
 from ..model import SIGMA_FLOOR, Parameters, cutoff_for, outlier_volume
 from .coherence import features
-from .drift import Accept, DriftEStep, Prior, Scene, climb
-from .motions import Search, span
+from .drift import Accept, DriftClouds, DriftEStep, Prior, climb
+from .motions import Search, length_unit
 
 Float64 = NDArray[np.float64]
 
@@ -72,10 +72,10 @@ def deform(
     move(start.transform, points.source, placed)
     size = outlier_volume(points.target, points.dimension)
     cutoff = cutoff_for(placed.shape[1], points.target.shape[1])
-    scene = Scene(placed, points.target, points.dimension, size, 0.0, cutoff)
+    scene = DriftClouds(placed, points.target, points.dimension, size, 0.0, cutoff)
     if floor is None:
         # The frame's floor is not used as the default, because a few distant points raise it.
-        floor = max(SIGMA_FLOOR * span(scene), points.rounding, 1e-300)
+        floor = max(SIGMA_FLOOR * length_unit(scene), points.rounding, 1e-300)
     least = max(floor, sigma or 0.0)
     scene = scene._replace(floor=least)
     search = Search(scene, outlier_weight, beta, stiffness, accept)

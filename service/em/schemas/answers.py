@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from ..batched.covariance import MAX_DIMENSION
-from ..climbing.confidence import MAX_PARAMETERS
+from ..model import MAX_PARAMETERS
+
+# The largest D for which an answer has matrices: beyond it, their D² numbers would outweigh the rest of the answer.
+MAX_MATRIX_DIMENSION = 256
 
 
-class Trace(BaseModel):
+class TraceAnswer(BaseModel):
     """The log-likelihood and the parameters after the M-step of each iteration. Rejected proposals are omitted."""
 
     log_likelihood: list[float | None]
@@ -19,7 +21,7 @@ class Trace(BaseModel):
     linear: list[list[list[float]]] | None = Field(None, description="A = s·R, D x D each; null for a translation")
 
 
-class RunnerUp(BaseModel):
+class RunnerUpAnswer(BaseModel):
     """The best pose that differs from the answer."""
 
     matrix: list[list[float]]
@@ -33,11 +35,11 @@ class Registration(BaseModel):
 
     translation: list[float] = Field(description="T, D numbers")
     rotation: list[list[float]] | None = Field(
-        description=f"R, D x D, determinant +1; null for an affine transform, and for D > {MAX_DIMENSION}"
+        description=f"R, D x D, determinant +1; null for an affine transform, and for D > {MAX_MATRIX_DIMENSION}"
     )
     scale: float | None = Field(description="s; null for an affine transform")
     matrix: list[list[float]] | None = Field(
-        description=f"(D+1) x (D+1), acts on columns: y = s·R·p + T; null for D > {MAX_DIMENSION}"
+        description=f"(D+1) x (D+1), acts on columns: y = s·R·p + T; null for D > {MAX_MATRIX_DIMENSION}"
     )
     matching: list[int | None] = Field(
         description="for each source point the index of its target point, from 0; null if it has no partner"
@@ -63,12 +65,12 @@ class Registration(BaseModel):
         description="the start that led to the answer: identity, centroid, given, anneal, vote, rotation, triangles or "
         "whitened"
     )
-    runner_up: RunnerUp | None = Field(description="the best other pose that init auto found")
+    runner_up: RunnerUpAnswer | None = Field(description="the best other pose that init auto found")
     warnings: list[str] = Field(
         description="reasons to doubt the answer: symmetric shapes, ambiguity, poor starts or wrong pairs"
     )
     responsibilities: list[list[float | None]] = Field(default=[], description="R, N x M, of the last E-step")
-    trace: Trace | None = None
+    trace: TraceAnswer | None = None
     registered: list[list[float | None]] = Field(default=[], description="N x D, the moved source")
     displacement: list[list[float | None]] = Field(
         default=[], description="N x D, nonrigid only: registered = matrix · source + displacement"

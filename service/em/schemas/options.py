@@ -19,10 +19,10 @@ from pydantic_core import PydanticCustomError
 
 from ...formats.arrays import UNION_TAG, Matrix, Vector
 from ..choices import INITS, PRIORS, Init, Prior
-from ..problem import MAX_ITERATIONS, MAX_OUTLIER_WEIGHT, MAX_SIGMA, MIN_SIGMA
+from ..problem import MAX_ITERATIONS, MAX_OUTLIER_WEIGHT, MAX_PRIOR_PAIRS, MAX_SIGMA, MIN_SIGMA
 
-# The most numbers of an N x M array in a body: 4 million numbers are about 80 MB of JSON.
-MAX_WIRE_PAIRS = 4_000_000
+# The most numbers of an N x M array in an answer, about 80 MB of JSON: as many as a request's prior may have.
+MAX_WIRE_PAIRS = MAX_PRIOR_PAIRS
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 # `checks.check` checks ranges, for the wire and for the library. The document shows the same constants.

@@ -31,7 +31,7 @@ class Pair(BaseModel):
         return self
 
 
-class Parameters(BaseModel):
+class GivenParameters(BaseModel):
     """ψ: translation, prior and σ."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -41,10 +41,10 @@ class Parameters(BaseModel):
     sigma: Sigma = Field(description="standard deviation of the noise in each coordinate, in the points' unit")
 
 
-class ExpectationRequest(Pair, Parameters):
+class ExpectationRequest(Pair, GivenParameters):
     """An E-step at ψ, and the parameters at which Q is evaluated."""
 
-    at: Parameters | None = Field(None, description="evaluate Q(at | ψ) in place of Q(ψ | ψ)")
+    at: GivenParameters | None = Field(None, description="evaluate Q(at | ψ) in place of Q(ψ | ψ)")
 
 
 class Expectation(BaseModel):
@@ -68,7 +68,7 @@ class Maximization(BaseModel):
     translation: list[float] = Field(description="T ← (1/N) Σ_ij r_ij (q_j - p_i)")
 
 
-class LogLikelihoodRequest(Pair, Parameters):
+class LogLikelihoodRequest(Pair, GivenParameters):
     """ψ and, for the complete-data log-likelihood, the assignment Z."""
 
     assignment: Matrix | None = Field(

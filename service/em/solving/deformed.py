@@ -16,7 +16,7 @@ from ..model import Parameters, bin_weight, cutoff_for, outlier_volume
 from ..motion.nonrigid import Deformation, deform
 from ..outcome import Outcome, Trace
 from ..problem import Problem
-from .pose_answers import End, outcome
+from .pose_answers import ClimbEnd, outcome
 
 Float64 = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def register_nonrigid(problem: Problem, points: Frame, transform: Float64, start
         pairs,
         Confidence(value, None, None, asked=False),
         record,
-        End(found.iterations, found.converged, start),
+        ClimbEnd(found.iterations, found.converged, start),
     )
     D = points.dimension
     global_part = transform[:, :D] @ points.source[:D] + transform[:, D:]

@@ -25,7 +25,7 @@ from ..model import EXACT, NONE, Parameters, log_root
 Float64 = NDArray[np.float64]
 
 
-class Literal(NamedTuple):
+class LiteralEnd(NamedTuple):
     """The end of the recursion."""
 
     parameters: Parameters
@@ -102,13 +102,13 @@ class _Recursion:
         bound = self._tolerance * after.sigma
         return step < bound and abs(after.sigma - before.sigma) < bound
 
-    def outcome(self, state: _State, ending: Ending) -> Literal:
+    def outcome(self, state: _State, ending: Ending) -> LiteralEnd:
         """The last responsibilities, and the log-likelihood by one more E-step."""
         at, mean_step = state.after, self._mean_step
         found, moved = mean_step.kept()
         following = state.average.include(at.transform, 0.5 / at.sigma**2)
         _, evidence = mean_step(following)
-        return Literal(
+        return LiteralEnd(
             at,
             found,
             moved,
@@ -136,7 +136,7 @@ def recur(
     max_iterations: int,
     floor: float,
     accept: Callable[[Parameters, float], bool],
-) -> Literal:
+) -> LiteralEnd:
     """Run the recursion from `start` until a step moves the points and σ by less than `tolerance` times σ.
 
     `accept` receives the parameters of every E-step, and the log-likelihood there with the present Π. For the first

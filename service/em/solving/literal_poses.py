@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..climbing.confidence import MAX_PARAMETERS, NOTHING, of_information, to_caller
+from ..climbing.confidence import NOTHING, of_information, to_caller
 from ..climbing.correspondence import View, correspondence, refined
 from ..climbing.information import information, measure, moments
 from ..climbing.record import Record
@@ -13,13 +13,13 @@ from ..coordinates import Frame
 from ..kernel.cells import cells
 from ..kernel.fitting import move
 from ..kinds import MAPS
-from ..model import EXACT, NONE, Parameters
+from ..model import EXACT, MAX_PARAMETERS, NONE, Parameters
 from ..outcome import Outcome
 from ..problem import Problem
 from ..starting.named import given, named
 from ..starting.pose_starts import pose_start
-from .literal import Literal, recur
-from .pose_answers import End, outcome
+from .literal import LiteralEnd, recur
+from .pose_answers import ClimbEnd, outcome
 
 Float64 = NDArray[np.float64]
 
@@ -73,10 +73,10 @@ def register_literal(problem: Problem, points: Frame, record: Record) -> Outcome
     value = to_caller(problem, points, parameters, end.log_likelihood, n)
     matched = float(n) if estimated and parameters.sigma > points.floor * (1 + 1e-9) else None
     sure = of_information(problem, points, parameters, _information(points, kind, end), value, matched)
-    return outcome(problem, points, parameters, pairs, sure, record, End(end.iterations, end.converged, name))
+    return outcome(problem, points, parameters, pairs, sure, record, ClimbEnd(end.iterations, end.converged, name))
 
 
-def _information(points: Frame, kind: int, end: Literal) -> Float64:
+def _information(points: Frame, kind: int, end: LiteralEnd) -> Float64:
     """The observed information of the transform with Π held fixed, from the responsibilities of the next E-step."""
     D, sigma = points.dimension, end.parameters.sigma
     if MAPS[kind].numbers(D) > MAX_PARAMETERS:

@@ -20,7 +20,7 @@ from ..problem import Pose, Problem
 Float64 = NDArray[np.float64]
 
 
-class End(NamedTuple):
+class ClimbEnd(NamedTuple):
     """How the iteration of one problem ended."""
 
     iterations: int
@@ -35,7 +35,7 @@ class End(NamedTuple):
 
 def pose_of(points: Frame, transform: Float64) -> Pose:
     """A transform (D, D + 1) of the frame's coordinates as a pose in the caller's."""
-    return Pose(*points.to_caller(transform))
+    return points.to_caller(transform)
 
 
 def outcome(
@@ -45,7 +45,7 @@ def outcome(
     pairs: Correspondence,
     sure: Confidence,
     record: Record,
-    end: End,
+    end: ClimbEnd,
     runner_up: RunnerUp | None = None,
     warnings: tuple[str, ...] = (),
 ) -> Outcome:

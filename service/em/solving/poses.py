@@ -23,7 +23,7 @@ from ..coordinates import Frame, check_rank, frame
 from ..kernel.fitting import rms_distance
 from ..kernel.spacing import spacing_between
 from ..kinds import ROTATION_DIMENSIONS
-from ..model import EXACT, LEAST_OUTLIERS, NONE, Model, Parameters, cutoff_for, outlier_volume
+from ..model import EXACT, LEAST_OUTLIERS, MOST_POSE_OUTLIERS, NONE, Model, Parameters, cutoff_for, outlier_volume
 from ..outcome import Outcome, RunnerUp
 from ..problem import Problem
 from ..starting.named import given
@@ -32,7 +32,7 @@ from ..starting.starts import PoseStart
 from ..starting.tuning import NEAR
 from .deformed import register_nonrigid
 from .literal_poses import register_literal
-from .pose_answers import End, outcome, pose_of
+from .pose_answers import ClimbEnd, outcome, pose_of
 
 Float64 = NDArray[np.float64]
 
@@ -54,9 +54,8 @@ FEW_OUTLIERS = 2.0
 FEW_UNMATCHED = 0.1
 # If a refinement lowers the log-likelihood by more nats than this, some of its pairs are wrong.
 BAD_PAIRS = 20.0
-# Maximum estimate of the share of outliers. At least MATCHED times as many points as determine a transform must be
-# inliers: fewer could match exactly by coincidence, with an unbounded likelihood.
-MOST_OUTLIERS = 0.85
+# At least MATCHED times as many points as determine a transform must be inliers: fewer could match exactly by
+# coincidence, with an unbounded likelihood.
 MATCHED = 4
 
 
@@ -114,7 +113,7 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
                 "outlier_weight lets points stay unmatched",
             )
     sure = confidence(problem, points, mixture, parameters, last.matched)
-    end = End(climbed.iterations, climbed.converged, start.name)
+    end = ClimbEnd(climbed.iterations, climbed.converged, start.name)
     return outcome(problem, points, parameters, pairs, sure, record, end, runner_up, warnings)
 
 
@@ -156,7 +155,7 @@ def _model(problem: Problem, points: Frame) -> Model:
 def _most_outliers(problem: Problem, points: Frame) -> float:
     """The largest share of outliers that leaves enough points to distinguish a pose from a coincidence."""
     count = (points.target if problem.resolved_normalize == "columns" else points.source).shape[1]
-    return max(0.0, min(MOST_OUTLIERS, 1.0 - MATCHED * (points.dimension + 1) / int(count)))
+    return max(0.0, min(MOST_POSE_OUTLIERS, 1.0 - MATCHED * (points.dimension + 1) / int(count)))
 
 
 def _parameters(problem: Problem, points: Frame, start: PoseStart) -> Parameters:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..cancellation import Poll
 from ..coordinates import Frame
 from ..jit import compiled
-from ..kernel.extent import centre, spread
+from ..kernel.extent import centre, clipped_deviation
 from ..kernel.fitting import fit, move, rms_distance, sums_of_rows
 from ..kernel.single_precision import expect
 from ..kernel.truncated import EStep, empty_e_step
@@ -53,8 +53,8 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> PoseSt
     `poll` is called between the parts of the search, and may raise.
     """
     D = points.dimension
-    size = spread(points.target[:D])
-    scale = size / spread(points.source[:D]) if SCALES[kind] else 1.0
+    size = clipped_deviation(points.target[:D])
+    scale = size / clipped_deviation(points.source[:D]) if SCALES[kind] else 1.0
     matched = hypotheses(points, pyramid, kind, poll)
     clear = matched.clear()
     best = matched.ranked()[: SEARCH.clear_kept if clear else SEARCH.triangles_kept]

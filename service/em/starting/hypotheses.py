@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..cancellation import Poll
 from ..coordinates import Frame
-from ..kernel.extent import spread
+from ..kernel.extent import clipped_deviation
 from ..kinds import SCALES
 from .congruence import Distances, bases, congruent, distances
 from .growing import grow
@@ -95,7 +95,7 @@ def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> Hypoth
     D = points.dimension
     source, target = pyramid.source(HYPOTHESES.corners), _distinct(pyramid.target(HYPOTHESES.corners))
     spacing = pyramid.spacing_of(HYPOTHESES.corners)
-    size = spread(target[:D])
+    size = clipped_deviation(target[:D])
     sample = np.ascontiguousarray(source[:D, : HYPOTHESES.compared_points])
     out = Hypotheses(sample, max(HYPOTHESES.apart_spreads * size, 0.5 * spacing))
     if spacing == 0 or source.shape[1] < 3 or target.shape[1] < 3:
@@ -103,7 +103,7 @@ def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> Hypoth
     smooth = 2 * pyramid.spacing_of(HYPOTHESES.smooth_spacing_targets)
     place = landscape(pyramid.target(HYPOTHESES.targets), pyramid.target(HYPOTHESES.smooth_targets), spacing, smooth, D)
     search = _Search(D, kind, np.ascontiguousarray(source.T), distances(target), place, spacing)
-    scale = size / spread(source[:D])
+    scale = size / clipped_deviation(source[:D])
     ranges = [(scale / factor, scale * factor) for factor in HYPOTHESES.scales] if SCALES[kind] else [(1.0, 1.0)]
     chooser = np.random.default_rng(4)
     for scales in ranges:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ..coordinates import Frame, Transform
+from ..coordinates import Frame
 from ..problem import Pose, Problem
 
 Float64 = NDArray[np.float64]
@@ -22,7 +22,7 @@ def named(problem: Problem, points: Frame) -> Float64:
     """The transform (D, D + 1) of the start "identity", else that of the start "centroid"."""
     D = points.dimension
     if problem.init_name == "identity":
-        return points.from_caller(Transform(np.eye(D), np.zeros(D)))
+        return points.from_caller(Pose(np.eye(D), np.zeros(D)))
     out = np.eye(D, D + 1)
     scale = 1.0
     if problem.kind.scales:
@@ -39,10 +39,10 @@ def given(problem: Problem, points: Frame) -> Float64:
     """
     init = problem.init
     if isinstance(init, Pose):
-        return points.from_caller(Transform(init.linear, init.translation))
+        return points.from_caller(init)
     if isinstance(init, str):
         raise TypeError(f"init {init!r} is not a transform")
-    return points.from_caller(Transform(np.eye(points.dimension), init))
+    return points.from_caller(Pose(np.eye(points.dimension), init))
 
 
 def deviation(points: Float64) -> float:

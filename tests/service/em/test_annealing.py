@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.em.coordinates import Frame, Transform, frame
+from service.em.coordinates import Frame, frame
 from service.em.kinds import RIGID, SIMILARITY
+from service.em.problem import Pose
 from service.em.starting.annealing import Annealed, anneal
 from service.em.starting.pyramid import Pyramid
 from service.em.starting.tuning import ANNEALING
@@ -21,7 +22,7 @@ Float64 = NDArray[np.float64]
 def framed(problem: Posed, *, one_unit: bool = True) -> tuple[Frame, Pyramid, Float64]:
     """The clouds' frame, their pyramid, and the true transform (D, D + 1) in the frame."""
     points = frame(problem.source, problem.target, one_unit=one_unit)
-    truth = points.from_caller(Transform(problem.scale * problem.rotation, problem.translation))
+    truth = points.from_caller(Pose(problem.scale * problem.rotation, problem.translation))
     return points, Pyramid(points), truth
 
 
@@ -80,7 +81,7 @@ def test_clouds_with_a_common_outline_but_no_common_point_have_a_score_near_zero
     points = frame(source, target, one_unit=True)
     pyramid = Pyramid(points)
     end = anneal(
-        pyramid, RIGID, points.from_caller(Transform(np.eye(3), np.zeros(3))), pyramid.spacing, points.floor, poll=go_on
+        pyramid, RIGID, points.from_caller(Pose(np.eye(3), np.zeros(3))), pyramid.spacing, points.floor, poll=go_on
     )
     assert end.score < 0.15
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from service.em.outcome import Outcome
 from service.em.problem import Problem
 from service.em.register import register, register_batch
-from service.em.steps import Parameters
+from service.em.steps import Psi
 from service.em.worker import EmWorker, ExpectJob, Job, LikelihoodJob, MaximizeJob
 from tests.problems.registration import bijection, cropped, overlapping
 from tests.problems.tight import tight
@@ -116,7 +116,7 @@ def test_a_single_step_does_not_depend_on_the_batch(dimension: int) -> None:
         jobs: list[tuple[Job, ...]] = []
         for _ in range(33):
             p, q, prior = normal(n, dimension), normal(m, dimension), softmax(normal(n, m), -1)
-            psi = Parameters(normal(dimension), prior, np.array(0.7))
+            psi = Psi(normal(dimension), prior, np.array(0.7))
             assignment = np.eye(m)[np.arange(n) % m]
             jobs.append((ExpectJob(p, q, psi), MaximizeJob(p, q, prior), LikelihoodJob(p, q, psi, assignment)))
         for step in zip(*jobs, strict=True):

@@ -14,9 +14,9 @@ from service.em.checks import check
 from service.em.choices import Normalize, Prior, Transform
 from service.em.climbing.climb import climb
 from service.em.climbing.mixture import Mixture
-from service.em.coordinates import Transform as Transformed
 from service.em.coordinates import frame
 from service.em.model import Model, Parameters
+from service.em.problem import Pose
 from service.em.solving.poses import register_pose
 from tests.problems.clouds import box, direct, pose_of, posed
 from tests.problems.codes import CODES
@@ -117,7 +117,7 @@ def test_accelerated_and_plain_steps_end_at_the_same_place_and_acceleration_is_n
     points = frame(instance.source, instance.target, one_unit=kind in {"translation", "rigid"})
     model = Model(CODES[kind], "rows", estimate_outliers=outliers)
     A, T = instance.pose
-    start = Parameters(points.from_caller(Transformed(A, T + 0.01)), 0.1, 0.1 if outliers else 0.0)
+    start = Parameters(points.from_caller(Pose(A, T + 0.01)), 0.1, 0.1 if outliers else 0.0)
     quick = climb(Mixture(points, model, 8.0), start, tolerance=1e-9, max_iterations=5000, floor=points.floor)
     plain, slow = start, 0
     while slow < 5000:
@@ -138,7 +138,7 @@ def test_accept_receives_rising_likelihoods_and_ends_the_climb() -> None:
     instance = posed(40, sigma=0.08, seed=7)
     points = frame(instance.source, instance.target, one_unit=True)
     A, T = instance.pose
-    start = Parameters(points.from_caller(Transformed(A, T + 0.1)), 0.5)
+    start = Parameters(points.from_caller(Pose(A, T + 0.1)), 0.5)
     received: list[float] = []
 
     def accept(at: Parameters, likelihood: float) -> bool:
@@ -161,7 +161,7 @@ def test_the_last_step_of_a_climb_equals_a_separate_step_at_the_same_parameters(
     instance = posed(40, sigma=0.08, seed=8)
     points = frame(instance.source, instance.target, one_unit=True)
     A, T = instance.pose
-    start = Parameters(points.from_caller(Transformed(A, T + 0.1)), 0.5)
+    start = Parameters(points.from_caller(Pose(A, T + 0.1)), 0.5)
     model = Model(CODES["rigid"], normalize)
     end = climb(Mixture(points, model, 8.0), start, tolerance=1e-9, max_iterations=300, floor=points.floor)
     again = Mixture(points, model, 8.0).step(end.last.expectation.at)

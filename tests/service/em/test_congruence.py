@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.em.coordinates import Transform, frame
-from service.em.kernel.extent import box, spread
+from service.em.coordinates import frame
+from service.em.kernel.extent import box, clipped_deviation
 from service.em.kinds import RIGID
+from service.em.problem import Pose
 from service.em.starting.background import log_density
 from service.em.starting.congruence import bases, congruent, distances
 from service.em.starting.growing import grow
@@ -135,7 +136,7 @@ def test_the_search_finds_the_pose_of_clouds_with_half_overlap() -> None:
     problem = posed("cube", 150, overlap=0.5, seed=7)
     points = frame(problem.source, problem.target, one_unit=True)
     best = hypotheses(points, Pyramid(points), RIGID, go_on).ranked()[0]
-    truth = points.from_caller(Transform(problem.rotation, problem.translation))
+    truth = points.from_caller(Pose(problem.rotation, problem.translation))
     assert best.transform == pytest.approx(truth, abs=0.03)
 
 
@@ -187,5 +188,5 @@ def test_the_smooth_density_at_a_point_omits_its_own_kernel() -> None:
 def test_a_distant_point_does_not_change_the_spread_of_a_cloud() -> None:
     points = np.random.default_rng(11).normal(size=(3, 60))
     far = np.column_stack([points, [1e9, -1e9, 0]])
-    assert spread(far) < 2 * spread(points)
+    assert clipped_deviation(far) < 2 * clipped_deviation(points)
     assert box(points)[0] == pytest.approx(points.min(1))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.em.coordinates import ORDERED, Transform, check_rank, frame, span
+from service.em.coordinates import ORDERED, check_rank, frame, span
+from service.em.problem import Pose
 from service.errors import InvalidInput
 
 
@@ -30,7 +31,7 @@ def test_a_transform_survives_the_conversion_to_the_frame_and_back(
     target = target_unit * (rng.normal(size=(15, dimension)) + place)
     points = frame(source, target, one_unit=one_unit)
     linear = rng.normal(size=(dimension, dimension)) * (target_unit / source_unit)
-    given_ = Transform(linear, target.mean(0) - linear @ source.mean(0))
+    given_ = Pose(linear, target.mean(0) - linear @ source.mean(0))
     inside = points.from_caller(given_)
     back = points.to_caller(inside)
     assert back.linear == pytest.approx(linear, rel=1e-13)
@@ -85,7 +86,7 @@ def test_the_axes_of_the_grid_are_those_of_largest_extent() -> None:
     source, target = rng.normal(size=(30, 5)) * widths, rng.normal(size=(40, 5)) * widths
     points = frame(source, target, one_unit=True)
     assert sorted(points.axes[:3].tolist()) == [1, 3, 4]
-    transform = Transform(rng.normal(size=(5, 5)), rng.normal(size=5))
+    transform = Pose(rng.normal(size=(5, 5)), rng.normal(size=5))
     inside = points.from_caller(transform)
     x = inside[:, :5] @ points.source[:5] + inside[:, 5:]
     assert points.moved_to_caller(x) == pytest.approx(source @ transform.linear.T + transform.translation)

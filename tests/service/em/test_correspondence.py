@@ -13,7 +13,8 @@ from scipy.spatial.distance import cdist
 
 from service.em.choices import Transform
 from service.em.climbing import correspondence
-from service.em.matching import UNMATCHED, cost_of_none, one_to_one_sparse
+from service.em.kernel.truncated import UNMATCHED
+from service.em.matching import cost_of_none, one_to_one_sparse
 from service.em.outcome import Outcome
 from service.em.problem import Pose, Problem
 from service.em.register import register, register_batch

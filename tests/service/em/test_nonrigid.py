@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.em.coordinates import Frame, Transform, frame
+from service.em.coordinates import Frame, frame
 from service.em.kernel.truncated import UNMATCHED
 from service.em.model import EXACT, Parameters, outlier_volume
 from service.em.motion.coherence import LEFT_OUT, determined, features, motion, normal_equations, solved
-from service.em.motion.drift import Prior, Scene, State, climb
+from service.em.motion.drift import DriftClouds, DriftState, Prior, climb
 from service.em.motion.nonrigid import Deformation, deform
-from service.em.problem import MAX_BETA, MAX_STIFFNESS, MIN_BETA, MIN_STIFFNESS
+from service.em.problem import MAX_BETA, MAX_STIFFNESS, MIN_BETA, MIN_STIFFNESS, Pose
 
 Float64 = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ def run(source: Float64, target: Float64, **options: float | None) -> tuple[Fram
     """Register from the identity."""
     points = frame(source, target, one_unit=True)
     dimension = source.shape[1]
-    here = points.from_caller(Transform(np.eye(dimension), np.zeros(dimension)))
+    here = points.from_caller(Pose(np.eye(dimension), np.zeros(dimension)))
     return points, deform(points, Parameters(here, 1.0), **options)  # type: ignore[arg-type]
 
 
@@ -42,9 +42,9 @@ def error(points: Frame, found: Deformation, partner: Float64) -> float:
     return float(np.linalg.norm(points.moved_to_caller(found.moved) - partner, axis=1).mean())
 
 
-def scene(source: Float64, target: Float64) -> Scene:
+def scene(source: Float64, target: Float64) -> DriftClouds:
     points = frame(source, target, one_unit=True)
-    return Scene(
+    return DriftClouds(
         points.source, points.target, points.dimension, outlier_volume(points.target, points.dimension), 1e-6, EXACT
     )
 
@@ -108,7 +108,7 @@ def test_the_penalised_likelihood_never_decreases(dimension: int, sigma: float, 
     found = climb(
         here,
         prior,
-        State(here.source, sigma, 0.2),
+        DriftState(here.source, sigma, 0.2),
         tolerance=0,
         max_iterations=60,
         estimate_sigma=estimated,
@@ -187,7 +187,7 @@ def test_a_stiff_prior_leaves_the_points_and_a_soft_one_reaches_the_targets() ->
     target = bent(source, 0.05)
     points, stiff = run(source, target, beta=1.0, stiffness=1e12, sigma=0.1)
     _, soft = run(source, target, beta=0.5, stiffness=1e-3)
-    here = points.from_caller(Transform(np.eye(2), np.zeros(2)))
+    here = points.from_caller(Pose(np.eye(2), np.zeros(2)))
     placed = here[:, :2] @ points.source[:2] + here[:, 2:]
     np.testing.assert_allclose(stiff.moved[:2], placed, atol=1e-6)
     assert error(points, soft, target) < 1e-3
@@ -256,7 +256,7 @@ def test_distant_points_do_not_disturb_the_others() -> None:
 def test_accept_ends_the_registration() -> None:
     source = cloud(50, 2)
     points = frame(source, bent(source), one_unit=True)
-    here = points.from_caller(Transform(np.eye(2), np.zeros(2)))
+    here = points.from_caller(Pose(np.eye(2), np.zeros(2)))
     calls: list[float] = []
 
     def accept(log_likelihood: float, _sigma: float) -> bool:

@@ -11,12 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from service.em.drawing.dots import Dots, paint
+from service.em.drawing.dots import PAPER, Dots, paint
 from service.em.drawing.pictures import (
     GIF,
     MAX_FRAMES,
     MAX_POINTS,
-    PAPER,
     PNG,
     SOURCE,
     TARGET,

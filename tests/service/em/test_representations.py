@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.em.representations import MEDIA_TYPES, Iterations, Representation, encode, headers, negotiate
+from service.em.iterations import Iterations
+from service.em.representations import MEDIA_TYPES, Representation, encode, headers, negotiate
 from service.errors import InvalidInput, NotAcceptable
 from service.formats.clouds.reading import read_cloud
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from service.em.steps import Parameters, complete_log_likelihood, expectation, maximization
+from service.em.steps import Psi, complete_log_likelihood, expectation, maximization
 from tests.problems.registration import Closed, cloud, identity_assignment, two_targets
 
 Float64 = NDArray[np.float64]
@@ -24,9 +24,9 @@ TEXTBOOK = [
 ]
 
 
-def parameters(translation: NDArray[Any], prior: Float64, sigma: float) -> Parameters:
+def parameters(translation: NDArray[Any], prior: Float64, sigma: float) -> Psi:
     """ψ of a single problem."""
-    return Parameters(translation[None], prior[None], np.array([sigma]))
+    return Psi(translation[None], prior[None], np.array([sigma]))
 
 
 def random_rows(n: int, m: int, seed: int) -> Float64:
@@ -113,7 +113,7 @@ def test_the_gradient_of_the_likelihood_is_that_of_q_at_the_same_parameters() ->
     here = parameters(translation, prior, sigma)
     # The directions of T and σ, one after the other.
     for direction in np.eye(3):
-        there = Parameters(
+        there = Psi(
             (translation + 1j * STEP * direction[:2])[None], prior[None], np.array([sigma + 1j * STEP * direction[2]])
         )
         likelihood = expectation(source[None], target[None], there).log_likelihood[0].imag / STEP
