@@ -97,7 +97,7 @@ def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> Hypoth
     spacing = pyramid.spacing_of(HYPOTHESES.corners)
     size = clipped_deviation(target[:D])
     sample = np.ascontiguousarray(source[:D, : HYPOTHESES.compared_points])
-    out = Hypotheses(sample, max(HYPOTHESES.apart_spreads * size, 0.5 * spacing))
+    out = Hypotheses(sample, max(HYPOTHESES.apart_deviations * size, 0.5 * spacing))
     if spacing == 0 or source.shape[1] < 3 or target.shape[1] < 3:
         return out
     smooth = 2 * pyramid.spacing_of(HYPOTHESES.smooth_spacing_targets)

@@ -96,7 +96,7 @@ class SearchTuning(NamedTuple):
     first_points: int = 300  # source points of the first annealing
     annealed_again: int = 6  # poses that are annealed again, on more points
     again_width: float = 1.4  # first width of that, in widths reached
-    same_pose: float = 0.05  # distance, in spreads of the target, below which two poses are the same
+    same_pose: float = 0.05  # distance, in deviations of the target, below which two poses are the same
     compared_points: int = 200  # sample that distances between poses are computed on
 
 
@@ -167,7 +167,7 @@ class HypothesesTuning(NamedTuple):
     # Factors by which the scale may differ from the ratio of the spreads, which outliers and cropping change.
     scales: tuple[float, ...] = (1.05, 1.5)
     most: int = 32  # poses that are kept
-    apart_spreads: float = 0.1  # least root mean square distance between two of them, in spreads of the target
+    apart_deviations: float = 0.1  # least root mean square distance of two of them, in deviations of the target
     compared_points: int = 100  # sample that these distances are computed on
 
 
