@@ -239,6 +239,7 @@ def _report(warming: asyncio.Task[None]) -> None:
 
 async def _warm_up(health: Health) -> None:
     """Run each engine once on typical jobs, so that no request waits for compilation or kernel selection."""
+    log.info("warming up", compiles="the loops of registration, on the first start, for about a minute")
     jobs: dict[str, Sequence[Any]] = {
         "em": em_worker.warm_up_jobs(),
         "vae": vae_worker.WARM_UP,
