@@ -79,7 +79,7 @@ def test_pictures_are_drawn_of_every_transform(client: TestClient, kind: str) ->
                 assert getattr(picture, "n_frames", 1) > 1
 
 
-def test_what_nobody_can_draw_is_406_before_the_body_is_looked_at(client: TestClient) -> None:
+def test_an_unsupported_accept_is_406_before_the_body_is_read(client: TestClient) -> None:
     for accept in ("text/html", "image/webp", "application/json;q=0"):
         problem = client.post("/em/register", content=b"no json at all", headers={"Accept": accept})
         if accept == "application/json;q=0":

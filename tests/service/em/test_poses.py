@@ -175,9 +175,9 @@ def test_clouds_that_overlap_in_part_are_registered_from_near(normalize: Normali
         assert (outcome.matching == instance.partner)[matched & (instance.partner >= 0)].mean() > 0.97
 
 
-def test_points_without_a_partner_are_told_apart() -> None:
+def test_points_without_a_partner_are_recognised() -> None:
     instance = posed(60, source_only=30, sigma=0.004, seed=3)
-    # The strangers are moved away from everybody.
+    # The points without a partner are moved away from all targets.
     source = np.concatenate([instance.source[:30] + 0.37, instance.source[30:]])
     outcome = register(tight(source, instance.target, transform="rigid"))
     assert outcome.outlier_probability is not None

@@ -162,7 +162,7 @@ def test_distant_points_of_either_cloud_do_not_change_the_others(bin_weight: flo
         assert np.diff(grid.starts).max() < 1000
     for name in ("mass", "residual", "evidence", "peak", "weighted_target", "best"):
         assert getattr(more, name)[..., :50] == pytest.approx(getattr(plain, name), abs=1e-12), name
-    # The stray point has a partner only where there is nobody else to be.
+    # The distant point is matched only if there is no outlier bin.
     assert more.mass[-1] == pytest.approx(1.0 if bin_weight == 0 else 0.0)
     if bin_weight == 0:
         assert more.best[-1] == 3001
