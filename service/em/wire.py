@@ -14,9 +14,9 @@ from ..web.problems import as_validation
 from .checks import check_distribution, check_pair, check_sigma, check_translation, option_errors
 from .choices import Init, Transform
 from .iterations import Iterations
-from .kinds import KINDS
+from .kinds import KINDS, TransformKind
 from .outcome import Outcome
-from .problem import Pose, Problem
+from .problem import POSE_TOLERANCE, Pose, Problem
 from .schemas.answers import MAX_MATRIX_DIMENSION
 from .schemas.options import GivenTransform
 from .schemas.registration import RegisterRequest
@@ -105,6 +105,23 @@ def _init(body: RegisterRequest) -> Init | Float64 | Pose:
     return Pose(linear, translation)
 
 
+def _rotation_and_scale(linear: Float64 | None, kind: TransformKind) -> tuple[Float64 | None, float | None]:
+    """R (D, D) and s with A = sR; both None if A (D, D) is no such product, as a given start of a deformation may be.
+
+    A source whose size is not within a factor of 2 of the target's is scaled before it is deformed.
+    """
+    if linear is None or not (kind.scales or kind.deforms):
+        return linear, 1.0
+    # ‖sR‖² = s² D; a determinant would underflow sooner.
+    scale = float(np.linalg.norm(linear)) / math.sqrt(len(linear))
+    if kind.deforms and math.isclose(scale, 1.0, rel_tol=1e-12):
+        scale = 1.0
+    rotation = linear / scale
+    if kind.deforms and np.abs(rotation.T @ rotation - np.eye(len(linear))).max() > POSE_TOLERANCE:
+        return None, None
+    return rotation, scale
+
+
 def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     """The fields of `schemas.answers.Registration`, with ndarrays for lists of numbers.
 
@@ -116,11 +133,7 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     matrices = dimension <= MAX_MATRIX_DIMENSION
     linear = (np.eye(dimension) if outcome.linear is None else outcome.linear) if matrices else None
     kind = KINDS[transform]
-    rotation, scale = (None, None) if kind.shears else (linear, 1.0)
-    if rotation is not None and kind.scales:
-        # ‖sR‖² = s² D; a determinant would underflow sooner.
-        scale = float(np.linalg.norm(rotation)) / math.sqrt(dimension)
-        rotation = rotation / scale
+    rotation, scale = (None, None) if kind.shears else _rotation_and_scale(linear, kind)
     found: dict[str, Any] = {
         "translation": translation,
         "rotation": rotation,

@@ -64,6 +64,18 @@ def test_any_dimension(client: TestClient, dimension: int) -> None:
     assert (answer["matrix"] is None) == (dimension > 256)
 
 
+@pytest.mark.parametrize("size", [0.1, 1.0, 10.0])
+def test_the_linear_part_of_a_nonrigid_answer_is_a_rotation_times_a_scale(client: TestClient, size: float) -> None:
+    target = np.random.default_rng(5).normal(size=(30, 3))
+    body = {"source": (size * target).tolist(), "target": target.tolist(), "transform": "nonrigid"}
+    answer = client.post("/em/register", json=body).json()
+    rotation = np.array(answer["rotation"])
+    assert rotation.T @ rotation == pytest.approx(np.eye(3), abs=1e-9)
+    assert np.linalg.det(rotation) == pytest.approx(1)
+    assert np.array(answer["matrix"])[:3, :3] == pytest.approx(answer["scale"] * rotation)
+    assert (answer["scale"] == 1) == (size == 1)
+
+
 def test_results_of_a_batch_equal_those_of_single_requests_and_errors_keep_their_place(client: TestClient) -> None:
     problems = [
         GOOD,
