@@ -140,7 +140,7 @@ def test_a_start_is_given_in_three_ways(client: TestClient) -> None:
         ({"transform": "rigid", "init": {"rotation": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}}, "/init"),
         ({"transform": "rigid", "init": {"rotation": [[2, 0, 0], [0, 2, 0], [0, 0, 2]]}}, "/init"),
         ({"transform": "rigid", "init": {"scale": 2.0}}, "/init"),
-        ({"transform": "rigid", "init": {"rotation": [[1, 0], [0, 1]]}}, "/init"),
+        ({"transform": "rigid", "init": {"rotation": [[1, 0], [0, 1]]}}, "/init/rotation"),
         ({"transform": "rigid", "init": {"matrix": np.eye(4).tolist(), "scale": 2.0}}, "/init/matrix"),
         ({"transform": "rigid", "init": {"matrix": np.ones((4, 4)).tolist()}}, "/init/matrix"),
         ({"transform": "rigid", "init": {"quaternion": [1, 0, 0, 0]}}, "/init/quaternion"),
