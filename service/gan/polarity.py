@@ -25,7 +25,7 @@ def is_dark_on_light(images: UINT8) -> NDArray[np.bool_]:
     ring[1:-1, 1:-1] = False
     levels = np.sort(images[:, ring], axis=1)
     count = levels.shape[1]
-    # numpy's median takes four times as long for one image.
+    # numpy's median takes three times as long for one image.
     ground = (levels[:, (count - 1) // 2].astype(np.float64) + levels[:, count // 2]) / 2
     darkest = images.min(axis=(1, 2)).astype(np.float64)
     span = images.max(axis=(1, 2)) - darkest
