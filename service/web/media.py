@@ -21,8 +21,11 @@ def is_json(kind: str) -> bool:
 
 def refuse_charset(request: Request) -> None:
     """Raise UnsupportedMediaType for a body of text in another charset than UTF-8."""
+    header = request.headers.get("content-type", "")
+    if ";" not in header:  # no parameters; parsing them takes as long as reading a small body
+        return
     declared = Message()
-    declared["content-type"] = request.headers.get("content-type", "")
+    declared["content-type"] = header
     charset = str(declared.get_param("charset", "utf-8"))
     if charset.lower() not in {"utf-8", "utf8"}:
         raise UnsupportedMediaType(
