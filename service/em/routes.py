@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from ..errors import InvalidInput, LatentserveError
+from ..web.json_body import read_json
 from ..web.media import media_type
 from ..web.observability import log
 from ..web.parts import BodyLimits, part
@@ -22,7 +23,6 @@ from ..web.routing import (
     answer,
     operation,
     read_fields,
-    read_json,
     read_timeout,
 )
 from ..web.threads import THREADS

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from ..errors import InvalidInput
 from ..runtime.batching import Batcher
+from ..web.json_body import read_json
 from ..web.parts import part
 from ..web.routing import (
     COMPUTED,
@@ -19,7 +20,6 @@ from ..web.routing import (
     StrictRoute,
     answer,
     operation,
-    read_json,
     read_query,
     read_timeout,
 )

@@ -15,8 +15,9 @@ from ..errors import InvalidInput, UnsupportedMediaType
 from ..formats.arrays import Rank
 from ..formats.images import UINT8, decode
 from ..web.forms import read_parts
+from ..web.json_body import read_json
 from ..web.media import is_json, media_type
-from ..web.routing import read_body, read_fields, read_json
+from ..web.routing import read_body, read_fields
 from ..web.threads import THREADS
 from .schemas import MAX_COUNT
 

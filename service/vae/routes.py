@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from ..errors import InvalidInput
 from ..formats.arrays import Float64
 from ..runtime.batching import Batcher
+from ..web.json_body import read_json
 from ..web.parts import part
 from ..web.routing import (
     COMPUTED,
@@ -17,7 +18,6 @@ from ..web.routing import (
     StrictRoute,
     answer,
     operation,
-    read_json,
     read_query,
     read_timeout,
 )
