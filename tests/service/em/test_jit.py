@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.em import jit
-from service.em.jit import compiled_sources, source_digest
+from service.jit import compiled_sources, source_digest
 
 ROOT = Path(__file__).resolve().parents[3]
 
