@@ -109,6 +109,7 @@ def _serve(app: Application, settings: Settings) -> None:
         port=settings.port,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing reads the client's address or the scheme
         http=Protocol,
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Route
 
 from .em import routes as em
 from .em import worker as em_worker
 from .em.engine import EmEngine
-from .errors import CheckpointError, DeadlineExceeded, InvalidInput, LatentserveError
+from .errors import CheckpointError, InvalidInput
 from .gan import caching, checkpoint, companions
 from .gan import jobs as gan_jobs
 from .gan import routes as gan
@@ -35,12 +31,14 @@ from .vae import routes as vae
 from .vae import worker as vae_worker
 from .version import VERSION
 from .web import health as probes
+from .web.access_log import AccessLog
+from .web.dispatch import Dispatch
 from .web.edge import Edge
+from .web.failures import FAILURES, answer_failure
 from .web.health import Health
 from .web.observability import Metrics, log
 from .web.parts import BodyLimits
-from .web.problems import ProblemDetails, from_domain, from_validation, problem
-from .web.routing import name_deadline
+from .web.problems import ProblemDetails
 
 # The timeout is described here and is not a parameter of the operations. Tools that test a service against its document
 # would try timeouts of a millisecond, and report the 504s as faults.
@@ -143,16 +141,19 @@ def create_app(settings: Settings | None = None) -> Application:
         # A redirect to the path without its slash would use the Host header, and would lose the body of a POST.
         redirect_slashes=False,
         lifespan=_lifespan(parts.health),
-        exception_handlers={
-            LatentserveError: _domain_error,
-            RequestValidationError: _validation_error,
-            HTTPException: _http_error,
-        },
+        exception_handlers=dict.fromkeys(FAILURES, answer_failure),
     )
     for part in SLICES:
         app.include_router(part.router)
     _check_root_path(settings.root_path, app.all_routes())
-    app.add_middleware(Edge, metrics=metrics, limits=parts.limits, root_path=settings.root_path)
+    app.add_middleware(Dispatch, routes=app.all_routes())
+    app.add_middleware(
+        Edge,
+        metrics=metrics,
+        access_log=AccessLog(settings),
+        limits=parts.limits,
+        root_path=settings.root_path,
+    )
     return app
 
 
@@ -280,45 +281,3 @@ def _models(files: dict[str, str]) -> dict[str, dict[str, object]]:
             [tensor("images", "UINT8", -1, IMAGE_SIZE, IMAGE_SIZE), tensor("probability", "FP32", -1)],
         ),
     }
-
-
-async def _domain_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, DeadlineExceeded):
-        error = name_deadline(request, error)
-    return from_domain(error) if isinstance(error, LatentserveError) else _unexpected(error)
-
-
-async def _validation_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        return _unexpected(error)
-    model = error.body
-    known = list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-    return from_validation(error.errors(), [] if known == ["root"] else known)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        return _unexpected(error)
-    headers: Mapping[str, str] | None = error.headers
-    if error.status_code == 404 and "route" not in request.scope:
-        document = request.scope.get("root_path", "") + "/openapi.json"
-        detail = f"no endpoint has the path {request.url.path}; {document} lists all paths"
-    elif error.status_code == 405:
-        # The framework lists the methods of the first route only, but a path may have one route for each method.
-        methods = {
-            method
-            for route in request.app.all_routes()
-            if route.matches(request.scope)[0] != Match.NONE
-            for method in route.methods or ()
-        }
-        if "GET" in methods:
-            methods.add("HEAD")
-        headers = {"Allow": ", ".join(sorted(methods))}
-        detail = f"{request.method} is not allowed at {request.url.path}; allowed: {headers['Allow']}"
-    else:
-        detail = str(error.detail)
-    return problem(error.status_code, "http", detail, headers=headers)
-
-
-def _unexpected(error: Exception) -> Response:
-    raise error

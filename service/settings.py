@@ -112,6 +112,13 @@ class Settings(BaseSettings):
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    access_log_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of the successful requests that the log has; failed and slow ones are always logged",
+    )
+    slow_seconds: PositiveFloat = Field(1.0, description="seconds from which a request counts as slow")
     log_format: Literal["json", "console"] = Field("json", description="json, or console for human readers")
 
     @classmethod

@@ -6,17 +6,19 @@ It is pure ASGI, because Starlette's BaseHTTPMiddleware hides client disconnects
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import secrets
 import time
+from typing import Any
 
-import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import BodyTooLarge, Overloaded, ShuttingDown
 from ..version import VERSION
-from .observability import Metrics, log
+from .access_log import AccessLog
+from .observability import REQUEST_ID, Metrics, log
 from .parts import BodyLimits
 from .problems import from_domain, problem
 from .routing import STARTED
@@ -26,19 +28,42 @@ from .routing import STARTED
 WATCH_AFTER_SECONDS = 0.05
 # Nginx's status for a client that closed the connection before its answer. It is logged and counted, never sent.
 CLIENT_CLOSED_REQUEST = 499
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 VERSION_HEADER = (b"x-latentserve-version", VERSION.encode())
 
 
 class Edge:
     """Request ids, HEAD, body limits, cancellation of abandoned requests, metrics, access log, unexpected errors."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, limits: BodyLimits, root_path: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, access_log: AccessLog, limits: BodyLimits, root_path: str = ""
+    ) -> None:
         self.app = app
         self.root_path = root_path
         self.metrics = metrics
+        self.access_log = access_log
         self.limits = limits
         self.inflight_bytes = 0
+        # An id for each request: a random number for this object, then a counter.
+        self._prefix = secrets.token_hex(4)
+        self._counter = itertools.count(secrets.randbits(32))
+        # Children of the metrics by their labels, because the library checks and joins the labels in each look-up.
+        self._requests: dict[tuple[str, str, int], Any] = {}
+        self._seconds: dict[str, Any] = {}
+
+    def new_id(self) -> str:
+        """An id that no other request has: 16 hexadecimal digits."""
+        return f"{self._prefix}{next(self._counter) & 0xFFFFFFFF:08x}"
+
+    def record(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Count one answered request; `path` is the template of its route."""
+        key = method, path, status
+        if key not in self._requests:
+            self._requests[key] = self.metrics.requests.labels(*key)
+        if path not in self._seconds:
+            self._seconds[path] = self.metrics.request_seconds.labels(path)
+        self._requests[key].inc()
+        self._seconds[path].observe(seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope. Scopes other than HTTP pass through unchanged."""
@@ -72,13 +97,12 @@ class _Exchange:
         self._send = send
         self.status = 0
         self.body_bytes = 0
-        self.body_complete = asyncio.Event()
-        if self.method in {"GET", "HEAD"}:  # their bodies are not read
-            self.body_complete.set()
+        self.body_is_complete = self.method in {"GET", "HEAD"}  # their bodies are not read
+        self.body_complete: asyncio.Event | None = None
         self.client_gone = False
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
-        self.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.request_id = given if SAFE_ID.fullmatch(given) else edge.new_id()
         self.declared_bytes = int(headers.get(b"content-length", b"0"))
         self.watcher: asyncio.Task[None] | None = None
 
@@ -86,8 +110,7 @@ class _Exchange:
         edge, task = self.edge, asyncio.current_task()
         if task is None:
             raise RuntimeError("an ASGI application runs in a task")
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=self.request_id)
+        REQUEST_ID.set(self.request_id)
         start = self.scope[STARTED] = time.perf_counter()
         edge.metrics.in_flight.inc()
         timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._watch, task)
@@ -119,7 +142,9 @@ class _Exchange:
         self.watcher = asyncio.create_task(self._cancel_when_gone(task))
 
     async def _cancel_when_gone(self, task: asyncio.Task[object]) -> None:
-        await self.body_complete.wait()  # until then the application reads, and detects a disconnect
+        if not self.body_is_complete:  # until then the application reads, and detects a disconnect
+            self.body_complete = asyncio.Event()
+            await self.body_complete.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.client_gone = True
@@ -139,7 +164,9 @@ class _Exchange:
             self.body_bytes += size
             edge.inflight_bytes += size
             if not message.get("more_body", False):
-                self.body_complete.set()
+                self.body_is_complete = True
+                if self.body_complete is not None:
+                    self.body_complete.set()
             if self.body_bytes > edge.limits.body_bytes:
                 return await self.receive()
             if edge.inflight_bytes > edge.limits.inflight_bytes and edge.inflight_bytes > self.body_bytes:
@@ -157,14 +184,7 @@ class _Exchange:
         route = self.scope.get("route")
         # The route's template, because each mistyped raw path would create a time series of its own.
         path = getattr(route, "path", "unmatched")
-        metrics = self.edge.metrics
-        metrics.requests.labels(self.method, path, self.status).inc()
-        metrics.request_seconds.labels(path).observe(seconds)
-        log.info(
-            "request",
-            method=self.method,
-            path=self.scope["path"],
-            status=self.status,
-            milliseconds=round(seconds * 1000, 3),
-            body_bytes=self.body_bytes,
+        self.edge.record(self.method, path, self.status, seconds)
+        self.edge.access_log.record(
+            self.request_id, self.method, self.scope["path"], self.status, seconds, self.body_bytes
         )

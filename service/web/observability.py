@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from contextvars import ContextVar
+from typing import Any
 
 import orjson
 import structlog
@@ -20,17 +21,21 @@ from prometheus_client import (
 )
 
 from ..settings import Settings
+from .line_buffer import LINES
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
 
+# The id of the request that the current task or context serves.
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+
 
 def configure_logging(settings: Settings) -> None:
     """Send all log lines, including those of libraries, to stderr in one format. Call this once per process."""
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -44,10 +49,10 @@ def configure_logging(settings: Settings) -> None:
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_LineLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LineHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -55,6 +60,31 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.INFO), force=True)
+
+
+def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    request_id = REQUEST_ID.get()
+    if request_id is not None:
+        event["request_id"] = request_id
+    return event
+
+
+class _LineLogger:
+    """Where structlog's lines end. They are rare, except for those of requests, so they are written at once."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def msg(self, line: str) -> None:
+        LINES.write(line)
+
+    debug = info = warning = error = critical = msg
+
+
+class _LineHandler(logging.Handler):
+    """Where the standard library's lines end."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        LINES.write(self.format(record))
 
 
 def _dumps(value: object, default: Callable[[object], object]) -> str:

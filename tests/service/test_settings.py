@@ -35,7 +35,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     default = Settings.model_fields[name].default
     special = {"device": "cpu", "log_level": "debug", "log_format": "console", "checkpoints": "/there", "host": "::1"}
-    special["root_path"] = "/prefix"
+    special |= {"root_path": "/prefix", "access_log_share": "0.5"}
     value = special.get(name) or str(default + 1)
     monkeypatch.setenv(variable(name), value)
     found = getattr(Settings(), name)

@@ -1,0 +1,46 @@
+"""The lines of the log on their way to stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+# Seconds that a line may wait, and the number of lines that wait at most.
+FLUSH_SECONDS = 0.25
+MOST_LINES = 512
+
+
+class LineBuffer:
+    """Writes lines in groups, because a call of the system for each line takes longer than the line.
+
+    A line waits only on a thread with a running event loop, which writes it later. Elsewhere it is written at once.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def write(self, line: str, *, urgent: bool = True) -> None:
+        """Write `line`: at once, after the lines that wait, if it is `urgent`; else within `FLUSH_SECONDS`."""
+        self._lines.append(line)
+        if urgent or len(self._lines) >= MOST_LINES:
+            self.flush()
+        elif self._timer is None:
+            try:
+                self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+            except RuntimeError:  # no event loop runs on this thread
+                self.flush()
+
+    def flush(self) -> None:
+        """Write all lines that wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # One assignment, because another thread may write at the same time.
+        lines, self._lines = self._lines, []
+        if lines:
+            sys.stderr.write("\n".join(lines) + "\n")
+            sys.stderr.flush()
+
+
+LINES = LineBuffer()
