@@ -36,7 +36,8 @@ from .web.dispatch import Dispatch
 from .web.edge import Edge
 from .web.failures import FAILURES, answer_failure
 from .web.health import Health
-from .web.observability import Metrics, log
+from .web.metrics import Metrics
+from .web.observability import log
 from .web.parts import BodyLimits
 from .web.problems import ProblemDetails
 
@@ -112,6 +113,9 @@ def create_app(settings: Settings | None = None) -> Application:
     device = devices.prepare(settings.device)
     metrics = Metrics()
 
+    async def snapshots() -> list[bytes]:
+        return [metrics.snapshot()]
+
     _check_folder(settings.checkpoints)
     generator, discriminator, manifest = checkpoint.load(settings.checkpoints)
     companion = companions.load(settings.checkpoints, manifest)
@@ -119,7 +123,7 @@ def create_app(settings: Settings | None = None) -> Application:
     batchers = _batchers(settings, device, gan_worker, metrics)
 
     parts = Parts(
-        health=Health(VERSION, _models(manifest.files), batchers, metrics),
+        health=Health(VERSION, _models(manifest.files), batchers, snapshots),
         limits=BodyLimits(settings.max_body_bytes, settings.max_inflight_bytes, settings.max_elements),
         em=EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort),
         vae=vae.VaeEngine(batchers["vae"]),

@@ -10,7 +10,6 @@ import itertools
 import re
 import secrets
 import time
-from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,7 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import BodyTooLarge, Overloaded, ShuttingDown
 from ..version import VERSION
 from .access_log import AccessLog
-from .observability import REQUEST_ID, Metrics, log
+from .metrics import Metrics
+from .observability import REQUEST_ID, log
 from .parts import BodyLimits
 from .problems import from_domain, problem
 from .routing import STARTED
@@ -47,23 +47,10 @@ class Edge:
         # An id for each request: a random number for this object, then a counter.
         self._prefix = secrets.token_hex(4)
         self._counter = itertools.count(secrets.randbits(32))
-        # Children of the metrics by their labels, because the library checks and joins the labels in each look-up.
-        self._requests: dict[tuple[str, str, int], Any] = {}
-        self._seconds: dict[str, Any] = {}
 
     def new_id(self) -> str:
         """An id that no other request has: 16 hexadecimal digits."""
         return f"{self._prefix}{next(self._counter) & 0xFFFFFFFF:08x}"
-
-    def record(self, method: str, path: str, status: int, seconds: float) -> None:
-        """Count one answered request; `path` is the template of its route."""
-        key = method, path, status
-        if key not in self._requests:
-            self._requests[key] = self.metrics.requests.labels(*key)
-        if path not in self._seconds:
-            self._seconds[path] = self.metrics.request_seconds.labels(path)
-        self._requests[key].inc()
-        self._seconds[path].observe(seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope. Scopes other than HTTP pass through unchanged."""
@@ -112,7 +99,7 @@ class _Exchange:
             raise RuntimeError("an ASGI application runs in a task")
         REQUEST_ID.set(self.request_id)
         start = self.scope[STARTED] = time.perf_counter()
-        edge.metrics.in_flight.inc()
+        edge.metrics.in_flight.add(1)
         timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._watch, task)
         try:
             await edge.app(self.scope, self.receive, self.send)
@@ -135,7 +122,7 @@ class _Exchange:
             if self.watcher is not None:
                 self.watcher.cancel()
             edge.inflight_bytes -= self.body_bytes
-            edge.metrics.in_flight.dec()
+            edge.metrics.in_flight.add(-1)
             self._record(time.perf_counter() - start)
 
     def _watch(self, task: asyncio.Task[object]) -> None:
@@ -184,7 +171,7 @@ class _Exchange:
         route = self.scope.get("route")
         # The route's template, because each mistyped raw path would create a time series of its own.
         path = getattr(route, "path", "unmatched")
-        self.edge.record(self.method, path, self.status, seconds)
+        self.edge.metrics.answered(self.method, path, self.status, seconds, self.request_id)
         self.edge.access_log.record(
             self.request_id, self.method, self.scope["path"], self.status, seconds, self.body_bytes
         )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from ..runtime.batching import Batcher
-from .observability import Metrics
+from .metrics import exposition
 from .parts import part
 from .problems import problem
 from .routing import StrictRoute, answer, operation
@@ -25,7 +25,8 @@ class Health:
     version: str
     models: Mapping[str, Mapping[str, object]]
     batchers: Mapping[str, Batcher[Any, Any]]
-    metrics: Metrics
+    snapshots: Callable[[], Awaitable[Sequence[bytes]]]
+    """Snapshots of the metrics, one of each process."""
     warm: bool = False
     draining: bool = False
 
@@ -96,11 +97,16 @@ async def ready(request: Request) -> Response:
 
 @router.get(
     "/metrics",
-    **operation({"text/plain": {"schema": {"type": "string"}}}, description="Prometheus' text format"),
+    **operation(
+        {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")},
+        description="Prometheus' text format, or OpenMetrics with exemplars if `Accept` names it",
+    ),
 )
 async def metrics(request: Request) -> Response:
-    """Metrics of requests, queues, batches and device time."""
-    return Response(health(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    """Metrics of requests, queues, batches and device time, over all processes of the service."""
+    snapshots = await health(request).snapshots()
+    text, media_type = await asyncio.to_thread(exposition, snapshots, request.headers.get("Accept", ""))
+    return Response(text, media_type=media_type)
 
 
 @router.get("/v2", **operation(ServerMetadata, description="name and version"))

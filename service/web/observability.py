@@ -1,30 +1,17 @@
-"""Logs and metrics: one JSON object per log line, and Prometheus metrics."""
+"""The log: one JSON object per line."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
 import orjson
 import structlog
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
 
 from ..settings import Settings
 from .line_buffer import LINES
-
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
 
@@ -89,94 +76,3 @@ class _LineHandler(logging.Handler):
 
 def _dumps(value: object, default: Callable[[object], object]) -> str:
     return orjson.dumps(value, default=default).decode()
-
-
-class Metrics:
-    """All metrics of one application, in a registry of its own."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        self.requests = Counter(
-            "latentserve_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
-        )
-        self.request_seconds = Histogram(
-            "latentserve_request_seconds",
-            "Seconds from a request's first byte to its answer's last.",
-            ["route"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge("latentserve_requests_in_flight", "Requests in progress.", registry=self.registry)
-        self.queue_items = Gauge(
-            "latentserve_queue_items", "Jobs in the queue of the lane.", ["engine"], registry=self.registry
-        )
-        self.queue_cost = Gauge(
-            "latentserve_queue_cost",
-            "Queued work, in the unit of the lane (images, elements or pairs).",
-            ["engine"],
-            registry=self.registry,
-        )
-        self.queue_seconds = Histogram(
-            "latentserve_queue_seconds",
-            "Seconds from the arrival of a job to the start of its batch.",
-            ["engine"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.batch_size = Histogram(
-            "latentserve_batch_size", "Jobs in one batch.", ["engine"], buckets=SIZES, registry=self.registry
-        )
-        self.batch_seconds = Histogram(
-            "latentserve_batch_seconds",
-            "Seconds that the device took for one batch.",
-            ["engine"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.failures = Counter(
-            "latentserve_job_failures", "Jobs on which the worker failed.", ["engine"], registry=self.registry
-        )
-
-    def engine(self, name: str) -> EngineObserver:
-        """The observer for the Batcher of that name."""
-        return EngineObserver(self, name)
-
-    def text(self) -> bytes:
-        """The registry in Prometheus' text format."""
-        return generate_latest(self.registry)
-
-
-class EngineObserver:
-    """Records the events of one Batcher as metrics and log lines."""
-
-    def __init__(self, metrics: Metrics, name: str) -> None:
-        self._name = name
-        self._items = metrics.queue_items.labels(name)
-        self._cost = metrics.queue_cost.labels(name)
-        self._waits = metrics.queue_seconds.labels(name)
-        self._size = metrics.batch_size.labels(name)
-        self._seconds = metrics.batch_seconds.labels(name)
-        self._failures = metrics.failures.labels(name)
-
-    def queued(self, items: int, cost: float) -> None:
-        """Set the queue's gauges."""
-        self._items.set(items)
-        self._cost.set(cost)
-
-    def dispatched(self, waits: Sequence[float]) -> None:
-        """Observe the batch's size and each job's wait."""
-        self._size.observe(len(waits))
-        for wait in waits:
-            self._waits.observe(wait)
-
-    def finished(self, items: int, seconds: float) -> None:
-        """Observe the device's time."""
-        self._seconds.observe(seconds)
-
-    def failed(self, error: BaseException) -> None:
-        """Count the failure, and log its traceback, which the answer does not contain."""
-        self._failures.inc()
-        log.error("job failed", engine=self._name, exc_info=error)

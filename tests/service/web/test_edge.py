@@ -127,4 +127,4 @@ def test_a_client_that_disconnects_during_its_body_is_a_499(checkpoints: Path) -
     app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
     half = {"type": "http.request", "body": b'{"q":', "more_body": True}
     assert conversation(app, [half, {"type": "http.disconnect"}], []) == []
-    assert 'route="/vae/kl",status="499"} 1.0' in app.parts.health.metrics.text().decode()
+    assert 'route="/vae/kl",status="499"} 1.0' in TestClient(app).get("/metrics").text
