@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .em import routes as em
 from .em import worker as em_worker
@@ -75,6 +76,16 @@ class Application(FastAPI):
     def __init__(self, parts: Parts, **options: Any) -> None:
         super().__init__(**options)
         self.parts = parts
+        self._entry: ASGIApp = super().__call__
+
+    def enter_by(self, layers: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Send requests through `layers(framework)`. FastAPI's own middleware would run inside its other layers."""
+        self._entry = layers(super().__call__)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI scope."""
+        scope["app"] = self
+        await self._entry(scope, receive, send)
 
     def all_routes(self) -> list[Route]:
         """The application's own routes and those of the included routers, which FastAPI stores separately."""
@@ -145,18 +156,15 @@ def create_app(settings: Settings | None = None) -> Application:
         # A redirect to the path without its slash would use the Host header, and would lose the body of a POST.
         redirect_slashes=False,
         lifespan=_lifespan(parts.health),
-        exception_handlers=dict.fromkeys(FAILURES, answer_failure),
+        exception_handlers=dict.fromkeys((*FAILURES, Exception), answer_failure),
     )
     for part in SLICES:
         app.include_router(part.router)
     _check_root_path(settings.root_path, app.all_routes())
-    app.add_middleware(Dispatch, routes=app.all_routes())
-    app.add_middleware(
-        Edge,
-        metrics=metrics,
-        access_log=AccessLog(settings),
-        limits=parts.limits,
-        root_path=settings.root_path,
+    app.enter_by(
+        lambda framework: Edge(
+            Dispatch(framework, app.all_routes()), metrics, AccessLog(settings), parts.limits, settings.root_path
+        )
     )
     return app
 

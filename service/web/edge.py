@@ -17,10 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import BodyTooLarge, Overloaded, ShuttingDown
 from ..version import VERSION
 from .access_log import AccessLog
+from .failures import internal
 from .metrics import Metrics
 from .observability import REQUEST_ID, log
 from .parts import BodyLimits
-from .problems import from_domain, problem
+from .problems import from_domain
 from .routing import STARTED
 
 # Seconds after which a running request is watched for a disconnected client. A watch costs a task, and most requests
@@ -115,8 +116,7 @@ class _Exchange:
         except Exception as error:
             log.error("request failed", path=self.scope["path"], exc_info=error)
             if self.status == 0:
-                answer = problem(500, "internal", "the service failed on this request; its log has the cause")
-                await answer(self.scope, self.receive, self.send)
+                await internal()(self.scope, self.receive, self.send)
         finally:
             timer.cancel()
             if self.watcher is not None:

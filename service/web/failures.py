@@ -15,12 +15,12 @@ from ..errors import DeadlineExceeded, LatentserveError
 from .problems import from_domain, from_validation, problem
 from .routing import name_deadline
 
-# All other exceptions are faults of the service. The edge answers them with a 500.
+# All other exceptions are faults of the service.
 FAILURES: tuple[type[Exception], ...] = (LatentserveError, RequestValidationError, HTTPException)
 
 
 async def answer_failure(request: Request, error: Exception) -> Response:
-    """The problem for an exception of a kind in `FAILURES`. Any other is raised again."""
+    """The problem for an exception: by its kind in `FAILURES`, or a 500 without details for any other."""
     if isinstance(error, DeadlineExceeded):
         return from_domain(name_deadline(request, error))
     if isinstance(error, LatentserveError):
@@ -31,7 +31,12 @@ async def answer_failure(request: Request, error: Exception) -> Response:
         return from_validation(error.errors(), [] if known == ["root"] else known)
     if isinstance(error, HTTPException):
         return _http_failure(request, error)
-    raise error
+    return internal()
+
+
+def internal() -> Response:
+    """The problem for a fault of the service."""
+    return problem(500, "internal", "the service failed on this request; its log has the cause")
 
 
 def _http_failure(request: Request, error: HTTPException) -> Response:
