@@ -217,6 +217,8 @@ async def read_body(request: Request) -> bytes:
         DeadlineExceeded: it does not arrive before the request's deadline.
     """
     refuse_encoding(request)
+    if read_timeout(request) is None:
+        return await request.body()
     async with within_deadline(request):
         return await request.body()
 
