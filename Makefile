@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 # Options of test-portable: `--quick` runs half of it.
 PORTABLE_ARGS ?=
-# Options of bench-registration, such as `--quick` or `--scenario speed`.
+# Options of bench and bench-registration, such as `--quick` or `--scenario speed`.
 BENCH_ARGS ?=
 
 BIN := .venv/bin
@@ -56,8 +56,8 @@ evaluate: .venv/complete ## measure the networks in CHECKPOINTS and compare the 
 
 venv: .venv/complete ## build the environment for tests and training
 
-bench: .venv/complete ## measure load and speed of the service; prints tables
-	$(BIN)/python -m benchmarks.serving
+bench: .venv-serving-peers/complete ## put load on the service and on mosec, LitServe, BentoML, Ray Serve, FastAPI; takes an hour
+	.venv-serving-peers/bin/python -m benchmarks.serving $(BENCH_ARGS)
 
 bench-registration: .venv-peers/complete ## compare registration with pycpd, probreg, rustcpd, Open3D and small_gicp; takes an hour
 	.venv-peers/bin/python -W ignore -m benchmarks.registration $(BENCH_ARGS)
@@ -66,7 +66,7 @@ test-compose: .venv/complete ## build the image, run it with compose, call it, s
 	$(BIN)/python -m pytest -m compose $(PYTEST_ARGS) tests/e2e/test_compose.py
 
 clean: ## remove the environment and all caches
-	rm -rf .venv .venv-peers *.egg-info .*_cache .hypothesis .coverage
+	rm -rf .venv .venv-peers .venv-serving-peers *.egg-info .*_cache .hypothesis .coverage
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
@@ -87,4 +87,10 @@ clean: ## remove the environment and all caches
 .venv-peers/complete: benchmarks/requirements-registration.txt
 	@$(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $<
+	@touch $@
+
+# Latentserve is installed beside the peers of serving, so that all draw with the same torch.
+.venv-serving-peers/complete: benchmarks/requirements-serving.txt pyproject.toml setup.py
+	@$(PYTHON) -m venv .venv-serving-peers
+	@.venv-serving-peers/bin/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $< -e .
 	@touch $@

@@ -12,7 +12,8 @@ from http.client import HTTPConnection, HTTPResponse
 import httpx2
 import pytest
 
-from benchmarks.serving import CALLS, Call, calls
+from benchmarks.serving.calls import CALLS, calls
+from benchmarks.serving.connection import Call
 from tests.e2e.conftest import Live, Start, halted
 
 
