@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.serving import pictures, together
+from benchmarks.serving import interference, mixtures, pictures, registrations, together
 from benchmarks.serving.arena import Arena
 from benchmarks.serving.contenders import CONTENDERS, TWO_PROCESSES, describe
 from benchmarks.serving.peers.options import one_thread
@@ -20,6 +20,9 @@ SCENARIOS: dict[str, Callable[[Arena], str]] = {
     "closed": pictures.closed,
     "open": pictures.open_loop,
     "npy": pictures.npy,
+    "register": registrations.overhead,
+    "interference": interference.table,
+    "mixtures": mixtures.table,
     "together": lambda arena: together.table(arena.rounds == 1),
 }
 

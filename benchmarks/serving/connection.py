@@ -123,17 +123,21 @@ class Caller:
 
     async def __call__(self, call: Call) -> Answer:
         """Send one request and wait for its answer. Raises ConnectionError if the connection ends before."""
+        return await self.raw(to_bytes(call))
+
+    async def raw(self, request: bytes) -> Answer:
+        """Send the bytes of one request. Raises ConnectionError if the connection ends before the answer."""
         loop = asyncio.get_running_loop()
         if self._connection is None:
             _, self._connection = await loop.create_connection(
                 lambda: Connection(self._on_answer), "127.0.0.1", self._port
             )
         self._answered = loop.create_future()
-        self._connection.send(to_bytes(call))
+        self._connection.send(request)
         answer = await self._answered
         if answer is None:
             self._connection = None
-            raise ConnectionError(f"the connection ended before {call.method} {call.path} was answered")
+            raise ConnectionError(f"the connection ended before the answer to {request[:80]!r}")
         return answer
 
     def _on_answer(self, connection: Connection, answer: Answer | None) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import uvloop
@@ -56,10 +56,18 @@ class Bodies(NamedTuple):
         return itertools.islice(itertools.cycle(self.requests), client * 7, None)
 
 
+class Requests(Protocol):
+    """Where requests come from. It is sent to the processes of the load generator."""
+
+    def stream(self, client: int) -> Iterator[bytes]:
+        """Endless requests of one client."""
+        ...
+
+
 class Load(NamedTuple):
     """What to send. A `rate`, in requests a second, makes it an open loop of evenly spaced arrivals."""
 
-    requests: Seeds | Bodies
+    requests: Requests
     connections: int
     seconds: float
     rate: float | None = None

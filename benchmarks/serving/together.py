@@ -43,14 +43,19 @@ async def measure(callers: list[Caller], requests: list[Call], rounds: int) -> t
     return apart, together, alike
 
 
-async def batches(caller: Caller) -> tuple[float, float, float]:
-    """Total jobs, batches, and batches of more than one job so far, over all lanes."""
+async def batches(caller: Caller, engine: str = "") -> tuple[float, float, float]:
+    """Total jobs, batches, and batches of more than one job so far, in the lanes whose names begin with `engine`."""
+    lane = f'engine="{engine}'
     text = (await caller(Call("GET", "/metrics"))).body.decode()
     total = {
-        name: sum(float(value) for value in re.findall(rf"^latentserve_batch_size_{name}{{.*?}} (\S+)$", text, re.M))
+        name: sum(
+            float(value) for value in re.findall(rf"^latentserve_batch_size_{name}{{{lane}.*?}} (\S+)$", text, re.M)
+        )
         for name in ("sum", "count")
     }
-    single = sum(float(value) for value in re.findall(r'^latentserve_batch_size_bucket{.*le="1.0"} (\S+)$', text, re.M))
+    single = sum(
+        float(value) for value in re.findall(rf'^latentserve_batch_size_bucket{{{lane}.*le="1.0"}} (\S+)', text, re.M)
+    )
     return total["sum"], total["count"], total["count"] - single
 
 
