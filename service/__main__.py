@@ -17,8 +17,9 @@ import uvicorn
 from pydantic import ValidationError
 
 from .app import Application, create_app
-from .em.worker import warm_up
+from .em import worker as em_worker
 from .errors import LatentserveError
+from .gan import drawing
 from .settings import Settings, nearest_variable, service_links, variable
 from .web.observability import configure_logging, log
 from .web.protocol import Protocol
@@ -33,10 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     serve.add_argument("--port", type=int)
     commands.add_parser("check", help="check settings and checkpoint, and report whether the service would start")
     commands.add_parser("openapi", help="print the OpenAPI document")
-    commands.add_parser("compile", help="compile the loops of registration into NUMBA_CACHE_DIR, for a faster start")
+    commands.add_parser(
+        "compile", help="compile the loops of registration and digits into NUMBA_CACHE_DIR, for a faster start"
+    )
     options = parser.parse_args(arguments)
     if options.command == "compile":
-        warm_up()
+        drawing.warm_up()
+        em_worker.warm_up()
         return 0
 
     given = {name: value for name, value in vars(options).items() if name in {"host", "port"} and value is not None}

@@ -9,7 +9,6 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,8 +46,7 @@ class Digits:
 
     def __init__(self, deflate: Deflate = deflate) -> None:
         torch.set_num_threads(1)
-        self._generator: Any = checkpoint.load(CHECKPOINTS)[0]
-        self._device = torch.device("cpu")
+        self._sampler = sampling.Sampler(checkpoint.load(CHECKPOINTS)[0], torch.device("cpu"))
         self._deflate = deflate
         for count in (1, 64):
             self(range(count))
@@ -56,5 +54,4 @@ class Digits:
     def __call__(self, seeds: Sequence[int]) -> list[bytes]:
         """Image 0 of each seed as a PNG, all by one pass of the generator."""
         latents = np.concatenate([sampling.latents(seed, 1) for seed in seeds])
-        images = sampling.generate(self._generator, latents, self._device)
-        return [png(image, self._deflate) for image in images]
+        return [png(image, self._deflate) for image in self._sampler(latents)]

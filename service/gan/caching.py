@@ -13,12 +13,14 @@ import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 
+import numba
 import numpy as np
 import PIL
 import scipy
 import torch
 
 from ..errors import UnknownCheckpoint
+from . import drawing
 from .fields import CHECKPOINT_DIGITS
 from .schemas import GenerateQuery, InterpolateQuery
 
@@ -39,8 +41,9 @@ CACHING = {
 
 def build_tag(digests: Mapping[str, str], version: str, processor: str) -> str:
     """Everything except the request that determines the bytes of an answer; `digests` are the checkpoint's sha256."""
-    libraries = torch.__version__, np.__version__, scipy.__version__, PIL.__version__, zlib.ZLIB_RUNTIME_VERSION
-    return " ".join([*(digests[name] for name in sorted(digests)), version, *libraries, processor])
+    libraries = torch.__version__, np.__version__, scipy.__version__, numba.__version__, PIL.__version__
+    sources = version, str(drawing.REVISION), *libraries, zlib.ZLIB_RUNTIME_VERSION
+    return " ".join([*(digests[name] for name in sorted(digests)), *sources, processor])
 
 
 def check_checkpoint(named: str | None, served: str) -> None:

@@ -18,8 +18,8 @@ from . import sampling
 from .classifier import probabilities
 from .companions import Companions
 from .critic import acceptance
-from .networks import LATENT_DIM, Generator
-from .sampling import Float32, to_input
+from .networks import LATENT_DIM
+from .sampling import Float32, Sampler, to_input
 
 # Latents screened at once. About one latent in ten shows a given digit, so a chunk usually contains one that passes.
 CHUNK_ROWS = 16
@@ -126,9 +126,7 @@ def screen(companions: Companions, rows: Float32) -> Float32:
     return probabilities(companions.latent_classifier(torch.from_numpy(rows).clone()).numpy())
 
 
-def choose(
-    requests: Sequence[ChoiceRequest], generator: Generator, companions: Companions, device: torch.device
-) -> list[Choice]:
+def choose(requests: Sequence[ChoiceRequest], sampler: Sampler, companions: Companions) -> list[Choice]:
     """One choice for each of `requests`, in order.
 
     Without rejection, the first candidate that passes the screen is chosen. With rejection, the critic judges
@@ -136,7 +134,7 @@ def choose(
     tries without success, the candidate with the highest score is chosen. On a tie of scores, the first candidate is
     the best.
 
-    `device` has all networks except the classifier of latents, which is on the CPU.
+    The device of `sampler` has all networks except the classifier of latents, which is on the CPU.
     """
     streams = [_Stream(request, companions) for request in requests]
     chosen: list[Choice | None] = [None] * len(requests)
@@ -150,7 +148,7 @@ def choose(
     while pending:
         offers = [trial.stream.take(min(ROUND_TRIES, MAX_TRIES - trial.tries)) for trial in pending]
         rows = [candidate.latent for offer in offers for candidate in offer]
-        scores = iter(_criticise(np.stack(rows), generator, companions, device) if rows else ())
+        scores = iter(_criticise(np.stack(rows), sampler, companions) if rows else ())
         waiting = []
         for trial, offer in zip(pending, offers, strict=True):
             choice = trial.judge(offer, [next(scores) for _ in offer])
@@ -190,7 +188,7 @@ class _Trial:
         return None
 
 
-def _criticise(rows: Float32, generator: Generator, companions: Companions, device: torch.device) -> list[float]:
+def _criticise(rows: Float32, sampler: Sampler, companions: Companions) -> list[float]:
     # The critic judges 8-bit levels, as all networks of images do.
-    images = to_input(sampling.generate(generator, rows, device))
-    return [float(log) for log in sampling.logits(companions.judge, images, device)]
+    images = to_input(sampler(rows))
+    return [float(log) for log in sampling.logits(companions.judge, images, sampler.device)]

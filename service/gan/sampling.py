@@ -7,7 +7,9 @@ draws. If latents are chosen, the candidates follow in the same stream.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..formats.images import UINT8, from_uint8, to_uint8
+from .drawing import draw
 from .networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
+from .packing import Packed, pack
 
 Float32 = NDArray[np.float32]
 Network = Callable[[Tensor], Tensor]
@@ -26,11 +30,39 @@ Network = Callable[[Tensor], Tensor]
 FORWARD_ROWS = 64
 
 
+class _Stream(threading.local):
+    """One generator for each thread, which is set to the start of one stream after another.
+
+    A new generator for each image would take longer than its latent.
+    """
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(key=0)
+        self._normals = np.random.Generator(self._bits)
+
+    def fill(self, seed: int, index: int, row: Float32) -> None:
+        """Draw the latent `row` (128,) of image `index` of `seed`: the first numbers of `normals`."""
+        # The state of a new generator: counter and buffer are empty, and no half of a number is left.
+        state: Any = {
+            "bit_generator": "Philox",
+            "state": {"counter": (0, 0, 0, 0), "key": (seed, index)},
+            "buffer": (0, 0, 0, 0),
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        self._bits.state = state
+        self._normals.standard_normal(dtype=np.float32, out=row)
+
+
+_stream = _Stream()
+
+
 def latents(seed: int, count: int, truncation: float = 1.0) -> Float32:
     """Latents (count, 128) of images 0 to count - 1 of `seed`, z ~ N(0, truncation² I), for 0 ≤ seed < 2**64."""
     rows = np.empty((count, LATENT_DIM), np.float32)
     for index, row in enumerate(rows):
-        normals(seed, index).standard_normal(dtype=np.float32, out=row)
+        _stream.fill(seed, index, row)
     return rows if truncation == 1 else truncate(rows, truncation)
 
 
@@ -49,9 +81,21 @@ def truncate(rows: Float32, truncation: float) -> Float32:
     return rows * np.float32(truncation)
 
 
-def generate(generator: Generator, rows: Float32, device: torch.device) -> UINT8:
-    """Images G(z) (B, 32, 32), in 8-bit grey levels, of latents `rows` (B, 128)."""
-    return to_uint8(_forward(generator, rows, device)[:, 0])
+class Sampler:
+    """G on one device: compiled loops on the processor, torch on CUDA.
+
+    On the processor, later changes of the module's weights have no effect.
+    """
+
+    def __init__(self, generator: Generator, device: torch.device) -> None:
+        self.device = device
+        self._generator = pack(generator) if device.type == "cpu" else generator.to(device).eval()
+
+    def __call__(self, rows: Float32) -> UINT8:
+        """Images G(z) (B, 32, 32), in 8-bit grey levels, of latents `rows` (B, 128)."""
+        if isinstance(self._generator, Packed):
+            return draw(self._generator, rows)
+        return to_uint8(_forward(self._generator, rows, self.device)[:, 0])
 
 
 def probability_of_real(discriminator: Discriminator, images: Float32, device: torch.device) -> Float32:

@@ -27,7 +27,7 @@ from .jobs import (
     is_chosen,
 )
 from .networks import Discriminator, Generator
-from .sampling import Float32, to_input
+from .sampling import Float32, Sampler, to_input
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
@@ -43,7 +43,7 @@ class GanWorker:
         companions: Companions | None = None,
     ) -> None:
         self._inverter = Inverter(generator)
-        self._generator = generator.to(device).eval()
+        self._sampler = Sampler(generator, device)
         self._discriminator = discriminator.to(device).eval()
         self._device = device
         self._companions = companions
@@ -106,12 +106,12 @@ class GanWorker:
             return []
         if self._companions is None:  # the routes refuse such requests with a better message
             raise InvalidInput("this checkpoint has no companions")
-        return choose(requests, self._generator, self._companions, self._device)
+        return choose(requests, self._sampler, self._companions)
 
     def _draw(self, latents: list[Float32]) -> list[UINT8]:
         if not latents:
             return []
-        return _split(sampling.generate(self._generator, np.concatenate(latents), self._device), latents)
+        return _split(self._sampler(np.concatenate(latents)), latents)
 
     def _judge(self, images: list[Float32]) -> Iterator[Result]:
         if not images:
@@ -132,7 +132,7 @@ class GanWorker:
             for image in inputs
         ]
         latents = np.stack([inversion.latent.numpy() for inversion in found])
-        images = sampling.generate(self._generator, latents, self._device)
+        images = self._sampler(latents)
         return Result(images, latents, inversions=found)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from service.formats.images import to_uint8
 from service.gan import checkpoint, companions, sampling
 from service.gan.choosing import ChoiceRequest, choose
 from service.gan.classifier import probabilities
@@ -22,7 +23,7 @@ FOLDER = ROOT / "checkpoints"
 
 def samples(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     generator, _, _ = checkpoint.load(FOLDER)
-    return sampling.generate(generator, sampling.latents(0, count), torch.device("cpu"))
+    return sampling.Sampler(generator, torch.device("cpu"))(sampling.latents(0, count))
 
 
 def test_every_file_of_the_checkpoint_matches_the_manifest() -> None:
@@ -76,18 +77,30 @@ def test_samples_are_white_strokes_on_black_and_all_different() -> None:
     assert (images.reshape(256, -1).max(1) > 200).mean() > 0.98
 
 
+def test_the_service_draws_the_images_of_the_module() -> None:
+    """Sums in another order may round a level that lies near the middle of two to the other one."""
+    generator, _, _ = checkpoint.load(FOLDER)
+    latents = sampling.latents(1, 256)
+    with torch.inference_mode():
+        expected = to_uint8(generator(torch.from_numpy(latents))[:, 0].numpy())
+    images = sampling.Sampler(generator, torch.device("cpu"))(latents)
+    assert np.abs(images.astype(int) - expected).max() <= 1
+    assert (images != expected).mean() < 1e-4
+
+
 def test_the_companions_find_every_digit_and_reject_some_images() -> None:
     generator, _, manifest = checkpoint.load(FOLDER)
     found = companions.load(FOLDER, manifest)
     assert found is not None
+    sampler = sampling.Sampler(generator, torch.device("cpu"))
     requests = [ChoiceRequest(seed, digit, 1.0, digit) for seed in range(40) for digit in range(10)]
-    choices = choose(requests, generator, found, torch.device("cpu"))
-    images = sampling.generate(generator, np.stack([choice.latent for choice in choices]), torch.device("cpu"))
+    choices = choose(requests, sampler, found)
+    images = sampler(np.stack([choice.latent for choice in choices]))
     logits = sampling.logits(found.classifier, sampling.to_input(images), torch.device("cpu"))
     assert (logits.argmax(1) == [request.digit for request in requests]).mean() >= 0.99
     assert all(choice.accepted for choice in choices)
     assert len({image.tobytes() for image in images}) == len(requests)
-    kept = choose([ChoiceRequest(seed, 0, rejection=True) for seed in range(40)], generator, found, torch.device("cpu"))
+    kept = choose([ChoiceRequest(seed, 0, rejection=True) for seed in range(40)], sampler, found)
     assert 1.2 < np.mean([choice.attempts for choice in kept]) < 8
     assert all(choice.accepted for choice in kept)
 
@@ -96,9 +109,10 @@ def test_a_small_truncation_gives_blends_and_a_large_one_digits() -> None:
     generator, _, manifest = checkpoint.load(FOLDER)
     found = companions.load(FOLDER, manifest)
     assert found is not None
+    sampler = sampling.Sampler(generator, torch.device("cpu"))
 
     def mean_probability(truncation: float) -> float:
-        images = sampling.generate(generator, sampling.latents(12345, 1000, truncation), torch.device("cpu"))
+        images = sampler(sampling.latents(12345, 1000, truncation))
         logits = sampling.logits(found.classifier, sampling.to_input(images), torch.device("cpu"))
         return float(probabilities(logits).max(1).mean())
 

@@ -13,7 +13,7 @@ from service.gan import sampling
 from service.gan.choosing import ChoiceRequest, choose
 from service.gan.companions import Companions
 from service.gan.networks import Generator
-from service.gan.sampling import Float32
+from service.gan.sampling import Float32, Sampler
 
 Draw = Callable[[int, int], Tensor]
 """A function of a seed and a count that returns images (count, 1, 32, 32) uint8, as the service draws them."""
@@ -29,12 +29,13 @@ def samplers(generator: Generator, companions: Companions | None) -> dict[str, D
 
     Without companions, the samplers that need them are omitted.
     """
+    sampler = Sampler(generator, CPU)
     found: dict[str, Draw] = {
-        PLAIN: lambda seed, count: _images(generator, sampling.latents(seed, count)),
-        f"truncation {TRUNCATION}": lambda seed, count: _images(generator, sampling.latents(seed, count, TRUNCATION)),
+        PLAIN: lambda seed, count: _images(sampler, sampling.latents(seed, count)),
+        f"truncation {TRUNCATION}": lambda seed, count: _images(sampler, sampling.latents(seed, count, TRUNCATION)),
     }
     if companions is not None:
-        found["rejection"] = partial(_chosen, generator, companions, ChoiceRequest(0, 0, rejection=True))
+        found["rejection"] = partial(_chosen, sampler, companions, ChoiceRequest(0, 0, rejection=True))
     return found
 
 
@@ -42,15 +43,16 @@ def digit_samplers(generator: Generator, companions: Companions | None) -> dict[
     """The samplers of requested digits, by digit; empty without companions."""
     if companions is None:
         return {}
-    return {digit: partial(_chosen, generator, companions, ChoiceRequest(0, 0, digit=digit)) for digit in range(10)}
+    sampler = Sampler(generator, CPU)
+    return {digit: partial(_chosen, sampler, companions, ChoiceRequest(0, 0, digit=digit)) for digit in range(10)}
 
 
-def _chosen(generator: Generator, companions: Companions, request: ChoiceRequest, seed: int, count: int) -> Tensor:
+def _chosen(sampler: Sampler, companions: Companions, request: ChoiceRequest, seed: int, count: int) -> Tensor:
     requests = [request._replace(seed=seed, image=image) for image in range(count)]
     blocks = [requests[start : start + BLOCK] for start in range(0, count, BLOCK)]
-    choices = [choice for block in blocks for choice in choose(block, generator, companions, CPU)]
-    return _images(generator, np.stack([choice.latent for choice in choices]))
+    choices = [choice for block in blocks for choice in choose(block, sampler, companions)]
+    return _images(sampler, np.stack([choice.latent for choice in choices]))
 
 
-def _images(generator: Generator, rows: Float32) -> Tensor:
-    return torch.from_numpy(sampling.generate(generator, rows, CPU))[:, None]
+def _images(sampler: Sampler, rows: Float32) -> Tensor:
+    return torch.from_numpy(sampler(rows))[:, None]

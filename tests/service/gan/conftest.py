@@ -49,7 +49,7 @@ def make_companions() -> Companions:
 
 def judge(companions: Companions, latents: Float32) -> Float32:
     """The critic's logs (n,) for the images of `latents` (n, 128)."""
-    images = sampling.to_input(sampling.generate(networks()[0], latents, torch.device("cpu")))
+    images = sampling.to_input(sampling.Sampler(networks()[0], torch.device("cpu"))(latents))
     return sampling.logits(companions.judge, images, torch.device("cpu"))
 
 

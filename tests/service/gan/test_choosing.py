@@ -30,7 +30,7 @@ def pick(requests: list[ChoiceRequest], companions: Companions, device: torch.de
     generator, _ = networks()
     companions.classifier.to(device)
     companions.critic.to(device)
-    return choose(requests, generator.to(device), companions, device)
+    return choose(requests, sampling.Sampler(generator, device), companions)
 
 
 def same(one: Choice, other: Choice) -> bool:

@@ -30,7 +30,7 @@ def inverter(generator: Generator) -> Inverter:
 
 
 def drawn(generator: Generator, count: int) -> list[torch.Tensor]:
-    images = sampling.generate(generator, sampling.latents(11, count), CPU)
+    images = sampling.Sampler(generator, CPU)(sampling.latents(11, count))
     return [torch.from_numpy(image).float() for image in images]
 
 
@@ -47,7 +47,7 @@ def test_images_of_the_generator_are_inverted_to_within_a_grey_level(generator: 
         found = inverter.invert(image, 1.0)
         assert found.converged
         assert found.residual <= GOOD_RESIDUAL
-        again = sampling.generate(generator, found.latent.numpy()[None], CPU)[0].astype(np.float64)
+        again = sampling.Sampler(generator, CPU)(found.latent.numpy()[None])[0].astype(np.float64)
         assert np.sqrt(np.square(again - image.numpy()).mean()) <= GOOD_RESIDUAL + 0.5
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,18 @@ def test_latent_i_of_a_seed_depends_on_the_seed_and_i_alone() -> None:
     assert np.array_equal(sampling.latents(7, 3), many[:3])
     assert len({row.tobytes() for row in many}) == 100
     assert not np.array_equal(sampling.latents(8, 1), many[:1])
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**53, 2**63 - 1, 2**64 - 1])
+def test_a_latent_is_the_start_of_the_stream_of_its_image(seed: int) -> None:
+    streams = [sampling.normals(seed, index).standard_normal(128, np.float32) for index in range(20)]
+    assert sampling.latents(seed, 20).tobytes() == np.stack(streams).tobytes()
+
+
+def test_threads_that_draw_at_the_same_time_do_not_disturb_one_another() -> None:
+    alone = [sampling.latents(seed, 300).tobytes() for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert [rows.tobytes() for rows in pool.map(sampling.latents, range(4), [300] * 4)] == alone
 
 
 def test_latents_of_one_seed_and_of_many_seeds_are_standard_normal() -> None:
@@ -113,6 +127,6 @@ def test_mnist_images_are_enlarged_as_in_training() -> None:
 def test_extreme_latents_also_give_grey_levels() -> None:
     generator, _ = networks()
     extreme = np.stack([np.full(128, value, np.float32) for value in (-1000, 1000, 0, 1e-30)])
-    images = sampling.generate(generator, extreme, CPU)
+    images = sampling.Sampler(generator, CPU)(extreme)
     assert images.dtype == np.uint8
     assert images.shape == (4, 32, 32)
