@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.serving import interference, mixtures, pictures, registrations, together
+from benchmarks.serving import interference, mixtures, pictures, registrations, starts, together
 from benchmarks.serving.arena import Arena
 from benchmarks.serving.contenders import CONTENDERS, TWO_PROCESSES, describe
 from benchmarks.serving.peers.options import one_thread
@@ -18,6 +20,7 @@ from benchmarks.serving.peers.options import one_thread
 SCENARIOS: dict[str, Callable[[Arena], str]] = {
     "tune": pictures.tune,
     "closed": pictures.closed,
+    "start": starts.table,
     "open": pictures.open_loop,
     "npy": pictures.npy,
     "register": registrations.overhead,
@@ -39,6 +42,8 @@ def main() -> None:
         "--clients", type=int, default=1, help="processes of the load generator; one sends 20,000 requests a second"
     )
     chosen = parser.parse_args()
+    # An end by SIGTERM also ends the server that runs.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     one_thread()
     names = chosen.contender or [name for name in CONTENDERS if name != TWO_PROCESSES or (os.cpu_count() or 1) > 2]
     arena = Arena(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -48,6 +49,11 @@ class Arena(NamedTuple):
         except NotStarted as error:
             self.failed[name] = str(error)
             raise
+
+
+def progress(*words: str) -> None:
+    """Report on stderr what has been measured, because a table is printed only at its end."""
+    print(*words, file=sys.stderr, flush=True)
 
 
 def first_seed() -> int:

@@ -51,6 +51,7 @@ class Contender(NamedTuple):
 
 # Seeds of ten digits begin here.
 FIRST_SEED = 10**9
+READY = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n"
 OURS = "Latentserve"
 ONE_PROCESS, TWO_PROCESSES = f"{OURS}, 1 process", f"{OURS}, 2 processes"
 BARE = "bare ASGI, batched"
@@ -116,9 +117,14 @@ CONTENDERS: dict[str, Contender] = {
 }
 
 
+def is_ours(name: str) -> bool:
+    """Whether the contender is Latentserve itself, with whatever number of processes."""
+    return CONTENDERS[name].module == "service"
+
+
 def describe(name: str, setting: Setting) -> str:
     """The settings in words."""
-    if CONTENDERS[name].module == "service":
+    if is_ours(name):
         return f"{setting.workers or 'default'} processes" if setting.workers != 1 else "1 process"
     batch = f"batches of {setting.batch}, {setting.wait:g} ms" if setting.batch > 1 else "no batches"
     servers = f", {setting.servers} HTTP servers" if setting.servers > 1 else ""
@@ -126,28 +132,39 @@ def describe(name: str, setting: Setting) -> str:
 
 
 @contextmanager
-def running(name: str, setting: Setting | None = None, extra: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Run a contender, with its best settings by default; `extra` are variables of its environment.
+def running(
+    name: str,
+    setting: Setting | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    probe: bytes | None = None,
+) -> Iterator[Server]:
+    """Run a contender, with its best settings by default, until the end of the block.
 
-    Raises NotStarted if it ends before it is ready.
+    Args:
+        name: the contender.
+        setting: its settings.
+        variables: further variables of its environment.
+        probe: the request after whose first answer the block begins; by default the contender is then ready.
+
+    Raises:
+        NotStarted: it ended before its first answer, or gave none in time.
     """
     contender = CONTENDERS[name]
     setting = setting or contender.settings[0]
     port = processes.free_port()
     command = [sys.executable, "-m", contender.module]
     environment = dict(os.environ)
-    probe = next(contender.seeds(FIRST_SEED).stream(0))
-    if contender.module == "service":
+    # Latentserve draws digits before it is ready for registrations.
+    probe = probe or (READY if is_ours(name) else next(contender.seeds(FIRST_SEED).stream(0)))
+    if is_ours(name):
         command += ["serve", "--port", str(port)]
         environment["LATENTSERVE_DRAIN_SECONDS"] = "0"
         if setting.workers and "processes" in Settings.model_fields:
             environment["LATENTSERVE_PROCESSES"] = str(setting.workers)
-        # A service draws digits before it is ready for registrations.
-        probe = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n"
     else:
         command += [contender.argument] if contender.argument else []
         command += [f"--{key}={value}" for key, value in {"port": port, **setting._asdict()}.items()]
     with processes.running(
-        command, port, probe, {**environment, **contender.variables, **(extra or {})}, contender.patience
+        command, port, probe, {**environment, **contender.variables, **variables}, contender.patience
     ) as server:
         yield server

@@ -15,12 +15,14 @@ import uvloop
 
 from benchmarks.serving.arena import Arena, first_seed, warm
 from benchmarks.serving.connection import Call, to_bytes
-from benchmarks.serving.contenders import CONTENDERS, ONE_PROCESS, OURS, TWO_PROCESSES
+from benchmarks.serving.contenders import CONTENDERS, is_ours
 from benchmarks.serving.figures import Sample, together
 from benchmarks.serving.load import WARM_UP, Bodies, Load, Requests, drive, run
 from benchmarks.serving.tables import grid, latency, milliseconds
 
 SENDERS = 2
+# A large request may take a second or more.
+SECONDS = 10.0
 # Of each kind of small request, in an open loop.
 RATE, CONNECTIONS = 50.0, 8
 LIVEZ = Bodies((to_bytes(Call("GET", "/livez")),))
@@ -61,8 +63,8 @@ def table(arena: Arena) -> str:
     """Small requests alone and beside each kind of large ones, which two connections send without a pause."""
     samples: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
     large: dict[tuple[str, str], list[Sample]] = defaultdict(list)
-    names = [name for name in arena.names if name in (OURS, ONE_PROCESS, TWO_PROCESSES)]
-    seconds = 2.5 * arena.seconds
+    names = [name for name in arena.names if is_ours(name)]
+    seconds = max(SECONDS, arena.seconds)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         for round_ in range(arena.rounds):
             for name in arena.rotated(round_, names):

@@ -12,7 +12,7 @@ import uvloop
 from benchmarks.serving.arena import Arena
 from benchmarks.serving.calls import calls
 from benchmarks.serving.connection import Answer, Call, Caller
-from benchmarks.serving.contenders import ONE_PROCESS, OURS, TWO_PROCESSES
+from benchmarks.serving.contenders import ONE_PROCESS, is_ours
 
 MIXTURES, QUICK_MIXTURES = 10_000, 300
 CONNECTIONS = 64
@@ -104,7 +104,7 @@ def table(arena: Arena) -> str:
     with arena.server(ONE_PROCESS) as server:
         expected = uvloop.run(alone(server.port, requests))
     lines = []
-    for name in (name for name in arena.names if name in (OURS, ONE_PROCESS, TWO_PROCESSES)):
+    for name in (name for name in arena.names if is_ours(name)):
         with arena.server(name) as server:
             mixtures = QUICK_MIXTURES if arena.rounds == 1 else MIXTURES
             outcome = uvloop.run(mixed(server.port, requests, expected, mixtures, seed=0))

@@ -1,4 +1,4 @@
-"""One PNG by a seed that was never asked before: closed loops, open loops, start, memory, and images as npy."""
+"""One PNG by a seed that was never asked before: closed loops, open loops, memory, and images as npy."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 
-from benchmarks.serving.arena import Arena, first_seed, measured, warm
-from benchmarks.serving.contenders import BARE, CONTENDERS, ONE_PROCESS, OURS, TWO_PROCESSES, Setting, describe
+from benchmarks.serving.arena import Arena, first_seed, measured, progress, warm
+from benchmarks.serving.contenders import BARE, CONTENDERS, Setting, describe, is_ours
 from benchmarks.serving.figures import GOOD_SECONDS, Sample
 from benchmarks.serving.load import OPEN_CONNECTIONS, Load, Seeds
 from benchmarks.serving.processes import NotStarted
-from benchmarks.serving.tables import COLUMNS, closed_cells, grid, latency, median, milliseconds
+from benchmarks.serving.tables import COLUMNS, closed_cells, grid, latency, median, microseconds, milliseconds
 
 CONNECTIONS = (64, 1, 512)
 RATES = (250, 500, 1000, 2000, 3000, 4000, 6000)
@@ -24,7 +24,7 @@ Samples = dict[tuple[str, float], list[Sample]]
 
 def tune(arena: Arena) -> str:
     """Try all settings of each peer with 64 connections and with one, and keep the best of each for later scenarios."""
-    lines = [["settings", "64: req/s", "p99 ms", "1: req/s", "p99 ms"]]
+    lines = [["settings", "64: req/s", "p99 ms", "server µs", "1: req/s", "p99 ms", "server µs"]]
     for name in arena.rotated(0):
         contender = CONTENDERS[name]
         rates: dict[tuple[Setting, bool], float] = {}
@@ -37,7 +37,9 @@ def tune(arena: Arena) -> str:
                         sample = measured(server, Load(contender.seeds(first_seed()), connections, arena.seconds))
                         rates[setting, connections == 1] = 0 if sample.errors else sample.rate
                         cells += [f"{sample.rate:,.0f}", milliseconds(sample.latency(0.99))]
+                        cells += [microseconds(sample.server_seconds / max(sample.requests, 1))]
                     lines.append(cells)
+                    progress(*cells)
             except NotStarted:
                 break
         for alone in (True, False) if rates else ():
@@ -46,9 +48,8 @@ def tune(arena: Arena) -> str:
 
 
 def closed(arena: Arena) -> str:
-    """Closed loops with 64, 1 and 512 connections, and the start and memory of each contender."""
+    """Closed loops with 64, 1 and 512 connections, and the memory of each contender."""
     samples: Samples = defaultdict(list)
-    starts: dict[str, list[float]] = defaultdict(list)
     memory: dict[str, list[list[float]]] = defaultdict(list)
     for round_ in range(arena.rounds):
         for name in arena.rotated(round_):
@@ -60,17 +61,17 @@ def closed(arena: Arena) -> str:
                         for count in counts:
                             load = Load(CONTENDERS[name].seeds(first_seed()), count, arena.seconds)
                             samples[name, count].append(measured(server, load, min(arena.clients, count)))
+                            progress(name, *closed_cells(samples[name, count][-1:]))
                         if 64 in counts:
-                            starts[name].append(server.start_seconds)
                             memory[name].append(server.memory())
                 except NotStarted:
                     break
     tables = [_closed_table(arena, samples, count) for count in CONNECTIONS]
-    lines = [["start and memory", "ready s", "processes", "MB", "MB each"]]
+    lines = [["memory after the load", "processes", "MB", "MB each"]]
     for name, sizes in memory.items():
         last = sizes[-1]
         each = ", ".join(f"{size:.0f}" for size in last[:6]) + ", ..." * (len(last) > 6)
-        lines.append([name, f"{statistics.median(starts[name]):.1f}", str(len(last)), f"{sum(last):.0f}", each])
+        lines.append([name, str(len(last)), f"{sum(last):.0f}", each])
     return "\n\n".join([*tables, grid(lines)])
 
 
@@ -92,7 +93,7 @@ def _closed_table(arena: Arena, samples: Samples, count: int) -> str:
 
 def open_loop(arena: Arena) -> str:
     """Open loops at rising rates: how late answers are, and which share of them is good."""
-    names = [name for name in arena.names if CONTENDERS[name].peer or name in (OURS, ONE_PROCESS, TWO_PROCESSES, BARE)]
+    names = [name for name in arena.names if CONTENDERS[name].peer or is_ours(name) or name == BARE]
     samples: Samples = defaultdict(list)
     for round_ in range(arena.rounds):
         for name in arena.rotated(round_, names):
@@ -103,6 +104,7 @@ def open_loop(arena: Arena) -> str:
                         load = Load(CONTENDERS[name].seeds(first_seed()), OPEN_CONNECTIONS, arena.seconds, rate)
                         sample = measured(server, load, arena.clients)
                         samples[name, rate].append(sample)
+                        progress(name, f"{rate}/s", _lateness([sample]), f"{sample.good_share:.1%}")
                         if sample.good_share < HOPELESS:
                             break
             except NotStarted:
@@ -140,7 +142,7 @@ def _in_rounds(arena: Arena, head: bytes, connections: int) -> Iterable[tuple[st
     """Closed loops of requests that only Latentserve answers."""
     samples: dict[str, list[Sample]] = defaultdict(list)
     for round_ in range(arena.rounds):
-        for name in arena.rotated(round_, (OURS, ONE_PROCESS, TWO_PROCESSES)):
+        for name in arena.rotated(round_, [name for name in arena.names if is_ours(name)]):
             with arena.server(name) as server:
                 warm(server, name)
                 requests = Seeds(head, b" HTTP/1.1\r\nhost: localhost\r\n\r\n", first_seed())

@@ -87,7 +87,7 @@ def running(
             command, cwd=ROOT, env=dict(environment), stdout=log, stderr=log, start_new_session=True
         ) as process:
             try:
-                while not _answers(port, probe):
+                while not answers(port, probe):
                     if process.poll() is not None or time.perf_counter() > start + patience:
                         log.seek(0)
                         raise NotStarted(log.read().decode(errors="replace")[-2000:])
@@ -97,7 +97,8 @@ def running(
                 _end(process)
 
 
-def _answers(port: int, probe: bytes) -> bool:
+def answers(port: int, probe: bytes) -> bool:
+    """Whether the server at `port` answers the request `probe` with status 200."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 30) as connection:
         connection.sendall(probe)
         return connection.recv(1 << 16).startswith(b"HTTP/1.1 200")

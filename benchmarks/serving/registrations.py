@@ -1,6 +1,6 @@
 """Registrations of 100 points in 2-D: processor time of a request beside that of the engine alone.
 
-The engine's time is measured in this process, on the same problems in batches of the same mean size.
+The engine's time is measured in a process without a server, on the same problems in batches of the same mean size.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +21,11 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.arena import Arena, measured
 from benchmarks.serving.connection import Answer, Call, Caller, to_bytes
-from benchmarks.serving.contenders import ONE_PROCESS, OURS, TWO_PROCESSES
+from benchmarks.serving.contenders import is_ours
 from benchmarks.serving.figures import Sample
 from benchmarks.serving.load import Bodies, Load, run
 from benchmarks.serving.processes import Server
-from benchmarks.serving.tables import COLUMNS, closed_cells, grid, median, microseconds
+from benchmarks.serving.tables import grid, latency, median, microseconds, milliseconds
 from benchmarks.serving.together import batches
 from service.em.checks import check
 from service.em.plan import plan
@@ -135,24 +137,27 @@ def overhead(arena: Arena) -> str:
     sizes: dict[tuple[str, str], list[float]] = defaultdict(list)
     refused: dict[str, str] = {}
     engine: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    names = [name for name in arena.names if name in (OURS, ONE_PROCESS, TWO_PROCESSES)]
-    for round_ in range(arena.rounds):
-        for name in arena.rotated(round_, names):
-            with arena.server(name) as server:
-                for kind in kinds:
-                    if kind.name in refused or (problem := _problem(server, kind.requests.requests[0])):
-                        refused.setdefault(kind.name, problem)
-                        continue
-                    key = name, kind.name
-                    run(server.port, Load(kind.requests, kind.connections, 1.0))
-                    before = uvloop.run(_batches(server.port))
-                    samples[key].append(measured(server, Load(kind.requests, kind.connections, arena.seconds)))
-                    jobs, count = np.subtract(uvloop.run(_batches(server.port)), before)
-                    sizes[key].append(jobs / count)
-                    size = max(round(jobs / count), 1)
-                    engine[key].append(engine_seconds(size, arena.seconds / 2))
-    head = ["registrations", "a second", "mean batch", "µs in all", "engine µs", "rest µs", "check and plan µs"]
-    lines = [[*head, *COLUMNS]]
+    names = [name for name in arena.names if is_ours(name)]
+    # A process of its own, in which the libraries start with one thread.
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        process.submit(engine_seconds, BATCH, 0).result()  # compiles, or loads compiled code
+        for round_ in range(arena.rounds):
+            for name in arena.rotated(round_, names):
+                with arena.server(name) as server:
+                    for kind in kinds:
+                        if kind.name in refused or (problem := _problem(server, kind.requests.requests[0])):
+                            refused.setdefault(kind.name, problem)
+                            continue
+                        key = name, kind.name
+                        run(server.port, Load(kind.requests, kind.connections, 1.0))
+                        before = uvloop.run(_batches(server.port))
+                        samples[key].append(measured(server, Load(kind.requests, kind.connections, arena.seconds)))
+                        jobs, count = np.subtract(uvloop.run(_batches(server.port)), before)
+                        sizes[key].append(jobs / count)
+                        size = max(round(jobs / count), 1)
+                        engine[key].append(process.submit(engine_seconds, size, arena.seconds / 2).result())
+    head = ["registrations", "a second", "p50 ms", "p99 ms", "mean batch"]
+    lines = [[*head, "µs in all", "engine µs", "rest µs", "of it plan µs", "client µs"]]
     for name in names:
         for kind in kinds:
             if kind.name in refused:
@@ -165,9 +170,11 @@ def overhead(arena: Arena) -> str:
                 for sample, parts in zip(rounds, engine[key], strict=True)
             )
             rate = kind.registrations * median(rounds, lambda sample: sample.rate)
-            cells = [f"{rate:,.0f}", f"{statistics.median(sizes[key]):.1f}"]
-            cells += [microseconds(value) for value in (each, alone, rest, checks)]
-            lines.append([f"{name}: {kind.name}", *cells, *closed_cells(rounds)])
+            late = [milliseconds(latency(rounds, share)) for share in (0.5, 0.99)]
+            client = median(rounds, lambda sample: sample.client_seconds / max(sample.requests, 1)) / kind.registrations
+            times = [microseconds(value) for value in (each, alone, rest, checks, client)]
+            cells = [f"{rate:,.0f}", *late, f"{statistics.median(sizes[key]):.1f}", *times]
+            lines.append([f"{name}: {kind.name}", *cells])
     notes = [f"{name}: not measured, because the service answers {reason}" for name, reason in refused.items()]
     return "\n".join([grid(lines), *notes])
 
