@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from .app import Application, create_app
 from .em import worker as em_worker
 from .errors import LatentserveError
+from .formats.json_numbers import reading as json_numbers
 from .gan import drawing
 from .settings import Settings, nearest_variable, service_links, variable
 from .web.observability import configure_logging, log
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "compile":
         drawing.warm_up()
+        json_numbers.warm_up()
         em_worker.warm_up()
         return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
@@ -20,6 +21,7 @@ from .em import routes as em
 from .em import worker as em_worker
 from .em.engine import EmEngine
 from .errors import CheckpointError, InvalidInput
+from .formats.json_numbers import reading as json_numbers
 from .gan import caching, checkpoint, companions
 from .gan import jobs as gan_jobs
 from .gan import routes as gan
@@ -253,6 +255,7 @@ def _report(warming: asyncio.Task[None]) -> None:
 async def _warm_up(health: Health) -> None:
     """Run each engine once on typical jobs, so that no request waits for compilation or kernel selection."""
     log.info("warming up", compiles="the loops of registration, on the first start, for about a minute")
+    await to_thread.run_sync(json_numbers.warm_up)
     jobs: dict[str, Sequence[Any]] = {
         "em": em_worker.warm_up_jobs(),
         "vae": vae_worker.WARM_UP,

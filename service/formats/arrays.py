@@ -7,8 +7,9 @@ Elements are JSON numbers: finite, and neither booleans nor strings.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -30,6 +31,37 @@ def _nested(rank: int, element: CoreSchema) -> CoreSchema:
     return schema
 
 
+def ragged_rows(row: int, found: int, expected: int) -> PydanticCustomError:
+    """The error of a row that has another length than row 0."""
+    return PydanticCustomError(
+        "ragged_array",
+        "row {row} has {found} elements where row 0 has {expected}; all rows need the same length",
+        {"row": row, "found": found, "expected": expected},
+    )
+
+
+def ragged_matrices(index: int, found: Sequence[int], expected: Sequence[int]) -> PydanticCustomError:
+    """The error of a matrix that has other numbers of rows and columns than matrix 0."""
+    return PydanticCustomError(
+        "ragged_array",
+        "matrix {index} is {rows} x {columns}, but matrix 0 is {first_rows} x {first_columns}",
+        {
+            "index": index,
+            "rows": found[0],
+            "columns": found[1],
+            "first_rows": expected[0],
+            "first_columns": expected[1],
+            "allowed": "matrices of equal size",
+        },
+    )
+
+
+class RaggedArray(NamedTuple):
+    """An array that was found to be ragged when it was read, in the place of its value."""
+
+    error: PydanticCustomError
+
+
 def _check_even(value: list[Any], rank: int) -> None:
     """Raise PydanticCustomError for the first row, or the first matrix of a stack, that is not as long as the first."""
     if rank < 2:
@@ -40,26 +72,11 @@ def _check_even(value: list[Any], rank: int) -> None:
         sizes = [(len(matrix), len(matrix[0])) for matrix in value]
         for index, size in enumerate(sizes):
             if size != sizes[0]:
-                raise PydanticCustomError(
-                    "ragged_array",
-                    "matrix {index} is {rows} x {columns}, but matrix 0 is {first_rows} x {first_columns}",
-                    {
-                        "index": index,
-                        "rows": size[0],
-                        "columns": size[1],
-                        "first_rows": sizes[0][0],
-                        "first_columns": sizes[0][1],
-                        "allowed": "matrices of equal size",
-                    },
-                )
+                raise ragged_matrices(index, size, sizes[0])
         return
     if len(set(map(len, value))) > 1:
         row = next(index for index, row in enumerate(value) if len(row) != len(value[0]))
-        raise PydanticCustomError(
-            "ragged_array",
-            "row {row} has {found} elements where row 0 has {expected}; all rows need the same length",
-            {"row": row, "found": len(value[row]), "expected": len(value[0])},
-        )
+        raise ragged_rows(row, len(value[row]), len(value[0]))
 
 
 def _rank(value: object) -> int:
@@ -78,6 +95,11 @@ class Rank:
     integer: bool = False
     ge: float | None = None
     le: float | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether elements must be more than finite numbers."""
+        return self.integer or self.ge is not None or self.le is not None
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """A list schema of the right depth, then the conversion to an ndarray."""
@@ -99,11 +121,13 @@ class Rank:
         )
 
     def _or_ready(self, schema: CoreSchema) -> CoreSchema:
-        """The schema, which outside JSON also accepts an array of a file: finite float64 of one of the ranks."""
-        if self.integer or self.ge is not None or self.le is not None:
+        """The schema, which outside JSON also accepts an array that was read before: finite float64 of its ranks."""
+        if self.bounded:
             return schema
 
         def ready(value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            if isinstance(value, RaggedArray):
+                raise value.error
             is_array = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.ndim in self.ranks
             return value if is_array else handler(value)
 

@@ -29,7 +29,7 @@ class _Object:
         self.is_array = False
 
 
-def as_utf8(body: bytes) -> bytes:
+def as_utf8(body: bytes | bytearray) -> bytes | bytearray:
     """The body without a byte order mark.
 
     Raises:
@@ -46,7 +46,7 @@ def as_utf8(body: bytes) -> bytes:
     return body
 
 
-def refuse_repeated_keys(text: bytes) -> None:
+def refuse_repeated_keys(text: bytes | bytearray) -> None:
     """Check that no object has the same key twice. `text` must be valid JSON.
 
     Bodies consist mostly of numbers. Only strings and the braces between them are visited, and both searches run in C.

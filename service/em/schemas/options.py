@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -64,7 +65,7 @@ class GivenTransform(BaseModel):
 
 
 def _start_kind(value: object) -> str:
-    kind = "vector" if isinstance(value, list) else "transform" if isinstance(value, dict) else "named"
+    kind = "vector" if isinstance(value, (list, np.ndarray)) else "transform" if isinstance(value, dict) else "named"
     return f"{UNION_TAG}{kind}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -121,6 +121,8 @@ class RegisterBatchRequest(BaseModel):
     """Many problems in one request. An invalid problem affects only its own result."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    # The endpoint validates each problem by itself.
+    validated_later: ClassVar[tuple[type[BaseModel], ...]] = (RegisterRequest,)
 
     problems: Annotated[
         list[Any],

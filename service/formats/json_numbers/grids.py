@@ -1,0 +1,165 @@
+"""One JSON array of numbers, of rows of numbers, or of matrices, into a buffer of float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .decimals import MINUS, is_digit, read_number
+from .jit import always_inline, compiled
+from .syntax import CLOSE, COMMA, MAX_DEPTH, NOT_EXAMINED, NOT_JSON, OPEN, after_space, pass_over
+
+Text = NDArray[np.uint8]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# Kinds of arrays: even; with an element that is not a finite number, or a part that is not an array, or empty; with
+# rows or matrices of different sizes; not wanted; not JSON.
+EVEN, WRONG, RAGGED_ROWS, RAGGED_MATRICES, UNWANTED, BROKEN = range(6)
+
+# Columns of a record. Of all arrays:
+KIND, START, STOP = range(3)
+# of even, wrong and ragged ones: the first of their numbers, and their rank.
+NUMBER, RANK = 3, 4
+# Of even ones: their size along each axis, 1 beyond their rank.
+SIZE = 5
+# Of wrong ones: the indices of the part at fault, -1 after the last one, and where its text begins and stops.
+AT, PART_START, PART_STOP = 5, 8, 9
+# Of ragged ones: the index of the first row or matrix that differs, its size, and that of the first one.
+INDEX, FOUND, EXPECTED = 5, 6, 8
+# Of broken ones: where the last scalar before the fault begins, in how many arrays, and the position at fault.
+RESTART, DEPTH, FAULT = 5, 6, 7
+COLUMNS = 10
+
+
+@always_inline
+def _rank(text: Text, start: int, end: int) -> int:
+    """How many arrays the first element is in: 0 for an empty array, more than MAX_DEPTH if unknown."""
+    rank, index = 0, start
+    while index < end and text[index] == OPEN and rank <= MAX_DEPTH:
+        rank += 1
+        index = after_space(text, index + 1, end)
+    return rank - 1 if index < end and text[index] == CLOSE else rank
+
+
+@always_inline
+def _broken(record: Int64, restart: int, depth: int, fault: int) -> int:
+    record[KIND], record[RESTART], record[DEPTH], record[FAULT] = BROKEN, restart, depth, fault
+    return NOT_JSON
+
+
+@always_inline
+def _wrong(text: Text, end: int, record: Int64, part: int, depth: int, last: tuple[int, int]) -> int:
+    """The position after the array whose part at `part` is at fault; `depth` arrays are open there.
+
+    `last` are the position of the last scalar before it, and its depth.
+    """
+    stop, fault, restart, at_depth = pass_over(text, part, end, 0, False)
+    if stop == NOT_JSON:
+        restart, at_depth = last if restart == part else (restart, depth + at_depth)
+        return _broken(record, restart, at_depth, fault)
+    if stop == NOT_EXAMINED:
+        return stop
+    record[KIND], record[PART_START], record[PART_STOP] = WRONG, part, stop
+    stop, fault, restart, at_depth = pass_over(text, stop, end, depth, True)
+    if stop == NOT_JSON:
+        restart, at_depth = (part, depth) if restart == record[PART_STOP] else (restart, at_depth)
+        return _broken(record, restart, at_depth, fault)
+    return stop
+
+
+@compiled
+def read_grid(text: Text, start: int, end: int, ranks: tuple[int, int], numbers: Float64, record: Int64) -> int:
+    """Read the array at `start`, whose rank must be in `ranks`, the least and the greatest.
+
+    Writes its numbers into `numbers`, from `record[NUMBER]` on, and the other columns of `record`. The first part at
+    fault, in the order of the text, decides; the sizes are compared only if all parts are right.
+
+    Returns the position after the array, NOT_JSON, or NOT_EXAMINED for an array that `pass_over` does not examine.
+    """
+    rank = _rank(text, start, end)
+    if rank == 0 or rank > MAX_DEPTH or ranks[1] < 1:
+        return NOT_EXAMINED
+    rank = min(max(rank, ranks[0]), ranks[1])
+    record[KIND], record[START], record[RANK] = EVEN, start, rank
+    number, index, depth, last = record[NUMBER], start + 1, 1, (start, 0)
+    outer, inner, width = 0, 0, 0  # indices in the outermost array, and in the matrix of a stack; numbers in a row
+    height, breadth = 0, 0  # of the first matrix of a stack
+    kind = EVEN
+    while True:
+        index = after_space(text, index, end)
+        if index >= end:
+            return _broken(record, *last, index)
+        if depth < rank:
+            first = after_space(text, index + 1, end)
+            if text[index] != OPEN or (first < end and text[first] == CLOSE):
+                record[AT], record[AT + 1], record[AT + 2] = outer, inner if depth == 2 else -1, -1
+                return _wrong(text, end, record, index, depth, last)
+            index = first
+            depth += 1
+            if depth < rank:
+                inner = 0
+            continue
+
+        begin = number
+        closed = False
+        while not closed:
+            stop, value = NOT_JSON, 0.0
+            if index < end and (is_digit(text[index]) or text[index] == MINUS):
+                stop, value = read_number(text, index, end)
+            if stop == NOT_EXAMINED or number >= numbers.size:
+                return NOT_EXAMINED
+            if stop == NOT_JSON or math.isinf(value):
+                record[AT], record[AT + 1], record[AT + 2] = outer, inner if rank == 3 else -1, -1
+                record[AT + rank - 1] = number - begin
+                return _wrong(text, end, record, index, depth, last)
+            numbers[number] = value
+            number += 1
+            last = (index, rank)
+            index = after_space(text, stop, end)
+            if index >= end or (text[index] != COMMA and text[index] != CLOSE):
+                return _broken(record, *last, index)
+            closed = text[index] == CLOSE
+            index += 1
+            if not closed:
+                index = after_space(text, index, end)
+
+        size = number - begin
+        row = inner if rank == 3 else outer
+        if row == 0:
+            width = size
+        elif size != width and kind != RAGGED_ROWS:
+            kind = RAGGED_ROWS
+            record[INDEX], record[FOUND], record[EXPECTED] = row, size, width
+        depth -= 1
+        while closed and depth > 0:
+            if depth == 1:
+                outer += 1
+            else:
+                inner += 1
+            index = after_space(text, index, end)
+            if index >= end or (text[index] != COMMA and text[index] != CLOSE):
+                return _broken(record, *last, index)
+            closed = text[index] == CLOSE
+            index += 1
+            if closed and depth == 2:
+                if outer == 0:
+                    height, breadth = inner, width
+                elif kind == EVEN and (inner != height or width != breadth):
+                    kind = RAGGED_MATRICES
+                    record[INDEX], record[FOUND], record[FOUND + 1] = outer, inner, width
+                    record[EXPECTED], record[EXPECTED + 1] = height, breadth
+            depth -= closed
+        if depth == 0:
+            break
+    record[KIND], record[STOP] = kind, index
+    if kind == EVEN:
+        record[SIZE : SIZE + 3] = 1
+        record[SIZE + rank - 1] = width
+        if rank == 2:
+            record[SIZE] = outer
+        elif rank == 3:
+            record[SIZE], record[SIZE + 1] = outer, height
+    return index

@@ -1,0 +1,179 @@
+"""JSON text without its long arrays, which are inserted once the rest is parsed."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic_core import from_json
+
+from ..formats.arrays import UNION_TAG, RaggedArray, ragged_matrices, ragged_rows
+from ..formats.json_numbers.reading import Broken, Even, Found, Ragged, Unwanted, Wrong
+
+# A string in the place of an array, before its number. Callers cannot know it, so that no body contains it.
+_MARK = f"array-{secrets.token_hex(16)}-"
+# Bytes after a fault of the syntax, which the JSON parser may read before it reports the fault.
+_AHEAD = 64
+# Arrays at fault with a longer text are not parsed: errors do not show them.
+_LONGEST_PART = 4096
+_EMPTY = re.compile(rb"\[[ \t\r\n]*+\]")
+_POSITION = re.compile(r" at line (\d+) column (\d+)$")
+
+
+class _Piece(NamedTuple):
+    """A changed part: where it begins and stops in the reduced text, and where the original of it stops."""
+
+    start: int
+    stop: int
+    original_stop: int
+
+
+class Reduction(NamedTuple):
+    """A text without its long arrays. `values` are the arrays, or what stands for arrays with faults; see `insert`."""
+
+    text: bytes
+    pieces: Sequence[_Piece]
+    values: Sequence[Any]
+    wrong: Mapping[int, Wrong]
+    is_cut: bool
+    """Whether the text ends shortly after a fault of the syntax."""
+
+    def message(self, message: str, body: bytes | bytearray) -> str | None:
+        """The JSON parser's message about the text, for `body`; None if the fault may be elsewhere in `body`."""
+        found = _POSITION.search(message)
+        if found is None:
+            return None
+        index = _index(self.text, int(found[1]), int(found[2]))
+        if self.is_cut and index >= len(self.text) - 1:
+            return None
+        offset = 0
+        for piece in self.pieces:
+            if piece.start <= index < piece.stop:
+                return None
+            if index >= piece.stop:
+                offset = piece.original_stop - piece.stop
+        line, column = _line_and_column(body, index + offset)
+        return f"{message[: found.start()]} at line {line} column {column}"
+
+    def insert(self, tree: Any) -> Corrections:
+        """Insert the values into `tree`, the parsed text, in place.
+
+        An array that is wrong at one part is a short list with that part. A ragged one is a `RaggedArray`. The schema
+        finds the same errors in them as in the body, once they are corrected.
+        """
+        places: dict[tuple[str | int, ...], tuple[int, ...]] = {}
+        waiting: list[tuple[Any, tuple[str | int, ...]]] = [(tree, ())]
+        while waiting:
+            value, path = waiting.pop()
+            items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+            for key, item in items:
+                if isinstance(item, (dict, list)):
+                    waiting.append((item, (*path, key)))
+                elif isinstance(item, str) and item.startswith(_MARK):
+                    number = int(item.removeprefix(_MARK))
+                    value[key] = self.values[number]
+                    if number in self.wrong:
+                        places[(*path, key)] = self.wrong[number].at
+        return Corrections(places)
+
+
+class Corrections(NamedTuple):
+    """The indices of the wrong parts of arrays, by the paths of the arrays."""
+
+    places: Mapping[tuple[str | int, ...], tuple[int, ...]]
+
+    def correct(self, error: Mapping[str, Any]) -> dict[str, Any]:
+        """One of pydantic's errors about Python objects, as it is about JSON, with the indices of the body."""
+        corrected = {**error, "loc": self._location(error["loc"])}
+        given = error["input"]
+        if error["type"] == "list_type":
+            corrected["msg"] = "Input should be a valid array"
+        elif error["type"] == "float_type" and isinstance(given, int) and not isinstance(given, bool):
+            corrected |= {"type": "finite_number", "msg": "Input should be a finite number"}  # beyond float64
+        return corrected
+
+    def _location(self, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        steps = [index for index, step in enumerate(location) if not str(step).startswith(UNION_TAG)]
+        path = tuple(location[index] for index in steps)
+        for place, at in self.places.items():
+            if path[: len(place)] == place:
+                corrected = list(location)
+                for step, index in zip(steps[len(place) :], at, strict=False):
+                    corrected[step] = index
+                return tuple(corrected)
+        return location
+
+
+def reduce(body: bytes | bytearray, found: Sequence[Found], keep_faults: bool) -> Reduction | None:
+    """`body` without the arrays that were found in it; None if all of its text is kept.
+
+    With `keep_faults`, arrays with faults stay in the text.
+    """
+    texts: list[bytes | bytearray] = []
+    pieces: list[_Piece] = []
+    values: list[Any] = []
+    wrong: dict[int, Wrong] = {}
+    length = stop = 0
+    is_cut = False
+
+    def replace(start: int, by: bytes, until: int) -> None:
+        nonlocal length, stop
+        texts.extend((body[stop:start], by))
+        begin = length + start - stop
+        length, stop = begin + len(by), until
+        pieces.append(_Piece(begin, length, until))
+
+    for array in found:
+        if isinstance(array, Broken):
+            replace(array.start, b"[" * array.depth, array.restart)
+            is_cut = array.fault + _AHEAD < len(body)
+            texts.append(body[stop : array.fault + _AHEAD])
+            break
+        if isinstance(array, Unwanted):
+            replace(array.start, b"[]", array.stop)
+        elif isinstance(array, Even) or not keep_faults:
+            if isinstance(array, Wrong):
+                wrong[len(values)] = array
+            replace(array.start, b'"%b%d"' % (_MARK.encode(), len(values)), array.stop)
+            values.append(_value(array, body))
+    else:
+        texts.append(body[stop:])
+    return Reduction(b"".join(texts), pieces, values, wrong, is_cut) if pieces else None
+
+
+def _value(array: Even | Wrong | Ragged, body: bytes | bytearray) -> Any:
+    if isinstance(array, Even):
+        return array.numbers
+    if isinstance(array, Wrong):
+        return _short(array, body[array.part])
+    if len(array.found) == 1:
+        return RaggedArray(ragged_rows(array.place, array.found[0], array.expected[0]))
+    return RaggedArray(ragged_matrices(array.place, array.found, array.expected))
+
+
+def _short(array: Wrong, part: bytes | bytearray) -> Any:
+    """The shortest list of the array's rank with the wrong part at index 0 where it is there, and else at index 1."""
+    is_long = len(part) > _LONGEST_PART and part.startswith(b"[") and not _EMPTY.fullmatch(part)
+    value: Any = [0.0] if is_long else from_json(part)
+    for level in reversed(range(len(array.at))):
+        before: Any = 0.0
+        for _ in range(array.rank - level - 1):
+            before = [before]
+        value = [before, value] if array.at[level] > 0 else [value]
+    return value
+
+
+def _index(text: bytes, line: int, column: int) -> int:
+    """The index of the byte at a position, as the JSON parser counts: a newline is at column 0 of the next line."""
+    start = 0
+    for _ in range(line - 1):
+        start = text.index(b"\n", start) + 1
+    return start + column - 1
+
+
+def _line_and_column(text: bytes | bytearray, index: int) -> tuple[int, int]:
+    newlines = np.frombuffer(text, np.uint8, index + 1) == ord("\n")
+    return 1 + int(np.count_nonzero(newlines)), index - text.rfind(b"\n", 0, index + 1)
