@@ -22,6 +22,7 @@ class Setting(NamedTuple):
     servers: int = 1
     batch: int = 1
     wait: float = 0  # milliseconds
+    by_torch: int = 0  # 1: draws by torch instead of the compiled loops of the service
 
 
 class Contender(NamedTuple):
@@ -83,6 +84,13 @@ CONTENDERS: dict[str, Contender] = {
         post=b"SEED",
         path=b"/inference",
     ),
+    "mosec, torch": Contender(
+        "mosec",
+        "benchmarks.serving.peers.mosec_server",
+        (Setting(2, batch=64, wait=1, by_torch=1), Setting(1, batch=64, wait=1, by_torch=1)),
+        post=b"SEED",
+        path=b"/inference",
+    ),
     "LitServe": Contender(
         "litserve",
         "benchmarks.serving.peers.litserve_server",
@@ -128,6 +136,7 @@ def describe(name: str, setting: Setting) -> str:
         return f"{setting.workers or 'default'} processes" if setting.workers != 1 else "1 process"
     batch = f"batches of {setting.batch}, {setting.wait:g} ms" if setting.batch > 1 else "no batches"
     servers = f", {setting.servers} HTTP servers" if setting.servers > 1 else ""
+    servers += ", torch" if setting.by_torch else ""
     return f"{setting.workers} worker{'s' * (setting.workers > 1)}{servers}, {batch}"
 
 

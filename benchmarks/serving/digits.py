@@ -1,6 +1,7 @@
 """Digits for the peers: the same generator and latents as the service, and a PNG as a careful user would write it.
 
-Pillow takes twice as long for such a small picture, so the peers get the faster way.
+Pillow takes twice as long for such a small picture, so the peers get the faster way. They also get the compiled loops
+of the service, or torch, which is what a user has who only loads the checkpoint.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from service.formats.images import to_uint8
 from service.gan import checkpoint, sampling
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
@@ -42,11 +44,12 @@ def png(image: NDArray[np.uint8], deflate: Deflate = deflate) -> bytes:
 
 
 class Digits:
-    """The generator in one process, with one thread."""
+    """The generator in one process, with one thread: by the compiled loops of the service, or by torch."""
 
-    def __init__(self, deflate: Deflate = deflate) -> None:
+    def __init__(self, deflate: Deflate = deflate, by_torch: bool = False) -> None:
         torch.set_num_threads(1)
-        self._sampler = sampling.Sampler(checkpoint.load(CHECKPOINTS)[0], torch.device("cpu"))
+        self._generator = checkpoint.load(CHECKPOINTS)[0]
+        self._sampler = self._by_torch if by_torch else sampling.Sampler(self._generator, torch.device("cpu"))
         self._deflate = deflate
         for count in (1, 64):
             self(range(count))
@@ -55,3 +58,7 @@ class Digits:
         """Image 0 of each seed as a PNG, all by one pass of the generator."""
         latents = np.concatenate([sampling.latents(seed, 1) for seed in seeds])
         return [png(image, self._deflate) for image in self._sampler(latents)]
+
+    @torch.inference_mode()
+    def _by_torch(self, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return to_uint8(self._generator(torch.from_numpy(latents))[:, 0].numpy())

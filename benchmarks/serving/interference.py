@@ -18,7 +18,7 @@ from benchmarks.serving.connection import Call, to_bytes
 from benchmarks.serving.contenders import CONTENDERS, is_ours
 from benchmarks.serving.figures import Sample, together
 from benchmarks.serving.load import WARM_UP, Bodies, Load, Requests, drive, run
-from benchmarks.serving.tables import grid, latency, milliseconds
+from benchmarks.serving.tables import claim, grid, latency, milliseconds
 
 SENDERS = 2
 # A large request may take a second or more.
@@ -82,6 +82,7 @@ def table(arena: Arena) -> str:
                         if sending is not None:
                             large[name, kind].append(sending.result())
     lines = [["beside", "large/s", "errors", "small", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "unanswered"]]
+    claims = []
     for (name, kind, small), rounds in samples.items():
         beside = large[name, kind]
         rate = f"{sum(one.rate for one in beside) / len(beside):.1f}" if beside else "-"
@@ -89,8 +90,11 @@ def table(arena: Arena) -> str:
         lost = sum(sample.unanswered for sample in rounds)
         every = [together(rounds)]  # the worst of all rounds, not the median of the worst
         late = [milliseconds(latency(every, share)) for share in (0.5, 0.99, 0.999, 1.0)]
+        if kind != "alone":
+            claims.append(claim(f"{small} beside {KINDS[kind]}: p99 in ms", 1e3 * latency(every, 0.99), most=20))
+            claims.append(claim(f"{small} beside {KINDS[kind]}: worst in ms", 1e3 * latency(every, 1.0), most=50))
         lines.append([f"{name}: {KINDS[kind]}", rate, str(errors), small, *late, str(lost)])
-    return grid(lines)
+    return "\n".join([grid(lines), *claims])
 
 
 async def _probe(port: int, name: str, seconds: float) -> tuple[Sample, Sample]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from benchmarks.serving.arena import Arena, first_seed, measured, progress, warm
-from benchmarks.serving.contenders import BARE, CONTENDERS, Setting, describe, is_ours
+from benchmarks.serving.contenders import BARE, CONTENDERS, ONE_PROCESS, OURS, TWO_PROCESSES, Setting, describe, is_ours
 from benchmarks.serving.figures import GOOD_SECONDS, Sample
 from benchmarks.serving.load import OPEN_CONNECTIONS, Load, Seeds
 from benchmarks.serving.processes import NotStarted
-from benchmarks.serving.tables import COLUMNS, closed_cells, grid, latency, median, microseconds, milliseconds
+from benchmarks.serving.tables import COLUMNS, claim, closed_cells, grid, latency, median, microseconds, milliseconds
 
 CONNECTIONS = (64, 1, 512)
 RATES = (250, 500, 1000, 2000, 3000, 4000, 6000)
@@ -72,22 +72,43 @@ def closed(arena: Arena) -> str:
         last = sizes[-1]
         each = ", ".join(f"{size:.0f}" for size in last[:6]) + ", ..." * (len(last) > 6)
         lines.append([name, str(len(last)), f"{sum(last):.0f}", each])
-    return "\n\n".join([*tables, grid(lines)])
+    return "\n\n".join([*tables, grid(lines), "\n".join(_claims(arena, samples))])
+
+
+def _claims(arena: Arena, samples: Samples) -> Iterable[str]:
+    """The requirements that were measured: the figure, the bound, and whether the bound holds."""
+    ours, best = samples[OURS, 64], _best_peer(arena, samples, 64)
+    if ours and best:
+        yield claim(f"64 connections: rate over that of {best}", _ratio(ours, samples[best, 64]), least=1.3)
+        late = latency(ours, 0.99) / latency(samples[best, 64], 0.99)
+        yield claim(f"64 connections: p99 over that of {best}", late, most=1.0)
+    if samples[OURS, 1] and samples[BARE, 1]:
+        yield claim("1 connection: rate over the bare ASGI function's", _ratio(samples[OURS, 1], samples[BARE, 1]), 1.0)
+    for name in (OURS, TWO_PROCESSES):
+        for count in (64, 512):
+            if samples[name, count] and samples[ONE_PROCESS, count]:
+                ratio = _ratio(samples[name, count], samples[ONE_PROCESS, count])
+                yield claim(f"{count} connections: rate of {name} over that of one process", ratio, least=1.8)
+
+
+def _best_peer(arena: Arena, samples: Samples, count: int) -> str | None:
+    peers = [name for name in arena.names if CONTENDERS[name].peer and samples[name, count]]
+    return max(peers, key=lambda name: median(samples[name, count], lambda sample: sample.rate), default=None)
+
+
+def _ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> float:
+    """The median over the rounds of the ratio of rates."""
+    return statistics.median(one.rate / other.rate for one, other in zip(ours, theirs, strict=False))
 
 
 def _closed_table(arena: Arena, samples: Samples, count: int) -> str:
-    peers = [name for name in arena.names if CONTENDERS[name].peer and samples[name, count]]
-    best = max(peers, key=lambda name: median(samples[name, count], lambda sample: sample.rate), default=None)
+    best = _best_peer(arena, samples, count)
     title = f"{count} connection{'s' * (count > 1)}"
     lines = [[title, *COLUMNS, f"x {best}" if best else "x best peer"]]
     for name in arena.names:
         rounds = samples[name, count]
         cells = closed_cells(rounds)
-        ratio = "-"
-        if best and rounds:
-            pairs = zip(rounds, samples[best, count], strict=False)
-            ratio = f"{statistics.median(one.rate / other.rate for one, other in pairs):.2f}"
-        lines.append([name, *cells, ratio])
+        lines.append([name, *cells, f"{_ratio(rounds, samples[best, count]):.2f}" if best and rounds else "-"])
     return grid(lines)
 
 

@@ -41,6 +41,12 @@ def microseconds(seconds: float) -> str:
     return "-" if math.isnan(seconds) else f"{seconds * 1e6:.0f}"
 
 
+def claim(what: str, value: float, least: float = -math.inf, most: float = math.inf) -> str:
+    """One line for a requirement: the figure, the bound, and whether the bound holds."""
+    bound = f">= {least:g}" if math.isfinite(least) else f"<= {most:g}"
+    return f"{what:<64} {value:>8.2f}  {bound:<8}  {'yes' if least <= value <= most else 'NO'}"
+
+
 COLUMNS = ["req/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "server µs", "client µs", "errors"]
 
 

@@ -37,7 +37,7 @@ def service(chosen: Options) -> Any:
 
     class Draw:
         def __init__(self) -> None:
-            self._digits = Digits()
+            self._digits = Digits(by_torch=bool(chosen.by_torch))
 
         @bentoml.api(  # type: ignore[untyped-decorator]
             batchable=chosen.batch > 1,

@@ -46,7 +46,7 @@ class Batches:
 def create() -> FastAPI:
     """The application of one worker process."""
     chosen = options()
-    digits = Digits()
+    digits = Digits(by_torch=bool(chosen.by_torch))
     batches = Batches(digits, chosen.batch, chosen.wait / 1000)
 
     @asynccontextmanager

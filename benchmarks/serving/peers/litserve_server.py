@@ -9,15 +9,19 @@ from fastapi import Request, Response
 from litserve import LitAPI, LitServer
 
 from benchmarks.serving.digits import Digits
-from benchmarks.serving.peers.options import one_thread, options
+from benchmarks.serving.peers.options import Options, one_thread, options
 
 
 class Draw(LitAPI):  # type: ignore[misc]  # LitServe has no types
     """Draws the picture of the seed in the body."""
 
+    def __init__(self, chosen: Options) -> None:
+        super().__init__(max_batch_size=chosen.batch, batch_timeout=chosen.wait / 1000)
+        self._by_torch = bool(chosen.by_torch)
+
     def setup(self, device: str) -> None:
         """Load the generator."""
-        self._digits = Digits()
+        self._digits = Digits(by_torch=self._by_torch)
 
     def decode_request(self, request: Request) -> int:
         """The seed."""
@@ -39,8 +43,7 @@ class Draw(LitAPI):  # type: ignore[misc]  # LitServe has no types
 if __name__ == "__main__":
     chosen = options()
     one_thread()
-    draw = Draw(max_batch_size=chosen.batch, batch_timeout=chosen.wait / 1000)
-    server = LitServer(draw, accelerator="cpu", workers_per_device=chosen.workers, fast_queue=True)
+    server = LitServer(Draw(chosen), accelerator="cpu", workers_per_device=chosen.workers, fast_queue=True)
     server.run(
         host="127.0.0.1",
         port=chosen.port,

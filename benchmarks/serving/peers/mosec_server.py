@@ -10,13 +10,16 @@ from mosec import Server, Worker
 from benchmarks.serving.digits import Digits
 from benchmarks.serving.peers.options import one_thread, options
 
+# mosec's workers are processes that get no arguments.
+BY_TORCH = "BENCHMARK_BY_TORCH"
+
 
 class Draw(Worker):  # type: ignore[misc]  # mosec has no types
     """Draws the picture of the seed in the body."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._digits = Digits()
+        self._digits = Digits(by_torch=os.environ.get(BY_TORCH) == "1")
         self.resp_mime_type = "image/png"
 
     def deserialize(self, data: bytes) -> int:
@@ -44,6 +47,7 @@ if __name__ == "__main__":
     chosen = options()
     one_thread()
     os.environ |= {"MOSEC_PORT": str(chosen.port), "MOSEC_ADDRESS": "127.0.0.1", "MOSEC_LOG_LEVEL": "warning"}
+    os.environ[BY_TORCH] = str(chosen.by_torch)
     sys.argv = sys.argv[:1]  # mosec reads the command line too
     server = Server()
     if chosen.batch == 1:

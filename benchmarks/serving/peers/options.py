@@ -15,6 +15,7 @@ class Options(NamedTuple):
     servers: int  # processes that speak HTTP, where these differ from the workers
     batch: int  # pictures in a batch at most; 1 turns batching off
     wait: float  # milliseconds that a batch waits for more pictures
+    by_torch: int  # 1 draws by torch instead of the compiled loops of the service
 
 
 def options() -> Options:

@@ -20,7 +20,7 @@ def application(chosen: Options) -> serve.Application:
     class Draw:
         def __init__(self) -> None:
             one_thread()
-            self._digits = Digits()
+            self._digits = Digits(by_torch=bool(chosen.by_torch))
 
         @serve.batch(max_batch_size=chosen.batch, batch_wait_timeout_s=chosen.wait / 1000)  # type: ignore[untyped-decorator]
         async def draw(self, seeds: list[int]) -> list[bytes]:
