@@ -22,7 +22,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 from ..errors import DeadlineExceeded, InvalidInput
-from ..formats.arrays import to_json
+from .json_response import json_response
 from .media import refuse_encoding
 from .number_text import WRITTEN, malformed_numbers
 from .problems import responses
@@ -164,7 +164,7 @@ def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
 
 def answer(content: object) -> Response:
     """An answer with status 200 and `content` as JSON."""
-    return Response(to_json(content), media_type="application/json")
+    return json_response(content)
 
 
 def read_query(request: Request, model: type[ModelT]) -> ModelT:

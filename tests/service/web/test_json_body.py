@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from starlette.testclient import TestClient
 
@@ -68,6 +69,20 @@ def test_a_large_body_in_parts_is_read_as_a_whole(client: TestClient) -> None:
     whole = client.post("/vae/reparam-grad", content=text, headers=JSON)
     assert whole.status_code == 200
     assert client.post("/vae/reparam-grad", content=parts, headers=JSON).content == whole.content
+
+
+def test_a_large_answer_has_the_bytes_of_its_numbers_and_their_length(client: TestClient) -> None:
+    values = np.random.default_rng(0).normal(size=(300, 200))
+    request = orjson.dumps(
+        {"mu": values, "sigma": np.abs(values), "grad_z": values, "noise": values}, option=orjson.OPT_SERIALIZE_NUMPY
+    )
+    response = client.post("/vae/reparam-grad", content=request, headers=JSON)
+    assert response.headers["content-type"] == "application/json"
+    assert int(response.headers["content-length"]) == len(response.content)
+    found = orjson.loads(response.content)
+    assert response.content == orjson.dumps(found)
+    assert np.array_equal(found["noise"], values)
+    assert np.array_equal(found["z"], values + np.abs(values) * values)
 
 
 def test_the_number_of_elements_of_a_large_body_is_limited(running: Any) -> None:
