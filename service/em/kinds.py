@@ -23,11 +23,9 @@ class TransformKind(NamedTuple):
     # The map.
     code: int  # of its M-step; a nonrigid transform has that of its global part
     dimensions: tuple[int, ...] | None  # the D that it is defined for; None for all
-    fits_linear: bool  # whether A is estimated; answers of the others have no `linear`
     rotates: bool  # whether A contains a rotation, whose second derivative the observed information includes
     scales: bool  # whether A may shrink the source to a point, which searches and starts must prevent
     shears: bool  # whether A is any matrix; otherwise it is a rotation times a scale, and answers state both
-    one_unit: bool  # whether both clouds have one unit of length, because the map keeps distances
     deforms: bool  # whether a displacement of each point follows, shaped by `beta` and `stiffness`
 
     # What it needs of the caller.
@@ -40,6 +38,16 @@ class TransformKind(NamedTuple):
     literal: bool  # whether a given σ without outliers selects the literal model, prior free
 
     batched: bool  # whether the batched engine computes it
+
+    @property
+    def fits_linear(self) -> bool:
+        """Whether A is estimated; answers of the others have no `linear`."""
+        return self.rotates or self.shears
+
+    @property
+    def one_unit(self) -> bool:
+        """Whether both clouds have one unit of length, because the map keeps distances."""
+        return not (self.scales or self.deforms)
 
     def allows(self, dimension: int) -> bool:
         """Whether the transform is defined for points of D coordinates."""
@@ -61,11 +69,9 @@ KINDS: dict[Transform, TransformKind] = {
     "translation": TransformKind(
         code=TRANSLATION,
         dimensions=None,
-        fits_linear=False,
         rotates=False,
         scales=False,
         shears=False,
-        one_unit=True,
         deforms=False,
         missing_rank=None,
         given_linear="identity",
@@ -77,11 +83,9 @@ KINDS: dict[Transform, TransformKind] = {
     "rigid": TransformKind(
         code=RIGID,
         dimensions=ROTATION_DIMENSIONS,
-        fits_linear=True,
         rotates=True,
         scales=False,
         shears=False,
-        one_unit=True,
         deforms=False,
         missing_rank=1,
         given_linear="rotation",
@@ -93,11 +97,9 @@ KINDS: dict[Transform, TransformKind] = {
     "similarity": TransformKind(
         code=SIMILARITY,
         dimensions=ROTATION_DIMENSIONS,
-        fits_linear=True,
         rotates=True,
         scales=True,
         shears=False,
-        one_unit=False,
         deforms=False,
         missing_rank=1,
         given_linear="scaled rotation",
@@ -109,11 +111,9 @@ KINDS: dict[Transform, TransformKind] = {
     "affine": TransformKind(
         code=AFFINE,
         dimensions=None,
-        fits_linear=True,
         rotates=False,
         scales=True,
         shears=True,
-        one_unit=False,
         deforms=False,
         missing_rank=0,
         given_linear="nonzero",
@@ -125,11 +125,9 @@ KINDS: dict[Transform, TransformKind] = {
     "nonrigid": TransformKind(
         code=RIGID,
         dimensions=ROTATION_DIMENSIONS,
-        fits_linear=True,
         rotates=True,
         scales=False,
         shears=False,
-        one_unit=False,
         deforms=True,
         missing_rank=1,
         given_linear="proper",
