@@ -11,6 +11,8 @@ from .problem import Pose
 
 # A runner-up causes a warning unless the likelihoods differ by a factor of at least 20.
 CLEAR_GAP = math.log(20)
+# Two log-likelihoods are equal, except for rounding, if their difference is at most this share of them.
+EQUAL = 1e-6
 # Two answers are the same if they are at most this many σ apart.
 SAME = 1.0
 
@@ -30,18 +32,24 @@ def warning(runner_up: RunnerUp | None) -> tuple[str, ...]:
     )
 
 
+def difference(one: float, other: float) -> float:
+    """The first log-likelihood less the other (nats); 0 if they are equal, except for rounding."""
+    gap = one - other
+    return gap if abs(gap) > EQUAL * (1 + abs(one)) else 0.0
+
+
 def likelier(one: Outcome, other: Outcome) -> Outcome:
     """The likelier of two translations, with the other as its runner-up.
 
-    `one` alone if they are the same; if either was cancelled, the cancelled one. The start's name is that of `one`.
+    `one` alone if they are the same, and first if they are equally likely; if either was cancelled, the cancelled one.
+    The start's name is that of `one`.
     """
     for outcome in one, other:
         if outcome.stop_reason == "cancelled":
             return outcome._replace(start=one.start)
     if float(np.linalg.norm(one.translation - other.translation)) <= SAME * max(one.sigma, other.sigma):
         return one
-    best, second = (one, other) if one.log_likelihood >= other.log_likelihood else (other, one)
-    runner_up = RunnerUp(
-        Pose(np.eye(len(best.translation)), second.translation), best.log_likelihood - second.log_likelihood
-    )
+    gap = difference(one.log_likelihood, other.log_likelihood)
+    best, second = (one, other) if gap >= 0 else (other, one)
+    runner_up = RunnerUp(Pose(np.eye(len(best.translation)), second.translation), abs(gap))
     return best._replace(start=one.start, runner_up=runner_up, warnings=best.warnings + warning(runner_up))

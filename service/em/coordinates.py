@@ -30,6 +30,8 @@ SOLID = 1e-6
 RANKED = 10_000
 # Points beyond this distance, in the frame's unit, are not part of the bulk of the cloud.
 BULK = 64.0
+# The relative rounding of an extent, and more.
+ROUNDING = 1e-9
 # Clouds of more points than this exceed the processor's caches.
 ORDERED = 20_000
 POINTS_PER_CELL = 32
@@ -203,7 +205,7 @@ def _in_cells(points: Float64, keep_order: bool) -> tuple[Float64, Int64]:
 def _measure(points: Float64) -> tuple[Float64, float, float]:
     """The median (D,) of a cloud (N, D), its extent about the median, and the largest absolute coordinate.
 
-    The mean of two middle points would round, so the point nearest to it is taken. The extent is the median over the
+    Of two middle points the lower is taken, because their mean would round. The extent is the median over the
     points of the largest distance along an axis, or the largest of them if the median is 0.
     """
     count, dimension = points.shape
@@ -211,21 +213,17 @@ def _measure(points: Float64) -> tuple[Float64, float, float]:
     size = 0.0
     for d in range(dimension):
         column = points[:, d].copy()
-        middle = np.median(column)
-        centre[d] = column[0]
+        centre[d] = np.partition(column, (count - 1) // 2)[(count - 1) // 2]
         for i in range(count):
-            if abs(column[i] - middle) < abs(centre[d] - middle):
-                centre[d] = column[i]
             size = max(size, abs(column[i]))
-        for i in range(count):
             distance[i] = max(distance[i], abs(column[i] - centre[d]))
     extent = np.median(distance)
     return centre, extent if extent > 0 else distance.max(), size
 
 
 def _unit(extent: float) -> float:
-    """The largest power of two that is not above an extent."""
-    return 2.0 ** math.floor(math.log2(extent)) if extent > 0 else 1.0
+    """The largest power of two that is not above an extent, except for rounding."""
+    return 2.0 ** math.floor(math.log2(extent) + ROUNDING) if extent > 0 else 1.0
 
 
 @compiled

@@ -7,9 +7,10 @@ at that last width, and the best wins. The candidates are: the centroids, from a
 ("vote"). For N = M the difference of centroids itself ("centroid") is kept unless the winner is significantly better,
 because for a bijection no other estimate of T is better.
 
-There are no random numbers: subsamples are strided and ties go to the earlier candidate. All elementwise functions give
-the same bits wherever an element is in its tensor: arithmetic, sqrt, exp, log, log1p. pow, sigmoid and logaddexp do
-not, because their vector and scalar paths differ.
+There are no random numbers, and subsamples are strided. Scores are rounded, so that of candidates with equal scores the
+one with the larger first different coordinate wins. All elementwise functions give the same bits wherever an element is
+in its tensor: arithmetic, sqrt, exp, log, log1p. pow, sigmoid and logaddexp do not, because their vector and scalar
+paths differ.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ NEIGHBOURS = 64
 # A candidate farther than ELSEWHERE widths from the winner is distinct. It is a rival if it is within RIVAL_GAP nats.
 ELSEWHERE = 3.0
 RIVAL_GAP = 12.0
+# Scores are equal, except for rounding, if their difference is at most TIE of them.
+TIE = 1e-6
+# Every annealing begins NUDGE widths beside its candidate. Between two equal places EM stays exactly in the middle, or
+# rounding decides where it goes.
+NUDGE = 1e-6
 
 
 class Found(NamedTuple):
@@ -124,13 +130,14 @@ def _search(group: Group, given: Tensor, equal: Tensor, poll: Poll) -> Found:
     )
     poll()
     score = _score(copies, translation, narrow)
-    winner = _first_largest(score.sum(-1).view(-1, B))
+    score_of = score.sum(-1).view(-1, B)
+    winner = _best(score_of, translation.view(len(score_of), B, -1), last)
     at = winner * B + every
     gain = score[at] - _score(group, centroid, last)
-    doubtful = gain.sum(-1) < SIGNIFICANT * gain.square().sum(-1).sqrt()
+    doubtful = gain.sum(-1) <= SIGNIFICANT * gain.square().sum(-1).sqrt() + _tie(score[at].sum(-1))
     stay = equal & doubtful
     names = [candidates[k].name for k in winner.tolist()]
-    rival = _rivals(translation, score.sum(-1), at, last)
+    rival = _rivals(translation.view(len(score_of), B, -1), score_of, winner, last)
     translation, sigma = _polish(group, translation[at], last, torch.maximum(given, group.floor), poll)
     return Found(
         torch.where(stay[:, None], centroid, translation),
@@ -143,22 +150,44 @@ def _search(group: Group, given: Tensor, equal: Tensor, poll: Poll) -> Found:
 def _rivals(translation: Tensor, score: Tensor, winner: Tensor, width: Tensor) -> list[Tensor | None]:
     """For each problem the best candidate that is distinct from the winner and scores about as well.
 
-    `translation` (C · B, D) and `score` (C · B,) belong to the candidates. `winner` (B,) has indices into them.
+    `translation` (C, B, D) and `score` (C, B) belong to the candidates. `winner` (B,) has indices into them.
     """
-    B = len(winner)
-    apart = (translation.view(-1, B, translation.shape[1]) - translation[winner]).square().sum(-1).sqrt()
-    behind = torch.where(apart > ELSEWHERE * width, score[winner] - score.view(-1, B), torch.inf)
-    least = behind.amin(0).tolist()
-    return [translation[int(behind[:, b].argmin()) * B + b] if gap < RIVAL_GAP else None for b, gap in enumerate(least)]
+    every = torch.arange(len(winner))
+    apart = (translation - translation[winner, every]).square().sum(-1).sqrt()
+    others = torch.where(apart > ELSEWHERE * width, score, -torch.inf)
+    rival = _best(others, translation, width)
+    near = others[rival, every] > score[winner, every] - RIVAL_GAP
+    return [translation[k, b] if is_near else None for b, (k, is_near) in enumerate(zip(rival, near, strict=True))]
 
 
-def _first_largest(scores: Tensor) -> Tensor:
-    """For each column of (C, B) the row of its largest entry, the first among equals."""
-    best, winner = scores[0], torch.zeros_like(scores[0], dtype=torch.int64)
-    for k, score in enumerate(scores.unbind(0)):
-        better = score > best
-        best, winner = torch.where(better, score, best), torch.where(better, k, winner)
+def _best(score: Tensor, translation: Tensor, width: Tensor) -> Tensor:
+    """For each problem the candidate (B,) with the largest score (C, B).
+
+    Of equal candidates it is the one with the larger first coordinate (C, B, D) that differs by more than `width` (B,),
+    and the first of those that do not differ.
+    """
+    largest = score.amax(0)
+    tied = score >= largest - _tie(largest)
+    winner = tied.to(torch.uint8).argmax(0)
+    best = translation[winner, torch.arange(len(winner))]
+    for k, candidate in enumerate(translation.unbind(0)):
+        further = candidate - best
+        different = further.abs() > width[:, None]
+        first = different.to(torch.uint8).argmax(-1, keepdim=True)
+        precedes = tied[k] & (torch.where(different, further, 0).gather(-1, first)[:, 0] > 0)
+        winner, best = torch.where(precedes, k, winner), torch.where(precedes[:, None], candidate, best)
     return winner
+
+
+def _tie(score: Tensor) -> Tensor:
+    """The difference from a score (B,) up to which another is equal."""
+    return TIE * (1 + score.abs())
+
+
+def nudge(dimension: int) -> NDArray[np.float64]:
+    """A short step (D,), in widths, that is along no axis or diagonal of a regular cloud."""
+    golden = (math.sqrt(5) - 1) / 2
+    return NUDGE * (1 - np.arange(dimension) * golden % 1 / 2)
 
 
 def _robust(group: Group, translation: Tensor, width: Tensor) -> tuple[Posterior, Tensor]:
@@ -178,6 +207,7 @@ def _anneal(group: Group, translation: Tensor, first: Tensor, last: Tensor, poll
     falls = [ratio ** (1 / (LEVELS - 2)) for ratio in (last / first).tolist()]
     fall = torch.tensor(falls, dtype=torch.float64)
     width = first
+    translation = translation + torch.from_numpy(nudge(group.dimension)) * width[:, None]
     for level in range(LEVELS):
         poll()
         post, odds = _robust(group, translation, width)

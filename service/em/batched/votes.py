@@ -15,6 +15,11 @@ CELLS = 1 << 15
 AXES = 3
 # Cells from each of two grids. The second is shifted by half a cell: a mode on an edge of one is inside the other.
 MODES = 2
+# The shifts, in cells. The differences of regular clouds are at rational positions. The golden ratio is the number that
+# is farthest from all of these, so that rounding does not move such differences into another cell.
+FIRST_SHIFT = (math.sqrt(5) - 1) / 4
+# Variances of two axes that differ by at most this share are equal.
+EQUAL = 1e-9
 
 
 def votes(group: Group, least: Tensor, poll: Poll) -> tuple[list[Tensor], Tensor]:
@@ -27,16 +32,14 @@ def votes(group: Group, least: Tensor, poll: Poll) -> tuple[list[Tensor], Tensor
     source, target = group.source, group.target[:, :D]
     axes = min(D, AXES)
     side = math.floor(CELLS ** (1 / axes))
-    widest = (_variance(source, group.source_count) + _variance(target, group.target_count)).argsort(
-        dim=-1, descending=True, stable=True
-    )[:, :axes]
+    widest = _widest(_variance(source, group.source_count) + _variance(target, group.target_count), axes)
     x = _on_axes(source, widest, group.rows)
     y = _on_axes(target, widest, group.target[:, D])
     low = y.nan_to_num(nan=torch.inf).amin(-1) - x.nan_to_num(nan=-torch.inf).amax(-1)
     high = y.nan_to_num(nan=-torch.inf).amax(-1) - x.nan_to_num(nan=torch.inf).amin(-1)
     width = torch.maximum(((high - low) / (side - 1)).amax(-1), least)
     modes = []
-    for offset in (0.0, 0.5):
+    for offset in (FIRST_SHIFT, FIRST_SHIFT + 0.5):
         poll()
         code = torch.zeros(len(x), x.shape[2], y.shape[2], dtype=torch.float64)
         for a in range(axes):
@@ -61,6 +64,16 @@ def _fullest(code: Tensor, cells: int, source: Tensor, target: Tensor) -> list[T
         total = (target * per_target[:, None]).sum(-1) - (source * per_source[:, None]).sum(-1)
         modes.append(total / per_source.sum(-1).clamp(min=1)[:, None])
     return modes
+
+
+def _widest(variance: Tensor, count: int) -> Tensor:
+    """The axes (B, count) of the largest of `variance` (B, D), in rising order; of equal ones the first axes."""
+    left, chosen = variance.clone(), []
+    for _ in range(count):
+        first = (left >= (1 - EQUAL) * left.amax(-1, keepdim=True)).to(torch.uint8).argmax(-1, keepdim=True)
+        left.scatter_(1, first, -torch.inf)
+        chosen.append(first)
+    return torch.cat(chosen, 1).sort(-1).values
 
 
 def _variance(points: Tensor, count: Tensor) -> Tensor:

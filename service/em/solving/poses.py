@@ -13,6 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ..ambiguity import difference
 from ..cancellation import Cancelled, unfinished
 from ..climbing.climb import Anderson, Climb, climb
 from ..climbing.confidence import confidence
@@ -221,8 +222,9 @@ def _ranked(
 ) -> tuple[Parameters, RunnerUp | None]:
     """The better of two poses, with the other as its runner-up, after a climb of both on the same points.
 
-    If there are few outliers, the likelier pose is better. Otherwise the likelihood, which spreads outliers evenly, may
-    prefer clouds that agree only in outline. In that case `start` is kept, whose score does not have this weakness.
+    If there are few outliers, the likelier pose is better, and `start` is better than one that is equally likely.
+    Otherwise the likelihood, which spreads outliers evenly, may prefer clouds that agree only in outline. In that case
+    `start` is kept, whose score does not have this weakness.
     """
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
     count = min(n, RIVAL_POINTS)
@@ -243,8 +245,8 @@ def _ranked(
     between = rms_distance(points.source, *(end.parameters.transform for end in ends))
     if between < min(end.parameters.sigma for end in ends) + points.floor:
         return start, None  # both climbs end at the same pose
-    values = [end.last.log_likelihood for end in ends]
+    gap = difference(*(end.last.log_likelihood for end in ends))
     whole_clouds = max(end.parameters.outliers for end in ends) < FEW_UNMATCHED
-    best = int(values[1] > values[0] and whole_clouds)
-    gap = (values[best] - values[1 - best]) * (1 if whole else n / count)
+    best = int(gap < 0 and whole_clouds)
+    gap *= (-1 if best else 1) * (1 if whole else n / count)
     return starts[best], RunnerUp(pose_of(points, ends[1 - best].parameters.transform), gap)

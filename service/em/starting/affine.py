@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from ..cancellation import Poll
 from ..coordinates import Frame
 from ..kinds import AFFINE, RIGID, ROTATION_DIMENSIONS, SIMILARITY
-from .annealing import Annealed, anneal
+from .annealing import anneal
 from .global_start import find_start
 from .moments import orthogonal_maps
 from .named import deviation
 from .near import first_width
 from .pyramid import Pyramid
-from .starts import PoseStart, best_of
+from .starts import Annealing, PoseStart, best_of
 from .tuning import NEAR
 
 Float64 = NDArray[np.float64]
@@ -49,14 +49,12 @@ def affine_start(points: Frame, pyramid: Pyramid, last: float, poll: Poll) -> Po
     return best_of(_annealed(pyramid, starts, last, poll))
 
 
-def _annealed(
-    pyramid: Pyramid, starts: list[tuple[str, Float64, float]], last: float, poll: Poll
-) -> list[tuple[str, Annealed]]:
+def _annealed(pyramid: Pyramid, starts: list[tuple[str, Float64, float]], last: float, poll: Poll) -> list[Annealing]:
     """The starts (name, transform, width), each annealed from its width, with their names."""
-    found: list[tuple[str, Annealed]] = []
+    found: list[Annealing] = []
     for name, transform, width in starts:
         poll()
-        found.append((name, anneal(pyramid, AFFINE, transform, max(width, last), last, poll=poll)))
+        found.append(Annealing(name, anneal(pyramid, AFFINE, transform, max(width, last), last, poll=poll)))
     return found
 
 

@@ -73,7 +73,8 @@ def bases(source: Float64, target: Distances, count: int, around: int, chooser: 
         good = np.concatenate([good, more[: CONGRUENCE.rivals * count - len(good)]])
     # Rivals are of about the same size: narrow triangles fit into a small overlap, wide ones are more accurate.
     groups = good[: len(good) // CONGRUENCE.rivals * CONGRUENCE.rivals]
-    groups = groups[np.argsort(sides[groups].max(1), kind="stable")].reshape(-1, CONGRUENCE.rivals)
+    # Regular clouds have many equal distances. They are sorted in single precision, in which they are still equal.
+    groups = groups[np.argsort(sides[groups].max(1).astype(np.float32), kind="stable")].reshape(-1, CONGRUENCE.rivals)
     few = target.sorted[:: max(1, len(target.sorted) // 200), 1:].ravel()
     often, edges = np.histogram(few, 64)
     # Products of integers are exact, so that the first of equally rare triangles is chosen on every processor.
@@ -83,7 +84,7 @@ def bases(source: Float64, target: Distances, count: int, around: int, chooser: 
     corners = corners[chosen]
     far = ((rowwise - corners.mean(1)[:, None]) ** 2).sum(-1)
     np.put_along_axis(far, picked[chosen], np.inf, 1)
-    nearest = np.argsort(far, axis=1, kind="stable")[:, : max(min(around, n - 3), 0)]
+    nearest = np.argsort(far.astype(np.float32), axis=1, kind="stable")[:, : max(min(around, n - 3), 0)]
     return Bases(corners, nearest)
 
 
@@ -140,7 +141,7 @@ def congruent(
         high_scale: the largest; equal to the least for a rigid pose, 1.
         budget: the most hypotheses to test; CONGRUENCE.looks third corners count as one.
         transforms: (K, 3, 4) receives the best poses.
-        scores: (K,) receives their log-ratios; -inf for none.
+        scores: (K,) receives their log-ratios, with a small preference for poses that turn little; -inf for none.
     """
     points, lines, orders = target.points, target.sorted, target.order
     voxels, targets, gains, precision = place.nearest, place.points, place.gain[rung], place.precision[rung]
@@ -227,7 +228,12 @@ def congruent(
                     total += gain
                     if total < CONGRUENCE.reject:
                         break
-                if total <= bar or total < 0:
+                if total < 0:
+                    continue
+                for d in range(3):
+                    for e in range(3):
+                        total += CONGRUENCE.upright * other[d, e] * own[d, e]
+                if total <= bar:
                     continue
                 scores[worst] = total
                 middle[0], middle[1], middle[2] = mx, my, mz

@@ -22,10 +22,10 @@ from ..kernel.fitting import fit, move, rms_distance, sums_of_rows
 from ..kernel.single_precision import expect
 from ..kernel.truncated import EStep, empty_e_step
 from ..kinds import RIGID, SCALES
-from .annealing import Annealed, anneal, robust_bin
+from .annealing import anneal, robust_bin
 from .hypotheses import hypotheses
 from .pyramid import Pyramid
-from .starts import PoseStart
+from .starts import Annealing, PoseStart, by_score
 from .tuning import SEARCH
 
 Float32 = NDArray[np.float32]
@@ -38,13 +38,6 @@ class Candidate(NamedTuple):
     name: str
     transform: Float64  # (D, D + 1)
     width: float  # first width
-
-
-class Annealing(NamedTuple):
-    """The end of a candidate's annealing."""
-
-    name: str
-    end: Annealed
 
 
 def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> PoseStart:
@@ -82,7 +75,7 @@ def _choose(points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], 
     """
     sample = _sample(points)
     kept: list[Annealing] = []
-    for one in sorted(found, key=_score, reverse=True):
+    for one in by_score(found):
         alike = (rms_distance(sample, one.end.transform, other.end.transform) < same for other in kept)
         if len(kept) < SEARCH.annealed_again and not any(alike):
             kept.append(one)
@@ -91,18 +84,11 @@ def _choose(points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], 
         poll()
         end = anneal(pyramid, kind, one.end.transform, SEARCH.again_width * one.end.sigma, points.floor, poll=poll)
         final.append(Annealing(one.name, end))
-    final.sort(key=_score, reverse=True)
-    name, best = final[0]
+    (name, best), *rest = by_score(final)
     others = [
-        end
-        for _, end in final[1:]
-        if end.score > -math.inf and rms_distance(sample, end.transform, best.transform) > same
+        end for _, end in rest if end.score > -math.inf and rms_distance(sample, end.transform, best.transform) > same
     ]
     return PoseStart(best.transform, best.sigma, best.inliers, name, best.path, others[0].transform if others else None)
-
-
-def _score(one: Annealing) -> float:
-    return one.end.score
 
 
 def _sample(points: Frame) -> Float64:
@@ -157,6 +143,8 @@ def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: floa
     ends[:, :, :D] *= scale
     sample = _sample(points)
     kept: list[Float64] = []
+    # Scores have single precision. Rounding must not decide between equal rotations.
+    scores += SEARCH.upright * np.trace(turns, axis1=1, axis2=2)
     for k in np.argsort(-scores, kind="stable"):
         if len(kept) == SEARCH.rotations_kept:
             break

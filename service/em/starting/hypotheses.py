@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from .congruence import Distances, bases, congruent, distances
 from .growing import grow
 from .landscape import Landscape, landscape
 from .pyramid import Pyramid
+from .ranking import ranked
 from .tuning import CONGRUENCE, GROWING, HYPOTHESES, LANDSCAPE, Try
 
 Float64 = NDArray[np.float64]
@@ -27,6 +29,13 @@ class Hypothesis(NamedTuple):
     width: float  # at which it explains the points best
     score: float  # log-ratio for each point, see `landscape`
     support: int  # triangles that led to it
+
+    @property
+    def merit(self) -> float:
+        """The score; of equal poses, that of the one that turns less is larger."""
+        linear = self.transform[:, :-1]
+        scale = math.sqrt(float((linear**2).sum()) / len(linear)) or 1.0
+        return self.score + HYPOTHESES.upright * float(np.trace(linear)) / scale
 
 
 class Hypotheses:
@@ -51,7 +60,7 @@ class Hypotheses:
     def add(self, new: list[Hypothesis]) -> None:
         """Add the poses of one triangle."""
         led: set[int] = set()
-        for one in sorted(new, key=lambda one: -one.score):
+        for one in sorted(new, key=lambda one: -one.merit):
             place = (one.transform @ self._root).ravel()
             off = ((self._places - place) ** 2).sum(1)
             alike = int(off.argmin()) if len(off) else -1
@@ -59,7 +68,7 @@ class Hypotheses:
                 other = self.found[alike]
                 support = other.support + (alike not in led)
                 led.add(alike)
-                if one.score > other.score:
+                if one.merit > other.merit:
                     self.found[alike], self._places[alike] = one, place
                 self.found[alike] = self.found[alike]._replace(support=support)
             elif len(self.found) < HYPOTHESES.most:
@@ -67,14 +76,15 @@ class Hypotheses:
                 self.found.append(one)
                 self._places = np.vstack([self._places, place])
             else:
-                worst = min(range(HYPOTHESES.most), key=lambda k: self.found[k].score)
-                if one.score > self.found[worst].score:
+                worst = min(range(HYPOTHESES.most), key=lambda k: self.found[k].merit)
+                if one.merit > self.found[worst].merit:
                     led.add(worst)
                     self.found[worst], self._places[worst] = one, place
 
     def ranked(self) -> list[Hypothesis]:
-        """All poses, the best first; equal ones in the order in which they were found."""
-        return sorted(self.found, key=lambda one: -one.score)
+        """All poses, the best first."""
+        scores, transforms = [one.score for one in self.found], [one.transform for one in self.found]
+        return [self.found[k] for k in ranked(scores, transforms, HYPOTHESES.tie)]
 
     def clear(self) -> bool:
         """Whether the best pose stands out, so that the search may end."""

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .annealing import Annealed
+from .ranking import ranked
+from .tuning import SEARCH
 
 Float64 = NDArray[np.float64]
 
@@ -23,7 +25,20 @@ class PoseStart(NamedTuple):
     runner_up: Float64 | None = None  # (D, D + 1) the best pose that differs
 
 
-def best_of(found: list[tuple[str, Annealed]]) -> PoseStart:
-    """The start with the highest score; the first of equal ones."""
-    name, best = max(found, key=lambda pair: pair[1].score)
+class Annealing(NamedTuple):
+    """The end of a candidate's annealing."""
+
+    name: str
+    end: Annealed
+
+
+def by_score(found: list[Annealing]) -> list[Annealing]:
+    """The best first."""
+    scores, transforms = [one.end.score for one in found], [one.end.transform for one in found]
+    return [found[k] for k in ranked(scores, transforms, SEARCH.tie)]
+
+
+def best_of(found: list[Annealing]) -> PoseStart:
+    """The start with the highest score."""
+    name, best = by_score(found)[0]
     return PoseStart(best.transform, best.sigma, best.inliers, name, best.path)

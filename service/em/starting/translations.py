@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batched.search import search_one
+from ..batched.search import nudge, search_one
 from ..cancellation import Poll
 from ..coordinates import Frame
 from ..kernel.fitting import rms_distance
 from ..kinds import TRANSLATION
 from ..problem import Problem
-from .annealing import Annealed, anneal
+from .annealing import anneal
 from .named import deviation, named
 from .near import first_width
 from .pyramid import Pyramid
-from .starts import PoseStart, best_of
+from .starts import Annealing, PoseStart, by_score
 from .tuning import TRANSLATIONS
 
 Float64 = NDArray[np.float64]
@@ -37,18 +37,21 @@ def translation_start(problem: Problem, points: Frame, pyramid: Pyramid, last: f
         ("anneal", centroid, deviation(points.target[:D])),
         *(("vote", shift, near) for shift in _voted(points, pyramid, last if problem.sigma is not None else 0.0, poll)),
     ]
-    found: list[tuple[str, Annealed]] = []
+    found: list[Annealing] = []
     for name, transform, width in starts:
         poll()
-        found.append((name, anneal(pyramid, TRANSLATION, transform, max(width, last), last, poll=poll)))
-    found.sort(key=lambda one: -one[1].score)
-    best = best_of(found)
-    for _, other in found[1:]:
+        first = max(width, last)
+        beside = transform.copy()
+        beside[:, D] += first * nudge(D)
+        found.append(Annealing(name, anneal(pyramid, TRANSLATION, beside, first, last, poll=poll)))
+    (name, best), *others = by_score(found)
+    start = PoseStart(best.transform, best.sigma, best.inliers, name, best.path)
+    for _, other in others:
         shift = rms_distance(points.source, other.transform, best.transform)
         if shift > TRANSLATIONS.rival_widths * max(other.sigma, best.sigma):
-            close = other.score > found[0][1].score - TRANSLATIONS.rival_nats
-            return best._replace(runner_up=other.transform) if close else best
-    return best
+            close = other.score > best.score - TRANSLATIONS.rival_nats
+            return start._replace(runner_up=other.transform) if close else start
+    return start
 
 
 def _voted(points: Frame, pyramid: Pyramid, sigma: float, poll: Poll) -> list[Float64]:

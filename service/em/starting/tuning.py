@@ -91,11 +91,13 @@ class SearchTuning(NamedTuple):
     rotation_source: int = 120  # points that judge a rotation
     rotation_targets: int = 300
     rotations_kept: int = 10
+    upright: float = 1e-3  # score, times the trace of the rotation, that decides between equal rotations
     triangles_kept: int = 10  # poses from triangles that are annealed
     clear_kept: int = 2  # if the best of them stands out
     first_points: int = 300  # source points of the first annealing
     annealed_again: int = 6  # poses that are annealed again, on more points
     again_width: float = 1.4  # first width of that, in widths reached
+    tie: float = 1e-4  # score for each point below which poses are equal
     same_pose: float = 0.05  # distance, in deviations of the target, below which two poses are the same
     compared_points: int = 200  # sample that distances between poses are computed on
 
@@ -118,6 +120,7 @@ class CongruenceTuning(NamedTuple):
     reject: float = -3.0  # summed log-ratio below which a hypothesis is rejected
     looks: int = 40  # third corners that can be visited in the time of one test of a hypothesis
     kept: int = 24  # hypotheses of a triangle that are refined
+    upright: float = 1e-3  # log-ratio, times the trace of the rotation, that decides between equal hypotheses
     drawn: int = 200  # random triangles for each one used
     rivals: int = 8  # triangles of one size from which the rarest is chosen
 
@@ -150,12 +153,13 @@ class HypothesesTuning(NamedTuple):
     smooth_spacing_targets: int = 256  # whose spacing scales the smooth density
     verdict_points: int = 400  # of the source that score a pose
     # The noise is unknown. The number of hypotheses grows as the cube of the tolerance, so fine rounds are cheap. While
-    # the tolerance is below the noise, the chance of finding the pose grows as the cube as well.
+    # the tolerance is below the noise, the chance of finding the pose grows as the cube as well. No tolerance is 1,
+    # because two distances in a square grid may differ by exactly one spacing.
     tries: tuple[Try, ...] = (
         Try(0.15, 2, 60, 600_000),
         Try(0.3, 3, 100, 2_000_000),
         Try(0.6, 4, 80, 2_000_000),
-        Try(1.0, 5, 30, 1_000_000),
+        Try(0.99, 5, 30, 1_000_000),
     )
     # A pose stands out if this many triangles lead to it, and its log-ratio for each point exceeds all others by this.
     agreeing: int = 3
@@ -167,6 +171,8 @@ class HypothesesTuning(NamedTuple):
     # Factors by which the scale may differ from the ratio of the spreads, which outliers and cropping change.
     scales: tuple[float, ...] = (1.05, 1.5)
     most: int = 32  # poses that are kept
+    tie: float = 0.01  # log-ratio for each point below which poses are equal; the voxels' error is of that size
+    upright: float = 1e-4  # log-ratio for each point, times the trace of the rotation, that decides which ones are kept
     apart_deviations: float = 0.1  # least root mean square distance of two of them, in deviations of the target
     compared_points: int = 100  # sample that these distances are computed on
 
