@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from ..errors import InvalidInput
+from . import png
 
 UINT8 = NDArray[np.uint8]
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 WEBP_SIGNATURE = b"RIFF"
 # First bytes of other pictures, for the error.
@@ -43,40 +43,30 @@ def shape_of_grid(count: int, columns: int | None = None) -> tuple[int, int]:
     return math.ceil(count / columns), columns
 
 
-def grid(images: UINT8, columns: int | None = None, scale: int = 1) -> UINT8:
-    """The images (n, H, W) in rows, without padding; places after the last image are black.
+def grid(images: UINT8, columns: int | None = None) -> UINT8:
+    """The images (n, H, W) in rows, without padding, as (rows * H, columns * W).
 
-    Args:
-        columns: images in a row; None makes the smallest square.
-        scale: factor by which every pixel is repeated in both directions.
-
-    Returns:
-        (rows * H * scale, columns * W * scale)
+    `columns` images are in a row; None makes the smallest square. Places after the last image are black.
     """
     count, height, width = images.shape
+    if count == 1:
+        return images.reshape(height, width)
     rows, columns = shape_of_grid(count, columns)
     cells = np.zeros((rows * columns, height, width), np.uint8)
     cells[:count] = images
-    sheet = cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
-    return sheet.repeat(scale, 0).repeat(scale, 1) if scale > 1 else sheet
+    return cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
 
 
-def encode(sheet: UINT8, kind: str, text: Mapping[str, str] | None = None) -> bytes:
-    """One (H, W) grey picture as "png" or "webp", both lossless; a PNG stores `text` in tEXt chunks."""
-    out = io.BytesIO()
-    picture = Image.fromarray(sheet)
+def encode(sheet: UINT8, kind: str, text: Mapping[str, str] | None = None, scale: int = 1) -> bytes:
+    """One (H, W) grey picture as "png" or "webp", both lossless.
+
+    A PNG stores `text` in tEXt chunks. Every pixel is repeated `scale` times in both directions.
+    """
     if kind == "png":
-        picture.save(out, "PNG", pnginfo=_chunks(text) if text else None)
-    else:
-        picture.save(out, "WEBP", lossless=True, quality=50)
+        return png.encode(sheet, text, scale)
+    out = io.BytesIO()
+    Image.fromarray(sheet.repeat(scale, 0).repeat(scale, 1)).save(out, "WEBP", lossless=True, quality=50)
     return out.getvalue()
-
-
-def _chunks(text: Mapping[str, str]) -> PngImagePlugin.PngInfo:
-    chunks = PngImagePlugin.PngInfo()
-    for name, value in text.items():
-        chunks.add_text(name, value)
-    return chunks
 
 
 def animate(frames: UINT8, kind: str, fps: float, scale: int = 1) -> bytes:
@@ -135,7 +125,7 @@ def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = No
                 )
             # Decoding alone accepts a truncated file; this call checks every checksum.
             picture.verify()
-        if data.startswith(PNG_SIGNATURE) and not _has_all_rows(data):
+        if data.startswith(png.SIGNATURE) and not _has_all_rows(data):
             raise InvalidInput("the picture's rows end early", pointer=pointer, allowed="a whole PNG")
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as picture:
             return _to_grey(picture, pointer)
@@ -158,7 +148,7 @@ def _fault(data: bytes) -> str:
     for signature, kind in OTHER_SIGNATURES.items():
         if data.startswith(signature):
             return f"the picture is a {kind}, which is not read"
-    for signature, kind in ((PNG_SIGNATURE, "PNG"), (WEBP_SIGNATURE, "WebP")):
+    for signature, kind in ((png.SIGNATURE, "PNG"), (WEBP_SIGNATURE, "WebP")):
         if data.startswith(signature):
             return f"the {kind} is truncated or damaged ({len(data)} bytes)"
     return f"not a readable picture of {len(data)} bytes"
@@ -191,7 +181,7 @@ def _has_all_rows(data: bytes) -> bool:
     Pillow fills missing rows with black and raises no error. (PNG specification, 11.2.2 and 11.2.4. The rows of an
     interlaced picture are slightly longer in total, so for them this is a lower bound.)
     """
-    parts, at = [], len(PNG_SIGNATURE)
+    parts, at = [], len(png.SIGNATURE)
     width, height, depth, colour = struct.unpack_from(">IIBB", data, at + 8)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)

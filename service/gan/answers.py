@@ -10,19 +10,21 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import InvalidInput
-from ..formats.arrays import to_json, to_npy
-from ..formats.images import UINT8, animate, encode, grid, shape_of_grid
+from ..formats.images import animate, shape_of_grid
 from ..version import VERSION
+from ..web.json_response import json_response
 from ..web.threads import THREADS
 from .choosing import Choice
+from .encoding import Encoding, encode
 from .fields import AnimationFormat, Format
 from .jobs import Result
-from .networks import LATENT_DIM
+from .networks import IMAGE_SIZE, LATENT_DIM
 from .sampling import Float32
 from .schemas import Drawing, InterpolateQuery
 
-# Larger pictures are encoded on a thread; below this size the hand-over costs more than the encoding.
-ENCODE_INLINE_PIXELS = 64 * 64
+# Up to this size the worker encodes a picture with its batch, in about a tenth of a millisecond. Larger ones and WebP
+# are encoded on a thread.
+BATCHED_PIXELS = 256 * 256
 # Images whose numbers a header lists: servers and proxies bound the length of headers. JSON lists all of them.
 MAX_HEADER_SCORES = 64
 # The largest side of a WebP picture, in pixels.
@@ -111,7 +113,7 @@ def check_picture(drawing: Drawing) -> None:
     Raises:
         InvalidInput: a side of the picture is longer than WebP allows.
     """
-    side = 32 * drawing.scale * max(shape_of_grid(drawing.image_count, drawing.grid_columns))
+    side = IMAGE_SIZE * drawing.scale * max(shape_of_grid(drawing.image_count, drawing.grid_columns))
     if drawing.format == "webp" and side > WEBP_SIDE:
         raise InvalidInput(
             f"the picture has a side of {side} pixels, and WebP allows at most {WEBP_SIDE}; "
@@ -121,23 +123,28 @@ def check_picture(drawing: Drawing) -> None:
         )
 
 
+def batched_encoding(drawing: Drawing) -> Encoding | None:
+    """How the worker encodes the images of `drawing` with its batch; None if they are encoded afterwards."""
+    small = drawing.image_count * (IMAGE_SIZE * drawing.scale) ** 2 <= BATCHED_PIXELS
+    # The texts of a scored PNG are known after the batch only.
+    if drawing.format == "npy" or (drawing.format == "png" and small and not drawing.scores):
+        return _encoding(drawing)
+    return None
+
+
 async def images(result: Result, drawing: Drawing, source: Source, headers: dict[str, str]) -> Response:
     """The images (n, 32, 32) of `result` in the format of `drawing`, with any scores and choices in the headers."""
     if drawing.format == "json":
-        return Response(_json(result, source), headers=headers, media_type=MEDIA_TYPES["json"])
+        response = json_response(_content(result, source))
+        response.headers.update(headers)
+        return response
     if result.probability is not None:
         headers |= _score_headers(result.probability, result.class_probabilities)
     headers |= _choice_headers(result)
-    if drawing.format == "npy":
-        content = to_npy(result.images)
-    else:
-        text = _text_chunks(drawing, source, headers) if drawing.scores else None
-        small = result.images.size * drawing.scale**2 <= ENCODE_INLINE_PIXELS
-        content = (
-            _encode(result.images, drawing, text)
-            if small
-            else await to_thread.run_sync(_encode, result.images, drawing, text, limiter=THREADS)
-        )
+    content = result.content
+    if content is None:
+        text = _text_chunks(drawing, source, headers) if drawing.scores and drawing.format == "png" else None
+        content = await to_thread.run_sync(encode, result.images, _encoding(drawing), text, limiter=THREADS)
     return Response(content, headers=headers, media_type=MEDIA_TYPES[drawing.format])
 
 
@@ -156,21 +163,19 @@ def classes(result: Result) -> dict[str, object]:
     return {"class_probabilities": by_class, "digit": None if by_class is None else by_class.argmax(1)}
 
 
-def _json(result: Result, source: Source) -> bytes:
+def _content(result: Result, source: Source) -> dict[str, object]:
     count = len(result.images)
     choices: Sequence[Choice | None] = result.choices or [None] * count
-    return to_json(
-        {
-            "count": count,
-            "seed": source.seed,
-            "images": result.images,
-            "latents": result.latents,
-            "probability": result.probability,
-            **classes(result),
-            "accepted": [choice is None or choice.accepted for choice in choices],
-            "attempts": [1 if choice is None else choice.attempts for choice in choices],
-        }
-    )
+    return {
+        "count": count,
+        "seed": source.seed,
+        "images": result.images,
+        "latents": result.latents,
+        "probability": result.probability,
+        **classes(result),
+        "accepted": [choice is None or choice.accepted for choice in choices],
+        "attempts": [1 if choice is None else choice.attempts for choice in choices],
+    }
 
 
 def _score_headers(probability: Float32, by_class: Float32 | None) -> dict[str, str]:
@@ -208,5 +213,7 @@ def _list(values: Iterable[object]) -> str:
     return ",".join(str(value) for _, value in zip(range(MAX_HEADER_SCORES), values, strict=False))
 
 
-def _encode(images: UINT8, drawing: Drawing, text: dict[str, str] | None) -> bytes:
-    return encode(grid(images, drawing.grid_columns, drawing.scale), drawing.format, text)
+def _encoding(drawing: Drawing) -> Encoding:
+    if drawing.format == "json":
+        raise ValueError("JSON has no encoding of its images alone")
+    return Encoding(drawing.format, drawing.grid_columns, drawing.scale)

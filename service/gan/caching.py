@@ -13,6 +13,7 @@ import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 
+import isal
 import numba
 import numpy as np
 import PIL
@@ -42,7 +43,7 @@ CACHING = {
 def build_tag(digests: Mapping[str, str], version: str, processor: str) -> str:
     """Everything except the request that determines the bytes of an answer; `digests` are the checkpoint's sha256."""
     libraries = torch.__version__, np.__version__, scipy.__version__, numba.__version__, PIL.__version__
-    sources = version, str(drawing.REVISION), *libraries, zlib.ZLIB_RUNTIME_VERSION
+    sources = version, str(drawing.REVISION), *libraries, zlib.ZLIB_RUNTIME_VERSION, isal.__version__
     return " ".join([*(digests[name] for name in sorted(digests)), *sources, processor])
 
 
@@ -74,8 +75,9 @@ def headers(query: GenerateQuery | InterpolateQuery, build: str) -> dict[str, st
 
 def etag(build: str, query: GenerateQuery | InterpolateQuery) -> str:
     """The strong ETag of an answer: a digest of what determines its bytes, so a 304 costs no computation."""
-    # `checkpoint` is a condition, not an input: the build tag already has the digests of the networks.
-    request = query.model_dump_json(exclude={"checkpoint"})
+    # `checkpoint` is a condition, not an input: the build tag already has the digests of the networks. The other fields
+    # are numbers, strings and lists of numbers. Validated, equal ones are also written equally.
+    request = [field for field in query.__dict__.items() if field[0] != "checkpoint"]
     return f'"{hashlib.blake2b(f"{build} {request}".encode(), digest_size=16).hexdigest()}"'
 
 

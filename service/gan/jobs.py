@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 from ..formats.images import UINT8
 from . import sampling
 from .choosing import Choice
+from .encoding import Encoding
 from .inversion import Inversion
 from .sampling import Float32
 
@@ -17,7 +18,8 @@ class GenerateJob(NamedTuple):
     """Images to draw: those of `latents` (n, 128) if given, else the first `images` of `seed`.
 
     `digits` has one digit per image; `rejection` lets the critic choose among candidates. `abandoned` is set when the
-    result is no longer needed. Only the choice of latents checks it, because all other steps are short.
+    result is no longer needed. Only the choice of latents checks it, because all other steps are short. The worker
+    encodes the images if `encoding` is given.
     """
 
     images: int
@@ -28,6 +30,7 @@ class GenerateJob(NamedTuple):
     digits: tuple[int, ...] | None = None
     rejection: bool = False
     abandoned: threading.Event | None = None
+    encoding: Encoding | None = None
 
 
 class InterpolateJob(NamedTuple):
@@ -73,6 +76,8 @@ class Result(NamedTuple):
     """If latents were chosen."""
     inversions: list[Inversion] | None = None
     """If the images were inverted."""
+    content: bytes | None = None
+    """The encoded images, if the job has an encoding."""
 
 
 # One image and one full pass, drawn and judged, because these shapes use different kernels.

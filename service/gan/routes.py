@@ -103,7 +103,7 @@ async def generate(request: Request) -> Response:
     _check_drawing(query, gan)
     seed = random_seed() if query.seed is None else query.seed
     caches = {"Cache-Control": NO_STORE} if query.seed is None else caching.headers(query, gan.build)
-    headers = gan.headers | {"X-Seed": str(seed)} | caches
+    headers = {**gan.headers, "X-Seed": str(seed), **caches}
     if _is_fresh(request, headers):
         return Response(status_code=304, headers=headers)
     job = _generate_job(query, seed, score=query.scores or query.format == "json")
@@ -126,7 +126,8 @@ async def generate_from(request: Request) -> Response:
     _check_drawing(body, gan)
     seed = body.seed
     if body.latents is not None:
-        job = GenerateJob(body.image_count, latents=body.latents.astype(np.float32), score=True)
+        latents = body.latents.astype(np.float32)
+        job = GenerateJob(len(latents), latents=latents, score=True, encoding=answers.batched_encoding(body))
     else:
         seed = random_seed() if seed is None else seed
         job = _generate_job(body, seed, score=True)
@@ -211,14 +212,17 @@ async def discriminate(request: Request) -> Response:
 
 
 def _generate_job(drawing: Drawing, seed: int, *, score: bool) -> GenerateJob:
+    digits, rejection = drawing.requested_digits, drawing.sampler == "rejection"
+    is_chosen = digits is not None or rejection
     return GenerateJob(
         drawing.image_count,
         seed,
         score=score,
         truncation=drawing.truncation,
-        digits=drawing.requested_digits,
-        rejection=drawing.sampler == "rejection",
-        abandoned=threading.Event(),
+        digits=digits,
+        rejection=rejection,
+        abandoned=threading.Event() if is_chosen else None,
+        encoding=answers.batched_encoding(drawing),
     )
 
 

@@ -16,6 +16,7 @@ from . import interpolation, sampling
 from .choosing import Choice, ChoiceRequest, choose, never
 from .classifier import probabilities
 from .companions import Companions
+from .encoding import encode
 from .inversion import Inverter
 from .jobs import (
     DiscriminateJob,
@@ -76,10 +77,14 @@ class GanWorker:
             else result
             for result, is_judged in zip(results, judged, strict=True)
         ]
-        return [
-            self._invert(job) if isinstance(job, InvertJob) else result
-            for job, result in zip(jobs, results, strict=True)
-        ]
+        return [self._finish(job, result) for job, result in zip(jobs, results, strict=True)]
+
+    def _finish(self, job: Job, result: Result) -> Result:
+        if isinstance(job, InvertJob):
+            return self._invert(job)
+        if isinstance(job, GenerateJob) and job.encoding is not None:
+            return result._replace(content=encode(result.images, job.encoding))
+        return result
 
     def _latents(self, jobs: list[Job]) -> list[tuple[Float32 | None, list[Choice] | None]]:
         """For each job, its latents (n, 128) and its choices; None for those that it does not have."""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.formats.images import PNG_SIGNATURE, animate, encode
+from service.formats.images import animate, encode
+from service.formats.png import SIGNATURE
 from tests.service.gan.conftest import levels
 from tests.service.http import assert_problem
 
@@ -108,7 +109,7 @@ def test_mixed_and_huge_sizes_are_refused_with_the_allowed_sizes(client: TestCli
     assert assert_problem(mixed, 422)["errors"][0]["allowed"] == ["all 32 x 32", "all 28 x 28"]
     for side in (10_000, 30_000):
         header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-        huge = PNG_SIGNATURE + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+        huge = SIGNATURE + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
         huge += struct.pack(">I4s", 0, b"IDAT") + struct.pack(">I", zlib.crc32(b"IDAT"))
         problem = assert_problem(client.post("/gan/discriminate", files=[("images", huge)]), 422)
         assert problem["errors"][0]["allowed"] == ["32 x 32", "28 x 28"]

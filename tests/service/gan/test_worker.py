@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from service.gan import sampling
 from service.gan.choosing import CHUNK_ROWS, MAX_CHUNKS
+from service.gan.encoding import Encoding, encode
 from service.gan.jobs import (
     DiscriminateJob,
     GenerateJob,
@@ -108,6 +110,22 @@ def test_key_frames_are_the_images_of_their_seeds() -> None:
         stills = [gan_worker([GenerateJob(1, s, truncation=0.8, digits=digits)])[0].images[0] for s in (1, 7, 9)]
         assert len(way.images) == 12
         assert np.array_equal(way.images[::4], stills)
+
+
+@pytest.mark.parametrize("encoding", [Encoding("png"), Encoding("png", 1, 3), Encoding("npy")])
+def test_a_job_with_an_encoding_also_gets_the_bytes_of_its_images(encoding: Encoding) -> None:
+    job = GenerateJob(3, 7)
+    plain, encoded = worker()([job, job._replace(encoding=encoding)])
+    assert plain.content is None
+    assert same(plain, encoded)
+    assert encoded.content == encode(plain.images, encoding)
+
+
+def test_an_array_is_the_file_that_numpy_writes() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
+    out = io.BytesIO()
+    np.save(out, images, allow_pickle=False)
+    assert encode(images, Encoding("npy")) == out.getvalue()
 
 
 def test_class_probabilities_require_companions() -> None:
