@@ -1,12 +1,7 @@
-"""NumPy's .npy and .npz, without pickle.
-
-Regular expressions parse the header, so that its cost is bounded; it is never evaluated as Python. Headers that they do
-not match are refused. The array is a view of the file's bytes, so that a declared shape allocates nothing.
-"""
+"""Clouds in NumPy's .npy and .npz, without pickle; `formats.npy` and `formats.npz` have what requests need too."""
 
 from __future__ import annotations
 
-import io
 import re
 import zipfile
 from math import prod
@@ -15,23 +10,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import LatentserveError
-from ..arrays import Float64, to_npy
+from .. import npz
+from ..arrays import Float64
+from ..npy import MAGIC, MAX_HEADER, declared
 from .attributes import without_attributes
 from .cloud_file import AXES, CloudFile
 
-MAGIC = b"\x93NUMPY"
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
-MAX_HEADER = 2**16
-# Maximum members of an archive. np.savez writes one for each array; listing very many is slow.
-MAX_MEMBERS = 64
-CENTRAL_ENTRY = b"PK\x01\x02"
 NAMES = ("points", "xyz")
 
 DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?)([fiu])([1248])['"]""")
-FORTRAN = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
-SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(((?:\s*\d{1,18}\s*,)*\s*(?:\d{1,18})?)\s*\)""")
-
 
 # A field of a structured array: its name, its type, and how many values it holds.
 FIELDS = re.compile(r"""['"]descr['"]\s*:\s*\[""")
@@ -92,19 +80,11 @@ def read_npz(file: CloudFile) -> Float64:
         InvalidInput: the archive has several arrays of other names, or its array is not a cloud.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
-    if file.data.count(CENTRAL_ENTRY) > MAX_MEMBERS:
-        raise file.invalid("the archive has too many members", f"at most {MAX_MEMBERS}")
-    try:
-        with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
-            members = _choose(file, archive)
-            if len(members) == 1:
-                return _points(file, *_unpack(file, archive, members[0]))
-            return _stack(file, archive, members)
-    except LatentserveError:
-        raise
-    # zipfile raises BadZipFile, zlib.error, RuntimeError, ValueError, IndexError and more for damaged archives.
-    except Exception as error:
-        raise file.malformed(f"the .npz archive cannot be read: {error}") from error
+    with npz.opened(file.data, file.pointer) as archive:
+        members = _choose(file, archive)
+        if len(members) == 1:
+            return _points(file, *_unpack(file, archive, members[0]))
+        return _stack(file, archive, members)
 
 
 def _choose(file: CloudFile, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -113,10 +93,7 @@ def _choose(file: CloudFile, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
             "the file is an Office document, such as an Excel workbook; export the table as CSV",
             "an .npz archive, or CSV",
         )
-    files = [info for info in archive.infolist() if info.filename[-1:] != "/"]
-    members = {info.filename.removesuffix(".npy"): info for info in files}
-    if len(members) < len(files):
-        raise file.invalid("the archive has several arrays of one name", "a name for each array")
+    members = npz.members(archive, file.pointer)
     names = list(members)
     named = [name for name in NAMES if name in members][:1]
     others = [name for name in NAMES if name in members and name not in named]
@@ -132,8 +109,7 @@ def _choose(file: CloudFile, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         )
     chosen = [members[name] for name in named or names]
     for member in chosen:
-        if member.flag_bits & 1 or member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise file.malformed(f"{member.filename!r} is encrypted, or compressed by other means than deflate")
+        npz.check_member(member, file.pointer)
     return chosen
 
 
@@ -167,21 +143,11 @@ def _stack(file: CloudFile, archive: zipfile.ZipFile, members: list[zipfile.ZipI
 
 
 def _header(file: CloudFile, data: bytes, rank: int = 2) -> Header:
-    version = data[6:7]
-    start = {b"\x01": 10, b"\x02": 12, b"\x03": 12}.get(version, 0)
-    if not data.startswith(MAGIC) or not start or len(data) < start:
-        raise file.malformed("the array does not begin as a .npy file of version 1, 2 or 3 does")
-    end = start + int.from_bytes(data[8:start], "little")
-    if end > min(len(data), MAX_HEADER):
-        raise file.malformed(f"the .npy header ends at byte {end} of {len(data)}")
-    text = data[start:end].decode("latin-1")
-    fortran, shape, descr = FORTRAN.search(text), SHAPE.search(text), DESCR.search(text)
-    if fortran is None or shape is None or "descr" not in text:
-        raise file.malformed(f"the .npy header is {text[:100]!r}")
-    sizes = tuple(int(number) for number in shape[1].split(",") if number.strip())
+    text, in_fortran, sizes, end = declared(data, file.pointer)
+    descr = DESCR.search(text)
     fields, size = _fields(text)
     if fields and rank == 2:
-        if len(sizes) not in {1, 2} or (len(sizes) == 2 and fortran[1] == "True"):
+        if len(sizes) not in {1, 2} or (len(sizes) == 2 and in_fortran):
             raise file.invalid(f"the array of records has the shape {sizes}", "a record for each point")
         file.check_shape(prod(sizes), 1)
         return Header("", size, False, sizes, end, fields)
@@ -197,7 +163,7 @@ def _header(file: CloudFile, data: bytes, rank: int = 2) -> Header:
         allowed = "N x D, a row for each point" if rank == 2 else "N, a number for each point"
         raise file.invalid(f"the array has the shape {sizes}", allowed)
     file.check_shape(*(*sizes, 1)[:2])
-    return Header(order + kind + width, int(width), fortran[1] == "True", sizes, end)
+    return Header(order + kind + width, int(width), in_fortran, sizes, end)
 
 
 def _fields(header: str) -> tuple[tuple[Field, ...], int]:
@@ -262,8 +228,4 @@ def _check_length(file: CloudFile, data: bytes, header: Header) -> None:
 
 def write_npz(points: Float64) -> bytes:
     """The (N, D) array under the name `points`; the same array always gives the same bytes."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        # A ZipInfo is dated 1980 where a name alone would be dated now.
-        archive.writestr(zipfile.ZipInfo(f"{NAMES[0]}.npy"), to_npy(points), zipfile.ZIP_DEFLATED)
-    return out.getvalue()
+    return npz.write_arrays({NAMES[0]: points})

@@ -6,6 +6,7 @@ import re
 from pathlib import PurePath
 
 from ..arrays import Float64
+from ..npy import MAGIC
 from . import chemical, las, npy, pcd, ply, ptx, table, text
 from .cloud_file import MAX_ELEMENTS, Cloud, CloudFile
 from .columns import Columns
@@ -71,7 +72,7 @@ def _read(file: CloudFile) -> Float64:
     data, filename = file.data, file.name
     if not data:
         raise file.invalid("the file is empty", READ)
-    if data.startswith(npy.MAGIC):
+    if data.startswith(MAGIC):
         return npy.read_npy(file)
     if data.startswith(npy.ZIP_MAGICS):
         return npy.read_npz(file)
