@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, overload
+import asyncio
+import threading
+import time
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple, overload
 
-from ..errors import InvalidInput
+from ..errors import DeadlineExceeded, InvalidInput, LatentserveError, WorkerFailed
 from ..runtime.batching import Batcher
 from .outcome import Outcome
-from .plan import plan
+from .plan import Plan, plan
 from .problem import Problem
 from .steps import CompleteLikelihood, Expected, Maximized
-from .worker import ExpectJob, Job, LikelihoodJob, MaximizeJob, RegisterJob, Result, effort, registration
+from .worker import (
+    ExpectJob,
+    Job,
+    LikelihoodJob,
+    MaximizeJob,
+    RegisterChunk,
+    RegisterJob,
+    Result,
+    effort,
+    registration,
+)
 
 
 class EmEngine(NamedTuple):
@@ -45,12 +59,99 @@ class EmEngine(NamedTuple):
         raises.
         """
         job = registration(problem)
-        if job.plan.effort > self.max_effort:
-            least = plan(job.plan.problem._replace(max_iterations=1)).effort
-            raise InvalidInput(
-                f"{len(problem.source)} x {len(problem.target)} points in {problem.max_iterations} iterations need "
-                f"about {job.plan.effort:.2g} pairs x D x iterations; this server allows {self.max_effort:.2g}",
-                pointer="/source" if least > self.max_effort else "/max_iterations",
-                allowed="fewer points" if least > self.max_effort else "fewer points, or fewer iterations",
-            )
+        self.check_effort(job.plan)
         return await self.submit(job, timeout)
+
+    def check_effort(self, planned: Plan) -> None:
+        """Raise InvalidInput for a registration of more effort than `max_effort`."""
+        if planned.effort <= self.max_effort:
+            return
+        problem = planned.problem
+        least = plan(problem._replace(max_iterations=1)).effort
+        raise InvalidInput(
+            f"{len(problem.source)} x {len(problem.target)} points in {problem.max_iterations} iterations need "
+            f"about {planned.effort:.2g} pairs x D x iterations; this server allows {self.max_effort:.2g}",
+            pointer="/source" if least > self.max_effort else "/max_iterations",
+            allowed="fewer points" if least > self.max_effort else "fewer points, or fewer iterations",
+        )
+
+    async def solve_all(
+        self, plans: Sequence[Plan], abandoned: threading.Event, timeout: float | None
+    ) -> list[Outcome | LatentserveError]:
+        """Register all problems, each as if it were alone: its outcome or its error, in order.
+
+        Problems that could share a batch are one job, so that each batch takes one place in the queue.
+
+        Args:
+            plans: `check_effort` has accepted them.
+            abandoned: what their `Problem.cancelled` reads; it is set once their results are no longer needed.
+            timeout: in seconds, None for no limit.
+        """
+        chunks = self._chunks(plans, abandoned)
+        solved = await asyncio.gather(*(self._solve(batcher, chunk, timeout) for batcher, chunk, _ in chunks))
+        results: dict[int, Outcome | LatentserveError] = {}
+        for (_, _, places), found in zip(chunks, solved, strict=True):
+            results.update(zip(places, found, strict=True))
+        return [results[place] for place in range(len(plans))]
+
+    def _chunks(
+        self, plans: Sequence[Plan], abandoned: threading.Event
+    ) -> list[tuple[Batcher[Job, Result], RegisterChunk, list[int]]]:
+        """The plans in chunks for one lane, none larger than a batch, and the places of each chunk's plans."""
+        filled: list[_Filling] = []
+        filling: dict[Hashable, _Filling] = {}
+        for place, planned in enumerate(plans):
+            small = planned.effort <= self.small_effort
+            # The other engines compute problem by problem, and the key of each of their plans is unique.
+            key = small, planned.key if planned.engine == "batched" else planned.engine
+            chunk = filling.get(key)
+            if chunk is None or not chunk.has_room(planned.cost):
+                chunk = filling[key] = _Filling(self.small if small else self.large)
+                filled.append(chunk)
+            chunk.plans.append(planned)
+            chunk.places.append(place)
+            chunk.cost += planned.cost
+        return [(chunk.batcher, chunk.job(abandoned), chunk.places) for chunk in filled]
+
+    async def _solve(
+        self, batcher: Batcher[Job, Result], chunk: RegisterChunk, timeout: float | None
+    ) -> list[Outcome | LatentserveError]:
+        """The outcomes of one chunk. If it fails as a whole, each of its problems is computed alone."""
+        begin = time.monotonic()
+        try:
+            found: Any = await batcher.submit(chunk, timeout)
+        except WorkerFailed as error:
+            if len(chunk.plans) == 1:
+                return [error]
+            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - begin))
+            single = [RegisterChunk([planned], object(), planned.cost, chunk.abandoned) for planned in chunk.plans]
+            alone = await asyncio.gather(*(self._solve(batcher, one, left) for one in single))
+            return [result for (result,) in alone]
+        except LatentserveError as error:
+            return [error] * len(chunk.plans)
+        # Another chunk may have reached the deadline a moment earlier, and stopped this one.
+        late = DeadlineExceeded("no result before the request's deadline")
+        return [late if isinstance(one, Outcome) and one.stop_reason == "cancelled" else one for one in found]
+
+
+class _Filling:
+    """A chunk while plans are added to it."""
+
+    __slots__ = ("batcher", "cost", "most", "places", "plans")
+
+    def __init__(self, batcher: Batcher[Job, Result]) -> None:
+        self.batcher = batcher
+        self.most = batcher.limits
+        self.plans: list[Plan] = []
+        self.places: list[int] = []
+        self.cost = 0.0
+
+    def has_room(self, cost: float) -> bool:
+        """Whether a batch could hold a plan of this cost as well."""
+        return self.cost + cost <= self.most.batch_cost and len(self.plans) < self.most.batch_items
+
+    def job(self, abandoned: threading.Event) -> RegisterChunk:
+        """The chunk as a job."""
+        first = self.plans[0]
+        key = first.key if first.engine == "batched" else object()
+        return RegisterChunk(self.plans, key, self.cost, abandoned)

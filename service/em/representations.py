@@ -1,26 +1,27 @@
-"""The forms of a registration's answer: JSON, a file of the registered cloud, or a picture."""
+"""The forms of a registration's answer: JSON, arrays, a file of the registered cloud, or a picture."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidInput, NotAcceptable
+from ..errors import InvalidInput
 from ..formats.arrays import Float64, to_json
 from ..formats.clouds import writing
+from ..web import negotiation, npz_body
 from .drawing.pictures import Frames, PictureKind, draw
 from .missing import Mask, expand
 
-Kind = Literal["json"] | writing.Format | PictureKind
+Kind = Literal["json", "npz"] | writing.Format | PictureKind
 
 # In order of preference, if the client has none.
 MEDIA_TYPES: dict[str, Kind] = {
     "application/json": "json",
     **writing.MEDIA_TYPES,
+    npz_body.MEDIA_TYPE: "npz",
     "image/png": "png",
     "image/gif": "gif",
 }
@@ -35,10 +36,6 @@ MAX_HEADER_NUMBERS = 64
 MAX_WARNINGS = 4096  # characters
 TOO_LONG = "the warnings are too long for a header; the JSON answer has them"
 
-# One range of an Accept header. A comma within quotes does not end it.
-RANGE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
-WEIGHT = re.compile(r"\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*", re.IGNORECASE)
-
 
 class Representation(NamedTuple):
     """The form of an answer, and its media type as requested."""
@@ -52,59 +49,14 @@ class Representation(NamedTuple):
             writing.check_dimension(dimension, self.kind)
 
 
-class _Range(NamedTuple):
-    pattern: str
-    quality: float
-
-    def specificity(self, media_type: str) -> int:
-        """2 for the type itself, 1 for its family, 0 for `*/*`, -1 for no match."""
-        if self.pattern == media_type:
-            return 2
-        if self.pattern == media_type.partition("/")[0] + "/*":
-            return 1
-        return 0 if self.pattern == "*/*" else -1
-
-
 def negotiate(accept: str | None) -> Representation:
-    """The form that an Accept header prefers (RFC 9110, 12.5.1); JSON if the header is absent.
-
-    The most specific range that matches a form gives its quality, and 0 excludes the form. If two forms have the same
-    quality, a named form precedes one that only a wildcard matches: `image/png, */*` selects the picture. Parameters
-    other than q, and ranges that violate the grammar, are ignored.
+    """The form that an Accept header prefers, JSON if it is absent; see `web.negotiation`.
 
     Raises:
         NotAcceptable: the header excludes all forms.
     """
-    if accept is None or not accept.strip():
-        return Representation("application/json", "json")
-    ranges = [found for text in RANGE.findall(accept) if (found := _range(text)) is not None]
-    best: tuple[float, int] = (0.0, -1)
-    chosen: Representation | None = None
-    for media_type, kind in MEDIA_TYPES.items():
-        specificity, quality = max(
-            ((found.specificity(media_type), found.quality) for found in ranges), default=(-1, 0.0)
-        )
-        if specificity >= 0 and quality > 0 and (quality, specificity) > best:
-            best, chosen = (quality, specificity), Representation(media_type, kind)
-    if chosen is None:
-        raise NotAcceptable(
-            f"a registration is available in none of the forms in Accept: {accept[:200]}",
-            pointer="/Accept",
-            allowed=list(MEDIA_TYPES),
-        )
-    return chosen
-
-
-def _range(text: str) -> _Range | None:
-    pattern, *parameters = text.split(";")
-    pattern = pattern.strip().lower()
-    if pattern.count("/") != 1:
-        return None
-    for parameter in parameters:
-        if parameter.partition("=")[0].strip().lower() == "q":
-            weight = WEIGHT.fullmatch(parameter)
-            return _Range(pattern, float(weight[1])) if weight else None
-    return _Range(pattern, 1.0)
+    media_type = negotiation.negotiate(accept, MEDIA_TYPES, "a registration")
+    return Representation(media_type, MEDIA_TYPES[media_type])
 
 
 def encode(
@@ -115,7 +67,7 @@ def encode(
     frames: Frames = (),
     present: Mask | None = None,
 ) -> bytes:
-    """The body of an answer other than JSON: a file of the registered cloud, or a picture; see `pictures.draw`.
+    """The body of an answer other than JSON and npz: a file of the registered cloud, or a picture; see `pictures.draw`.
 
     `source` and `registered` are (N, D), `target` (M, D). `present` is the mask of the file's points with coordinates;
     the others are written as NaN.

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
-from ..errors import InvalidInput, LatentserveError
+from ..web import npz_body
 from ..web.json_body import read_json
 from ..web.media import media_type
-from ..web.observability import log
+from ..web.negotiation import accepted, negotiate
 from ..web.parts import BodyLimits, part
-from ..web.problems import object_of_domain, object_of_validation, problem_object
 from ..web.routing import (
     COMPUTED,
     READ,
     StrictRoute,
     answer,
+    json_content,
     operation,
     read_fields,
     read_timeout,
 )
 from ..web.threads import THREADS
-from . import checks, representations, uploads, wire
+from . import answer_arrays, batches, checks, ragged, representations, uploads, wire
 from .engine import EmEngine
 from .missing import Present, separate
 from .schemas.answers import RegisterBatchAnswer, Registration
-from .schemas.options import MAX_WIRE_PAIRS
 from .schemas.registration import RegisterBatchRequest, RegisterRequest
 from .schemas.steps import (
     Expectation,
@@ -63,10 +59,9 @@ MODELS = (
 )
 
 
-REGISTERED: dict[str, Any] = {
-    "application/json": {"schema": {"$ref": "#/components/schemas/Registration"}}
-} | representations.CONTENT
+REGISTERED: dict[str, Any] = json_content(Registration) | representations.CONTENT
 FORM = "multipart/form-data"
+BODIES = ("application/json", npz_body.MEDIA_TYPE, FORM)
 
 
 @router.post(
@@ -74,7 +69,7 @@ FORM = "multipart/form-data"
     **operation(
         REGISTERED,
         description="the transform and the matching; or the registered cloud or a picture, as selected by Accept",
-        body=uploads.content(RegisterRequest),
+        body=uploads.content(RegisterRequest) | npz_body.CONTENT,
         errors=(*READ, 406, *COMPUTED),
         sent=representations.HEADERS | {"Vary": "Accept"},
     ),
@@ -82,12 +77,14 @@ FORM = "multipart/form-data"
 async def register(request: Request) -> Response:
     """Find the transform that moves the source onto the target, and match the points."""
     # An unsupported Accept is refused before the body is read.
-    form = representations.negotiate(", ".join(request.headers.getlist("accept")))
+    form = representations.negotiate(accepted(request))
     (body, present, warnings), timeout = await _read_registration(request), read_timeout(request)
     if form.kind == "json":
         outcome = await engine(request).solve(wire.problem(body), timeout)
         outcome = outcome._replace(warnings=(*warnings, *outcome.warnings))
         response = answer(present.restore(wire.registration(outcome, body.transform)))
+    elif form.kind == "npz":
+        response = await _answer_arrays(request, body, present, warnings, timeout)
     else:
         response = await _represent(request, form, body, present, warnings, timeout)
     response.headers["Vary"] = "Accept"
@@ -96,13 +93,33 @@ async def register(request: Request) -> Response:
 
 async def _read_registration(request: Request) -> tuple[RegisterRequest, Present, tuple[str, ...]]:
     """The request, the masks of its files' points with coordinates, and warnings from reading the files."""
-    if media_type(request) != FORM:
-        return await read_json(request, RegisterRequest, ("application/json", FORM), wire.errors_beside), Present(), ()
+    kind = media_type(request)
+    if kind == npz_body.MEDIA_TYPE:
+        arrays = await npz_body.read_npz(request)
+        return npz_body.validate(arrays, RegisterRequest, wire.errors_beside), Present(), ()
+    if kind != FORM:
+        return await read_json(request, RegisterRequest, BODIES, wire.errors_beside), Present(), ()
     form = await uploads.read_form(request, max_elements=part(request, BodyLimits).elements)
     fields, present = separate(form.fields)
     body = read_fields(fields, RegisterRequest, wire.errors_beside)
     present.check(body)
     return body, present, form.warnings
+
+
+async def _answer_arrays(
+    request: Request, body: RegisterRequest, present: Present, warnings: tuple[str, ...], timeout: float | None
+) -> Response:
+    outcome = await engine(request).solve(wire.problem(body)._replace(registered=True), timeout)
+    if outcome.registered is None:
+        raise RuntimeError("the outcome lacks the registered cloud, which its problem requested")
+    outcome = outcome._replace(warnings=(*warnings, *outcome.warnings))
+    found = present.restore(wire.registration(outcome, body.transform))
+    points = found["registered"]
+    if "registered" not in body.include:
+        del found["registered"]
+    response = await npz_body.answer_npz(answer_arrays.single(found, points))
+    response.headers.update(representations.headers(found))
+    return response
 
 
 async def _represent(
@@ -137,45 +154,34 @@ async def _represent(
 @router.post(
     "/register/batch",
     **operation(
-        RegisterBatchAnswer,
+        json_content(RegisterBatchAnswer) | npz_body.CONTENT,
         description="the result or the error of each problem, in order",
-        body=RegisterBatchRequest,
-        errors=(*READ, *COMPUTED),
+        body=json_content(RegisterBatchRequest) | npz_body.CONTENT,
+        errors=(*READ, 406, *COMPUTED),
+        sent={"Vary": "Accept"},
     ),
 )
 async def register_batch(request: Request) -> Response:
     """Register many problems. A problem that cannot be computed has its error as its result."""
-    body, em = await read_json(request, RegisterBatchRequest), engine(request)
-
-    included = 0  # total numbers in the large parts of the answers
-
-    async def one(index: int, raw: object) -> Mapping[str, object]:
-        nonlocal included
-        at = f"/problems/{index}"
-        try:
-            problem = RegisterRequest.model_validate(raw)
-            if included + problem.wire_numbers > MAX_WIRE_PAIRS:
-                raise InvalidInput(
-                    "the answers of this batch would be too large; include fewer large parts",
-                    pointer="/include",
-                    allowed=f"at most {MAX_WIRE_PAIRS} numbers in total",
-                )
-            included += problem.wire_numbers
-            # The problems before this one took time to read, so the time left is less for each.
-            outcome = await em.solve(wire.problem(problem), read_timeout(request))
-            return wire.registration(outcome, problem.transform)
-        except ValidationError as error:
-            errors: list[Any] = [*error.errors(include_url=False)]
-            if isinstance(raw, dict):
-                errors += wire.errors_beside(raw, errors)
-            return object_of_validation(errors, list(RegisterRequest.model_fields), at)
-        except LatentserveError as error:
-            return object_of_domain(error, at)
-        except Exception as error:  # the other problems keep their results
-            log.error("problem failed", index=index, exc_info=error)
-            return problem_object(500, "internal", "the service failed on this problem; the log has the cause")
-
-    return answer({"results": await asyncio.gather(*(one(index, raw) for index, raw in enumerate(body.problems)))})
+    kind = negotiate(accepted(request), ("application/json", npz_body.MEDIA_TYPE), "a batch")
+    em = engine(request)
+    reader = batches.Reader(em.check_effort, lambda: read_timeout(request))
+    if media_type(request) == npz_body.MEDIA_TYPE:
+        arrays = await npz_body.read_npz(request)
+        plans, source_offsets = ragged.read(arrays, reader)
+    else:
+        body = await read_json(request, RegisterBatchRequest, ("application/json", npz_body.MEDIA_TYPE))
+        plans = [reader.read(index, raw) for index, raw in enumerate(body.problems)]
+        source_offsets = batches.source_offsets(plans)
+        if kind == npz_body.MEDIA_TYPE:
+            answer_arrays.check_dimensions(plans)
+    results = await batches.solve(em, plans, reader)
+    if kind == npz_body.MEDIA_TYPE:
+        response = await npz_body.answer_npz(answer_arrays.batch(plans, results, source_offsets))
+    else:
+        response = answer({"results": batches.answers(plans, results)})
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 @router.post(

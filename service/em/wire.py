@@ -105,7 +105,7 @@ def _init(body: RegisterRequest) -> Init | Float64 | Pose:
     return Pose(linear, translation)
 
 
-def _rotation_and_scale(linear: Float64 | None, kind: TransformKind) -> tuple[Float64 | None, float | None]:
+def rotation_and_scale(linear: Float64 | None, kind: TransformKind) -> tuple[Float64 | None, float | None]:
     """R (D, D) and s with A = sR; both None if A (D, D) is no such product, as a given start of a deformation may be.
 
     A source whose size is not within a factor of 2 of the target's is scaled before it is deformed.
@@ -133,12 +133,12 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     matrices = dimension <= MAX_MATRIX_DIMENSION
     linear = (np.eye(dimension) if outcome.linear is None else outcome.linear) if matrices else None
     kind = KINDS[transform]
-    rotation, scale = (None, None) if kind.shears else _rotation_and_scale(linear, kind)
+    rotation, scale = (None, None) if kind.shears else rotation_and_scale(linear, kind)
     found: dict[str, Any] = {
         "translation": translation,
         "rotation": rotation,
         "scale": scale,
-        "matrix": None if linear is None else _matrix(linear, translation),
+        "matrix": None if linear is None else homogeneous(linear, translation),
         "matching": [None if j < 0 else j for j in outcome.matching.tolist()],
         "matching_probability": outcome.matching_probability,
         "outlier_weight": outcome.outlier_weight,
@@ -154,7 +154,7 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
         "runner_up": None
         if outcome.runner_up is None
         else {
-            "matrix": _matrix(*outcome.runner_up.pose),
+            "matrix": homogeneous(*outcome.runner_up.pose),
             "log_likelihood_gap": outcome.runner_up.gap,
         },
         "warnings": outcome.warnings,
@@ -204,7 +204,7 @@ def parameters(body: GivenParameters, source: Float64, target: Float64, at: str)
     return Psi(translation, prior, np.array(check_sigma(body.sigma, f"{at}/sigma")))
 
 
-def _matrix(linear: Float64, translation: Float64) -> Float64:
+def homogeneous(linear: Float64, translation: Float64) -> Float64:
     """A (D, D) and T (D,) as one homogeneous matrix (D + 1, D + 1)."""
     matrix = np.eye(len(translation) + 1)
     matrix[:-1, :-1] = linear

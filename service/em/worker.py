@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import LatentserveError
 from . import steps
 from .checks import check
 from .choices import NORMALIZES
@@ -26,6 +28,19 @@ class RegisterJob(NamedTuple):
     """One planned registration; `abandoned` is set once no request waits for it."""
 
     plan: Plan
+    abandoned: threading.Event
+
+
+class RegisterChunk(NamedTuple):
+    """Several planned registrations of one request; `abandoned` is set once the request no longer waits.
+
+    Those of the batched engine have one key. The others are computed one by one, and an invalid one has its error as
+    its result.
+    """
+
+    plans: Sequence[Plan]
+    key: Hashable
+    cost: float  # of all plans
     abandoned: threading.Event
 
 
@@ -56,8 +71,9 @@ class LikelihoodJob(NamedTuple):
 
 
 StepJob = ExpectJob | MaximizeJob | LikelihoodJob
-Job = RegisterJob | StepJob
-Result = Outcome | Expected | Maximized | CompleteLikelihood
+Job = RegisterJob | RegisterChunk | StepJob
+ChunkResult = list[Outcome | LatentserveError]
+Result = Outcome | ChunkResult | Expected | Maximized | CompleteLikelihood
 
 STEPS: dict[type[StepJob], Callable[..., Expected | Maximized | CompleteLikelihood]] = {
     ExpectJob: steps.expectation,
@@ -68,16 +84,22 @@ STEPS: dict[type[StepJob], Callable[..., Expected | Maximized | CompleteLikeliho
 
 def cost(job: Job) -> float:
     """Pairs that one iteration, or the step, visits."""
+    if isinstance(job, RegisterChunk):
+        return job.cost
     return job.plan.cost if isinstance(job, RegisterJob) else len(job.source) * len(job.target)
 
 
 def effort(job: Job) -> float:
-    """Upper bound of the job's whole computation, in pairs x D x iterations; it selects the lane."""
+    """Upper bound of the computation of one problem, in pairs x D x iterations; it selects the lane."""
+    if isinstance(job, RegisterChunk):
+        return max(plan.effort for plan in job.plans)
     return job.plan.effort if isinstance(job, RegisterJob) else cost(job) * job.source.shape[1]
 
 
 def key(job: Job) -> Hashable:
     """Jobs with equal keys form a batch: registrations as planned, steps of one kind and shape."""
+    if isinstance(job, RegisterChunk):
+        return job.key
     if isinstance(job, RegisterJob):
         return job.plan.key
     return type(job).__name__, *(array.shape for part in job[:4] for array in _arrays(part))
@@ -91,7 +113,7 @@ def _arrays(part: Float64 | Psi | None) -> tuple[Float64, ...]:
 
 def cancel(job: Job) -> None:
     """Abandon the job: a registration stops at its next poll. Steps are too short to be stopped."""
-    if isinstance(job, RegisterJob):
+    if isinstance(job, (RegisterJob, RegisterChunk)):
         job.abandoned.set()
 
 
@@ -100,12 +122,33 @@ class EmWorker:
 
     def __call__(self, jobs: Sequence[Job]) -> Sequence[Result]:
         """Compute one batch of jobs with equal keys. Raises InvalidInput where `register_plans` does."""
-        plans = [job.plan for job in jobs if isinstance(job, RegisterJob)]
-        if plans:
-            return register_plans(plans)
+        registrations = [job for job in jobs if isinstance(job, (RegisterJob, RegisterChunk))]
+        if registrations:
+            return _register(registrations)
         arguments = [_stack(column) for column in zip(*jobs, strict=True)]
         result = STEPS[type(jobs[0])](*arguments)  # type: ignore[index]  # the batch holds steps only
         return [type(result)(*(part[index] for part in result)) for index in range(len(jobs))]
+
+
+def _register(jobs: Sequence[RegisterJob | RegisterChunk]) -> list[Result]:
+    plans = [plan for job in jobs for plan in ((job.plan,) if isinstance(job, RegisterJob) else job.plans)]
+    chunked = any(isinstance(job, RegisterChunk) for job in jobs)
+    outcomes: ChunkResult = _one_by_one(plans) if chunked and plans[0].engine != "batched" else [*register_plans(plans)]
+    found = iter(outcomes)
+    results: list[Any] = [
+        next(found) if isinstance(job, RegisterJob) else list(islice(found, len(job.plans))) for job in jobs
+    ]
+    return results
+
+
+def _one_by_one(plans: Sequence[Plan]) -> ChunkResult:
+    found: ChunkResult = []
+    for one in plans:
+        try:
+            found += register_plans([one])
+        except LatentserveError as error:
+            found.append(error)
+    return found
 
 
 def _stack(column: Sequence[Any]) -> Float64 | Psi | None:

@@ -128,8 +128,19 @@ class Rank:
         def ready(value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Any:
             if isinstance(value, RaggedArray):
                 raise value.error
-            is_array = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.ndim in self.ranks
-            return value if is_array else handler(value)
+            if not isinstance(value, np.ndarray):
+                return handler(value)
+            if value.dtype != np.float64 or value.ndim not in self.ranks or not value.size:
+                raise PydanticCustomError(
+                    "array",
+                    "the array has the type {type} and the shape {shape}",
+                    {
+                        "type": value.dtype.name,
+                        "shape": str(value.shape),
+                        "allowed": f"numbers with {' or '.join(map(str, self.ranks))} axes, none of them empty",
+                    },
+                )
+            return value
 
         return core_schema.json_or_python_schema(schema, core_schema.no_info_wrap_validator_function(ready, schema))
 

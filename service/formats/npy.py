@@ -1,7 +1,7 @@
-"""The header of a .npy file, without pickle.
+"""The headers of .npy files, without pickle.
 
-Regular expressions parse it, so that its cost is bounded; it is never evaluated as Python. Headers that they do not
-match are refused. An array is a view of the file's bytes, so that a declared shape allocates nothing.
+Regular expressions parse them, so that their cost is bounded; they are never evaluated as Python. Headers that
+they do not match are refused. An array is a view of the file's bytes, so that a declared shape allocates nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from ..errors import BodyTooLarge, InvalidInput, MalformedBody
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER = 2**16
+# Bytes before the text of a header of version 1.
+_START = 10
 # Maximum axes of an array; the fields of requests have at most three.
 MAX_RANK = 8
 
 FORTRAN = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
 SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(((?:\s*\d{1,18}\s*,)*\s*(?:\d{1,18})?)\s*\)""")
-DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?)(f[248]|[iu][1248]|b1|U[1-9]\d{0,5})['"]""")
+DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?)(f[248]|[iu][1248]|b1|U[1-9]\d{0,7})['"]""")
 
 
 Buffer = bytes | bytearray | memoryview
@@ -115,3 +117,11 @@ def plain(data: Buffer, pointer: str, max_elements: int) -> Plain:
             allowed=f"at most {max_elements} numbers or characters in all arrays",
         )
     return found
+
+
+def header(values: NDArray[Any]) -> bytes:
+    """The beginning of the .npy file of `values`, of a plain type and in C order; the values' bytes follow it."""
+    text = f"{{'descr': '{values.dtype.str}', 'fortran_order': False, 'shape': {values.shape}, }}"
+    # The values begin at a multiple of 64 bytes, after a line feed.
+    length = -(-(_START + len(text) + 1) // 64) * 64 - _START
+    return MAGIC + b"\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"

@@ -9,16 +9,17 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+from isal.isal_zlib import crc32  # ten times as fast as that of zlib
 from numpy.typing import NDArray
 
 from ..errors import InvalidInput, LatentserveError, MalformedBody
 from . import npy
-from .arrays import to_npy
+from .npy import Buffer
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -32,15 +33,19 @@ _MAX_COMMENT = 2**16 - 1
 _LOCATOR, _LOCATOR_SIZE = b"PK\x06\x07", 20
 # A member of the directory has 46 bytes, and a name.
 _MAX_DIRECTORY = MAX_MEMBERS * 1024
-# The header before a member's content: 26 bytes, the lengths of its name and of its extra field, and these two.
-_LOCAL_SIZE, _LOCAL_LENGTHS = 30, struct.Struct("<HH")
+# The header before a member's content, and its entry in the directory: a signature, versions, flags, the compression,
+# time and date, checksum, two sizes, and the lengths of the name and of further fields.
+_LOCAL = struct.Struct("<4s5H3L2H")
+_MEMBER = struct.Struct("<4s6H3L5H2L")
+_VERSION = 20
+_DATE = 1 << 5 | 1  # 1 January 1980, the first day that an archive can name
 _ENCRYPTED = 1
 # Decompression copies pieces of this size, so that the interpreter's lock is never held for long.
 _PIECE = 2**20
 
 
 @contextmanager
-def opened(data: bytes, pointer: str = "") -> Iterator[zipfile.ZipFile]:
+def opened(data: bytes | bytearray, pointer: str = "") -> Iterator[zipfile.ZipFile]:
     """The archive in `data`; `pointer` is the JSON pointer of its field, for errors.
 
     Raises:
@@ -50,7 +55,7 @@ def opened(data: bytes, pointer: str = "") -> Iterator[zipfile.ZipFile]:
     """
     try:
         _check_end(data, pointer)
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(_Bytes(data)) as archive:
             if len(archive.filelist) > MAX_MEMBERS:
                 raise _too_many(pointer)
             yield archive
@@ -61,7 +66,35 @@ def opened(data: bytes, pointer: str = "") -> Iterator[zipfile.ZipFile]:
         raise MalformedBody(f"the .npz archive cannot be read: {error}", pointer=pointer) from error
 
 
-def _check_end(data: bytes, pointer: str) -> None:
+class _Bytes(io.RawIOBase):
+    """Bytes as a file, without the copy that BytesIO makes of a bytearray."""
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = memoryview(data)
+        self._at = 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to `offset` from the beginning, from here, or from the end, but not before the beginning."""
+        self._at = max(0, (0, self._at, len(self._data))[whence] + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Copy the next bytes into `buffer`."""
+        piece = self._data[self._at : self._at + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+def _check_end(data: bytes | bytearray, pointer: str) -> None:
     """Check what the end of an archive declares, before its directory is read."""
     at = data.rfind(b"PK\x05\x06", max(0, len(data) - _END.size - _MAX_COMMENT))
     if at < 0 or len(data) - at < _END.size:
@@ -101,7 +134,7 @@ def check_member(info: zipfile.ZipInfo, pointer: str = "") -> None:
         )
 
 
-def read_arrays(data: bytes, max_elements: int) -> dict[str, NDArray[np.generic]]:
+def read_arrays(data: bytes | bytearray, max_elements: int) -> dict[str, NDArray[np.generic]]:
     """All arrays of an archive by their names: numbers, booleans and unicode texts, of any shape.
 
     They are writable copies in native byte order and C order, and share no memory with `data`.
@@ -131,20 +164,20 @@ def read_arrays(data: bytes, max_elements: int) -> dict[str, NDArray[np.generic]
 Content = tuple[bytearray | memoryview, npy.Plain]
 
 
-def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: bytes, pointer: str, left: int) -> Content:
+def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: Buffer, pointer: str, left: int) -> Content:
     """A member that is not compressed, as a view of the archive's bytes."""
     with archive.open(info):  # compares the two headers of the member
         pass
-    begin = info.header_offset + _LOCAL_SIZE + sum(_LOCAL_LENGTHS.unpack_from(data, info.header_offset + 26))
+    begin = info.header_offset + _LOCAL.size + sum(_LOCAL.unpack_from(data, info.header_offset)[-2:])
     content = memoryview(data)[begin : begin + info.file_size]
     header = npy.plain(content, pointer, left)
     _check_length(len(content), header, pointer)
-    if info.compress_size != info.file_size or zlib.crc32(content) != info.CRC:
+    if info.compress_size != info.file_size or crc32(content) != info.CRC:
         raise MalformedBody("the array's checksum differs from that of its content", pointer=pointer)
     return content, header
 
 
-def _deflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: bytes, pointer: str, left: int) -> Content:
+def _deflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: Buffer, pointer: str, left: int) -> Content:
     """A member that is compressed. Its content is as long as its array declares, and no longer."""
     with archive.open(info) as stream:
         head = stream.read(npy.MAX_HEADER)
@@ -170,10 +203,22 @@ def _check_length(length: int, header: npy.Plain, pointer: str) -> None:
 
 
 def write_arrays(arrays: Arrays) -> bytes:
-    """The arrays as an archive that `numpy.load` reads, not compressed; the same arrays always give the same bytes."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays.items():
-            # A ZipInfo is dated 1980 where a name alone would be dated now.
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), to_npy(array))
-    return out.getvalue()
+    """The arrays as an archive that `numpy.load` reads, not compressed; the same arrays always give the same bytes.
+
+    The names are ASCII, the arrays of plain types, and all of them together smaller than 4 GiB.
+    """
+    # `numpy.savez` takes ten times as long for small arrays.
+    pieces: list[bytes | memoryview] = []
+    directory: list[bytes] = []
+    at = 0
+    for name, array in arrays.items():
+        values = np.asarray(array, order="C")
+        head, content, file = npy.header(values), values.reshape(-1).view(np.uint8).data, f"{name}.npy".encode("ascii")
+        size, checksum = len(head) + len(content), crc32(content, crc32(head))
+        common = _VERSION, 0, zipfile.ZIP_STORED, 0, _DATE, checksum, size, size, len(file), 0
+        directory += [_MEMBER.pack(b"PK\x01\x02", _VERSION, *common, 0, 0, 0, 0, at), file]
+        pieces += [_LOCAL.pack(b"PK\x03\x04", *common), file, head, content]
+        at += _LOCAL.size + len(file) + size
+    listing = b"".join(directory)
+    end = _END.pack(b"PK\x05\x06", 0, 0, len(arrays), len(arrays), len(listing), at, 0)
+    return b"".join([*pieces, listing, end])

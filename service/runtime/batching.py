@@ -136,6 +136,11 @@ class Batcher(Generic[JobT, ResultT]):
         return self._thread is not None and self._thread.is_alive() and self.running_seconds < self._stall_seconds
 
     @property
+    def limits(self) -> Limits:
+        """Bounds of a batch and of the queue."""
+        return self._limits
+
+    @property
     def running_seconds(self) -> float:
         """Seconds that the current batch has been running; 0 if the worker is idle."""
         return max(0.0, time.monotonic() - self._running_since)

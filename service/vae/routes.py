@@ -10,13 +10,17 @@ from fastapi import APIRouter, Request, Response
 from ..errors import InvalidInput
 from ..formats.arrays import Float64
 from ..runtime.batching import Batcher
+from ..web import npz_body
 from ..web.json_body import read_json
+from ..web.media import media_type
+from ..web.negotiation import accepted, negotiate
 from ..web.parts import part
 from ..web.routing import (
     COMPUTED,
     READ,
     StrictRoute,
     answer,
+    json_content,
     operation,
     read_query,
     read_timeout,
@@ -64,45 +68,56 @@ def engine(request: Request) -> VaeEngine:
 
 
 router = APIRouter(prefix="/vae", tags=["vae"], route_class=StrictRoute)
+FORMS = ("application/json", npz_body.MEDIA_TYPE)
 MODELS = (ReparameterizeRequest, Reparameterized, KLRequest, Divergence, EncoderSizeAnswer)
 
 
 @router.post(
     "/reparam-grad",
     **operation(
-        Reparameterized,
+        json_content(Reparameterized) | npz_body.CONTENT,
         description="z, the noise, and the gradients",
-        body=ReparameterizeRequest,
-        errors=(*READ, *COMPUTED),
+        body=json_content(ReparameterizeRequest) | npz_body.CONTENT,
+        errors=(*READ, 406, *COMPUTED),
+        sent={"Vary": "Accept"},
     ),
 )
 async def reparameterize(request: Request) -> Response:
     """z = μ + σ∘v, and the gradients of a loss L in μ and the scale, given ∂L/∂z."""
-    body = await read_json(request, ReparameterizeRequest, beside=errors_beside)
-    timeout = read_timeout(request)
+    kind = negotiate(accepted(request), FORMS, "a reparameterization")
+    if media_type(request) == npz_body.MEDIA_TYPE:
+        body = npz_body.validate(await npz_body.read_npz(request), ReparameterizeRequest, errors_beside)
+    else:
+        body = await read_json(request, ReparameterizeRequest, FORMS, errors_beside)
+    found = await _reparameterized(engine(request), body, read_timeout(request))
+    as_arrays = kind == npz_body.MEDIA_TYPE
+    response = await npz_body.answer_npz(npz_body.flatten(found)) if as_arrays else answer(found)
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+async def _reparameterized(vae: VaeEngine, body: ReparameterizeRequest, timeout: float | None) -> dict[str, Any]:
+    """The fields of `schemas.Reparameterized`, with ndarrays for lists of numbers."""
     name = body.parametrization
     drawn = body.noise is None
     seed = random_seed() if body.seed is None else body.seed
     job = ReparameterizeJob(body.mu, getattr(body, name), name, body.grad_z, body.noise, seed, body.kl_weight)
-    noise, result = await engine(request).submit(job, timeout)
+    noise, result = await vae.submit(job, timeout)
     always: dict[str, Any] = {"z": result.z, "noise": noise, "seed": seed if drawn else None}
     if result.kl_grad_mu is None or result.kl_grad_scale is None:
-        return answer(always | {"grad_mu": result.grad_mu, f"grad_{name}": result.grad_scale})
+        return always | {"grad_mu": result.grad_mu, f"grad_{name}": result.grad_scale}
     with np.errstate(over="ignore"):
         grad_mu, grad_scale = result.grad_mu + result.kl_grad_mu, result.grad_scale + result.kl_grad_scale
     if not all_finite(grad_mu, grad_scale):
         detail = "the sum of the gradients overflows float64"
         raise InvalidInput(detail, pointer="/kl_weight", allowed="a smaller value")
-    return answer(
-        always
-        | {
-            "grad_mu": grad_mu,
-            f"grad_{name}": grad_scale,
-            "kl": result.kl,
-            "kl_grad_mu": result.kl_grad_mu,
-            f"kl_grad_{name}": result.kl_grad_scale,
-        }
-    )
+    return always | {
+        "grad_mu": grad_mu,
+        f"grad_{name}": grad_scale,
+        "kl": result.kl,
+        "kl_grad_mu": result.kl_grad_mu,
+        f"kl_grad_{name}": result.kl_grad_scale,
+    }
 
 
 @router.post(

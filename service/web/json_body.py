@@ -45,7 +45,7 @@ async def read_json(
             allowed=list(allowed),
         )
     refuse_charset(request)
-    body = as_utf8(await _read_bytes(request))
+    body = as_utf8(await read_bytes(request))
     most = part(request, BodyLimits).elements
     if len(body) <= INLINE_BYTES:
         _check_elements(body, most)
@@ -68,8 +68,13 @@ def _check_elements(body: bytes | bytearray, most: int) -> None:
         raise BodyTooLarge("the body has too many elements", allowed=f"at most {most} elements")
 
 
-async def _read_bytes(request: Request) -> bytearray:
-    """The body, if it arrives before the request's deadline."""
+async def read_bytes(request: Request) -> bytearray:
+    """The body, if it arrives before the request's deadline.
+
+    Raises:
+        UnsupportedMediaType: it is compressed.
+        DeadlineExceeded: it does not arrive before the request's deadline.
+    """
     refuse_encoding(request)
     if read_timeout(request) is None:
         return await _joined(request)

@@ -123,12 +123,12 @@ def operation(
         parameters += _query_parameters(query)
     extra: dict[str, Any] = {"parameters": parameters}
     if body is not None:
-        extra["requestBody"] = {"required": True, "content": body if isinstance(body, dict) else _json_of(body)}
+        extra["requestBody"] = {"required": True, "content": body if isinstance(body, dict) else json_content(body)}
     answers: dict[int | str, dict[str, Any]] = {
         200: {
             "description": description,
             "headers": _headers(sent or {}),
-            "content": content if isinstance(content, dict) else _json_of(content),
+            "content": content if isinstance(content, dict) else json_content(content),
         }
     }
     for status, meaning, named in statuses:
@@ -144,7 +144,8 @@ def _headers(sent: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _json_of(model: type[BaseModel]) -> dict[str, Any]:
+def json_content(model: type[BaseModel]) -> dict[str, Any]:
+    """The media types of a body or an answer that is JSON of `model`, for the document."""
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
 
 

@@ -224,8 +224,3 @@ def _check_length(file: CloudFile, data: bytes, header: Header) -> None:
             f"there is {more} data than the array's shape {header.shape} and {header.size} bytes an element need",
             f"{header.end} bytes in all",
         )
-
-
-def write_npz(points: Float64) -> bytes:
-    """The (N, D) array under the name `points`; the same array always gives the same bytes."""
-    return npz.write_arrays({NAMES[0]: points})

@@ -11,12 +11,11 @@ from typing import Literal
 
 from ...errors import NotAcceptable
 from ..arrays import Float64, to_npy
-from .npy import write_npz
 from .pcd import write_pcd
 from .ply import write_ply
 from .table import write_csv, write_xyz
 
-Format = Literal["npy", "npz", "ply", "pcd", "csv", "xyz"]
+Format = Literal["npy", "ply", "pcd", "csv", "xyz"]
 
 MEDIA_TYPES: dict[str, Format] = {
     "model/ply": "ply",
@@ -25,7 +24,6 @@ MEDIA_TYPES: dict[str, Format] = {
     "application/x-pcd": "pcd",
     "application/pcd": "pcd",
     "application/x-npy": "npy",
-    "application/x-npz": "npz",
     "text/csv": "csv",
     "text/plain": "xyz",
 }
@@ -34,7 +32,6 @@ MAX_DIMENSION: dict[Format, int] = {"ply": 3, "pcd": 3}
 
 WRITERS: dict[Format, Callable[[Float64], bytes]] = {
     "npy": to_npy,
-    "npz": write_npz,
     "ply": write_ply,
     "pcd": write_pcd,
     "csv": write_csv,

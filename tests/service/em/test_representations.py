@@ -71,7 +71,7 @@ def test_bodies_are_the_registered_cloud_or_a_picture_of_it() -> None:
     source = np.arange(12.0).reshape(4, 3)
     target, registered = source + 1, source + 0.9
     for media_type, kind in MEDIA_TYPES.items():
-        if kind == "json":
+        if kind in {"json", "npz"}:
             continue
         body = encode(Representation(media_type, kind), source, target, registered, [source, registered])
         if media_type.startswith("image/"):

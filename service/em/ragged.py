@@ -1,0 +1,176 @@
+"""Batches as arrays: from their fields to a plan, or a refusal, for each problem.
+
+The options are common, and most problems have equally many points as another one. So the first problem of each kind is
+read as if it had been sent alone, and the others take what was found for it: the checks of its options and its plan.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidInput, LatentserveError
+from ..web.npz_body import ArrayBody, fields_of, not_finite, validate
+from . import wire
+from .batches import Reader, Refusal, refusal
+from .plan import Plan, plan
+from .problem import MAX_COORDINATE, Problem
+from .schemas.ragged import RaggedRequest
+from .schemas.registration import MAX_PROBLEMS
+
+# Options that may have a value for each problem, and the number of axes that they have then.
+OWN = {"sigma": 1, "outlier_weight": 1, "max_iterations": 1, "tolerance": 1, "beta": 1, "stiffness": 1, "init": 2}
+CLOUDS = ("source", "target")
+LAYOUT = (*CLOUDS, "source_offsets", "target_offsets")
+
+
+class Batch(NamedTuple):
+    """The problems of a ragged batch: the plan or the refusal of each, and where the points of each begin."""
+
+    plans: list[Plan | Refusal]
+    source_offsets: NDArray[np.int64]  # (B + 1,)
+
+
+class _Ragged(NamedTuple):
+    """The arrays of a batch: those with a part for each problem, and the fields that all problems have."""
+
+    clouds: dict[str, NDArray[np.float64]]  # (ΣN, D) and (ΣM, D)
+    bounds: dict[str, list[int]]  # B + 1 offsets of each
+    own: dict[str, NDArray[Any]]  # (B, ...)
+    common: dict[str, Any]
+
+    def fields(self, index: int) -> dict[str, Any]:
+        """The fields of one problem, as they would be sent alone."""
+        clouds = {name: cloud[self._rows(name, index)] for name, cloud in self.clouds.items()}
+        own = {name: values[index] if values.ndim > 1 else values[index].item() for name, values in self.own.items()}
+        return {**clouds, **self.common, **own}
+
+    def faults(self, index: int) -> list[dict[str, Any]]:
+        """The first number of each array of one problem that is not finite, as errors in pydantic's form."""
+        parts = {name: cloud[self._rows(name, index)] for name, cloud in self.clouds.items()}
+        parts |= {name: values[index] for name, values in self.own.items() if values.ndim > 1}
+        found = []
+        for name, part in parts.items():
+            wrong = np.argwhere(~np.isfinite(part))
+            if len(wrong):
+                found.append(not_finite(name, part, tuple(wrong[0].tolist())))
+        return found
+
+    def _rows(self, name: str, index: int) -> slice:
+        begin, end = self.bounds[name][index : index + 2]
+        return slice(begin, end)
+
+
+def read(body: ArrayBody, reader: Reader) -> Batch:
+    """The problems of a body with `source`, `source_offsets`, `target`, `target_offsets` and options.
+
+    Raises:
+        RequestValidationError: the fields do not fit the schema.
+        InvalidInput: the offsets do not divide the points, or an array has no value for each problem.
+    """
+    own = {name: array for name, axes in OWN.items() if (array := _own(body, name, axes)) is not None}
+    options = {name: array for name, array in body.arrays.items() if name not in own}
+    # Numbers that are not finite are errors of single problems, or of an option that all of them have.
+    faulty = {name: at for name, at in body.not_finite.items() if name not in own and name not in CLOUDS}
+    found = validate(ArrayBody(options, faulty), RaggedRequest, wire.errors_beside)
+    if found.source.shape[1] != found.target.shape[1]:
+        raise InvalidInput(
+            f"source points have {found.source.shape[1]} coordinates and target points {found.target.shape[1]}; they "
+            "must agree",
+            pointer="/target",
+            allowed=f"points of {found.source.shape[1]} coordinates",
+        )
+    clouds = {"source": found.source, "target": found.target}
+    offsets = {name: _offsets(name, body.arrays[f"{name}_offsets"], len(cloud)) for name, cloud in clouds.items()}
+    count = len(offsets["source"]) - 1
+    for name, values in {"target_offsets": offsets["target"][1:], **own}.items():
+        if len(values) != count:
+            raise InvalidInput(
+                f"{name} is for {len(values)} problems, and source_offsets for {count}",
+                pointer=f"/{name}",
+                allowed=f"{count + 1} offsets" if name == "target_offsets" else f"one value, or {count}",
+            )
+    common = fields_of({name: array for name, array in options.items() if name not in LAYOUT})
+    ragged = _Ragged(clouds, {name: rows.tolist() for name, rows in offsets.items()}, own, common)
+    return Batch(_plans(ragged, count, reader), offsets["source"])
+
+
+def _own(body: ArrayBody, name: str, axes: int) -> NDArray[Any] | None:
+    """The values that an option has for each problem; None if it is not given, or is common to all."""
+    array = body.arrays.get(name)
+    if array is None or array.ndim != axes or array.dtype.kind not in "iuf":
+        return None
+    return array if axes == 1 else array.astype(np.float64, copy=False)
+
+
+def _offsets(name: str, values: NDArray[Any], total: int) -> NDArray[np.int64]:
+    """The offsets (B + 1,) of a cloud with `total` points. Raises InvalidInput if they do not divide it."""
+    pointer = f"/{name}_offsets"
+    if values.dtype.kind not in "iu":
+        raise InvalidInput(f"the offsets have the type {values.dtype}", pointer=pointer, allowed="integers, as int64")
+    if not 2 <= len(values) <= MAX_PROBLEMS + 1:
+        raise InvalidInput(
+            f"{len(values)} offsets are for {len(values) - 1} problems",
+            pointer=pointer,
+            allowed=f"2 to {MAX_PROBLEMS + 1} offsets, one more than there are problems",
+        )
+    listed = values.tolist()
+    wrong = [i for i, (low, high) in enumerate(zip([0, *listed[:-1]], listed, strict=True)) if not low <= high <= total]
+    if listed[0] != 0:
+        wrong = [0]
+    elif not wrong and listed[-1] != total:
+        wrong = [len(listed) - 1]
+    if wrong:
+        raise InvalidInput(
+            f"{name}_offsets[{wrong[0]}] = {listed[wrong[0]]}; the offsets do not divide the {total} points of {name}",
+            pointer=f"{pointer}/{wrong[0]}",
+            allowed=f"offsets that begin at 0, never fall, and end at {total}",
+        )
+    return values.astype(np.int64)
+
+
+def _plans(ragged: _Ragged, count: int, reader: Reader) -> list[Plan | Refusal]:
+    source, target = ragged.clouds["source"], ragged.clouds["target"]
+    first_source, first_target = ragged.bounds["source"], ragged.bounds["target"]
+    # Each answer with such a part has a limit of its own, and a prior matrix has to fit each problem.
+    alike = not {"responsibilities", "trace"} & {*ragged.common.get("include", ())}
+    alike = alike and not isinstance(ragged.common.get("prior"), np.ndarray)
+    alike = alike and all(_in_range(cloud) for cloud in (source, target))
+    columns = [[value.tobytes() for value in values] for values in ragged.own.values()]
+    owns: list[tuple[bytes, ...]] = list(zip(*columns, strict=True)) or [()] * count
+    checked: dict[tuple[bytes, ...], tuple[Any, ...]] = {}
+    planned: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    plans: list[Plan | Refusal] = []
+    for index, own in enumerate(owns):
+        begin, end = first_source[index], first_source[index + 1]
+        start, stop = first_target[index], first_target[index + 1]
+        options = checked.get(own) if alike and end > begin and stop > start else None
+        if options is None:
+            found = reader.read(index, ragged.fields(index), ragged.faults(index))
+            if isinstance(found, Plan):
+                checked[own] = found.problem[len(CLOUDS) :]
+            plans.append(found)
+            continue
+        # As tuples, because `_replace` takes three times as long.
+        problem = Problem._make((source[begin:end], target[start:stop], *options))
+        size = own, end - begin, stop - start
+        known = planned.get(size)
+        if known is not None:
+            plans.append(Plan._make((problem, *known)))
+            continue
+        fresh = plan(problem)
+        try:
+            reader.accept(fresh)
+        except LatentserveError as error:
+            plans.append(refusal(index, error))
+            continue
+        if fresh.engine == "batched" or problem.sigma is None:  # else the cost depends on the points
+            planned[size] = fresh[1:]
+        plans.append(fresh)
+    return plans
+
+
+def _in_range(points: NDArray[np.float64]) -> bool:
+    return bool(np.abs(points).max() <= MAX_COORDINATE)  # false for NaN
