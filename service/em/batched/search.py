@@ -167,16 +167,11 @@ def _best(score: Tensor, translation: Tensor, width: Tensor) -> Tensor:
     and the first of those that do not differ.
     """
     largest = score.amax(0)
-    tied = score >= largest - _tie(largest)
-    winner = tied.to(torch.uint8).argmax(0)
-    best = translation[winner, torch.arange(len(winner))]
-    for k, candidate in enumerate(translation.unbind(0)):
-        further = candidate - best
-        different = further.abs() > width[:, None]
-        first = different.to(torch.uint8).argmax(-1, keepdim=True)
-        precedes = tied[k] & (torch.where(different, further, 0).gather(-1, first)[:, 0] > 0)
-        winner, best = torch.where(precedes, k, winner), torch.where(precedes[:, None], candidate, best)
-    return winner
+    left = score >= largest - _tie(largest)
+    for coordinate in translation.unbind(-1):
+        along = torch.where(left, coordinate, -torch.inf)
+        left = along >= along.amax(0) - width
+    return left.to(torch.uint8).argmax(0)
 
 
 def _tie(score: Tensor) -> Tensor:
