@@ -113,8 +113,10 @@ def check_picture(drawing: Drawing) -> None:
     Raises:
         InvalidInput: a side of the picture is longer than WebP allows.
     """
+    if drawing.format != "webp":
+        return
     side = IMAGE_SIZE * drawing.scale * max(shape_of_grid(drawing.image_count, drawing.grid_columns))
-    if drawing.format == "webp" and side > WEBP_SIDE:
+    if side > WEBP_SIDE:
         raise InvalidInput(
             f"the picture has a side of {side} pixels, and WebP allows at most {WEBP_SIDE}; "
             "use png, a smaller scale, or another number of columns",

@@ -77,7 +77,7 @@ def etag(build: str, query: GenerateQuery | InterpolateQuery) -> str:
     """The strong ETag of an answer: a digest of what determines its bytes, so a 304 costs no computation."""
     # `checkpoint` is a condition, not an input: the build tag already has the digests of the networks. The other fields
     # are numbers, strings and lists of numbers. Validated, equal ones are also written equally.
-    request = [field for field in query.__dict__.items() if field[0] != "checkpoint"]
+    request = {**query.__dict__, "checkpoint": None}
     return f'"{hashlib.blake2b(f"{build} {request}".encode(), digest_size=16).hexdigest()}"'
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,6 +31,8 @@ from .networks import Discriminator, Generator
 from .sampling import Float32, Sampler, to_input
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
+# The jobs whose images are given.
+GIVEN = DiscriminateJob, InvertJob
 
 
 class GanWorker:
@@ -59,32 +61,16 @@ class GanWorker:
             InvalidInput: a job chooses latents, but the checkpoint has no companions.
         """
         found = self._latents(jobs)
-        drawn = [latents for latents, _ in found if latents is not None]
-        pictures = iter(self._draw(drawn))
-        results = [
-            Result(
-                job.images if isinstance(job, DiscriminateJob | InvertJob) else next(pictures), latents, choices=picks
-            )
-            for job, (latents, picks) in zip(jobs, found, strict=True)
+        pictures = iter(self._draw([latents for latents, _ in found if latents is not None]))
+        results = []
+        for job, (latents, picks) in zip(jobs, found, strict=True):
+            images = job.images if isinstance(job, GIVEN) else next(pictures)
+            results.append(Result(images, latents, choices=picks, content=_encoded(job, images)))
+        self._judge(results, [place for place, job in enumerate(jobs) if _is_judged(job)])
+        return [
+            self._invert(job) if isinstance(job, InvertJob) else result
+            for job, result in zip(jobs, results, strict=True)
         ]
-        judged = [isinstance(job, DiscriminateJob) or (isinstance(job, GenerateJob) and job.score) for job in jobs]
-        # The networks judge 8-bit levels, so that a drawn image has the same score when it is uploaded.
-        inputs = [to_input(result.images) for result, is_judged in zip(results, judged, strict=True) if is_judged]
-        scores = iter(self._judge(inputs))
-        results = [
-            next(scores)._replace(images=result.images, latents=result.latents, choices=result.choices)
-            if is_judged
-            else result
-            for result, is_judged in zip(results, judged, strict=True)
-        ]
-        return [self._finish(job, result) for job, result in zip(jobs, results, strict=True)]
-
-    def _finish(self, job: Job, result: Result) -> Result:
-        if isinstance(job, InvertJob):
-            return self._invert(job)
-        if isinstance(job, GenerateJob) and job.encoding is not None:
-            return result._replace(content=encode(result.images, job.encoding))
-        return result
 
     def _latents(self, jobs: list[Job]) -> list[tuple[Float32 | None, list[Choice] | None]]:
         """For each job, its latents (n, 128) and its choices; None for those that it does not have."""
@@ -118,17 +104,20 @@ class GanWorker:
             return []
         return _split(self._sampler(np.concatenate(latents)), latents)
 
-    def _judge(self, images: list[Float32]) -> Iterator[Result]:
-        if not images:
+    def _judge(self, results: list[Result], places: list[int]) -> None:
+        """Add the scores to the results at `places`."""
+        if not places:
             return
+        # The networks judge 8-bit levels, so that a drawn image has the same score when it is uploaded.
+        images = [to_input(results[place].images) for place in places]
         together = np.concatenate(images)
         real = _split(sampling.probability_of_real(self._discriminator, together, self._device), images)
         classes: Sequence[Float32 | None] = [None] * len(images)
         if self._companions is not None:
             logits = sampling.logits(self._companions.classifier, together, self._device)
             classes = _split(probabilities(logits), images)
-        for probability, by_class in zip(real, classes, strict=True):
-            yield Result(np.empty(0, np.uint8), probability=probability, class_probabilities=by_class)
+        for place, probability, by_class in zip(places, real, classes, strict=True):
+            results[place] = results[place]._replace(probability=probability, class_probabilities=by_class)
 
     def _invert(self, job: InvertJob) -> Result:
         inputs = (to_input(job.images) + np.float32(1)) * np.float32(127.5)
@@ -141,8 +130,16 @@ class GanWorker:
         return Result(images, latents, inversions=found)
 
 
+def _is_judged(job: Job) -> bool:
+    return job.score if isinstance(job, GenerateJob) else isinstance(job, DiscriminateJob)
+
+
+def _encoded(job: Job, images: UINT8) -> bytes | None:
+    return encode(images, job.encoding) if isinstance(job, GenerateJob) and job.encoding is not None else None
+
+
 def _choice_requests(job: Job) -> list[ChoiceRequest]:
-    if isinstance(job, DiscriminateJob | InvertJob):
+    if isinstance(job, GIVEN):
         return []
     cancelled = never if job.abandoned is None else job.abandoned.is_set
     if isinstance(job, GenerateJob) and is_chosen(job):
@@ -157,5 +154,5 @@ def _choice_requests(job: Job) -> list[ChoiceRequest]:
 
 
 def _split(whole: NDArray[ScalarT], like: Sequence[NDArray[Any]]) -> list[NDArray[ScalarT]]:
-    edges = np.cumsum([0, *map(len, like)])
+    edges = accumulate(map(len, like), initial=0)
     return [whole[start:stop] for start, stop in pairwise(edges)]
