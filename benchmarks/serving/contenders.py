@@ -58,8 +58,10 @@ ONE_PROCESS, TWO_PROCESSES = f"{OURS}, 1 process", f"{OURS}, 2 processes"
 BARE = "bare ASGI, batched"
 
 
-def _grid(*sizes: tuple[int, int], batches: tuple[tuple[int, float], ...]) -> tuple[Setting, ...]:
-    return tuple(Setting(workers, servers, *batch) for workers, servers in sizes for batch in batches)
+def _grid(best: Setting, *sizes: tuple[int, int], batches: tuple[tuple[int, float], ...]) -> tuple[Setting, ...]:
+    """The best settings, then all combinations of workers and HTTP servers with batch sizes and waits."""
+    every = (Setting(workers, servers, *batch) for workers, servers in sizes for batch in batches)
+    return tuple(dict.fromkeys((best, *every)))
 
 
 def _latentserve(processes: int) -> Contender:
@@ -80,7 +82,8 @@ CONTENDERS: dict[str, Contender] = {
     "mosec": Contender(
         "mosec",
         "benchmarks.serving.peers.mosec_server",
-        _grid((2, 1), (1, 1), batches=((64, 1), (32, 1), (64, 5), (16, 1), (1, 0))),
+        _grid(Setting(2, 1, 16, 1), (2, 1), (1, 1), batches=((64, 1), (32, 1), (64, 5), (1, 0))),
+        alone=Setting(2),
         post=b"SEED",
         path=b"/inference",
     ),
@@ -94,26 +97,31 @@ CONTENDERS: dict[str, Contender] = {
     "LitServe": Contender(
         "litserve",
         "benchmarks.serving.peers.litserve_server",
-        _grid((1, 1), (2, 2), (2, 1), batches=((64, 0), (64, 1), (1, 0))),
+        _grid(Setting(2, 1, 64, 1), (2, 1), (1, 1), (2, 2), batches=((64, 0), (64, 1), (1, 0))),
+        alone=Setting(1),
         post=b'{"seed":SEED}',
         path=b"/predict",
     ),
     "BentoML": Contender(
         "bentoml",
         "benchmarks.serving.peers.bentoml_server",
-        _grid((2, 1), (1, 1), batches=((64, 100), (64, 20), (1, 0))),
+        _grid(Setting(2, 1, 64, 100), (2, 1), (1, 1), batches=((64, 100), (64, 1000), (1, 0))),
         post=b'{"seeds":[SEED]}',
     ),
     "Ray Serve": Contender(
         "ray",
         "benchmarks.serving.peers.ray_server",
-        _grid((1, 1), (2, 1), batches=((64, 0), (64, 2), (1, 0))),
+        _grid(Setting(1), (1, 1), (2, 1), batches=((64, 0), (64, 2), (1, 0))),
+        alone=Setting(1, 1, 64, 0),
         # Its HAProxy in front would listen on all interfaces, so Ray's own proxy serves.
         variables={"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0"},
     ),
     "FastAPI": Contender("fastapi", "benchmarks.serving.peers.fastapi_server", (Setting(2), Setting(1))),
     "FastAPI, batched": Contender(
-        "fastapi", "benchmarks.serving.peers.fastapi_server", _grid((2, 1), (1, 1), batches=((64, 0), (64, 1)))
+        "fastapi",
+        "benchmarks.serving.peers.fastapi_server",
+        _grid(Setting(2, 1, 64, 1), (2, 1), (1, 1), batches=((64, 0), (64, 1))),
+        alone=Setting(2, 1, 64, 0),
     ),
     BARE: Contender("uvicorn", "benchmarks.serving.floors", (Setting(batch=64),), argument="bare", peer=False),
     "FastAPI, constant bytes": Contender(

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from benchmarks.serving.arena import Arena, first_seed, measured, progress, warm
-from benchmarks.serving.contenders import BARE, CONTENDERS, ONE_PROCESS, OURS, TWO_PROCESSES, Setting, describe, is_ours
+from benchmarks.serving.contenders import (
+    BARE,
+    CONTENDERS,
+    ONE_PROCESS,
+    OURS,
+    TWO_PROCESSES,
+    Setting,
+    describe,
+    is_ours,
+    running,
+)
 from benchmarks.serving.figures import GOOD_SECONDS, Sample
 from benchmarks.serving.load import OPEN_CONNECTIONS, Load, Seeds
 from benchmarks.serving.processes import NotStarted
@@ -30,7 +41,7 @@ def tune(arena: Arena) -> str:
         rates: dict[tuple[Setting, bool], float] = {}
         for setting in contender.settings if contender.peer else ():
             try:
-                with arena.server(name, setting) as server:
+                with running(name, setting) as server:
                     warm(server, name)
                     cells = [f"{name}: {describe(name, setting)}"]
                     for connections in (64, 1):
@@ -40,8 +51,8 @@ def tune(arena: Arena) -> str:
                         cells += [microseconds(sample.server_seconds / max(sample.requests, 1))]
                     lines.append(cells)
                     progress(*cells)
-            except NotStarted:
-                break
+            except NotStarted as error:
+                progress(name, describe(name, setting), "did not start:", str(error))
         for alone in (True, False) if rates else ():
             arena.tuned[name, alone] = max(contender.settings, key=lambda one: rates.get((one, alone), 0))
     return grid(lines)
@@ -154,7 +165,8 @@ def _lateness(samples: list[Sample]) -> str:
 def npy(arena: Arena) -> str:
     """64 images an answer, as one npy array."""
     lines = [["npy of 64 images", "images/s", *COLUMNS]]
-    for name, samples in _in_rounds(arena, b"GET /gan/generate?count=64&format=npy&seed=", 16):
+    connections = max(16, 8 * len(os.sched_getaffinity(0)))
+    for name, samples in _in_rounds(arena, b"GET /gan/generate?count=64&format=npy&seed=", connections):
         lines.append([name, f"{64 * median(samples, lambda sample: sample.rate):,.0f}", *closed_cells(samples)])
     return grid(lines)
 

@@ -41,7 +41,7 @@ def service(chosen: Options) -> Any:
 
         @bentoml.api(  # type: ignore[untyped-decorator]
             batchable=chosen.batch > 1,
-            max_batch_size=chosen.batch,
+            max_batch_size=max(chosen.batch, 2),  # without batches the number has no effect, but 1 is refused
             max_latency_ms=int(chosen.wait) or 1,
             output_spec=Picture,
             route="/generate",
