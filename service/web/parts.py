@@ -17,7 +17,7 @@ class BodyLimits(NamedTuple):
     inflight_bytes: int
     """Bytes of all bodies held at once."""
     elements: int
-    """Elements of one JSON body, counted by its commas."""
+    """Elements of one JSON body, counted by its commas, or of one body of arrays."""
 
 
 def part(request: Request, kind: type[PartT]) -> PartT:
