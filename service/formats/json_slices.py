@@ -13,28 +13,29 @@ from .arrays import to_json
 # Numbers of one slice, which takes about two milliseconds.
 SLICE = 1 << 15
 
-_NESTED = (dict, list, tuple, np.ndarray)
+_NESTED = frozenset({dict, list, tuple, np.ndarray})
 
 
-def size(value: object) -> int:
+def size(value: Any) -> int:
     """The number of scalars in dicts, lists and ndarrays. A list has either scalars or nested values."""
-    if isinstance(value, np.ndarray):
-        return value.size
-    if isinstance(value, dict):
+    kind = type(value)
+    if kind is np.ndarray:
+        return int(value.size)
+    if kind is dict:
         value = value.values()
-    elif not isinstance(value, (list, tuple)):
+    elif kind not in _NESTED:
         return 1
-    elif value and not isinstance(value[0], _NESTED):
+    elif value and type(value[0]) not in _NESTED:
         return len(value)
     count = 0
     for item in value:  # most items are scalars, for which a call would take longer than all else
-        count += size(item) if isinstance(item, _NESTED) else 1
+        count += size(item) if type(item) in _NESTED else 1
     return count
 
 
 def slices(value: Any, most: int = SLICE) -> Iterator[bytes]:
     """The parts of `to_json(value)`, each with at most `most` scalars. Raises TypeError where `to_json` does."""
-    if size(value) <= most or not isinstance(value, _NESTED):
+    if size(value) <= most or type(value) not in _NESTED:
         yield to_json(value)
     elif isinstance(value, dict):
         for index, (key, item) in enumerate(value.items()):
@@ -57,7 +58,7 @@ def slices(value: Any, most: int = SLICE) -> Iterator[bytes]:
 
 def _groups(value: Any, most: int) -> Iterator[Any]:
     """Parts of a list or an array (n, ...) with at most `most` scalars each, or with one item."""
-    if isinstance(value, np.ndarray) or not isinstance(value[0], _NESTED):
+    if isinstance(value, np.ndarray) or type(value[0]) not in _NESTED:
         width = math.prod(value.shape[1:]) if isinstance(value, np.ndarray) else 1
         step = max(1, most // width)
         for start in range(0, len(value), step):
