@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from anyio import to_thread
 from fastapi import Request
 
 from ..errors import BodyTooLarge, UnsupportedMediaType
-from ..formats.json_numbers.reading import count_commas
+from ..formats.json_numbers.reading import Text, count
 from .json_parsing import parse
 from .json_text import as_utf8
 from .media import is_json, media_type, refuse_charset, refuse_encoding
@@ -45,27 +46,47 @@ async def read_json(
             allowed=list(allowed),
         )
     refuse_charset(request)
-    body = as_utf8(await read_bytes(request))
     most = part(request, BodyLimits).elements
-    if len(body) <= INLINE_BYTES:
-        _check_elements(body, most)
-        return parse(body, model, beside)
+    chunks = await _read_chunks(request)
+    if sum(map(len, chunks)) <= INLINE_BYTES:
+        return _parse(b"".join(chunks), model, most, beside)
 
-    def in_a_thread() -> ModelT:
-        _check_elements(body, most)
-        return parse(body, model, beside)
+    def on_a_thread() -> ModelT:
+        return _parse(_join(chunks), model, most, beside)
 
     if read_timeout(request) is None:
-        return await to_thread.run_sync(in_a_thread, limiter=THREADS)
+        return await to_thread.run_sync(on_a_thread, limiter=THREADS)
     async with within_deadline(request):
-        return await to_thread.run_sync(in_a_thread, limiter=THREADS)
+        return await to_thread.run_sync(on_a_thread, limiter=THREADS)
 
 
-def _check_elements(body: bytes | bytearray, most: int) -> None:
+def _parse(body: Text, model: type[ModelT], most: int, beside: Beside | None) -> ModelT:
+    body = as_utf8(body)
     # A number may have as little as two bytes of text, and other values take up to a hundred times their bytes in
     # memory. A limit on bytes alone would not bound the memory.
-    if len(body) > most and count_commas(body) > most:
+    if len(body) > most and count(body, b",") > most:
         raise BodyTooLarge("the body has too many elements", allowed=f"at most {most} elements")
+    return parse(body, model, beside)
+
+
+async def _read_chunks(request: Request) -> list[bytes]:
+    """The parts of the body, if they arrive before the request's deadline."""
+    refuse_encoding(request)
+    if read_timeout(request) is None:
+        return [chunk async for chunk in request.stream() if chunk]
+    async with within_deadline(request):
+        return [chunk async for chunk in request.stream() if chunk]
+
+
+def _join(chunks: list[bytes]) -> memoryview:
+    """The body, from its parts, which are released. One call for all would hold the interpreter's lock for long."""
+    body = np.empty(sum(map(len, chunks)), np.uint8)
+    stop = len(body)
+    while chunks:
+        chunk = chunks.pop()
+        body[stop - len(chunk) : stop] = np.frombuffer(chunk, np.uint8)
+        stop -= len(chunk)
+    return memoryview(body)  # type: ignore[arg-type]
 
 
 async def read_bytes(request: Request) -> bytearray:
@@ -77,12 +98,12 @@ async def read_bytes(request: Request) -> bytearray:
     """
     refuse_encoding(request)
     if read_timeout(request) is None:
-        return await _joined(request)
+        return await _appended(request)
     async with within_deadline(request):
-        return await _joined(request)
+        return await _appended(request)
 
 
-async def _joined(request: Request) -> bytearray:
+async def _appended(request: Request) -> bytearray:
     # Appended as they arrive, because joining the parts of a large body takes milliseconds at once.
     body = bytearray()
     async for chunk in request.stream():

@@ -22,7 +22,7 @@ from .routing import Beside, ModelT
 LEAST_BYTES = 2048
 
 
-def parse(body: bytes | bytearray, model: type[ModelT], beside: Beside | None = None) -> ModelT:
+def parse(body: reading.Text, model: type[ModelT], beside: Beside | None = None) -> ModelT:
     """The text as `model`.
 
     Raises:
@@ -37,8 +37,9 @@ def parse(body: bytes | bytearray, model: type[ModelT], beside: Beside | None = 
     return parse_whole(body, model, beside)
 
 
-def parse_whole(body: bytes | bytearray, model: type[ModelT], beside: Beside | None = None) -> ModelT:
+def parse_whole(body: reading.Text, model: type[ModelT], beside: Beside | None = None) -> ModelT:
     """As `parse`, by pydantic alone."""
+    body = bytes(body)
     try:
         found = model.model_validate_json(body)
     except ValidationError as error:
@@ -51,7 +52,7 @@ def parse_whole(body: bytes | bytearray, model: type[ModelT], beside: Beside | N
     return found
 
 
-def _parse_reduced(reduction: Reduction, body: bytes | bytearray, model: type[ModelT], beside: Beside | None) -> ModelT:
+def _parse_reduced(reduction: Reduction, body: reading.Text, model: type[ModelT], beside: Beside | None) -> ModelT:
     try:
         tree = from_json(reduction.text)
     except ValueError as error:

@@ -7,11 +7,10 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from pydantic_core import from_json
 
 from ..formats.arrays import UNION_TAG, RaggedArray, ragged_matrices, ragged_rows
-from ..formats.json_numbers.reading import Broken, Even, Found, Ragged, Unwanted, Wrong
+from ..formats.json_numbers.reading import Broken, Even, Found, Ragged, Text, Unwanted, Wrong, count
 
 # A string in the place of an array, before its number. Callers cannot know it, so that no body contains it.
 _MARK = f"array-{secrets.token_hex(16)}-"
@@ -19,6 +18,8 @@ _MARK = f"array-{secrets.token_hex(16)}-"
 _AHEAD = 64
 # Arrays at fault with a longer text are not parsed: errors do not show them.
 _LONGEST_PART = 4096
+# Bytes that are searched at once.
+_BLOCK = 1 << 20
 _EMPTY = re.compile(rb"\[[ \t\r\n]*+\]")
 _POSITION = re.compile(r" at line (\d+) column (\d+)$")
 
@@ -41,7 +42,7 @@ class Reduction(NamedTuple):
     is_cut: bool
     """Whether the text ends shortly after a fault of the syntax."""
 
-    def message(self, message: str, body: bytes | bytearray) -> str | None:
+    def message(self, message: str, body: Text) -> str | None:
         """The JSON parser's message about the text, for `body`; None if the fault may be elsewhere in `body`."""
         found = _POSITION.search(message)
         if found is None:
@@ -107,12 +108,12 @@ class Corrections(NamedTuple):
         return location
 
 
-def reduce(body: bytes | bytearray, found: Sequence[Found], keep_faults: bool) -> Reduction | None:
+def reduce(body: Text, found: Sequence[Found], keep_faults: bool) -> Reduction | None:
     """`body` without the arrays that were found in it; None if all of its text is kept.
 
     With `keep_faults`, arrays with faults stay in the text.
     """
-    texts: list[bytes | bytearray] = []
+    texts: list[Text] = []
     pieces: list[_Piece] = []
     values: list[Any] = []
     wrong: dict[int, Wrong] = {}
@@ -144,17 +145,17 @@ def reduce(body: bytes | bytearray, found: Sequence[Found], keep_faults: bool) -
     return Reduction(b"".join(texts), pieces, values, wrong, is_cut) if pieces else None
 
 
-def _value(array: Even | Wrong | Ragged, body: bytes | bytearray) -> Any:
+def _value(array: Even | Wrong | Ragged, body: Text) -> Any:
     if isinstance(array, Even):
         return array.numbers
     if isinstance(array, Wrong):
-        return _short(array, body[array.part])
+        return _short(array, bytes(body[array.part]))
     if len(array.found) == 1:
         return RaggedArray(ragged_rows(array.place, array.found[0], array.expected[0]))
     return RaggedArray(ragged_matrices(array.place, array.found, array.expected))
 
 
-def _short(array: Wrong, part: bytes | bytearray) -> Any:
+def _short(array: Wrong, part: bytes) -> Any:
     """The shortest list of the array's rank with the wrong part at index 0 where it is there, and else at index 1."""
     is_long = len(part) > _LONGEST_PART and part.startswith(b"[") and not _EMPTY.fullmatch(part)
     value: Any = [0.0] if is_long else from_json(part)
@@ -174,6 +175,12 @@ def _index(text: bytes, line: int, column: int) -> int:
     return start + column - 1
 
 
-def _line_and_column(text: bytes | bytearray, index: int) -> tuple[int, int]:
-    newlines = np.frombuffer(text, np.uint8, index + 1) == ord("\n")
-    return 1 + int(np.count_nonzero(newlines)), index - text.rfind(b"\n", 0, index + 1)
+def _line_and_column(text: Text, index: int) -> tuple[int, int]:
+    before, start = text[: index + 1], 0
+    for stop in range(len(before), 0, -_BLOCK):
+        begin = max(0, stop - _BLOCK)
+        newline = bytes(before[begin:stop]).rfind(b"\n")
+        if newline >= 0:
+            start = begin + newline + 1
+            break
+    return 1 + count(before, b"\n"), index + 1 - start

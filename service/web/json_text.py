@@ -9,6 +9,7 @@ import json
 import re
 
 from ..errors import MalformedBody
+from ..formats.json_numbers.reading import Text
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Most bodies have fewer quotation marks, and no key twice in any of their objects, which is quick to see.
@@ -29,24 +30,25 @@ class _Object:
         self.is_array = False
 
 
-def as_utf8(body: bytes | bytearray) -> bytes | bytearray:
+def as_utf8(body: Text) -> Text:
     """The body without a byte order mark.
 
     Raises:
         MalformedBody: the body is encoded in UTF-16 or UTF-32.
     """
-    if body.startswith(BYTE_ORDER_MARK):
+    head = bytes(body[:4])
+    if head.startswith(BYTE_ORDER_MARK):
         return body[len(BYTE_ORDER_MARK) :]
-    if b"\0" not in body[:4] and not body.startswith((b"\xff", b"\xfe")):
+    if b"\0" not in head and not head.startswith((b"\xff", b"\xfe")):
         return body
-    encoding = json.detect_encoding(body)
+    encoding = json.detect_encoding(head)
     if encoding != "utf-8":
         name = encoding.removesuffix("-le").removesuffix("-be").upper()
         raise MalformedBody(f"the body is encoded in {name}; send JSON encoded in UTF-8", allowed="UTF-8")
     return body
 
 
-def refuse_repeated_keys(text: bytes | bytearray) -> None:
+def refuse_repeated_keys(text: bytes) -> None:
     """Check that no object has the same key twice. `text` must be valid JSON.
 
     Bodies consist mostly of numbers. Only strings and the braces between them are visited, and both searches run in C.

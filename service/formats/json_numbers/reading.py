@@ -13,8 +13,9 @@ from .decimals import POSITION_BITS
 from .finding import Names, count_bytes, find_arrays, names
 from .syntax import COMMA
 
-Text = NDArray[np.uint8]
 Float64 = NDArray[np.float64]
+# A large text is a view of an array, which can be written part by part; small ones are bytes.
+Text = bytes | memoryview
 
 # Arrays with a shorter text are quickly read by any reader.
 LEAST_BYTES = 512
@@ -88,12 +89,14 @@ def warm_up() -> None:
     _State.ready = True
 
 
-def count_commas(text: bytes | bytearray) -> int:
-    """The number of commas, counted without the interpreter's lock once the compiled code is there."""
-    return int(count_bytes(_bytes(text), COMMA)) if _State.ready else text.count(b",")
+def count(text: Text, character: bytes) -> int:
+    """How often a character occurs, counted without the interpreter's lock once the compiled code is there."""
+    if not _State.ready:
+        return bytes(text).count(character)
+    return int(count_bytes(_bytes(text), character[0]))
 
 
-def find(text: bytes | bytearray, wanted: Names) -> list[Found]:
+def find(text: Text, wanted: Names) -> list[Found]:
     """The arrays of at least LEAST_BYTES that are values of keys, in order, up to the first fault of their syntax.
 
     Those whose key is in `wanted` are read; their memory is shared. Text outside of these arrays is not checked. It
@@ -112,13 +115,13 @@ def find(text: bytes | bytearray, wanted: Names) -> list[Found]:
     return [_found(record, numbers) for record in records[:count].tolist()]
 
 
-def _bytes(text: bytes | bytearray) -> Text:
+def _bytes(text: Text) -> NDArray[np.uint8]:
     array = np.frombuffer(text, np.uint8)
     array.flags.writeable = False  # one type for both kinds of bytes, so that the code is compiled once
     return array
 
 
-def _value(text: bytes | bytearray, position: int) -> float:
+def _value(text: Text, position: int) -> float:
     match = _NUMBER.match(text, position)
     if match is None:
         raise RuntimeError("a number is not where it was found")
