@@ -30,8 +30,11 @@ def encode(sheet: NDArray[np.uint8], text: Mapping[str, str] | None = None, scal
     height, width = sheet.shape
     # Every row begins with the number of its filter. Rows that repeat the row above differ from it by zeros.
     rows = np.zeros((height, scale, width * scale + 1), np.uint8)
-    rows[:, 0, 1:] = sheet if scale == 1 else sheet.repeat(scale, 1)
-    rows[:, 1:, 0] = _UP
+    if scale == 1:
+        rows[:, 0, 1:] = sheet
+    else:
+        rows[:, 0, 1:] = sheet.repeat(scale, 1)
+        rows[:, 1:, 0] = _UP
     level = _FAST if height * width * scale**2 <= SMALL_PIXELS else _STRONG
     chunks = [_chunk(b"tEXt", f"{name}\0{value}".encode("latin-1")) for name, value in (text or {}).items()]
     return b"".join(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import ModuleType
 
+import isal
+import numpy as np
 import pytest
 import torch
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.gan import checkpoint
+from service.gan import checkpoint, drawing
 from service.gan.caching import build_tag
 from service.gan.checkpoint import GENERATOR_FILE
 from service.gan.networks import Discriminator
@@ -166,3 +169,12 @@ def test_build_tags_differ_between_checkpoints_versions_and_processors() -> None
     digests = [{"generator": g, "discriminator": d} for g in "ab" for d in "ab"]
     tags = {build_tag(files, version, kind) for files in digests for version in "12" for kind in ("cpu", "gpu")}
     assert len(tags) == 16
+
+
+@pytest.mark.parametrize(("module", "name"), [(drawing, "REVISION"), (isal, "__version__"), (np, "__version__")])
+def test_a_build_tag_changes_with_the_drawing_and_the_libraries(
+    module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = build_tag({}, "1", "cpu")
+    monkeypatch.setattr(module, name, "another")
+    assert build_tag({}, "1", "cpu") != before
