@@ -7,6 +7,7 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
+from ..formats.arrays import Float64
 from ..web import npz_body
 from ..web.json_body import read_json
 from ..web.media import media_type
@@ -22,20 +23,23 @@ from ..web.routing import (
     read_fields,
     read_timeout,
 )
-from ..web.threads import THREADS
+from ..web.threads import THREADS, off_loop
 from . import answer_arrays, batches, checks, ragged, representations, uploads, wire
 from .engine import EmEngine
 from .missing import Present, separate
+from .outcome import Outcome
 from .schemas.answers import RegisterBatchAnswer, Registration
 from .schemas.registration import RegisterBatchRequest, RegisterRequest
 from .schemas.steps import (
     Expectation,
     ExpectationRequest,
+    GivenParameters,
     LogLikelihood,
     LogLikelihoodRequest,
     Maximization,
     MaximizationRequest,
 )
+from .steps import Psi
 from .worker import ExpectJob, LikelihoodJob, MaximizeJob
 
 
@@ -82,13 +86,17 @@ async def register(request: Request) -> Response:
     if form.kind == "json":
         outcome = await engine(request).solve(wire.problem(body), timeout)
         outcome = outcome._replace(warnings=(*warnings, *outcome.warnings))
-        response = answer(present.restore(wire.registration(outcome, body.transform)))
+        response = answer(await off_loop(len(body.source), _restored, outcome, body, present))
     elif form.kind == "npz":
         response = await _answer_arrays(request, body, present, warnings, timeout)
     else:
         response = await _represent(request, form, body, present, warnings, timeout)
     response.headers["Vary"] = "Accept"
     return response
+
+
+def _restored(outcome: Outcome, body: RegisterRequest, present: Present) -> dict[str, Any]:
+    return present.restore(wire.registration(outcome, body.transform))
 
 
 async def _read_registration(request: Request) -> tuple[RegisterRequest, Present, tuple[str, ...]]:
@@ -192,8 +200,8 @@ async def expectation(request: Request) -> Response:
     """E-step: the responsibilities at ψ, and Q at a second set of parameters, by default ψ itself."""
     body, timeout = await read_json(request, ExpectationRequest), read_timeout(request)
     source, target = wire.points(body)
-    psi = wire.parameters(body, source, target, "")
-    at = None if body.at is None else wire.parameters(body.at, source, target, "/at")
+    psi = await _parameters(body, source, target, "")
+    at = None if body.at is None else await _parameters(body.at, source, target, "/at")
     expected = await engine(request).submit(ExpectJob(source, target, psi, at), timeout)
     return answer(expected._asdict())
 
@@ -206,8 +214,8 @@ async def maximization(request: Request) -> Response:
     """M-step: the prior and the translation that maximise Q for given responsibilities."""
     body, timeout = await read_json(request, MaximizationRequest), read_timeout(request)
     source, target = wire.points(body)
-    shape = len(source), len(target)
-    rows = checks.check_distribution(body.responsibilities, shape, "/responsibilities")
+    given, shape = body.responsibilities, (len(source), len(target))
+    rows = await off_loop(given.size, checks.check_distribution, given, shape, "/responsibilities")
     maximized = await engine(request).submit(MaximizeJob(source, target, rows), timeout)
     return answer(maximized._asdict())
 
@@ -220,10 +228,16 @@ async def log_likelihood(request: Request) -> Response:
     """The log-likelihood at ψ: complete-data if an assignment Z is given, else observed-data."""
     body, timeout = await read_json(request, LogLikelihoodRequest), read_timeout(request)
     source, target = wire.points(body)
-    psi = wire.parameters(body, source, target, "")
+    psi = await _parameters(body, source, target, "")
     if body.assignment is None:
         expected = await engine(request).submit(ExpectJob(source, target, psi), timeout)
         return answer({"log_likelihood": expected.log_likelihood})
-    rows = checks.check_assignment(body.assignment, (len(source), len(target)), "/assignment")
+    given, shape = body.assignment, (len(source), len(target))
+    rows = await off_loop(given.size, checks.check_assignment, given, shape, "/assignment")
     complete = await engine(request).submit(LikelihoodJob(source, target, psi, rows), timeout)
     return answer(complete._asdict())
+
+
+async def _parameters(given: GivenParameters, source: Float64, target: Float64, at: str) -> Psi:
+    numbers = 0 if given.prior is None else given.prior.size
+    return await off_loop(numbers, wire.parameters, given, source, target, at)

@@ -26,10 +26,12 @@ from ..web.routing import (
     read_timeout,
 )
 from ..web.seeds import random_seed
+from ..web.threads import off_loop
 from .encoder import encoder_size
 from .gaussian_kl import GaussianDivergence, GaussianPair, to_standard_normal
 from .inputs import all_finite
 from .logistic import LabelledPoint, LogisticDivergence
+from .reparameterization import Parametrization
 from .schemas import (
     Divergence,
     EncoderSizeAnswer,
@@ -102,8 +104,14 @@ async def _reparameterized(vae: VaeEngine, body: ReparameterizeRequest, timeout:
     drawn = body.noise is None
     seed = random_seed() if body.seed is None else body.seed
     job = ReparameterizeJob(body.mu, getattr(body, name), name, body.grad_z, body.noise, seed, body.kl_weight)
-    noise, result = await vae.submit(job, timeout)
-    always: dict[str, Any] = {"z": result.z, "noise": noise, "seed": seed if drawn else None}
+    computed = await vae.submit(job, timeout)
+    return await off_loop(job.scale.size, _gradients, computed, name, seed if drawn else None)
+
+
+def _gradients(computed: Computed, name: Parametrization, seed: int | None) -> dict[str, Any]:
+    """The fields of an answer, with the sums of the gradients. Raises InvalidInput if a sum overflows."""
+    noise, result = computed
+    always: dict[str, Any] = {"z": result.z, "noise": noise, "seed": seed}
     if result.kl_grad_mu is None or result.kl_grad_scale is None:
         return always | {"grad_mu": result.grad_mu, f"grad_{name}": result.grad_scale}
     with np.errstate(over="ignore"):

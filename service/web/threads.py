@@ -1,10 +1,23 @@
-"""The threads that decode uploads and encode pictures, beside the event loop."""
+"""The threads that decode bodies and encode answers, beside the event loop."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 
 # One thread for each core: more threads would only hold more clouds and pictures in memory.
 THREADS = CapacityLimiter(os.cpu_count() or 1)
+
+ResultT = TypeVar("ResultT")
+# Array operations on more numbers take milliseconds.
+FEW_NUMBERS = 1 << 16
+
+
+async def off_loop(numbers: int, function: Callable[..., ResultT], *arguments: Any) -> ResultT:
+    """`function(*arguments)`, on a thread if it handles more than FEW_NUMBERS `numbers`."""
+    if numbers <= FEW_NUMBERS:
+        return function(*arguments)
+    return await to_thread.run_sync(function, *arguments, limiter=THREADS)
