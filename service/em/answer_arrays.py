@@ -38,6 +38,14 @@ def single(found: Mapping[str, Any], registered: Float64) -> Arrays:
     return flatten({"points": registered, **found, **numbers, "matching": matching})
 
 
+def elements(results: Sequence[Result], points: int) -> int:
+    """About how many numbers the arrays of the results have, for problems of `points` source points together."""
+    outcomes = [result for result in results if isinstance(result, Outcome)]
+    dimension = outcomes[0].translation.size if outcomes else 0
+    pairs = sum(outcome.responsibilities.size for outcome in outcomes if outcome.responsibilities is not None)
+    return points * (2 + 3 * dimension) + pairs
+
+
 def check_dimensions(plans: Sequence[Plan | Refusal]) -> None:
     """Raise NotAcceptable if the problems have points of different dimensions, which one array cannot hold."""
     found = {plan.problem.source.shape[1] for plan in plans if isinstance(plan, Plan)}

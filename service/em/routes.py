@@ -125,7 +125,9 @@ async def _answer_arrays(
     points = found["registered"]
     if "registered" not in body.include:
         del found["registered"]
-    response = await npz_body.answer_npz(answer_arrays.single(found, points))
+    response = await npz_body.answer_npz(
+        lambda: answer_arrays.single(found, points), answer_arrays.elements([outcome], len(points))
+    )
     response.headers.update(representations.headers(found))
     return response
 
@@ -176,7 +178,10 @@ async def register_batch(request: Request) -> Response:
     reader = batches.Reader(em.check_effort, lambda: read_timeout(request))
     if media_type(request) == npz_body.MEDIA_TYPE:
         arrays = await npz_body.read_npz(request)
-        plans, source_offsets = ragged.read(arrays, reader)
+        if arrays.is_small:
+            plans, source_offsets = ragged.read(arrays, reader)
+        else:
+            plans, source_offsets = await to_thread.run_sync(ragged.read, arrays, reader, limiter=THREADS)
     else:
         body = await read_json(request, RegisterBatchRequest, ("application/json", npz_body.MEDIA_TYPE))
         plans = [reader.read(index, raw) for index, raw in enumerate(body.problems)]
@@ -185,7 +190,10 @@ async def register_batch(request: Request) -> Response:
             answer_arrays.check_dimensions(plans)
     results = await batches.solve(em, plans, reader)
     if kind == npz_body.MEDIA_TYPE:
-        response = await npz_body.answer_npz(answer_arrays.batch(plans, results, source_offsets))
+        response = await npz_body.answer_npz(
+            lambda: answer_arrays.batch(plans, results, source_offsets),
+            answer_arrays.elements(results, int(source_offsets[-1])),
+        )
     else:
         response = answer({"results": batches.answers(plans, results)})
     response.headers["Vary"] = "Accept"

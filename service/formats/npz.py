@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ _MEMBER = struct.Struct("<4s6H3L5H2L")
 _VERSION = 20
 _DATE = 1 << 5 | 1  # 1 January 1980, the first day that an archive can name
 _ENCRYPTED = 1
-# Decompression copies pieces of this size, so that the interpreter's lock is never held for long.
+# Content is copied in pieces of this size, so that the interpreter's lock is never held for long.
 _PIECE = 2**20
 
 
@@ -202,7 +202,7 @@ def _check_length(length: int, header: npy.Plain, pointer: str) -> None:
         )
 
 
-def write_arrays(arrays: Arrays) -> bytes:
+def write_arrays(arrays: Arrays) -> bytes | bytearray:
     """The arrays as an archive that `numpy.load` reads, not compressed; the same arrays always give the same bytes.
 
     The names are ASCII, the arrays of plain types, and all of them together smaller than 4 GiB.
@@ -221,4 +221,18 @@ def write_arrays(arrays: Arrays) -> bytes:
         at += _LOCAL.size + len(file) + size
     listing = b"".join(directory)
     end = _END.pack(b"PK\x05\x06", 0, 0, len(arrays), len(arrays), len(listing), at, 0)
-    return b"".join([*pieces, listing, end])
+    return _joined([*pieces, listing, end])
+
+
+def _joined(pieces: Sequence[bytes | memoryview]) -> bytes | bytearray:
+    """All pieces, copied in parts of at most `_PIECE` bytes."""
+    size = sum(map(len, pieces))
+    if size <= _PIECE:
+        return b"".join(pieces)
+    out, at = bytearray(size), 0
+    for piece in pieces:
+        for begin in range(0, len(piece), _PIECE):
+            part = piece[begin : begin + _PIECE]
+            out[at : at + len(part)] = part
+            at += len(part)
+    return out

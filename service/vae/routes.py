@@ -70,6 +70,8 @@ def engine(request: Request) -> VaeEngine:
 
 
 router = APIRouter(prefix="/vae", tags=["vae"], route_class=StrictRoute)
+# The most arrays of an answer that are as large as those of the request.
+FIELDS = 6
 FORMS = ("application/json", npz_body.MEDIA_TYPE)
 MODELS = (ReparameterizeRequest, Reparameterized, KLRequest, Divergence, EncoderSizeAnswer)
 
@@ -93,7 +95,10 @@ async def reparameterize(request: Request) -> Response:
         body = await read_json(request, ReparameterizeRequest, FORMS, errors_beside)
     found = await _reparameterized(engine(request), body, read_timeout(request))
     as_arrays = kind == npz_body.MEDIA_TYPE
-    response = await npz_body.answer_npz(npz_body.flatten(found)) if as_arrays else answer(found)
+    if as_arrays:
+        response = await npz_body.answer_npz(lambda: npz_body.flatten(found), FIELDS * body.grad_z.size)
+    else:
+        response = answer(found)
     response.headers["Vary"] = "Accept"
     return response
 

@@ -6,7 +6,7 @@ of an object `init` is the array `init.matrix`. A field whose value would be nul
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -29,6 +29,8 @@ MEDIA_TYPE = "application/x-npz"
 CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 # More elements are decoded and encoded on a thread: these take about a millisecond.
 SMALL = 2**17
+# The most elements for each byte of a larger archive. Numbers that are not constant do not come near it.
+EXPANSION = 2
 
 Index = tuple[int, ...]
 
@@ -38,6 +40,11 @@ class ArrayBody(NamedTuple):
 
     arrays: dict[str, NDArray[Any]]
     not_finite: dict[str, Index]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a pass over the arrays may run on the event loop."""
+        return sum(array.size for array in self.arrays.values()) <= SMALL
 
 
 async def read_npz(request: Request) -> ArrayBody:
@@ -56,9 +63,24 @@ async def read_npz(request: Request) -> ArrayBody:
         # A small archive may be large when it is decompressed.
         with suppress(BodyTooLarge):
             return _decode(body, min(SMALL, most))
-    found = await to_thread.run_sync(_decode, body, most, limiter=THREADS)
+    found = await to_thread.run_sync(_decode_large, body, most, limiter=THREADS)
     read_timeout(request)  # the deadline may have passed meanwhile
     return found
+
+
+def _decode_large(body: bytearray, most: int) -> ArrayBody:
+    # The service limits the bytes of all bodies that it holds. Their arrays must not be out of proportion.
+    compressed = max(SMALL, EXPANSION * len(body))
+    try:
+        return _decode(body, min(most, compressed))
+    except BodyTooLarge as error:
+        if most <= compressed:
+            raise
+        raise BodyTooLarge(
+            "the archive is compressed too much; send it as numpy.savez writes it, not compressed",
+            pointer=error.pointer,
+            allowed=f"at most {EXPANSION} numbers or characters for each byte",
+        ) from None
 
 
 def _decode(body: bytearray, most: int) -> ArrayBody:
@@ -169,10 +191,10 @@ def texts(values: list[str] | tuple[str, ...]) -> NDArray[np.str_]:
     return np.array(values, dtype=np.str_)
 
 
-async def answer_npz(arrays: Arrays) -> Response:
-    """An answer with status 200 and `arrays` as .npz."""
-    if sum(array.size for array in arrays.values()) <= SMALL:
-        content = write_arrays(arrays)
+async def answer_npz(arrays: Callable[[], Arrays], elements: int) -> Response:
+    """An answer with status 200 and, as .npz, the result of `arrays`, which has about so many `elements`."""
+    if elements <= SMALL:
+        content = write_arrays(arrays())
     else:
-        content = await to_thread.run_sync(write_arrays, arrays, limiter=THREADS)
-    return Response(content, media_type=MEDIA_TYPE)
+        content = await to_thread.run_sync(lambda: write_arrays(arrays()), limiter=THREADS)
+    return Response(content if isinstance(content, bytes) else memoryview(content), media_type=MEDIA_TYPE)

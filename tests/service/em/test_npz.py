@@ -154,6 +154,15 @@ def test_the_limits_of_a_body_are_those_of_json(running: Running) -> None:
         assert_problem(late, 504)
 
 
+def test_a_bomb_is_refused_by_its_proportion_and_by_the_limit(client: TestClient) -> None:
+    for count in (200_000, 5_000_000):
+        zeros = np.zeros((count, 2))
+        body = npz({"source": zeros, "target": zeros}, compressed=True)
+        problem = assert_problem(post(client, "/em/register", body), 413)
+        assert "compressed too much" in problem["detail"]
+        assert problem["errors"][0]["pointer"] == "/source"
+
+
 def test_points_without_coordinates_are_nan_and_minus_one(client: TestClient) -> None:
     rows = [f"{x},{y}" for x, y in SMALL.source.tolist()]
     table = "\n".join(["x,y", *rows[:5], "NaN,NaN", *rows[5:]]).encode()

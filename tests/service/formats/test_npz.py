@@ -48,7 +48,7 @@ def test_what_is_written_is_read_by_numpy_to_the_bit() -> None:
     native = {name: np.asarray(value) for name, value in FIELDS.items()}
     data = write_arrays(native)
     assert write_arrays(native) == data
-    for found in (arrays(data), read_arrays(data, LIMIT)):
+    for found in (arrays(bytes(data)), read_arrays(data, LIMIT)):
         assert found.keys() == native.keys()
         assert all(np.array_equal(found[name], native[name]) for name in native)
     with zipfile.ZipFile(io.BytesIO(data)) as archive_:
