@@ -156,7 +156,8 @@ async def interpolate(request: Request) -> Response:
     headers = gan.headers | caching.headers(query, gan.build)
     if _is_fresh(request, headers):
         return Response(status_code=304, headers=headers)
-    job = InterpolateJob(tuple(query.seeds), query.frames, query.loop, query.truncation, query.digit, threading.Event())
+    abandoned = None if query.digit is None else threading.Event()
+    job = InterpolateJob(tuple(query.seeds), query.frames, query.loop, query.truncation, query.digit, abandoned)
     return await answers.animation(await gan.submit(job, timeout), query, headers)
 
 
