@@ -105,7 +105,7 @@ CONTENDERS: dict[str, Contender] = {
     "BentoML": Contender(
         "bentoml",
         "benchmarks.serving.peers.bentoml_server",
-        _grid(Setting(2, 1, 64, 100), (2, 1), (1, 1), batches=((64, 100), (64, 1000), (1, 0))),
+        _grid(Setting(2), (2, 1), (1, 1), batches=((64, 100), (64, 1000), (1, 0))),
         post=b'{"seeds":[SEED]}',
     ),
     "Ray Serve": Contender(
@@ -136,6 +136,11 @@ CONTENDERS: dict[str, Contender] = {
 def is_ours(name: str) -> bool:
     """Whether the contender is Latentserve itself, with whatever number of processes."""
     return CONTENDERS[name].module == "service"
+
+
+def has_processes() -> bool:
+    """Whether this version of Latentserve has a setting for the number of its processes."""
+    return "processes" in Settings.model_fields
 
 
 def describe(name: str, setting: Setting) -> str:
@@ -176,7 +181,7 @@ def running(
     if is_ours(name):
         command += ["serve", "--port", str(port)]
         environment["LATENTSERVE_DRAIN_SECONDS"] = "0"
-        if setting.workers and "processes" in Settings.model_fields:
+        if setting.workers and has_processes():
             environment["LATENTSERVE_PROCESSES"] = str(setting.workers)
     else:
         command += [contender.argument] if contender.argument else []

@@ -25,8 +25,8 @@ import uvloop
 from benchmarks.serving.connection import Answer, Connection
 from benchmarks.serving.figures import Sample, arrivals, shares, together
 
-# Seconds before the measured time of a closed loop, and after the last arrival of an open one.
-WARM_UP, GRACE = 0.5, 2.0
+# Seconds before the measured time of a closed loop, and at most after it and after the last arrival of an open one.
+WARM_UP, DRAIN, GRACE = 0.5, 10.0, 2.0
 # Connections of an open loop. More requests than that wait in the generator.
 OPEN_CONNECTIONS = 256
 # Apart by more requests than one client sends, so that no two clients ask the same.
@@ -141,10 +141,14 @@ class _Closed(_Loop):
         gc.collect()
         gc.freeze()
         cpu, start = time.process_time(), time.perf_counter()
+        self._busy, self._done = len(self._connections), asyncio.Event()
         self._from, self._until = start + WARM_UP, start + WARM_UP + self._load.seconds
         for connection in self._connections:
             self._send(connection)
         await asyncio.sleep(WARM_UP + self._load.seconds)
+        # The processor time is divided by the number of requests, so it includes all that their answers take.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._done.wait(), DRAIN)
         return self._sample(self._load.seconds, cpu)
 
     def _send(self, connection: Connection) -> None:
@@ -160,6 +164,10 @@ class _Closed(_Loop):
             self._latencies.append(now - connection.sent)
         if answer is not None and now < self._until:
             self._send(connection)
+        else:
+            self._busy -= 1
+            if self._busy == 0:
+                self._done.set()
 
 
 class _Open(_Loop):

@@ -16,6 +16,7 @@ from benchmarks.serving.contenders import (
     TWO_PROCESSES,
     Setting,
     describe,
+    has_processes,
     is_ours,
     running,
 )
@@ -95,7 +96,7 @@ def _claims(arena: Arena, samples: Samples) -> Iterable[str]:
         yield claim(f"64 connections: p99 over that of {best}", late, most=1.0)
     if samples[OURS, 1] and samples[BARE, 1]:
         yield claim("1 connection: rate over the bare ASGI function's", _ratio(samples[OURS, 1], samples[BARE, 1]), 1.0)
-    for name in (OURS, TWO_PROCESSES):
+    for name in (OURS, TWO_PROCESSES) if has_processes() else ():
         for count in (64, 512):
             if samples[name, count] and samples[ONE_PROCESS, count]:
                 ratio = _ratio(samples[name, count], samples[ONE_PROCESS, count])
