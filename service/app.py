@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
@@ -21,14 +19,16 @@ from .em import routes as em
 from .em import worker as em_worker
 from .em.engine import EmEngine
 from .errors import CheckpointError, InvalidInput
-from .formats.json_numbers import reading as json_numbers
 from .gan import caching, checkpoint, companions
 from .gan import jobs as gan_jobs
 from .gan import routes as gan
-from .gan.networks import IMAGE_SIZE, LATENT_DIM
+from .gan.networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
 from .gan.worker import GanWorker
+from .lifespan import lifespan
 from .runtime import devices
 from .runtime.batching import Batcher, JobT, Limits, ResultT
+from .runtime.board import Board, Seat
+from .runtime.gate import Gate
 from .settings import Settings
 from .vae import routes as vae
 from .vae import worker as vae_worker
@@ -40,7 +40,6 @@ from .web.edge import Edge
 from .web.failures import FAILURES, answer_failure
 from .web.health import Health
 from .web.metrics import Metrics
-from .web.observability import log
 from .web.parts import BodyLimits
 from .web.problems import ProblemDetails
 
@@ -55,11 +54,11 @@ then, the answer is a 504. Without the header there is no deadline. `X-Request-I
 """
 
 
-# Seconds to wait for the workers at the end. The server has already waited for running requests.
-CLOSE_SECONDS = 1.0
-
-
 SLICES = (em, vae, gan, probes)
+ENGINES = ("em", "vae", "gan")
+LANES = ("em", "em-large", "vae", *gan_jobs.LANES)
+# Expected seconds until registration is compiled, for the hint of requests that come too early.
+COMPILE_SECONDS = 60.0
 
 
 class Parts(NamedTuple):
@@ -115,8 +114,47 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(settings: Settings | None = None) -> Application:
-    """Build the application: read the checkpoint, place the engines on the device, mount the routes.
+class Networks(NamedTuple):
+    """The networks of a checkpoint folder, on the processor, and its manifest."""
+
+    generator: Generator
+    discriminator: Discriminator
+    manifest: checkpoint.Manifest
+    companions: companions.Companions | None
+
+
+def load_networks(settings: Settings) -> Networks:
+    """Read the checkpoint folder.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged, or a file differs from its manifest.
+    """
+    _check_folder(settings.checkpoints)
+    generator, discriminator, manifest = checkpoint.load(settings.checkpoints)
+    return Networks(generator, discriminator, manifest, companions.load(settings.checkpoints, manifest))
+
+
+def new_board(replicas: int) -> Board:
+    """A board for so many processes."""
+    return Board(replicas, LANES, ENGINES)
+
+
+def create_app(
+    settings: Settings | None = None,
+    networks: Networks | None = None,
+    seat: Seat | None = None,
+    collect: Callable[[], Awaitable[Sequence[bytes]]] | None = None,
+    compiling: int | None = None,
+) -> Application:
+    """Build the application: place the engines on the device, and mount the routes.
+
+    Args:
+        settings: read from the environment by default.
+        networks: read from the checkpoint folder by default.
+        seat: of this process on the board of the service; by default it is alone.
+        collect: returns snapshots of the metrics of all processes; by default of this one.
+        compiling: a descriptor that becomes readable when the loops of registration have been compiled; None if this
+            process loads or compiles them itself.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged, or a file differs from its manifest.
@@ -124,21 +162,21 @@ def create_app(settings: Settings | None = None) -> Application:
     """
     settings = settings or Settings()
     device = devices.prepare(settings.device)
+    generator, discriminator, manifest, companion = networks or load_networks(settings)
+    seat = seat or new_board(1).seat(0)
     metrics = Metrics()
 
-    async def snapshots() -> list[bytes]:
+    async def snapshots() -> Sequence[bytes]:
         return [metrics.snapshot()]
 
-    _check_folder(settings.checkpoints)
-    generator, discriminator, manifest = checkpoint.load(settings.checkpoints)
-    companion = companions.load(settings.checkpoints, manifest)
     gan_worker = GanWorker(generator, discriminator, device, companion)
-    batchers = _batchers(settings, device, gan_worker, metrics)
+    batchers = _batchers(settings, device, gan_worker, metrics, seat)
+    registrations = Gate("registration is being compiled", COMPILE_SECONDS, settings.queue_items)
 
     parts = Parts(
-        health=Health(VERSION, _models(manifest.files), batchers, snapshots),
+        health=Health(VERSION, _models(manifest.files), batchers, collect or snapshots, seat, metrics),
         limits=BodyLimits(settings.max_body_bytes, settings.max_inflight_bytes, settings.max_elements),
-        em=EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort),
+        em=EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort, registrations),
         vae=vae.VaeEngine(batchers["vae"]),
         gan=gan.GanEngine(
             {name: batchers[name] for name in gan_jobs.LANES},
@@ -157,7 +195,7 @@ def create_app(settings: Settings | None = None) -> Application:
         servers=[{"url": settings.root_path}] if settings.root_path else None,
         # A redirect to the path without its slash would use the Host header, and would lose the body of a POST.
         redirect_slashes=False,
-        lifespan=_lifespan(parts.health),
+        lifespan=lifespan(parts.health, registrations, compiling),
         exception_handlers=dict.fromkeys((*FAILURES, Exception), answer_failure),
     )
     for part in SLICES:
@@ -165,7 +203,7 @@ def create_app(settings: Settings | None = None) -> Application:
     _check_root_path(settings.root_path, app.all_routes())
     app.enter_by(
         lambda framework: Edge(
-            Dispatch(framework, app.all_routes()), metrics, AccessLog(settings), parts.limits, settings.root_path
+            Dispatch(framework, app.all_routes()), metrics, AccessLog(settings), parts.limits, seat, settings.root_path
         )
     )
     return app
@@ -191,7 +229,7 @@ def _check_root_path(root_path: str, routes: Sequence[Route]) -> None:
 
 
 def _batchers(
-    settings: Settings, device: torch.device, gan_worker: GanWorker, metrics: Metrics
+    settings: Settings, device: torch.device, gan_worker: GanWorker, metrics: Metrics, seat: Seat
 ) -> dict[str, Batcher[Any, Any]]:
     def batcher(
         name: str,
@@ -211,7 +249,8 @@ def _batchers(
             cancel=cancel,
             is_out_of_memory=devices.is_out_of_memory,
             stall_seconds=stall_seconds,
-            observer=metrics.engine(name),
+            observer=metrics.engine(name, partial(seat.set_queue, name)),
+            elsewhere=seat.elsewhere(name),
         )
 
     registration = em_worker.EmWorker()
@@ -226,46 +265,6 @@ def _batchers(
         "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
         **{name: batcher(name, gan_worker, batch_images[name], *gan_rules) for name in gan_jobs.LANES},
     }
-
-
-def _lifespan(health: Health) -> Callable[[FastAPI], Any]:
-    batchers = health.batchers.values()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for batcher in batchers:
-            batcher.start()
-        warming = asyncio.create_task(_warm_up(health))
-        warming.add_done_callback(_report)
-        try:
-            yield
-        finally:
-            health.draining = True
-            warming.cancel()
-            await asyncio.gather(*(batcher.close(CLOSE_SECONDS) for batcher in batchers))
-
-    return lifespan
-
-
-def _report(warming: asyncio.Task[None]) -> None:
-    if not warming.cancelled() and warming.exception() is not None:
-        log.critical("warm-up failed; the service will not become ready", exc_info=warming.exception())
-
-
-async def _warm_up(health: Health) -> None:
-    """Run each engine once on typical jobs, so that no request waits for compilation or kernel selection."""
-    log.info("warming up", compiles="the loops of registration, on the first start, for about a minute")
-    await to_thread.run_sync(json_numbers.warm_up)
-    jobs: dict[str, Sequence[Any]] = {
-        "em": em_worker.warm_up_jobs(),
-        "vae": vae_worker.WARM_UP,
-        "gan": gan_jobs.WARM_UP,
-    }
-    for name, batcher in health.batchers.items():
-        for job in jobs.get(name, ()):
-            await batcher.submit(job)
-    health.warm = True
-    log.info("ready")
 
 
 def _models(files: dict[str, str]) -> dict[str, dict[str, object]]:

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    processes: int = Field(
+        0, ge=0, description="processes that serve; 0 takes what processors, memory, pids and the GPU allow"
+    )
     root_path: RootPath = Field(
         "",
         description="path prefix that a reverse proxy strips, such as /models/digits; empty if none",
@@ -87,6 +90,7 @@ class Settings(BaseSettings):
         2**23, description="maximum elements of one JSON body, counted by its commas, or of one body of arrays"
     )
     max_inflight_bytes: PositiveInt = Field(512 * MIB, description="maximum bytes of all request bodies held at once")
+    max_connections: PositiveInt = Field(8192, description="maximum open connections")
     max_effort: PositiveFloat = Field(
         2e12, description="maximum pairs x D x iterations of one registration, about one or two hours of work"
     )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, overload
 
 from ..errors import DeadlineExceeded, InvalidInput, LatentserveError, WorkerFailed
 from ..runtime.batching import Batcher
+from ..runtime.gate import Gate
 from .outcome import Outcome
 from .plan import Plan, plan
 from .problem import Problem
@@ -31,13 +32,15 @@ class EmEngine(NamedTuple):
     """Two lanes, each with its own thread, so that small problems do not wait for large ones.
 
     `small_effort` is the maximum effort of a job in the small lane, and `max_effort` that of an accepted registration.
-    Both are in the units of `Plan.effort`: pairs × D × iterations.
+    Both are in the units of `Plan.effort`: pairs × D × iterations. Registrations wait at the gate `registrations` until
+    their loops are compiled.
     """
 
     small: Batcher[Job, Result]
     large: Batcher[Job, Result]
     small_effort: float
     max_effort: float
+    registrations: Gate
 
     @overload
     async def submit(self, job: RegisterJob, timeout: float | None) -> Outcome: ...
@@ -48,7 +51,12 @@ class EmEngine(NamedTuple):
     @overload
     async def submit(self, job: LikelihoodJob, timeout: float | None) -> CompleteLikelihood: ...
     async def submit(self, job: Job, timeout: float | None) -> Result:
-        """The job's result; `timeout` is in seconds, None for no limit. Raises what `Batcher.submit` raises."""
+        """The job's result; `timeout` is in seconds, None for no limit.
+
+        Raises what `Batcher.submit` and `Gate.passed` raise.
+        """
+        if isinstance(job, RegisterJob):
+            timeout = await self.registrations.passed(timeout)
         batcher = self.small if effort(job) <= self.small_effort else self.large
         return await batcher.submit(job, timeout)
 

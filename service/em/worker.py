@@ -196,10 +196,3 @@ def warm_up_jobs() -> list[RegisterJob]:
         turned._replace(prior="free", sigma=0.1),
     ]
     return [registration(problem) for problem in problems]
-
-
-def warm_up() -> None:
-    """Run every kind of registration once, which compiles all loops that they need."""
-    worker = EmWorker()
-    for job in warm_up_jobs():
-        worker([job])

@@ -71,6 +71,7 @@ class Batcher(Generic[JobT, ResultT]):
         is_out_of_memory: whether an error means that the device is out of memory.
         stall_seconds: a batch that runs longer counts as stalled.
         observer: receives the events.
+        elsewhere: jobs in the same queue of other processes, and their cost. The limits of the queue cover them.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Batcher(Generic[JobT, ResultT]):
         is_out_of_memory: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
         stall_seconds: float = math.inf,
         observer: Observer | None = None,
+        elsewhere: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
     ) -> None:
         self.name = name
         self._worker = worker
@@ -95,6 +97,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._is_out_of_memory = is_out_of_memory
         self._stall_seconds = stall_seconds
         self._observer: Observer = observer or SilentObserver()
+        self._elsewhere = elsewhere
 
         self._queues: OrderedDict[Hashable, OrderedDict[_Entry[JobT, ResultT], None]] = OrderedDict()
         self._queued_items = 0
@@ -183,11 +186,11 @@ class Batcher(Generic[JobT, ResultT]):
             raise ShuttingDown("the service is stopping and accepts no new work", retry_after=1)
         cost = self._cost(job)
         # An empty queue accepts any job, even one above the queue's limit, which could otherwise never be served.
-        full = self._queued_cost + cost > self._limits.queue_cost and self._queued_items > 0
-        if full or self._queued_items >= self._limits.queue_items:
-            raise Overloaded(
-                f"the {self.name} queue is full ({self._queued_items} jobs wait); try again later", retry_after=wait
-            )
+        items, queued_cost = self._elsewhere()
+        items, queued_cost = items + self._queued_items, queued_cost + self._queued_cost
+        full = queued_cost + cost > self._limits.queue_cost and items > 0
+        if full or items >= self._limits.queue_items:
+            raise Overloaded(f"the {self.name} queue is full ({items} jobs wait); try again later", retry_after=wait)
         if timeout is not None and wait > timeout:
             raise Overloaded(
                 f"the {self._queued_items + len(self._running)} jobs ahead take about {wait:.3g} s, longer than the "

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import BodyTooLarge, Overloaded, ShuttingDown
+from ..runtime.board import Seat
 from ..version import VERSION
 from .access_log import AccessLog
 from .failures import internal
@@ -37,14 +38,14 @@ class Edge:
     """Request ids, HEAD, body limits, cancellation of abandoned requests, metrics, access log, unexpected errors."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, access_log: AccessLog, limits: BodyLimits, root_path: str = ""
+        self, app: ASGIApp, metrics: Metrics, access_log: AccessLog, limits: BodyLimits, seat: Seat, root_path: str = ""
     ) -> None:
         self.app = app
         self.root_path = root_path
         self.metrics = metrics
         self.access_log = access_log
         self.limits = limits
-        self.inflight_bytes = 0
+        self.seat = seat
         # An id for each request: a random number for this object, then a counter.
         self._prefix = secrets.token_hex(4)
         self._counter = itertools.count(secrets.randbits(32))
@@ -121,7 +122,8 @@ class _Exchange:
             timer.cancel()
             if self.watcher is not None:
                 self.watcher.cancel()
-            edge.inflight_bytes -= self.body_bytes
+            if self.body_bytes:
+                edge.seat.add_body_bytes(-self.body_bytes)
             edge.metrics.in_flight.add(-1)
             self._record(time.perf_counter() - start)
 
@@ -149,14 +151,15 @@ class _Exchange:
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self.body_bytes += size
-            edge.inflight_bytes += size
+            edge.seat.add_body_bytes(size)
             if not message.get("more_body", False):
                 self.body_is_complete = True
                 if self.body_complete is not None:
                     self.body_complete.set()
             if self.body_bytes > edge.limits.body_bytes:
                 return await self.receive()
-            if edge.inflight_bytes > edge.limits.inflight_bytes and edge.inflight_bytes > self.body_bytes:
+            held = edge.seat.body_bytes()
+            if held > edge.limits.inflight_bytes and held > self.body_bytes:
                 raise Overloaded("too many large bodies are being read; try again later", retry_after=1)
         return message
 

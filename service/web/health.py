@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from ..runtime.batching import Batcher
-from .metrics import exposition
+from ..runtime.board import Seat
+from .metrics import Metrics, exposition
 from .parts import part
 from .problems import problem
 from .routing import StrictRoute, answer, operation
@@ -20,25 +21,43 @@ from .routing import StrictRoute, answer, operation
 
 @dataclass
 class Health:
-    """State behind the probes. The lifespan sets `warm`, and the signal handler sets `draining`."""
+    """State behind the probes. The lifespan notes in `seat` which engines are ready."""
 
     version: str
     models: Mapping[str, Mapping[str, object]]
     batchers: Mapping[str, Batcher[Any, Any]]
     snapshots: Callable[[], Awaitable[Sequence[bytes]]]
     """Snapshots of the metrics, one of each process."""
-    warm: bool = False
-    draining: bool = False
+    seat: Seat
+    """The numbers that this process shares with the others of the service."""
+    metrics: Metrics
+    """Those of this process."""
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once this process takes connections."""
+
+    def join(self) -> None:
+        """Begin to take connections."""
+        self.seat.join()
+        self.joined.set()
 
     def stuck(self) -> list[str]:
         """Names of the lanes whose worker died, or whose batch has stalled."""
         return [name for name, batcher in self.batchers.items() if not batcher.is_alive()]
 
-    def unready(self) -> str:
-        """Why the service is not ready; empty when it is."""
-        if self.draining:
+    def dead(self) -> str:
+        """Why no process can serve; empty if one can."""
+        board, stuck = self.seat.board, self.stuck()
+        if not stuck or any(board.can_serve(other) for other in board.live() if other != self.seat.replica):
+            return ""
+        return f"the worker died or stalled: {', '.join(stuck)}"
+
+    def unready(self, engines: Sequence[str] = ()) -> str:
+        """Why the service is not ready, or one of `engines` is not; empty when all are."""
+        board = self.seat.board
+        if board.draining:
             return "the service is draining"
-        return "" if self.warm else "the service is warming up"
+        missing = [name for name in engines or self.models if not board.is_ready(name)]
+        return f"warming up: {', '.join(missing)}" if missing else ""
 
 
 class Status(BaseModel):
@@ -80,9 +99,9 @@ PROBE: dict[str, Any] = operation(Status, description="the probe succeeds", erro
 @router.get("/livez", **PROBE)
 @router.get("/v2/health/live", **PROBE)
 async def live(request: Request) -> Response:
-    """Report whether all workers are alive. If this fails, restart the process."""
-    if stuck := health(request).stuck():
-        return problem(503, "stuck", f"the worker died or stalled: {', '.join(stuck)}")
+    """Report whether a process of the service can answer. If this fails, restart the service."""
+    if reason := health(request).dead():
+        return problem(503, "stuck", reason)
     return answer({"status": "live"})
 
 
@@ -125,7 +144,9 @@ async def model(name: str, request: Request) -> Response:
 async def model_ready(name: str, request: Request) -> Response:
     """Report whether the model is ready."""
     _model(health(request), name)
-    return await ready(request)
+    if reason := health(request).unready([name]):
+        return problem(503, "not-ready", reason)
+    return answer({"status": "ready"})
 
 
 def _model(state: Health, name: str) -> Mapping[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import Metric
@@ -61,9 +61,9 @@ class Metrics:
         self._requests.add((method, route, str(status)))
         self._request_seconds.of((route,)).observe(seconds, request_id)
 
-    def engine(self, name: str) -> EngineObserver:
-        """The observer for the Batcher of that name."""
-        return EngineObserver(self, name)
+    def engine(self, name: str, report: Callable[[int, float], None] = lambda items, cost: None) -> EngineObserver:
+        """The observer for the Batcher of that name. `report` receives the length and the cost of its queue."""
+        return EngineObserver(self, name, report)
 
     def snapshot(self) -> bytes:
         """The present values as JSON, for `exposition`."""
@@ -130,8 +130,9 @@ def _buckets(
 class EngineObserver:
     """Records the events of one Batcher as metrics and log lines."""
 
-    def __init__(self, metrics: Metrics, name: str) -> None:
+    def __init__(self, metrics: Metrics, name: str, report: Callable[[int, float], None]) -> None:
         self._name = name
+        self._report = report
         self._labels = (name,)
         self._items = metrics.queue_items
         self._cost = metrics.queue_cost
@@ -143,7 +144,8 @@ class EngineObserver:
         self.queued(0, 0.0)
 
     def queued(self, items: int, cost: float) -> None:
-        """Set the queue's gauges."""
+        """Set the queue's gauges, and report them to the other processes."""
+        self._report(items, cost)
         self._items.set(items, self._labels)
         self._cost.set(cost, self._labels)
 

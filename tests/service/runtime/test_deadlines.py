@@ -11,7 +11,7 @@ import pytest
 from service.errors import DeadlineExceeded, Overloaded, ShuttingDown
 from service.runtime import batching
 from service.runtime.batching import Batcher, Limits
-from tests.service.runtime.batchers import Gate, run, until
+from tests.service.runtime.batchers import WIDE, Gate, run, until
 
 
 def test_a_cancelled_job_leaves_the_queue_and_its_place_is_free_at_once() -> None:
@@ -186,3 +186,17 @@ def test_a_batcher_with_a_stalled_batch_is_not_alive() -> None:
         assert batcher.is_alive()
 
     run(story, gate, stall_seconds=0.02)
+
+
+@pytest.mark.parametrize(("items", "cost"), [(2, 0.0), (1, 1000.0)])
+def test_the_limits_of_the_queue_cover_what_waits_elsewhere(items: int, cost: float) -> None:
+    elsewhere = [(items, cost)]
+
+    async def story(batcher: Batcher[int, int]) -> None:
+        with pytest.raises(Overloaded, match=f"{items} jobs wait"):
+            await batcher.submit(1)
+        elsewhere[0] = (0, 0.0)
+        assert await batcher.submit(1) == 10
+
+    limits = WIDE._replace(queue_items=2, queue_cost=10)
+    run(story, Gate(is_open=True), limits=limits, elsewhere=lambda: elsewhere[0])

@@ -15,9 +15,14 @@ def test_readyz_fails_during_warm_up_and_while_draining(checkpoints: Path) -> No
     app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
     client = TestClient(app)  # without its lifespan: never warm
     assert "warming" in assert_problem(client.get("/readyz"), 503)["detail"]
-    app.parts.health.warm = True
+    seat = app.parts.health.seat
+    seat.join()
+    for engine in ("em", "vae"):
+        seat.set_ready(engine)
+    assert "gan" in assert_problem(client.get("/readyz"), 503)["detail"]
+    seat.set_ready("gan")
     assert client.get("/readyz").status_code == 200
-    app.parts.health.draining = True
+    seat.board.drain()
     assert "draining" in assert_problem(client.get("/readyz"), 503)["detail"]
 
 

@@ -1,0 +1,88 @@
+"""The life of the application: it starts its workers, warms them up, reports its state, and closes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from .em import worker as em_worker
+from .formats.json_numbers import reading as json_numbers
+from .gan import jobs as gan_jobs
+from .runtime import background
+from .runtime.gate import Gate
+from .vae import worker as vae_worker
+from .web.health import Health
+from .web.observability import log
+
+# Seconds to wait for the workers at the end. The server has already waited for running requests.
+CLOSE_SECONDS = 1.0
+# Seconds between the reports of a process to the others.
+BEAT_SECONDS = 0.5
+
+
+def lifespan(health: Health, registrations: Gate, compiling: int | None) -> Callable[[FastAPI], Any]:
+    """The lifespan of an application.
+
+    Args:
+        health: the state behind the probes.
+        registrations: opened once registration is ready.
+        compiling: a descriptor that becomes readable when the loops of registration have been compiled; None if this
+            process loads or compiles them itself.
+    """
+    batchers = health.batchers.values()
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[None]:
+        for batcher in batchers:
+            batcher.start()
+        warming = asyncio.create_task(_warm_up(health, registrations, compiling))
+        warming.add_done_callback(_report)
+        beating = asyncio.create_task(_beat(health))
+        try:
+            yield
+        finally:
+            health.seat.board.drain()
+            warming.cancel()
+            beating.cancel()
+            registrations.close()
+            await asyncio.gather(*(batcher.close(CLOSE_SECONDS) for batcher in batchers))
+
+    return run
+
+
+def _report(warming: asyncio.Task[None]) -> None:
+    if not warming.cancelled() and warming.exception() is not None:
+        log.critical("warm-up failed; the service will not become ready", exc_info=warming.exception())
+
+
+async def _beat(health: Health) -> None:
+    with suppress(asyncio.CancelledError):
+        while True:
+            health.seat.beat(stuck=bool(health.stuck()))
+            await asyncio.sleep(BEAT_SECONDS)
+
+
+async def _warm_up(health: Health, registrations: Gate, compiling: int | None) -> None:
+    """Run each engine once on typical jobs, so that no request waits for compilation or kernel selection."""
+    await _run(health, "vae", vae_worker.WARM_UP)
+    await _run(health, "gan", gan_jobs.WARM_UP)
+    if compiling is not None:
+        health.join()
+        log.info("compiling", what="the loops of registration", takes="about a minute on two processors")
+        await background.has_ended(compiling)
+    await to_thread.run_sync(json_numbers.warm_up)
+    await _run(health, "em", em_worker.warm_up_jobs())
+    registrations.open()
+    health.join()
+    log.info("ready")
+
+
+async def _run(health: Health, engine: str, jobs: Sequence[Any]) -> None:
+    for job in jobs:
+        await health.batchers[engine].submit(job)
+    health.seat.set_ready(engine)

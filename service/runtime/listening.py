@@ -1,0 +1,121 @@
+"""Listening sockets: one address is bound once, and connections beyond a limit are refused."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+
+from ..errors import LatentserveError
+
+BACKLOG = 2048
+# Connections that are taken in one go, so that signals and messages are not delayed for long.
+BURST = 64
+ALL = sys.maxsize
+# A client that still sends its request needs a moment to read the refusal: the socket is closed later.
+LINGER_SECONDS = 1.0
+MOST_LINGERING = 256
+
+
+class CannotListen(LatentserveError):
+    """The address is in use, or does not exist on this machine."""
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on all addresses of `host`; port 0 takes a free one.
+
+    Two services cannot listen on one port, because SO_REUSEPORT is not set.
+
+    Raises:
+        CannotListen: an address is in use, or `host` is not an address of this machine.
+    """
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise CannotListen(f"{host}: {error.strerror or error}") from error
+    sockets: list[socket.socket] = []
+    for family, _, _, _, address in dict.fromkeys(found):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        sockets.append(listener)
+        # Allows a restart while closed connections linger; a socket that listens is still refused.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listener.bind((address[0], port, *address[2:]))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            for other in sockets:
+                other.close()
+            reason = "address already in use" if error.errno == errno.EADDRINUSE else error.strerror
+            raise CannotListen(f"{address[0]}:{port}: {reason}") from error
+        port = port or listener.getsockname()[1]
+        listener.setblocking(False)
+    return sockets
+
+
+def address_of(sockets: list[socket.socket]) -> str:
+    """The first address and its port, as in a URL."""
+    host, port, *_ = sockets[0].getsockname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def accept(listener: socket.socket, most: int = BURST) -> Iterator[socket.socket]:
+    """At most `most` of the connections that wait."""
+    for _ in range(most):
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                time.sleep(0.01)  # no descriptors: the connection waits, and a busy loop would not help
+                return
+            raise
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield connection
+
+
+class Refusals:
+    """Answers connections beyond the limit with `answer`, and closes them a moment later."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._lingering: deque[tuple[float, socket.socket]] = deque()
+
+    def refuse(self, connection: socket.socket) -> None:
+        """Answer and close one connection."""
+        with suppress(OSError):
+            connection.send(self._answer)
+            connection.shutdown(socket.SHUT_WR)
+        self._lingering.append((time.monotonic() + LINGER_SECONDS, connection))
+        self.close_due()
+
+    def close_due(self) -> None:
+        """Close the connections whose moment has passed, and the oldest if there are too many."""
+        now = time.monotonic()
+        while self._lingering and (self._lingering[0][0] <= now or len(self._lingering) > MOST_LINGERING):
+            self._lingering.popleft()[1].close()
+
+    def close(self) -> None:
+        """Close all."""
+        while self._lingering:
+            self._lingering.popleft()[1].close()
+
+
+def raise_descriptor_limit(least: int) -> None:
+    """Allow this process, and those that it starts, `least` open files, if the system's hard limit does."""
+    if sys.platform == "win32":
+        return
+    import resource  # not on all systems
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = least if hard == resource.RLIM_INFINITY else min(least, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,71 @@
+"""Where the connections of a process come from: its own listening sockets, or its supervisor (`supervised`)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from .board import Seat
+from .listening import Refusals, accept
+
+Adopt = Callable[[socket.socket], None]
+Stop = Callable[[bool], None]
+"""Stops the server; True interrupts running requests."""
+
+
+class Source(Protocol):
+    """Where connections come from."""
+
+    def attach(self, stop: Stop) -> None:
+        """Call `stop` from now on when the process is to stop. Called on the event loop."""
+
+    def open(self, adopt: Adopt) -> None:
+        """Call `adopt` with each connection from now on."""
+
+    def close(self) -> None:
+        """Call `adopt` with the connections that wait, and then no more."""
+
+
+class Listeners:
+    """The connections of a process that serves alone: it listens itself.
+
+    Args:
+        listeners: sockets that listen.
+        seat: counts the connections.
+        max_connections: open connections, beyond which one is refused.
+        refusal: the bytes of the answer to such a connection.
+    """
+
+    def __init__(self, listeners: Sequence[socket.socket], seat: Seat, max_connections: int, refusal: bytes) -> None:
+        self._listeners = listeners
+        self._seat = seat
+        self._max_connections = max_connections
+        self._refusals = Refusals(refusal)
+        self._opened = 0
+
+    def attach(self, stop: Stop) -> None:
+        """Nothing: signals stop this process."""
+
+    def open(self, adopt: Adopt) -> None:
+        """Call `adopt` with each connection from now on."""
+        self._adopt = adopt
+        for listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def close(self) -> None:
+        """Take no more connections."""
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
+        self._refusals.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        self._refusals.close_due()
+        for connection in accept(listener):
+            if self._opened - self._seat.board.closed(self._seat.replica) >= self._max_connections:
+                self._refusals.refuse(connection)
+            else:
+                self._opened += 1
+                self._adopt(connection)

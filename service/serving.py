@@ -1,0 +1,111 @@
+"""`serve`: one process that does everything, or a supervisor and its replicas."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from . import compilation
+from .app import Networks, create_app, load_networks, new_board
+from .errors import LatentserveError, Overloaded
+from .runtime import background, sizing
+from .runtime.board import Board, Seat
+from .runtime.channel import Pair
+from .runtime.listening import address_of, listen, raise_descriptor_limit
+from .runtime.sources import Listeners
+from .runtime.supervised import Supervised
+from .runtime.supervisor import Rules, Supervisor
+from .server import Server
+from .settings import Settings
+from .web.observability import log
+from .web.problems import from_domain
+
+# Descriptors of one process beside its connections.
+SPARE_DESCRIPTORS = 512
+
+
+class Prepared(NamedTuple):
+    """What all processes of the service share."""
+
+    settings: Settings
+    networks: Networks
+    listeners: Sequence[socket.socket]
+    board: Board
+    compiling: int | None
+
+
+def serve(settings: Settings) -> tuple[int, str]:
+    """Serve until a signal. Returns the exit status, and why the service could not start.
+
+    Raises:
+        LatentserveError: the checkpoint, the device, the address or the root path is not usable.
+    """
+    networks = load_networks(settings)
+    listeners = listen(settings.host, settings.port)
+    size = sizing.Size(settings.processes, "LATENTSERVE_PROCESSES")
+    if not settings.processes:
+        size = sizing.choose(settings.device, has_cuda=torch.version.cuda is not None)
+    raise_descriptor_limit(settings.max_connections + SPARE_DESCRIPTORS)
+    log.info("listening", address=address_of(listeners), processes=size.processes, limited_by=size.limited_by)
+    torch.set_num_threads(1)
+    compiling = _compile_in_background(listeners)
+    prepared = Prepared(settings, networks, listeners, new_board(size.processes), compiling)
+    # What exists now lives as long as the process, so the garbage collector need not visit it, nor copy its pages.
+    gc.collect()
+    gc.freeze()
+    if size.processes == 1:
+        _serve_alone(prepared)
+        return 0, ""
+    rules = Rules(settings.max_connections, settings.drain_seconds, settings.shutdown_seconds, settings.stall_seconds)
+    supervisor = Supervisor(listeners, prepared.board, _replica(prepared), rules, _refusal(), log.warning)
+    return supervisor.run(), supervisor.reason
+
+
+def _compile_in_background(listeners: Sequence[socket.socket]) -> int | None:
+    """Load all loops; if some are not compiled, start to compile them."""
+    compilation.compile_digits()
+    if compilation.load():
+        return None
+
+    def close() -> None:
+        for listener in listeners:
+            listener.close()
+
+    return background.start(lambda: compilation.compile_all(sizing.processors()), close)
+
+
+def _serve_alone(prepared: Prepared) -> None:
+    settings, networks, listeners, board, compiling = prepared
+    seat = board.seat(0)
+    app = create_app(settings, networks, seat, compiling=compiling)
+    Server(app, settings, Listeners(listeners, seat, settings.max_connections, _refusal())).run()
+
+
+def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
+    def run(seat: Seat, pair: Pair) -> int:
+        settings, networks, _, _, compiling = prepared
+        source = Supervised(pair)
+        try:
+            app = create_app(settings, networks, seat, source.collect, compiling)
+        except LatentserveError as error:
+            source.refuse(error.detail)
+            return 2
+        source.snapshot = app.parts.health.metrics.snapshot
+        Server(app, settings, source, has_signals=False).run()
+        source.report()
+        return 0
+
+    return run
+
+
+def _refusal() -> bytes:
+    """The bytes of the answer to a connection beyond the limit."""
+    error = Overloaded("the service has as many connections as LATENTSERVE_MAX_CONNECTIONS allows", retry_after=1)
+    answer = from_domain(error)
+    head = [(b"connection", b"close"), *answer.raw_headers]
+    lines = b"".join(b"%b: %b\r\n" % header for header in head)
+    return b"HTTP/1.1 503 Service Unavailable\r\n" + lines + b"\r\n" + bytes(answer.body)
