@@ -71,6 +71,7 @@ class Load(NamedTuple):
     connections: int
     seconds: float
     rate: float | None = None
+    status: int = 200  # of a right answer
     poisson_seed: int | None = None  # makes the arrivals of an open loop random
 
 
@@ -158,7 +159,7 @@ class _Closed(_Loop):
 
     def _answered(self, connection: Connection, answer: Answer | None) -> None:
         now = time.perf_counter()
-        if answer is None or answer.status != 200:
+        if answer is None or answer.status != self._load.status:
             self._errors += 1
         elif self._from <= now < self._until:
             self._latencies.append(now - connection.sent)
@@ -215,7 +216,7 @@ class _Open(_Loop):
         connection.send(next(self._stream))
 
     def _answered(self, connection: Connection, answer: Answer | None) -> None:
-        if answer is None or answer.status != 200:
+        if answer is None or answer.status != self._load.status:
             self._errors += answer is not None or connection.index >= 0
         else:
             self._latencies.append(time.perf_counter() - self._start - self._intended[connection.index])
