@@ -121,7 +121,7 @@ async def _answer_arrays(
     if outcome.registered is None:
         raise RuntimeError("the outcome lacks the registered cloud, which its problem requested")
     outcome = outcome._replace(warnings=(*warnings, *outcome.warnings))
-    found = present.restore(wire.registration(outcome, body.transform))
+    found = await off_loop(len(body.source), _restored, outcome, body, present)
     points = found["registered"]
     if "registered" not in body.include:
         del found["registered"]
