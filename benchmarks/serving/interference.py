@@ -97,8 +97,8 @@ def table(arena: Arena) -> str:
         every = [together(rounds)]  # the worst of all rounds, not the median of the worst
         late = [milliseconds(latency(every, share)) for share in (0.5, 0.99, 0.999, 1.0)]
         if kind != "alone":
-            claims.append(claim(f"{small} beside {KINDS[kind].name}: p99 in ms", 1e3 * latency(every, 0.99), most=20))
-            claims.append(claim(f"{small} beside {KINDS[kind].name}: worst in ms", 1e3 * latency(every, 1.0), most=50))
+            claims.append(claim(f"{name}: {small} beside {kind}: p99 in ms", 1e3 * latency(every, 0.99), most=20))
+            claims.append(claim(f"{name}: {small} beside {kind}: worst in ms", 1e3 * latency(every, 1.0), most=50))
         lines.append([f"{name}: {KINDS[kind].name}", rate, str(errors), small, *late, str(lost)])
     return "\n".join([grid(lines), *claims])
 
