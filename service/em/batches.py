@@ -69,6 +69,10 @@ class Reader:
             return refusal(index, error)
         return planned
 
+    def read_all(self, problems: Sequence[object]) -> list[Plan | Refusal]:
+        """The plans or refusals of all problems of a batch, in order."""
+        return [self.read(index, raw) for index, raw in enumerate(problems)]
+
     def _validate(self, raw: object, faults: Sequence[Any]) -> RegisterRequest:
         errors, named = [*faults], {fault["loc"][0] for fault in faults}
         try:

@@ -66,6 +66,8 @@ MODELS = (
 REGISTERED: dict[str, Any] = json_content(Registration) | representations.CONTENT
 FORM = "multipart/form-data"
 BODIES = ("application/json", npz_body.MEDIA_TYPE, FORM)
+# Reading a problem, or making its answer, takes as long as an operation on so many numbers.
+PROBLEM = 1 << 12
 
 
 @router.post(
@@ -184,7 +186,7 @@ async def register_batch(request: Request) -> Response:
             plans, source_offsets = await to_thread.run_sync(ragged.read, arrays, reader, limiter=THREADS)
     else:
         body = await read_json(request, RegisterBatchRequest, ("application/json", npz_body.MEDIA_TYPE))
-        plans = [reader.read(index, raw) for index, raw in enumerate(body.problems)]
+        plans = await off_loop(len(body.problems) * PROBLEM, reader.read_all, body.problems)
         source_offsets = batches.source_offsets(plans)
         if kind == npz_body.MEDIA_TYPE:
             answer_arrays.check_dimensions(plans)
@@ -195,7 +197,8 @@ async def register_batch(request: Request) -> Response:
             answer_arrays.elements(results, int(source_offsets[-1])),
         )
     else:
-        response = answer({"results": batches.answers(plans, results)})
+        found = await off_loop(len(results) * PROBLEM, batches.answers, plans, results)
+        response = answer({"results": found})
     response.headers["Vary"] = "Accept"
     return response
 
