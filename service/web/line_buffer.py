@@ -8,6 +8,8 @@ import sys
 # Seconds that a line may wait, and the number of lines that wait at most.
 FLUSH_SECONDS = 0.25
 MOST_LINES = 512
+# Bytes that a pipe takes in one piece (PIPE_BUF). Several processes may write to it, and each line must stay whole.
+ATOMIC_BYTES = 4096
 
 
 class LineBuffer:
@@ -38,9 +40,22 @@ class LineBuffer:
             self._timer = None
         # One assignment, because another thread may write at the same time.
         lines, self._lines = self._lines, []
-        if lines:
-            sys.stderr.write("\n".join(lines) + "\n")
-            sys.stderr.flush()
+        group: list[str] = []
+        size = 0
+        for line in lines:
+            length = len(line.encode()) + 1
+            if size + length > ATOMIC_BYTES:
+                _write(group)
+                group, size = [], 0
+            group.append(line + "\n")
+            size += length
+        _write(group)
+
+
+def _write(lines: list[str]) -> None:
+    if lines:
+        sys.stderr.write("".join(lines))
+        sys.stderr.flush()
 
 
 LINES = LineBuffer()

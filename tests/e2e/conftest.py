@@ -31,14 +31,31 @@ class Live(NamedTuple):
 Start = Callable[..., AbstractContextManager[Live]]
 
 
+def children(pid: int) -> list[int]:
+    """The ids of the processes that `pid` has started and that have not ended."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(folder.name))
+    return sorted(found)
+
+
 @contextmanager
 def halted(process: subprocess.Popen[Any]) -> Iterator[None]:
-    """Stop the process during the block. It then finds everything that the block has sent, however long that took."""
-    process.send_signal(signal.SIGSTOP)
+    """Stop the service's processes during the block. They then find everything that it sent, however long that took."""
+    pids = [process.pid, *children(process.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        process.send_signal(signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def free_port() -> int:

@@ -21,7 +21,7 @@ import httpx2
 import pytest
 
 from service.version import VERSION
-from tests.e2e.conftest import ROOT, Live, Start, halted
+from tests.e2e.conftest import ROOT, Live, Start, children, halted
 
 SERVE = [sys.executable, "-m", "service"]
 
@@ -106,8 +106,11 @@ def running_batches(live: Live) -> float:
 
 def processor_seconds(live: Live) -> float:
     """Processor time of the service so far. Unlike the time of day, the load of the machine hardly changes it."""
-    fields = Path(f"/proc/{live.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    ticks = 0
+    for pid in (live.process.pid, *children(live.process.pid)):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def heavy(count: int, iterations: int) -> dict[str, Any]:

@@ -19,21 +19,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.conftest import ROOT, Live, Start, free_port, wait_until_ready
-
-
-def children(pid: int) -> list[int]:
-    """The ids of the processes that `pid` has started and that have not ended."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[1]) == pid and fields[0] != "Z":
-                found.append(int(folder.name))
-    return sorted(found)
+from tests.e2e.conftest import ROOT, Live, Start, children, free_port, wait_until_ready
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -96,3 +96,19 @@ def test_the_number_of_lines_that_wait_is_bounded(lines: Any, monkeypatch: pytes
         assert len(lines()) == 20
 
     asyncio.run(run())
+
+
+def test_lines_are_written_in_pieces_that_a_pipe_takes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes share one stderr; a larger piece could be mixed with a line of another process."""
+    pieces: list[str] = []
+    monkeypatch.setattr(line_buffer, "_write", lambda group: pieces.append("".join(group)))
+    buffer = LineBuffer()
+
+    async def fill() -> None:
+        for number in range(300):
+            buffer.write(f"{number:100d}é", urgent=False)
+        buffer.flush()
+
+    asyncio.run(fill())
+    assert max(len(piece.encode()) for piece in pieces) <= line_buffer.ATOMIC_BYTES
+    assert [int(line[:-1]) for line in "".join(pieces).splitlines()] == list(range(300))
