@@ -79,6 +79,7 @@ async def _warm_up(health: Health, registrations: Gate, compiling: int | None) -
     await _run(health, "em", em_worker.warm_up_jobs())
     registrations.open()
     health.join()
+    health.warm.set()
     log.info("ready")
 
 

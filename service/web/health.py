@@ -34,6 +34,8 @@ class Health:
     """Those of this process."""
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once this process takes connections."""
+    warm: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once all engines of this process are ready."""
 
     def join(self) -> None:
         """Begin to take connections."""

@@ -16,8 +16,17 @@ from service.app import create_app
 from service.gan import checkpoint
 from service.gan.networks import Discriminator, Generator
 from service.settings import Settings
+from service.web import line_buffer
 
 Running = Callable[..., AbstractContextManager[TestClient]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lines_at_once() -> Iterator[None]:
+    """The log's lines do not wait, because a later test would capture those of an earlier one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(line_buffer, "MOST_LINES", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

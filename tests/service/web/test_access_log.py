@@ -17,6 +17,11 @@ from service.web.line_buffer import LineBuffer
 ID = "recorded-here"
 
 
+@pytest.fixture(autouse=True)
+def lines_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_buffer, "MOST_LINES", 512)
+
+
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str]) -> Any:
     """A function that returns the lines of `record` written so far. Other applications may write lines of their own."""
