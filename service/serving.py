@@ -21,6 +21,7 @@ from .runtime.supervised import Supervised
 from .runtime.supervisor import Rules, Supervisor
 from .server import Server
 from .settings import Settings
+from .web import threads
 from .web.observability import log
 from .web.problems import from_domain
 
@@ -89,6 +90,7 @@ def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
     def run(seat: Seat, pair: Pair) -> int:
         settings, networks, _, _, compiling = prepared
         source = Supervised(pair)
+        threads.share(seat.board.replicas)
         try:
             app = create_app(settings, networks, seat, source.collect, compiling)
         except LatentserveError as error:
