@@ -28,7 +28,9 @@ from .lifespan import lifespan
 from .runtime import devices
 from .runtime.batching import Batcher, JobT, Limits, ResultT
 from .runtime.board import Board, Seat
+from .runtime.collector import replica_instruments
 from .runtime.gate import Gate
+from .runtime.instruments import snapshot
 from .settings import Settings
 from .vae import routes as vae
 from .vae import worker as vae_worker
@@ -167,7 +169,7 @@ def create_app(
     metrics = Metrics()
 
     async def snapshots() -> Sequence[bytes]:
-        return [metrics.snapshot()]
+        return [metrics.snapshot(), snapshot(replica_instruments())]
 
     gan_worker = GanWorker(generator, discriminator, device, companion)
     batchers = _batchers(settings, device, gan_worker, metrics, seat)

@@ -21,6 +21,7 @@ from .runtime.supervised import Supervised
 from .runtime.supervisor import Rules, Supervisor
 from .server import Server
 from .settings import Settings
+from .version import VERSION
 from .web import threads
 from .web.observability import log
 from .web.problems import from_domain
@@ -108,6 +109,6 @@ def _refusal() -> bytes:
     """The bytes of the answer to a connection beyond the limit."""
     error = Overloaded("the service has as many connections as LATENTSERVE_MAX_CONNECTIONS allows", retry_after=1)
     answer = from_domain(error)
-    head = [(b"connection", b"close"), *answer.raw_headers]
+    head = [(b"connection", b"close"), (b"x-latentserve-version", VERSION.encode()), *answer.raw_headers]
     lines = b"".join(b"%b: %b\r\n" % header for header in head)
     return b"HTTP/1.1 503 Service Unavailable\r\n" + lines + b"\r\n" + bytes(answer.body)

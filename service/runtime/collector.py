@@ -20,6 +20,15 @@ Tell = Callable[[Replica, bytes, bytes], None]
 """Sends a message to a replica: its kind and its content."""
 
 
+def replica_instruments() -> tuple[Gauge, Counter]:
+    """The number of processes that take connections, and how often one was started again."""
+    live = Gauge(Description("latentserve_replicas", "Processes that take connections."))
+    restarts = Counter(Description("latentserve_replica_restarts", "Restarts of replicas that died."))
+    live.set(1)
+    restarts.add((), 0)
+    return live, restarts
+
+
 class _Question:
     """One question for the snapshots of all processes: who asked, with which name, and which replicas are to answer."""
 
@@ -44,9 +53,7 @@ class Collector:
         # The counters of replicas that have ended, so that totals never decrease.
         self._ended = b"[]"
         self._usage = Usage()
-        self._live = Gauge(Description("latentserve_replicas", "Processes that take connections."))
-        self.restarts = Counter(Description("latentserve_replica_restarts", "Restarts of replicas that died."))
-        self.restarts.add((), 0)
+        self._live, self.restarts = replica_instruments()
 
     def ask(self, asker: Replica, name: bytes) -> None:
         """Begin to collect for `asker`, which calls its question `name`."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from service.version import VERSION
 from tests.e2e.conftest import ROOT, Live, Start, children, free_port, wait_until_ready
 
 
@@ -83,6 +84,7 @@ def test_beyond_the_limit_a_connection_is_told_so(pair: Live) -> None:
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"] == "1"
+        assert answer.headers["x-latentserve-version"] == VERSION
         assert "LATENTSERVE_MAX_CONNECTIONS" in answer.json()["detail"]
     until(lambda: httpx2.get(f"{pair.address}/livez", timeout=60).is_success)
 

@@ -49,6 +49,8 @@ def test_metrics_show_requests_queues_batches_and_device_time(client: TestClient
         'latentserve_queue_seconds_count{engine="gan"}',
         'latentserve_batch_size_bucket{engine="gan",le="1.0"}',
         'latentserve_batch_seconds_sum{engine="gan"}',
+        "latentserve_replicas 1.0",
+        "latentserve_replica_restarts_total 0.0",
     ):
         assert name in text
     client.get("/some/path/that/is/not/there")
