@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -32,7 +32,12 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 def total(live: Live, name: str) -> float:
     """The sum of all samples of one metric, or of those with certain labels."""
-    text = httpx2.get(f"{live.address}/metrics", timeout=60).text
+    # A replica that is being killed closes the connections that it was given.
+    while True:
+        with suppress(httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.ConnectError):
+            text = httpx2.get(f"{live.address}/metrics", timeout=60).text
+            break
+        assert live.process.poll() is None
     return sum(
         float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith((name + " ", name + "{"))
     )
