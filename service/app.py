@@ -241,6 +241,7 @@ def _batchers(
         key: Callable[[JobT], Hashable] = lambda _: None,
         cancel: Callable[[JobT], None] = lambda _: None,
         stall_seconds: float = settings.stall_seconds,
+        is_short: Callable[[list[JobT]], bool] = lambda _: False,
     ) -> Batcher[JobT, ResultT]:
         return Batcher(
             name,
@@ -253,11 +254,14 @@ def _batchers(
             stall_seconds=stall_seconds,
             observer=metrics.engine(name, partial(seat.set_queue, name)),
             elsewhere=seat.elsewhere(name),
+            is_short=is_short,
         )
 
     registration = em_worker.EmWorker()
     em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.cancel
     gan_rules = gan_jobs.cost, gan_jobs.key, gan_jobs.cancel
+    # On a GPU, the event loop would wait for the device.
+    is_short = gan_jobs.is_short if device.type == "cpu" else lambda _: False
     # A batch of inversions is one image.
     batch_images = dict.fromkeys(gan_jobs.LANES, settings.batch_images) | {"gan-inversions": gan_jobs.INVERSION_COST}
     return {
@@ -265,7 +269,10 @@ def _batchers(
         # A large registration has no time limit: it stops when its client disconnects or its deadline passes.
         "em-large": batcher("em-large", registration, *em_rules, stall_seconds=math.inf),
         "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
-        **{name: batcher(name, gan_worker, batch_images[name], *gan_rules) for name in gan_jobs.LANES},
+        **{
+            name: batcher(name, gan_worker, batch_images[name], *gan_rules, is_short=is_short)
+            for name in gan_jobs.LANES
+        },
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from ..formats.images import UINT8
@@ -88,6 +88,9 @@ DIGIT_COST, REJECTION_COST, INVERSION_COST = 2, 5, 1000
 # Choices above this cost are large. Smaller ones occupy their lane for at most a second, even if no latent passes.
 SMALL_COST = 64
 
+# Images of a batch that the event loop may draw itself.
+SHORT_COST = 64
+
 Lane = Literal["gan", "gan-choices", "gan-large", "gan-inversions"]
 LANES: tuple[Lane, ...] = get_args(Lane)
 
@@ -123,6 +126,17 @@ def key(job: Job) -> Hashable:
     if isinstance(job, InvertJob):
         return id(job)
     return isinstance(job, GenerateJob) and is_chosen(job)
+
+
+def is_short(jobs: Sequence[Job]) -> bool:
+    """Whether a batch takes 3 ms at most on a processor: plain images, which no network judges, at their own size."""
+    return all(_is_plain(job) for job in jobs) and sum(map(cost, jobs)) <= SHORT_COST
+
+
+def _is_plain(job: Job) -> bool:
+    if not isinstance(job, GenerateJob) or job.score or is_chosen(job):
+        return False
+    return job.encoding is None or job.encoding.scale == 1
 
 
 def cancel(job: Job) -> None:

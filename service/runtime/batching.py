@@ -1,7 +1,8 @@
 """Batches jobs that arrive one by one: `Batcher[Job, Result]`.
 
-All bookkeeping happens on the event loop, so there are no locks. The only other thread runs the worker. A batch starts
-as soon as the worker is idle, and the next batch forms while it runs. Nothing polls or sleeps.
+All bookkeeping happens on the event loop, so there are no locks. The only other thread runs the worker, except for
+short batches, which the event loop runs itself. A batch starts as soon as the worker is idle, and the next batch forms
+while it runs. Nothing polls or sleeps.
 
 Guarantees, whatever the worker does:
 - Every submitted job ends: with its result, its own error, its cancellation, its deadline, or the shutdown.
@@ -63,7 +64,7 @@ class Batcher(Generic[JobT, ResultT]):
 
     Args:
         name: name of the lane, for errors and the thread.
-        worker: the computation. It is called from one thread only.
+        worker: the computation. It is never called twice at the same time.
         limits: bounds of a batch and of the queue. A job that costs more than a full batch runs alone.
         cost: the part of the limits that a job uses, of the batch and of the queue.
         key: jobs share a batch only if their keys are equal. Jobs of one key run in order of arrival; keys take turns.
@@ -72,6 +73,8 @@ class Batcher(Generic[JobT, ResultT]):
         stall_seconds: a batch that runs longer counts as stalled.
         observer: receives the events.
         elsewhere: jobs in the same queue of other processes, and their cost. The limits of the queue cover them.
+        is_short: whether a batch takes a few milliseconds at most. The event loop then runs it itself, because waking
+            the thread and being woken by it would take about as long as one small job.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Batcher(Generic[JobT, ResultT]):
         stall_seconds: float = math.inf,
         observer: Observer | None = None,
         elsewhere: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
+        is_short: Callable[[list[JobT]], bool] = lambda _: False,
     ) -> None:
         self.name = name
         self._worker = worker
@@ -98,6 +102,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._stall_seconds = stall_seconds
         self._observer: Observer = observer or SilentObserver()
         self._elsewhere = elsewhere
+        self._is_short = is_short
 
         self._queues: OrderedDict[Hashable, OrderedDict[_Entry[JobT, ResultT], None]] = OrderedDict()
         self._queued_items = 0
@@ -109,7 +114,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._dispatch_due = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._inbox: SimpleQueue[list[_Entry[JobT, ResultT]] | None] = SimpleQueue()
+        self._inbox: SimpleQueue[list[JobT] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -257,7 +262,11 @@ class Batcher(Generic[JobT, ResultT]):
         self._running_since = time.monotonic()
         self._count(-len(batch), -cost)
         self._observer.dispatched([self._running_since - entry.arrived for entry in batch])
-        self._inbox.put(batch)
+        jobs = [entry.job for entry in batch]
+        if self._is_short(jobs):
+            self._finished(*self._timed(jobs))
+        else:
+            self._inbox.put(jobs)
 
     def _finished(self, outcomes: list[ResultT | BaseException], seconds: float) -> None:
         batch, self._running, self._running_since = self._running, [], math.inf
@@ -300,19 +309,23 @@ class Batcher(Generic[JobT, ResultT]):
         if not self._running and not self._queues:
             self._idle.set()
 
-    # -- worker thread ------------------------------------------------------------------------------------------
+    # -- the worker ---------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         loop = self._loop
         if loop is None:
             raise RuntimeError("the worker thread was started without an event loop")
-        while (batch := self._inbox.get()) is not None:
-            start = time.perf_counter()
-            outcomes = self._attempt([entry.job for entry in batch])
+        while (jobs := self._inbox.get()) is not None:
             try:
-                loop.call_soon_threadsafe(self._finished, outcomes, time.perf_counter() - start)
+                loop.call_soon_threadsafe(self._finished, *self._timed(jobs))
             except RuntimeError:  # the loop was closed, because the batch ran past the shutdown's timeout
                 return
+
+    def _timed(self, jobs: list[JobT]) -> tuple[list[ResultT | BaseException], float]:
+        """The outcomes of a batch, and the seconds that it took."""
+        start = time.perf_counter()
+        outcomes = self._attempt(jobs)
+        return outcomes, time.perf_counter() - start
 
     def _attempt(self, jobs: list[JobT]) -> list[ResultT | BaseException]:
         """Run `jobs`. If the worker raises, for example out of memory, halve them until each faulty job is alone."""

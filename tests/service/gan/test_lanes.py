@@ -11,8 +11,9 @@ import torch
 from starlette.testclient import TestClient
 
 from service.errors import WorkerFailed
+from service.gan.encoding import Encoding
 from service.gan.inversion import Inversion, Inverter
-from service.gan.jobs import Job
+from service.gan.jobs import DiscriminateJob, GenerateJob, InterpolateJob, Job, is_short
 from service.gan.networks import LATENT_DIM
 from tests.service.gan.conftest import wait_until_idle
 from tests.service.http import assert_problem
@@ -88,3 +89,26 @@ def test_no_lane_waits_for_another(rich: TestClient, monkeypatch: pytest.MonkeyP
         release.set()
         for thread in stuck:
             thread.join(60)
+
+
+PLAIN = GenerateJob(1)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "short"),
+    [
+        ([PLAIN], True),
+        ([PLAIN] * 64, True),
+        ([PLAIN] * 65, False),
+        ([GenerateJob(64, encoding=Encoding("npy"))], True),
+        ([GenerateJob(65)], False),
+        ([GenerateJob(1, encoding=Encoding("png", scale=8))], False),
+        ([PLAIN, GenerateJob(1, score=True)], False),
+        ([GenerateJob(1, digits=(3,))], False),
+        ([GenerateJob(1, rejection=True)], False),
+        ([DiscriminateJob(np.zeros((1, 32, 32), np.uint8))], False),
+        ([InterpolateJob((1, 2), 1, loop=False)], False),
+    ],
+)
+def test_only_batches_of_few_plain_images_are_short(jobs: list[Job], short: bool) -> None:
+    assert is_short(jobs) is short

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 
 import pytest
 
@@ -64,8 +65,9 @@ def test_only_equal_keys_share_a_batch_and_keys_take_turns() -> None:
     assert gate.batches == [[0], [2, 4], [1, 3], [6, 8], [10]]
 
 
+@pytest.mark.parametrize("short", [False, True])
 @pytest.mark.parametrize("poisoned", [{0}, {63}, {17}, {3, 4, 40}, set(range(64))])
-def test_a_job_that_breaks_the_worker_fails_alone(poisoned: set[int]) -> None:
+def test_a_job_that_breaks_the_worker_fails_alone(poisoned: set[int], short: bool) -> None:
     def worker(jobs: list[int]) -> list[int]:
         if poisoned & set(jobs):
             raise ZeroDivisionError("poison")
@@ -77,11 +79,29 @@ def test_a_job_that_breaks_the_worker_fails_alone(poisoned: set[int]) -> None:
             assert isinstance(outcome, WorkerFailed) if job in poisoned else outcome == 10 * job
         assert await batcher.submit(1000) == 10000  # the worker still runs
 
-    assert len(run(story, worker).errors) == len(poisoned)
+    assert len(run(story, worker, is_short=lambda _: short).errors) == len(poisoned)
 
 
+def test_the_event_loop_runs_short_batches_and_a_thread_all_others() -> None:
+    threads: dict[int, str] = {}
+
+    def worker(jobs: list[int]) -> list[int]:
+        threads.update(dict.fromkeys(jobs, threading.current_thread().name))
+        return jobs
+
+    async def story(batcher: Batcher[int, int]) -> None:
+        assert await asyncio.gather(*map(batcher.submit, (1, 2))) == [1, 2]
+        assert await asyncio.gather(*map(batcher.submit, (3, 40))) == [3, 40]
+        assert await batcher.submit(5) == 5
+
+    assert run(story, worker, is_short=lambda jobs: max(jobs) < 10).sizes == [2, 2, 1]
+    loop = threading.current_thread().name
+    assert threads == {1: loop, 2: loop, 3: "batcher-test", 40: "batcher-test", 5: loop}
+
+
+@pytest.mark.parametrize("short", [False, True])
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
-def test_an_exit_exception_does_not_end_the_worker(error: BaseException) -> None:
+def test_an_exit_exception_does_not_end_the_worker(error: BaseException, short: bool) -> None:
     def worker(jobs: list[int]) -> list[int]:
         if 0 in jobs:
             raise error
@@ -92,7 +112,7 @@ def test_an_exit_exception_does_not_end_the_worker(error: BaseException) -> None
             await batcher.submit(0)
         assert await batcher.submit(1) == 1
 
-    run(story, worker)
+    run(story, worker, is_short=lambda _: short)
 
 
 def test_an_error_returned_for_one_job_fails_that_job_without_a_second_run() -> None:
