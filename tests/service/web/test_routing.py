@@ -173,23 +173,24 @@ def test_a_deadline_that_passes_is_a_504_and_a_full_queue_a_503(running: Running
             return worker(jobs)
 
         batcher._worker = slow
+        # Requests with scores, because the event loop itself would run a batch of plain images.
         answers: list[Any] = []
-        threads = [threading.Thread(target=lambda: answers.append(client.get("/gan/generate?seed=1")))]
+        threads = [threading.Thread(target=lambda: answers.append(client.get("/gan/generate?seed=1&scores=true")))]
         threads[0].start()
         assert entered.wait(60)
         deadline = time.monotonic() + 60
         while batcher.predicted_wait() > 0:  # else the service refuses the next request at once, with a 503
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        late = client.get("/gan/generate?seed=2", headers={"X-Timeout-Seconds": "0.05"})
+        late = client.get("/gan/generate?seed=2&scores=true", headers={"X-Timeout-Seconds": "0.05"})
         assert "X-Timeout-Seconds: 0.05" in assert_problem(late, 504)["detail"]
-        threads.append(threading.Thread(target=lambda: answers.append(client.get("/gan/generate?seed=3"))))
+        threads.append(threading.Thread(target=lambda: answers.append(client.get("/gan/generate?seed=3&scores=true"))))
         threads[1].start()
         deadline = time.monotonic() + 60
         while not batcher._queued_items:
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        full = client.get("/gan/generate?seed=4")
+        full = client.get("/gan/generate?seed=4&scores=true")
         assert_problem(full, 503)
         assert int(full.headers["retry-after"]) >= 1
         release.set()
