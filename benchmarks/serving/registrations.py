@@ -153,10 +153,13 @@ def overhead(arena: Arena) -> str:
                         run(server.port, Load(kind.requests, kind.connections, 1.0))
                         before = uvloop.run(_batches(server.port))
                         samples[key].append(measured(server, Load(kind.requests, kind.connections, arena.seconds)))
-                        jobs, count = np.subtract(uvloop.run(_batches(server.port)), before)
-                        sizes[key].append(jobs / count)
-                        size = max(round(jobs / count), 1)
-                        engine[key].append(process.submit(engine_seconds, size, arena.seconds / 2).result())
+                        _, batches = np.subtract(uvloop.run(_batches(server.port)), before)
+                        # One job may have many registrations of a request, so jobs are not counted.
+                        size = samples[key][-1].requests * kind.registrations / batches
+                        sizes[key].append(size)
+                        engine[key].append(
+                            process.submit(engine_seconds, max(round(size), 1), arena.seconds / 2).result()
+                        )
     head = ["registrations", "a second", "p50 ms", "p99 ms", "mean batch"]
     lines = [[*head, "µs in all", "engine µs", "rest µs", "of it plan µs", "client µs"]]
     claims = []
