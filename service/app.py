@@ -137,7 +137,7 @@ def load_networks(settings: Settings) -> Networks:
 
 
 def new_board(replicas: int) -> Board:
-    """A board for so many processes."""
+    """A board for `replicas` processes."""
     return Board(replicas, LANES, ENGINES)
 
 

@@ -80,7 +80,7 @@ def load() -> bool:
 
 
 def compile_all(processes: int) -> None:
-    """Compile all loops but that of digits into the cache, on Linux in so many processes.
+    """Compile all loops but that of digits into the cache, on Linux in several processes at a time.
 
     This process must have one thread. Loops that are not found in advance are compiled at the end, one by one.
     """

@@ -29,7 +29,7 @@ class Arena(NamedTuple):
     failed: dict[str, str]  # contenders that did not start, and why
 
     def setting(self, name: str, connections: int) -> Setting:
-        """The best known settings of a contender for so many connections."""
+        """The best known settings of a contender for this number of connections."""
         contender = CONTENDERS[name]
         default = contender.settings[0] if connections > 1 else contender.alone or contender.settings[0]
         return self.tuned.get((name, connections == 1), default)

@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     body: bytes
 
     def header(self, name: bytes) -> bytes:
-        """The value of a header; empty if there is none. `name` is in lower case."""
+        """The value of the header `name`, in lower case; empty if the answer lacks it."""
         return _header(self.head, name)
 
 

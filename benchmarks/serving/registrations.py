@@ -124,7 +124,7 @@ class Kind(NamedTuple):
     requests: Bodies
     registrations: int  # of one request
     connections: int
-    most: float  # required: at most so many µs of processor time of a registration beside the engine's
+    most: float  # maximum processor time of a registration beside the engine's, in µs
 
 
 def overhead(arena: Arena) -> str:

@@ -66,7 +66,7 @@ MODELS = (
 REGISTERED: dict[str, Any] = json_content(Registration) | representations.CONTENT
 FORM = "multipart/form-data"
 BODIES = ("application/json", npz_body.MEDIA_TYPE, FORM)
-# Reading a problem, or making its answer, takes as long as an operation on so many numbers.
+# Reading a problem, or making its answer, takes as long as an operation on this number of elements.
 PROBLEM = 1 << 12
 
 

@@ -14,10 +14,11 @@ from pydantic_core import PydanticCustomError
 from ..errors import InvalidInput, UnsupportedMediaType
 from ..formats.arrays import Rank
 from ..formats.images import UINT8, decode
+from ..web.body import read_body
 from ..web.forms import read_parts
 from ..web.json_body import read_json
 from ..web.media import is_json, media_type
-from ..web.routing import read_body, read_fields
+from ..web.routing import read_fields
 from ..web.threads import THREADS
 from .schemas import MAX_COUNT
 
@@ -160,7 +161,7 @@ async def _read_pictures(request: Request, most: int, fields: tuple[str, ...]) -
     if kind == "multipart/form-data":
         files, texts = await _read_form(request, most, fields)
     elif kind in {"image/png", "image/webp"}:
-        files = [await read_body(request)]
+        files = [bytes(await read_body(request))]
     else:
         cure = "; send each frame as a separate picture" if kind in ANIMATED else ""
         declared = f"the media type {kind} is not supported" if kind else "the request declares no media type"

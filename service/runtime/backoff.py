@@ -33,5 +33,5 @@ class Backoff:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether so many starts in a row failed that another is not expected to succeed."""
+        """Whether the maximum number of starts in a row has failed."""
         return self.failed_starts >= MOST_FAILED_STARTS

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from anyio import to_thread
 from fastapi import Request
 
 from ..errors import BodyTooLarge, UnsupportedMediaType
 from ..formats.json_numbers.reading import Text, count
+from .body import join, read_chunks
 from .json_parsing import parse
 from .json_text import as_utf8
-from .media import is_json, media_type, refuse_charset, refuse_encoding
+from .media import is_json, media_type, refuse_charset
 from .parts import BodyLimits, part
-from .routing import Beside, ModelT, read_timeout, within_deadline
+from .routing import Beside, ModelT, within_deadline
 from .threads import THREADS
 
 # Bodies of up to this size are parsed on the event loop, within a millisecond. A thread takes longer to hand over.
@@ -47,15 +47,13 @@ async def read_json(
         )
     refuse_charset(request)
     most = part(request, BodyLimits).elements
-    chunks = await _read_chunks(request)
+    chunks = await read_chunks(request)
     if sum(map(len, chunks)) <= INLINE_BYTES:
         return _parse(b"".join(chunks), model, most, beside)
 
     def on_a_thread() -> ModelT:
-        return _parse(_join(chunks), model, most, beside)
+        return _parse(join(chunks), model, most, beside)
 
-    if read_timeout(request) is None:
-        return await to_thread.run_sync(on_a_thread, limiter=THREADS)
     async with within_deadline(request):
         return await to_thread.run_sync(on_a_thread, limiter=THREADS)
 
@@ -67,45 +65,3 @@ def _parse(body: Text, model: type[ModelT], most: int, beside: Beside | None) ->
     if len(body) > most and count(body, b",") > most:
         raise BodyTooLarge("the body has too many elements", allowed=f"at most {most} elements")
     return parse(body, model, beside)
-
-
-async def _read_chunks(request: Request) -> list[bytes]:
-    """The parts of the body, if they arrive before the request's deadline."""
-    refuse_encoding(request)
-    if read_timeout(request) is None:
-        return [chunk async for chunk in request.stream() if chunk]
-    async with within_deadline(request):
-        return [chunk async for chunk in request.stream() if chunk]
-
-
-def _join(chunks: list[bytes]) -> memoryview:
-    """The body, from its parts, which are released. One call for all would hold the interpreter's lock for long."""
-    body = np.empty(sum(map(len, chunks)), np.uint8)
-    stop = len(body)
-    while chunks:
-        chunk = chunks.pop()
-        body[stop - len(chunk) : stop] = np.frombuffer(chunk, np.uint8)
-        stop -= len(chunk)
-    return memoryview(body)  # type: ignore[arg-type]
-
-
-async def read_bytes(request: Request) -> bytearray:
-    """The body, if it arrives before the request's deadline.
-
-    Raises:
-        UnsupportedMediaType: it is compressed.
-        DeadlineExceeded: it does not arrive before the request's deadline.
-    """
-    refuse_encoding(request)
-    if read_timeout(request) is None:
-        return await _appended(request)
-    async with within_deadline(request):
-        return await _appended(request)
-
-
-async def _appended(request: Request) -> bytearray:
-    # Appended as they arrive, because joining the parts of a large body takes milliseconds at once.
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-    return body

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from ..errors import BodyTooLarge, InvalidInput
 from ..formats.npz import Arrays, read_arrays, write_arrays
-from .json_body import read_bytes
+from .body import read_body
 from .parts import BodyLimits, part
 from .routing import Beside, ModelT, read_timeout
 from .threads import THREADS
@@ -57,7 +57,7 @@ async def read_npz(request: Request) -> ArrayBody:
         BodyTooLarge: it exceeds the operator's limits.
         DeadlineExceeded: it is not read before the request's deadline.
     """
-    body = await read_bytes(request)
+    body = await read_body(request)
     most = part(request, BodyLimits).elements
     if len(body) <= SMALL * 8:
         # A small archive may be large when it is decompressed.
@@ -192,7 +192,7 @@ def texts(values: list[str] | tuple[str, ...]) -> NDArray[np.str_]:
 
 
 async def answer_npz(arrays: Callable[[], Arrays], elements: int) -> Response:
-    """An answer with status 200 and, as .npz, the result of `arrays`, which has about so many `elements`."""
+    """An answer with status 200: the result of `arrays` as .npz. It has about `elements` numbers."""
     if elements <= SMALL:
         content = write_arrays(arrays())
     else:

@@ -62,7 +62,7 @@ def posed(
     angle: float | None = None,
     seed: int = 0,
 ) -> Posed:
-    """Two clouds of `count` points and, in each, so many uniform outliers for each point, in random order.
+    """Two clouds of `count` points, each with `outliers` uniform outliers a point, in random order.
 
     The clouds share the fraction `overlap` of their points, cut by parallel planes; `angle` (rad) is random for None.
     """

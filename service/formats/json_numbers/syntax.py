@@ -79,8 +79,8 @@ def pass_over(text: Text, start: int, end: int, depth: int, after: bool) -> tupl
 
     Returns:
         The position after it, NOT_JSON, or NOT_EXAMINED for objects, deep arrays, long numbers and unusual strings.
-        If NOT_JSON: the position at fault; and where the last scalar before it begins, with its depth, or start and
-        depth if there is none.
+        If NOT_JSON: the position at fault; and where the last scalar before it begins, with its depth. Without
+        such a scalar: `start` and `depth`.
     """
     index, last, last_depth = start, start, depth
     while True:

@@ -41,7 +41,7 @@ def test_at_its_deadline_a_job_is_told_when_to_come_again() -> None:
     run(scenario())
 
 
-def test_only_so_many_jobs_wait() -> None:
+def test_the_number_of_jobs_that_wait_is_bounded() -> None:
     async def scenario() -> None:
         gate = Gate("the reason", 30, 1)
         first = asyncio.create_task(gate.passed(None))
