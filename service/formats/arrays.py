@@ -7,6 +7,7 @@ Elements are JSON numbers: finite, and neither booleans nor strings.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -97,9 +98,14 @@ class Rank:
     le: float | None = None
 
     @property
-    def bounded(self) -> bool:
-        """Whether elements must be more than finite numbers."""
-        return self.integer or self.ge is not None or self.le is not None
+    def limits(self) -> tuple[float, float, bool]:
+        """The least and the greatest element, and whether all are integers."""
+        low, high = -math.inf if self.ge is None else self.ge, math.inf if self.le is None else self.le
+        return low, high, self.integer
+
+    @property
+    def _dtype(self) -> type[np.uint8 | np.float64]:
+        return np.uint8 if self.integer else np.float64
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """A list schema of the right depth, then the conversion to an ndarray."""
@@ -121,9 +127,10 @@ class Rank:
         )
 
     def _or_ready(self, schema: CoreSchema) -> CoreSchema:
-        """The schema, which outside JSON also accepts an array that was read before: finite float64 of its ranks."""
-        if self.bounded:
-            return schema
+        """The schema, which outside JSON also accepts an array that was read before.
+
+        The array is float64 and has one of the ranks. Its elements are finite, in range, and integers if they must be.
+        """
 
         def ready(value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Any:
             if isinstance(value, RaggedArray):
@@ -140,16 +147,14 @@ class Rank:
                         "allowed": f"numbers with {' or '.join(map(str, self.ranks))} axes, none of them empty",
                     },
                 )
-            return value
+            return value.astype(self._dtype, copy=False)
 
         return core_schema.json_or_python_schema(schema, core_schema.no_info_wrap_validator_function(ready, schema))
 
     def _array(self, rank: int, element: CoreSchema) -> CoreSchema:
-        dtype = np.uint8 if self.integer else np.float64
-
         def convert(value: list[Any]) -> NDArray[Any]:
             _check_even(value, rank)
-            return np.array(value, dtype)
+            return np.array(value, self._dtype)
 
         return core_schema.no_info_after_validator_function(convert, _nested(rank, element))
 

@@ -27,14 +27,15 @@ Truncation = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 def _read_flag(value: object, info: ValidationInfo) -> object:
-    """A JSON boolean, or true or false in a query string."""
+    """A JSON boolean in a strict schema, or else true or false in a query string."""
     if isinstance(value, bool):
         return value
     words = {"true": True, "false": False}
+    is_strict = bool((info.config or {}).get("strict"))
     # Clients write booleans as their language does: Python sends True.
-    if info.mode != "json" and isinstance(value, str) and value.lower() in words:
+    if not is_strict and isinstance(value, str) and value.lower() in words:
         return words[value.lower()]
-    allowed = list(words.values()) if info.mode == "json" else list(words)
+    allowed = list(words.values()) if is_strict else list(words)
     raise PydanticCustomError("flag", "must be true or false", {"allowed": allowed})
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, RootModel
 
 from ..formats.arrays import Rank
 from ..formats.json_numbers.finding import Names, names
+from ..formats.json_numbers.grids import Range
 
 _SCALARS = (float, int, bool, str, NoneType)
 
@@ -25,21 +26,22 @@ class ArrayFields(NamedTuple):
 
 @cache
 def array_fields(model: type[BaseModel]) -> ArrayFields | None:
-    """The keys with arrays of floats, and those with other lists, in a body of `model`; None without arrays of floats.
+    """The keys with arrays of numbers, and those with other lists, in a body of `model`; None without such arrays.
 
     A schema may name others in its attribute `validated_later`, for objects that the endpoint validates by them.
     """
     later: tuple[type[BaseModel], ...] = getattr(model, "validated_later", ())
     ranks: dict[str, tuple[int, int]] = {}
+    ranges: dict[str, Range] = {}
     kept: set[str] = set()
     for name, kind in (found for schema in (model, *later) for found in _values(schema)):
-        if not isinstance(kind, Rank) or kind.bounded:
+        if not isinstance(kind, Rank) or kind.limits != ranges.setdefault(name, kind.limits):
             kept.add(name)
         else:
             low, high = ranks.get(name, kind.ranks[:1] * 2)
             ranks[name] = min(low, *kind.ranks), max(high, *kind.ranks)
     ranks = {name: found for name, found in ranks.items() if name not in kept}
-    return ArrayFields(names(ranks, kept), bool(later)) if ranks else None
+    return ArrayFields(names(ranks, kept, ranges), bool(later)) if ranks else None
 
 
 def _values(model: type[BaseModel]) -> Iterator[tuple[str, Rank | None]]:

@@ -158,9 +158,9 @@ def _value(array: Even | Wrong | Ragged, body: Text) -> Any:
 def _short(array: Wrong, part: bytes) -> Any:
     """The shortest list of the array's rank with the wrong part at index 0 where it is there, and else at index 1."""
     is_long = len(part) > _LONGEST_PART and part.startswith(b"[") and not _EMPTY.fullmatch(part)
-    value: Any = [0.0] if is_long else from_json(part)
+    value: Any = [0] if is_long else from_json(part)
     for level in reversed(range(len(array.at))):
-        before: Any = 0.0
+        before: Any = 0  # in range of all schemas
         for _ in range(array.rank - level - 1):
             before = [before]
         value = [before, value] if array.at[level] > 0 else [value]

@@ -34,24 +34,35 @@ _MAX_DEPTH = 100
 
 
 class Names(NamedTuple):
-    """Keys with arrays as values: their names, one after the other, where each one stops, and its ranks.
+    """Keys with arrays as values: their names, one after the other, where each one stops, its ranks and its numbers.
 
-    The ranks are the least and the greatest one. They are (0, 0) for arrays that stay in the text.
+    The ranks are the least and the greatest one. They are (0, 0) for arrays that stay in the text. The numbers have a
+    least and a greatest one, and may have to be integers.
     """
 
     letters: Text
     stops: Int64
     ranks: Int64
+    limits: Float64  # (k, 2)
+    whole: NDArray[np.bool_]
 
 
-def names(ranks: Mapping[str, tuple[int, int]], kept: Collection[str] = ()) -> Names:
-    """The keys whose arrays are read, with the least and the greatest rank of their arrays, and keys that are kept."""
+def names(
+    ranks: Mapping[str, tuple[int, int]], kept: Collection[str] = (), ranges: Mapping[str, grids.Range] | None = None
+) -> Names:
+    """The keys whose arrays are read, with the least and the greatest rank of their arrays, and keys that are kept.
+
+    `ranges` are those of the numbers of some keys; others have any finite numbers.
+    """
     all_ranks = dict(ranks) | dict.fromkeys(kept, (0, 0))
     encoded = [name.encode() for name in all_ranks]
+    found = [(ranges or {}).get(name, (-np.inf, np.inf, False)) for name in all_ranks]
     return Names(
         np.frombuffer(b"".join(encoded), np.uint8),
         np.cumsum([len(name) for name in encoded]),
         np.array([*all_ranks.values()], np.int64).reshape(-1, 2),
+        np.array([limits for *limits, _ in found], np.float64).reshape(-1, 2),
+        np.array([is_whole for *_, is_whole in found], np.bool_),
     )
 
 
@@ -104,7 +115,8 @@ def find_arrays(text: Text, names: Names, least: int, numbers: Float64, records:
         record[NUMBER] = number
         if which >= 0:
             ranks = (names.ranks[which, 0], names.ranks[which, 1])
-            stop = read_grid(text, value, end, ranks, numbers, record)
+            range_ = (names.limits[which, 0], names.limits[which, 1], names.whole[which])
+            stop = read_grid(text, value, end, ranks, range_, numbers, record)
         else:
             stop, fault, restart, restart_depth = pass_over(text, value, end, 0, False)
             record[KIND] = grids.UNWANTED

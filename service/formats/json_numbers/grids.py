@@ -7,13 +7,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .decimals import MINUS, is_digit, read_number
+from .decimals import CASE, LOWER_E, MINUS, POINT, ZERO, is_digit, read_number
 from .jit import always_inline, compiled
 from .syntax import CLOSE, COMMA, MAX_DEPTH, NOT_EXAMINED, NOT_JSON, OPEN, after_space, pass_over
 
 Text = NDArray[np.uint8]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+# The least and the greatest number of an array, and whether all are integers.
+Range = tuple[float, float, bool]
 
 # Kinds of arrays: even; with an element that is not a finite number, or a part that is not an array, or empty; with
 # rows or matrices of different sizes; not wanted; not JSON.
@@ -33,6 +35,11 @@ INDEX, FOUND, EXPECTED = 5, 6, 8
 RESTART, DEPTH, FAULT = 5, 6, 7
 COLUMNS = 10
 
+# Whether a number is in range. It is unknown for one with many digits that is too near to a limit.
+IN_RANGE, OUT_OF_RANGE, UNKNOWN = range(3)
+# More than the relative error of `_approximately`, which rounds for each of up to 256 digits.
+_ROUNDING = 1e-12
+
 
 @always_inline
 def _rank(text: Text, start: int, end: int) -> int:
@@ -42,6 +49,42 @@ def _rank(text: Text, start: int, end: int) -> int:
         rank += 1
         index = after_space(text, index + 1, end)
     return rank - 1 if index < end and text[index] == CLOSE else rank
+
+
+@always_inline
+def _fits(text: Text, start: int, stop: int, value: float, range_: Range) -> int:
+    """Whether the number in text[start:stop] is in range; `value` is what `read_number` returned for it."""
+    least, most, is_whole = range_
+    if is_whole:
+        for index in range(start, stop):
+            if not is_digit(text[index]) and text[index] != MINUS:
+                return OUT_OF_RANGE
+    if math.isnan(value):
+        value = _approximately(text, start, stop)
+        if min(abs(value - least), abs(value - most)) <= _ROUNDING * abs(value):
+            return UNKNOWN
+    return IN_RANGE if least <= value <= most else OUT_OF_RANGE
+
+
+@always_inline
+def _approximately(text: Text, start: int, stop: int) -> float:
+    """The number in text[start:stop], with errors of rounding."""
+    value, power, sign, index = 0.0, 0, 1, start
+    after_point = False
+    while index < stop and text[index] | CASE != LOWER_E:
+        if is_digit(text[index]):
+            value = value * 10 + (np.int64(text[index]) - ZERO)
+            power -= after_point
+        after_point |= text[index] == POINT
+        index += 1
+    exponent = 0
+    for place in range(index + 1, stop):
+        if text[place] == MINUS:
+            sign = -1
+        elif is_digit(text[place]):
+            exponent = exponent * 10 + int(text[place]) - ZERO
+    magnitude = value * 10.0 ** (power + sign * exponent)
+    return -magnitude if text[start] == MINUS else magnitude
 
 
 @always_inline
@@ -71,8 +114,12 @@ def _wrong(text: Text, end: int, record: Int64, part: int, depth: int, last: tup
 
 
 @compiled
-def read_grid(text: Text, start: int, end: int, ranks: tuple[int, int], numbers: Float64, record: Int64) -> int:
+def read_grid(
+    text: Text, start: int, end: int, ranks: tuple[int, int], range_: Range, numbers: Float64, record: Int64
+) -> int:
     """Read the array at `start`, whose rank must be in `ranks`, the least and the greatest.
+
+    `range_` has the least and the greatest number, and whether all must be written as integers.
 
     Writes its numbers into `numbers`, from `record[NUMBER]` on, and the other columns of `record`. The first part at
     fault, in the order of the text, decides; the sizes are compared only if all parts are right.
@@ -88,6 +135,7 @@ def read_grid(text: Text, start: int, end: int, ranks: tuple[int, int], numbers:
     outer, inner, width = 0, 0, 0  # indices in the outermost array, and in the matrix of a stack; numbers in a row
     height, breadth = 0, 0  # of the first matrix of a stack
     kind = EVEN
+    is_limited = range_[0] > -math.inf or range_[1] < math.inf or range_[2]
     while True:
         index = after_space(text, index, end)
         if index >= end:
@@ -111,7 +159,12 @@ def read_grid(text: Text, start: int, end: int, ranks: tuple[int, int], numbers:
                 stop, value = read_number(text, index, end)
             if stop == NOT_EXAMINED or number >= numbers.size:
                 return NOT_EXAMINED
-            if stop == NOT_JSON or math.isinf(value):
+            fits = IN_RANGE
+            if is_limited and stop != NOT_JSON:
+                fits = _fits(text, index, stop, value, range_)
+                if fits == UNKNOWN:
+                    return NOT_EXAMINED
+            if stop == NOT_JSON or math.isinf(value) or fits == OUT_OF_RANGE:
                 record[AT], record[AT + 1], record[AT + 2] = outer, inner if rank == 3 else -1, -1
                 record[AT + rank - 1] = number - begin
                 return _wrong(text, end, record, index, depth, last)

@@ -17,8 +17,12 @@ Float64 = NDArray[np.float64]
 # A large text is a view of an array, which can be written part by part; small ones are bytes.
 Text = bytes | memoryview
 
-# Arrays with a shorter text are quickly read by any reader.
-LEAST_BYTES = 512
+# Arrays with a shorter text are quickly read by any reader. In a large text there may be thousands of them, which would
+# take that reader ten milliseconds or more in one call.
+LEAST_BYTES, LEAST_BYTES_IN_LARGE = 512, 64
+LARGE_BYTES = 1 << 17
+# Records that become objects, and numbers that Python reads, before others can take the interpreter's lock.
+_BLOCK = 1 << 10
 _NUMBER = re.compile(rb"[-+.eE0-9]+")
 
 
@@ -97,22 +101,26 @@ def count(text: Text, character: bytes) -> int:
 
 
 def find(text: Text, wanted: Names) -> list[Found]:
-    """The arrays of at least LEAST_BYTES that are values of keys, in order, up to the first fault of their syntax.
+    """The long arrays that are values of keys, in order, up to the first fault of their syntax.
 
-    Those whose key is in `wanted` are read; their memory is shared. Text outside of these arrays is not checked. It
-    takes about 30 ns for each number, without the interpreter's lock.
+    They have at least LEAST_BYTES of text; in a text of more than LARGE_BYTES, at least LEAST_BYTES_IN_LARGE. Those
+    whose key is in `wanted` are read; their memory is shared. Text outside of these arrays is not checked. It takes
+    about 30 ns for each number, without the interpreter's lock.
     """
     array = _bytes(text)
+    least = LEAST_BYTES if len(text) <= LARGE_BYTES else LEAST_BYTES_IN_LARGE
     # Every number but the first one follows a comma, or else the text is not JSON.
     numbers = np.empty(int(count_bytes(array, COMMA)) + 1)
-    records = np.empty((len(text) // LEAST_BYTES + 2, grids.COLUMNS), np.int64)
-    count, number = find_arrays(array, wanted, LEAST_BYTES, numbers, records)
+    records = np.empty((len(text) // least + 2, grids.COLUMNS), np.int64)
+    count, number = find_arrays(array, wanted, least, numbers, records)
     numbers = numbers[:number]
     undecided = np.flatnonzero(np.isnan(numbers))
-    if undecided.size:
-        positions = numbers.view(np.uint64)[undecided] & np.uint64(2**POSITION_BITS - 1)
-        numbers[undecided] = [_value(text, position) for position in positions.tolist()]
-    return [_found(record, numbers) for record in records[:count].tolist()]
+    for start in range(0, undecided.size, _BLOCK):
+        places = undecided[start : start + _BLOCK]
+        positions = numbers.view(np.uint64)[places] & np.uint64(2**POSITION_BITS - 1)
+        numbers[places] = [_value(text, position) for position in positions.tolist()]
+    blocks = (records[start : min(start + _BLOCK, count)].tolist() for start in range(0, count, _BLOCK))
+    return [_found(record, numbers) for block in blocks for record in block]
 
 
 def _bytes(text: Text) -> NDArray[np.uint8]:

@@ -18,6 +18,8 @@ from service.em.schemas.steps import ExpectationRequest, LogLikelihoodRequest
 from service.em.wire import errors_beside as em_beside
 from service.errors import MalformedBody
 from service.formats.json_numbers import reading
+from service.gan.schemas import GenerateRequest
+from service.gan.uploads import DiscriminateRequest, InvertRequest
 from service.vae.schemas import KLRequest, ReparameterizeRequest
 from service.vae.schemas import errors_beside as vae_beside
 from service.web import json_parsing, json_reduction
@@ -26,6 +28,7 @@ from service.web.problems import object_of_validation
 
 MODELS = (
     RegisterRequest, RegisterBatchRequest, ExpectationRequest, LogLikelihoodRequest, KLRequest, ReparameterizeRequest,
+    GenerateRequest, DiscriminateRequest, InvertRequest,
 )  # fmt: skip
 BESIDE: dict[type[BaseModel], Any] = {RegisterRequest: em_beside, ReparameterizeRequest: vae_beside}
 # Parts of bodies: numbers in all forms, what is no number, and what is no JSON.
@@ -38,10 +41,16 @@ OTHERS = st.sampled_from(
     ["null", "true", '"x"', '"é"', '"\\u0041"', "[]", "[[]]", "[1]", "[[2, 3]]", "{}", '{"a": [1]}', '{"a": 1, "a": 1}',
      "1e999", "NaN", "-Infinity", "9" * 320, "01", "1.", "+1", "-", "tru", "", "[1,]", '"'],
 )  # fmt: skip
+# Numbers within half a unit in the last place of others that have fewer digits, near a limit and elsewhere.
+LONG = [
+    "1000.00000000000005684341886080801486968994140626", "1000.00000000000005684341886080801486968994140624",
+    "5000.0000000000004547473508864641189575195312500001", "-12.000000000000000888178419700125232338905334472657",
+]  # fmt: skip
 SPACES = st.sampled_from(["", "", "", " ", "\n", "\r\n\t "])
 KEYS = (
     "source", "target", "init", "prior", "matrix", "rotation", "translation", "problems", "at", "sigma", "include",
     "foo", "assignment", "mu", "log_variance", "softplus", "scale_tril", "grad_z", "noise", "q", "p", "x", "w", "y",
+    "images", "latents", "scores", "count", "prior_weight",
 )  # fmt: skip
 
 
@@ -67,6 +76,37 @@ def even(draw: st.DrawFn, *shape: int) -> str:
     if not shape:
         return draw(NUMBERS)
     return join(draw, [draw(even(*shape[1:])) for _ in range(shape[0])])
+
+
+@st.composite
+def levels(draw: st.DrawFn, wrong: bool) -> str:
+    """A body with images or latents, whose numbers are mostly in range."""
+    name, good, bad = draw(
+        st.sampled_from(
+            [
+                (
+                    "images",
+                    st.integers(0, 255).map(str),
+                    ["256", "-1", "1.0", "1e1", "-0", "1E0", "25500000000000000000"],
+                ),
+                (
+                    "latents",
+                    st.floats(-1000, 1000).map(repr),
+                    ["1000", "-1000.0", "1000.0000000000001", "-1001", "1e4"],
+                ),
+            ]
+        )
+    )
+    odd = st.sampled_from([*bad, *LONG])
+    size = draw(st.sampled_from([128, 28, 32]))
+    rows = [[draw(good)] * size for _ in range(draw(st.sampled_from([1, 2, size])))]
+    if wrong:
+        rows[-1][draw(st.integers(0, size - 1))] = draw(OTHERS | odd)
+        rows[0][draw(st.integers(0, size - 1))] = draw(odd)
+    array = "[" + ",".join(f"[{','.join(row)}]" for row in rows) + "]"
+    array = draw(st.sampled_from([array, f"[{array}]", f"[{array}, {array}]"]))
+    others = st.sampled_from(["", ', "scores": true', ', "scores": "true"', ', "prior_weight": 2', ', "foo": []'])
+    return f'{{"{name}": {array}{draw(others)}}}'
 
 
 @st.composite
@@ -175,6 +215,18 @@ def test_a_valid_body_is_the_same_instance(text: str) -> None:
 @given(requests(wrong=True))
 def test_a_body_with_faults_in_its_arrays_has_the_same_errors(text: str) -> None:
     assert_same(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(levels(wrong=False) | levels(wrong=True))
+def test_arrays_of_numbers_in_a_range_have_the_same_instance_or_errors(text: str) -> None:
+    assert_same(text)
+
+
+@pytest.mark.parametrize("scores", ["true", '"true"', '"false"', "1"])
+def test_a_flag_of_a_body_is_a_boolean(scores: str) -> None:
+    latents = [[0.5] * 128]
+    assert_same(f'{{"latents": {latents}, "scores": {scores}}}')
 
 
 @settings(max_examples=300, deadline=None)
