@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..errors import InvalidInput, LatentserveError
 from ..web.observability import log
 from ..web.problems import object_of_domain, object_of_validation, problem_object
 from . import wire
+from .cancellation import Flag
 from .checks import check
 from .engine import EmEngine
 from .outcome import Outcome
@@ -35,7 +35,7 @@ class Reader:
 
     def __init__(self, accept: Callable[[Plan], object], left: Callable[[], float | None]) -> None:
         self.accept = accept
-        self.abandoned = threading.Event()
+        self.abandoned = Flag()
         """The problems read it: once it is set, their computation stops."""
         self.timeout: float | None = None
         """Seconds until the deadline, when the latest problem was read."""
@@ -61,7 +61,7 @@ class Reader:
             self._included += body.wire_numbers
             # The problems before this one took time to read, so it may be past the deadline.
             self.timeout = self._left()
-            planned = plan(check(wire.problem(body)._replace(cancelled=self.abandoned.is_set)))
+            planned = plan(check(wire.problem(body).until(self.abandoned.is_set)))
             self.accept(planned)
         except _Invalid as error:
             return object_of_validation(error.errors, list(RegisterRequest.model_fields), _at(index))

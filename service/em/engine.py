@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple, overload
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple, overload
 from ..errors import DeadlineExceeded, InvalidInput, LatentserveError, WorkerFailed
 from ..runtime.batching import Batcher
 from ..runtime.gate import Gate
+from .cancellation import Flag
 from .outcome import Outcome
 from .plan import Plan, plan
 from .problem import Problem
@@ -84,7 +84,7 @@ class EmEngine(NamedTuple):
         )
 
     async def solve_all(
-        self, plans: Sequence[Plan], abandoned: threading.Event, timeout: float | None
+        self, plans: Sequence[Plan], abandoned: Flag, timeout: float | None
     ) -> list[Outcome | LatentserveError]:
         """Register all problems, each as if it were alone: its outcome or its error, in order.
 
@@ -103,7 +103,7 @@ class EmEngine(NamedTuple):
         return [results[place] for place in range(len(plans))]
 
     def _chunks(
-        self, plans: Sequence[Plan], abandoned: threading.Event
+        self, plans: Sequence[Plan], abandoned: Flag
     ) -> list[tuple[Batcher[Job, Result], RegisterChunk, list[int]]]:
         """The plans in chunks for one lane, none larger than a batch, and the places of each chunk's plans."""
         filled: list[_Filling] = []
@@ -158,7 +158,7 @@ class _Filling:
         """Whether a batch could hold a plan of this cost as well."""
         return self.cost + cost <= self.most.batch_cost and len(self.plans) < self.most.batch_items
 
-    def job(self, abandoned: threading.Event) -> RegisterChunk:
+    def job(self, abandoned: Flag) -> RegisterChunk:
         """The chunk as a job."""
         first = self.plans[0]
         key = first.key if first.engine == "batched" else object()

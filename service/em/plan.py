@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from .batched.padding import bucket, group_key
+from .batched.padding import group_key
 from .matching import DENSE_PAIRS
 from .problem import Pose, Problem
 
@@ -43,10 +43,12 @@ def plan(problem: Problem) -> Plan:
     engine = choose_engine(problem)
     (n, dimension), m = problem.source.shape, len(problem.target)
     if engine == "batched":
-        cost: float = bucket(n) * bucket(m)
+        group = group_key(problem)
+        rows, columns = group[:2]
+        cost: float = rows * columns
         iterations = problem.max_iterations
         # Problems that may need equally many iterations finish together.
-        key: Hashable = group_key(problem), problem.max_iterations, problem.tolerance
+        key: Hashable = group, iterations, problem.tolerance
     else:
         cost = (n + m) * _neighbours(problem)
         iterations = problem.max_iterations + START_ITERATIONS
@@ -63,9 +65,9 @@ def choose_engine(problem: Problem) -> Engine:
     """
     batched = (
         problem.kind.batched
-        and problem.prior_name in {"free", "uniform"}
         and problem.resolved_normalize == "rows"
         and problem.resolved_outliers == 0.0
+        and problem.prior_name in {"free", "uniform"}
         and not isinstance(problem.init, Pose)
         and not problem.refine
         and len(problem.source) * len(problem.target) <= DENSE_PAIRS

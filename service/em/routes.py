@@ -65,6 +65,7 @@ MODELS = (
 
 REGISTERED: dict[str, Any] = json_content(Registration) | representations.CONTENT
 FORM = "multipart/form-data"
+VARY = b"vary", b"Accept"
 BODIES = ("application/json", npz_body.MEDIA_TYPE, FORM)
 # Reading a problem, or making its answer, takes as long as an operation on this number of elements.
 PROBLEM = 1 << 12
@@ -87,18 +88,21 @@ async def register(request: Request) -> Response:
     (body, present, warnings), timeout = await _read_registration(request), read_timeout(request)
     if form.kind == "json":
         outcome = await engine(request).solve(wire.problem(body), timeout)
-        outcome = outcome._replace(warnings=(*warnings, *outcome.warnings))
-        response = answer(await off_loop(len(body.source), _restored, outcome, body, present))
+        response = answer(await off_loop(len(body.source), _found, outcome, body, present, warnings))
     elif form.kind == "npz":
         response = await _answer_arrays(request, body, present, warnings, timeout)
     else:
         response = await _represent(request, form, body, present, warnings, timeout)
-    response.headers["Vary"] = "Accept"
+    response.raw_headers.append(VARY)
     return response
 
 
-def _restored(outcome: Outcome, body: RegisterRequest, present: Present) -> dict[str, Any]:
-    return present.restore(wire.registration(outcome, body.transform))
+def _found(outcome: Outcome, body: RegisterRequest, present: Present, warnings: tuple[str, ...]) -> dict[str, Any]:
+    """The answer in the indices of the files, with the `warnings` from reading them."""
+    found = wire.registration(outcome, body.transform)
+    if warnings:
+        found["warnings"] = *warnings, *outcome.warnings
+    return present.restore(found)
 
 
 async def _read_registration(request: Request) -> tuple[RegisterRequest, Present, tuple[str, ...]]:
@@ -122,8 +126,7 @@ async def _answer_arrays(
     outcome = await engine(request).solve(wire.problem(body)._replace(registered=True), timeout)
     if outcome.registered is None:
         raise RuntimeError("the outcome lacks the registered cloud, which its problem requested")
-    outcome = outcome._replace(warnings=(*warnings, *outcome.warnings))
-    found = await off_loop(len(body.source), _restored, outcome, body, present)
+    found = await off_loop(len(body.source), _found, outcome, body, present, warnings)
     points = found["registered"]
     if "registered" not in body.include:
         del found["registered"]
@@ -158,8 +161,7 @@ async def _represent(
         present.source,
         limiter=THREADS,
     )
-    found = wire.registration(outcome._replace(warnings=(*warnings, *outcome.warnings)), body.transform)
-    headers = representations.headers(found)
+    headers = representations.headers(_found(outcome, body, Present(), warnings))
     return Response(content, headers=headers, media_type=form.media_type)
 
 
@@ -199,7 +201,7 @@ async def register_batch(request: Request) -> Response:
     else:
         found = await off_loop(len(results) * PROBLEM, batches.answers, plans, results)
         response = answer({"results": found})
-    response.headers["Vary"] = "Accept"
+    response.raw_headers.append(VARY)
     return response
 
 

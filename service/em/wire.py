@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..web.problems import as_validation
 from .checks import check_distribution, check_pair, check_sigma, check_translation, option_errors
 from .choices import Init, Transform
 from .iterations import Iterations
+from .kernel.truncated import UNMATCHED
 from .kinds import KINDS, TransformKind
 from .outcome import Outcome
 from .problem import POSE_TOLERANCE, Pose, Problem
@@ -128,10 +130,10 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     `matrix` is (D + 1, D + 1), homogeneous, and `rotation` (D, D). Both are None for D > MAX_DIMENSION. `rotation` and
     `scale` are None for an affine transform. For all other shapes see `Outcome`. `transform` is that of the request.
     """
-    translation = outcome.translation
+    translation, matching = outcome.translation, outcome.matching.tolist()
     dimension = len(translation)
     matrices = dimension <= MAX_MATRIX_DIMENSION
-    linear = (np.eye(dimension) if outcome.linear is None else outcome.linear) if matrices else None
+    linear = (_identity(dimension) if outcome.linear is None else outcome.linear) if matrices else None
     kind = KINDS[transform]
     rotation, scale = (None, None) if kind.shears else rotation_and_scale(linear, kind)
     found: dict[str, Any] = {
@@ -139,7 +141,7 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
         "rotation": rotation,
         "scale": scale,
         "matrix": None if linear is None else homogeneous(linear, translation),
-        "matching": [None if j < 0 else j for j in outcome.matching.tolist()],
+        "matching": [None if j == UNMATCHED else j for j in matching] if UNMATCHED in matching else matching,
         "matching_probability": outcome.matching_probability,
         "outlier_weight": outcome.outlier_weight,
         "outlier_probability": outcome.outlier_probability,
@@ -159,10 +161,12 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
         },
         "warnings": outcome.warnings,
     }
-    for name in ("responsibilities", "registered", "displacement"):
-        values = getattr(outcome, name)
-        if values is not None:
-            found[name] = values
+    if outcome.responsibilities is not None:
+        found["responsibilities"] = outcome.responsibilities
+    if outcome.registered is not None:
+        found["registered"] = outcome.registered
+    if outcome.displacement is not None:
+        found["displacement"] = outcome.displacement
     if outcome.trace is not None:
         found["trace"] = outcome.trace._asdict()
     return found
@@ -204,9 +208,19 @@ def parameters(body: GivenParameters, source: Float64, target: Float64, at: str)
     return Psi(translation, prior, np.array(check_sigma(body.sigma, f"{at}/sigma")))
 
 
+@lru_cache(maxsize=16)
+def _identity(dimension: int) -> Float64:
+    """The identity (D, D), read-only."""
+    matrix = np.eye(dimension)
+    matrix.flags.writeable = False
+    return matrix
+
+
 def homogeneous(linear: Float64, translation: Float64) -> Float64:
     """A (D, D) and T (D,) as one homogeneous matrix (D + 1, D + 1)."""
-    matrix = np.eye(len(translation) + 1)
+    side = len(translation) + 1
+    matrix = np.zeros((side, side))
     matrix[:-1, :-1] = linear
     matrix[:-1, -1] = translation
+    matrix[-1, -1] = 1.0
     return matrix

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import LatentserveError
 from . import steps
+from .cancellation import Flag
 from .checks import check
 from .choices import NORMALIZES
 from .kinds import KINDS
@@ -28,7 +28,7 @@ class RegisterJob(NamedTuple):
     """One planned registration; `abandoned` is set once no request waits for it."""
 
     plan: Plan
-    abandoned: threading.Event
+    abandoned: Flag
 
 
 class RegisterChunk(NamedTuple):
@@ -41,7 +41,7 @@ class RegisterChunk(NamedTuple):
     plans: Sequence[Plan]
     key: Hashable
     cost: float  # of all plans
-    abandoned: threading.Event
+    abandoned: Flag
 
 
 class ExpectJob(NamedTuple):
@@ -164,8 +164,8 @@ def registration(problem: Problem) -> RegisterJob:
 
     Raises InvalidInput where `check` does.
     """
-    abandoned = threading.Event()
-    return RegisterJob(plan(check(problem._replace(cancelled=abandoned.is_set))), abandoned)
+    abandoned = Flag()
+    return RegisterJob(plan(check(problem.until(abandoned.is_set))), abandoned)
 
 
 def _corners(dimension: int) -> Float64:

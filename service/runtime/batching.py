@@ -186,7 +186,6 @@ class Batcher(Generic[JobT, ResultT]):
     def _admit(self, job: JobT, timeout: float | None) -> _Entry[JobT, ResultT]:
         if self._loop is None:
             raise RuntimeError(f"batcher {self.name!r} was not started")
-        wait = self.predicted_wait()
         if self._closing:
             raise ShuttingDown("the service is stopping and accepts no new work", retry_after=1)
         cost = self._cost(job)
@@ -195,8 +194,10 @@ class Batcher(Generic[JobT, ResultT]):
         items, queued_cost = items + self._queued_items, queued_cost + self._queued_cost
         full = queued_cost + cost > self._limits.queue_cost and items > 0
         if full or items >= self._limits.queue_items:
-            raise Overloaded(f"the {self.name} queue is full ({items} jobs wait); try again later", retry_after=wait)
-        if timeout is not None and wait > timeout:
+            raise Overloaded(
+                f"the {self.name} queue is full ({items} jobs wait); try again later", retry_after=self.predicted_wait()
+            )
+        if timeout is not None and (wait := self.predicted_wait()) > timeout:
             raise Overloaded(
                 f"the {self._queued_items + len(self._running)} jobs ahead take about {wait:.3g} s, longer than the "
                 f"{timeout:.3g} s allowed; allow more time or try again later",

@@ -84,6 +84,8 @@ class RegisterRequest(BaseModel):
 
     @model_validator(mode="after")
     def _answer_fits_the_wire(self) -> Self:
+        if not self.include:
+            return self
         if len(set(self.include)) < len(self.include):
             raise PydanticCustomError(
                 "include_twice", "include contains a repeated name", {"field": "include", "allowed": "each name once"}
