@@ -16,8 +16,8 @@ COPY pyproject.toml setup.py README.md LICENSE ./
 COPY service ./service
 RUN /opt/latentserve/bin/pip install --no-cache-dir -c constraints.txt . \
  && /opt/latentserve/bin/pip uninstall -y pip
-# The image includes the compiled loops of registration. On another kind of processor, the service compiles them again
-# when it starts, which takes about a minute.
+# The image includes all compiled loops: those of registration, of digits and of the reader of JSON. On another kind of
+# processor, the service compiles them again when it starts, which takes about a minute. Digits work meanwhile.
 RUN cd / && NUMBA_CACHE_DIR=/opt/numba /opt/latentserve/bin/python -m latentserve compile
 
 FROM python:3.11-slim-bookworm

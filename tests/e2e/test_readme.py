@@ -25,6 +25,7 @@ ADDRESS = "http://127.0.0.1:8000"
 # Seconds for one answer, on a busy machine too.
 TIMEOUT = 60
 TEXT = (ROOT / "README.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
 
 
 class Command(NamedTuple):
@@ -107,6 +108,16 @@ def test_every_curl_gets_the_answer_that_the_readme_shows(live: Live, tmp_path: 
     assert (tmp_path / "a.ply").read_bytes().startswith(b"ply")
     assert Image.open(io.BytesIO((tmp_path / "after.png").read_bytes())).format == "PNG"
     assert np.load(io.BytesIO((tmp_path / "digits.npy").read_bytes())).shape == (2, 32, 32)
+
+
+@pytest.mark.parametrize("page", [TEXT, API], ids=["README", "api"])
+def test_every_python_example_prints_what_its_comment_says(page: str, live: Live) -> None:
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert examples
+    for example in examples:
+        program = example.replace(ADDRESS, live.address)
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert ended.stdout.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", example, re.MULTILINE), ended.stderr
 
 
 def test_every_endpoint_that_computes_has_a_curl(live: Live) -> None:
