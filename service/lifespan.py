@@ -46,7 +46,6 @@ def lifespan(health: Health, registrations: Gate, compiling: int | None) -> Call
         try:
             yield
         finally:
-            health.seat.board.drain()
             warming.cancel()
             beating.cancel()
             registrations.close()

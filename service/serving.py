@@ -90,7 +90,7 @@ def _serve_alone(prepared: Prepared) -> None:
 def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
     def run(seat: Seat, pair: Pair) -> int:
         settings, networks, _, _, compiling = prepared
-        source = Supervised(pair)
+        source = Supervised(pair, seat)
         threads.share(seat.board.replicas)
         try:
             app = create_app(settings, networks, seat, source.collect, compiling)
@@ -107,7 +107,9 @@ def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
 
 def _refusal() -> bytes:
     """The bytes of the answer to a connection beyond the limit."""
-    error = Overloaded("the service has as many connections as LATENTSERVE_MAX_CONNECTIONS allows", retry_after=1)
+    error = Overloaded(
+        "the service stops, or has as many connections as LATENTSERVE_MAX_CONNECTIONS allows", retry_after=1
+    )
     answer = from_domain(error)
     head = [(b"connection", b"close"), (b"x-latentserve-version", VERSION.encode()), *answer.raw_headers]
     lines = b"".join(b"%b: %b\r\n" % header for header in head)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 
-from .replica import SIGNALS, end_with
+from .replica import SIGNALS, end_now, end_with
 
 
 def start(work: Callable[[], None], close: Callable[[], None]) -> int:
@@ -33,8 +32,7 @@ def start(work: Callable[[], None], close: Callable[[], None]) -> int:
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stderr.flush()
-            os._exit(0)
+            end_now(0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     os.close(ends)
     return ended

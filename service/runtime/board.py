@@ -58,7 +58,7 @@ class Board:
         return self._column(_STUCK)[replica] > 0
 
     def silent_seconds(self, replica: int) -> float:
-        """Seconds since the last report of a replica that takes connections."""
+        """Seconds since the last report of a running replica, or since its start."""
         return time.monotonic() - self._column(_BEAT)[replica]
 
     def can_serve(self, replica: int) -> bool:

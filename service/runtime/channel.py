@@ -64,8 +64,10 @@ def send_connection(channel: socket.socket, connection: socket.socket) -> None:
     socket.send_fds(channel, [b"c"], [connection.fileno()])
 
 
-def receive_connections(channel: socket.socket) -> Iterator[socket.socket]:
-    """The connections that have been handed over.
+def receive_connections(channel: socket.socket) -> Iterator[socket.socket | None]:
+    """The connections that have been handed over; None for one that the system closed.
+
+    The system closes a connection that arrives while this process has no free descriptor.
 
     Raises:
         EOFError: the supervisor has ended.
@@ -79,8 +81,7 @@ def receive_connections(channel: socket.socket) -> Iterator[socket.socket]:
             raise EOFError from error
         if not data:
             raise EOFError
-        for descriptor in descriptors:
-            yield socket.socket(fileno=descriptor)
+        yield socket.socket(fileno=descriptors[0]) if descriptors else None
 
 
 class Messages:

@@ -70,10 +70,14 @@ class Collector:
         self._note(number, replica)
 
     def ended(self, replica: Replica) -> None:
-        """Keep what lasts of a replica that has ended, and expect no more answers from it."""
+        """Keep what lasts of a replica that has ended, and expect no more answers from it, nor any to it."""
         self._ended = lasting([self._ended, replica.snapshot])
-        for number in list(self._questions):
-            self._note(number, replica)
+        replica.snapshot = b"[]"
+        for number, question in list(self._questions.items()):
+            if question.asker is replica:
+                del self._questions[number]
+            else:
+                self._note(number, replica)
 
     def _note(self, number: bytes, replica: Replica) -> None:
         if question := self._questions.get(number):
@@ -83,7 +87,7 @@ class Collector:
 
     def _finish(self, number: bytes) -> None:
         question = self._questions.pop(number, None)
-        if question is None or question.asker.channel is None:
+        if question is None:
             return
         self._live.set(len(self._board.live()))
         own = snapshot([*self._usage.instruments(), self._live, self.restarts], self._usage.refresh)

@@ -15,7 +15,22 @@ from ..errors import LatentserveError
 BACKLOG = 2048
 # Connections that are taken in one go, so that signals and messages are not delayed for long.
 BURST = 64
-ALL = sys.maxsize
+# The most that can wait at one moment.
+ALL = BACKLOG + 1
+# Errors of accept() that mean that the process or the system has no free descriptor or memory.
+NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+# Errors of accept() that belong to one connection, which was lost while it waited; see accept(2) of Linux.
+LOST = {
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENOPROTOOPT,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ETIMEDOUT,
+}
 # A client that still sends its request needs a moment to read the refusal: the socket is closed later.
 LINGER_SECONDS = 1.0
 MOST_LINGERING = 256
@@ -69,12 +84,14 @@ def accept(listener: socket.socket, most: int = BURST) -> Iterator[socket.socket
     for _ in range(most):
         try:
             connection, _ = listener.accept()
-        except (BlockingIOError, ConnectionError):
+        except BlockingIOError:
             return
         except OSError as error:
-            if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
-                time.sleep(0.01)  # no descriptors: the connection waits, and a busy loop would not help
+            if error.errno in NO_RESOURCES:
+                time.sleep(0.01)  # the connection waits, and a busy loop would not help
                 return
+            if isinstance(error, ConnectionError) or error.errno in LOST:
+                continue
             raise
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 
 from .board import Board
 from .channel import send_connection
-from .listening import ALL, Refusals, accept
+from .listening import ALL, BURST, Refusals, accept
 from .replica import Replica
+
+# Seconds until a connection that no replica has taken is offered again.
+RETRY_SECONDS = 0.01
 
 
 class Reception:
@@ -22,6 +25,7 @@ class Reception:
         max_connections: open connections of all replicas, beyond which one is refused.
         refusal: the bytes of the answer to such a connection.
         selector: calls the `data` of the listeners when connections wait.
+        after: calls a function after a number of seconds.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class Reception:
         max_connections: int,
         refusal: bytes,
         selector: selectors.BaseSelector,
+        after: Callable[[float, Callable[[], None]], None],
     ) -> None:
         self._listeners = listeners
         self._replicas = replicas
@@ -39,14 +44,16 @@ class Reception:
         self._max_connections = max_connections
         self._refusals = Refusals(refusal)
         self._selector = selector
+        self._after = after
+        self._next: socket.socket | None = None
         self._turn = 0
         self._is_open = False
         self._is_closed = False
 
     def update(self) -> None:
-        """Begin to take connections if a replica serves, and pause if none does. Call this when that may change."""
+        """Begin to take connections if a replica takes them, and pause if none does. Call this when that may change."""
         self._refusals.close_due()
-        wanted = not self._is_closed and bool(self._board.live())
+        wanted = not self._is_closed and self._next is None and bool(self._by_load())
         if wanted == self._is_open:
             return
         self._is_open = wanted
@@ -57,30 +64,54 @@ class Reception:
                 self._selector.unregister(listener)
 
     def close(self) -> None:
-        """Hand over all connections that wait, and take no more."""
-        for listener in self._listeners if self._is_open else ():
-            self._accept(listener, ALL)
+        """Hand over all connections that wait, and take no more. Refuse those that no replica takes."""
         self._is_closed = True
+        self._retry()
+        for listener in self._listeners:
+            self._accept(listener, ALL)
         self.update()
-        self.close_copies()
+        # Clients still read their refusals.
+        for listener in self._listeners:
+            listener.close()
 
     def close_copies(self) -> None:
         """Close the sockets of this process. Those of the process that it was forked from remain open."""
         for listener in self._listeners:
             listener.close()
+        if self._next is not None:
+            self._next.close()
         self._refusals.close()
 
     def _acceptor(self, listener: socket.socket) -> Callable[[int], None]:
         return lambda _: self._accept(listener)
 
-    def _accept(self, listener: socket.socket, *most: int) -> None:
+    def _accept(self, listener: socket.socket, most: int = BURST) -> None:
         open_connections = sum(replica.open_connections for replica in self._replicas)
-        for connection in accept(listener, *most):
+        for connection in accept(listener, most):
             if open_connections >= self._max_connections:
                 self._refusals.refuse(connection)
-                continue
-            with connection:  # the replica has a copy of its own; without one, the connection is closed
-                open_connections += self._hand_over(connection)
+            elif self._hand_over(connection):
+                open_connections += 1
+            elif self._is_closed:
+                self._refusals.refuse(connection)
+            else:  # all queues are full: this connection is the next, and the others wait in the system
+                self._next = connection
+                self._after(RETRY_SECONDS, self._retry)
+                self.update()
+                return
+
+    def _retry(self) -> None:
+        """Hand over the connection that no replica has taken."""
+        if self._next is None:
+            return
+        if self._hand_over(self._next):
+            self._next = None
+            self.update()
+        elif self._is_closed:
+            self._refusals.refuse(self._next)
+            self._next = None
+        else:
+            self._after(RETRY_SECONDS, self._retry)
 
     def _hand_over(self, connection: socket.socket) -> bool:
         """Give the connection to the least busy replica that takes it; False if none does."""
@@ -91,6 +122,7 @@ class Reception:
                 send_connection(replica.channel.connections, connection)
             except OSError:  # its queue is full, or it has just ended
                 continue
+            connection.close()  # the replica has a copy of its own
             replica.hand_over()
             self._turn = replica.number + 1
             return True
@@ -103,9 +135,9 @@ class Reception:
         """
         count = len(self._replicas)
         return sorted(
-            (replica for replica in self._replicas if self._board.is_live(replica.number)),
+            (replica for replica in self._replicas if self._board.is_live(replica.number) and not replica.is_ending),
             key=lambda replica: (
-                replica.is_ending or not self._board.can_serve(replica.number),
+                not self._board.can_serve(replica.number),
                 replica.open_connections,
                 (replica.number - self._turn) % count,
             ),

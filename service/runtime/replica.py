@@ -51,12 +51,23 @@ class Replica:
         """Fork a process that calls `run`, and return this end of its channel.
 
         In the new process, `close` and the closing of `others` drop what the supervisor uses.
+
+        Raises:
+            OSError: the system has no descriptors, process ids or memory for it at present.
         """
         ours, theirs = open_channel()
         parent = os.getpid()
+        # A process that hangs before its first report counts as silent from now on.
+        self._board.seat(self.number).beat(stuck=False)
         # A signal between the fork and the change of its handlers would reach the supervisor's handler twice.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:
             status = 1
             try:
@@ -73,9 +84,8 @@ class Replica:
             except BaseException:
                 traceback.print_exc()
             finally:
-                sys.stderr.flush()
                 # Without the clean-up of the interpreter, which belongs to the supervisor.
-                os._exit(status)
+                end_now(status)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         theirs.close()
         self.pid, self.channel = pid, ours
@@ -104,6 +114,14 @@ class Replica:
         """Send a signal to the process, if there is one."""
         if self.pid:
             os.kill(self.pid, number)
+
+
+def end_now(status: int) -> None:
+    """End this process without the interpreter's clean-up, also if nobody reads its log."""
+    try:
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def end_with(parent: int) -> None:

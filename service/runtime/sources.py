@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .board import Seat
-from .listening import Refusals, accept
+from .listening import ALL, BURST, Refusals, accept
 
 Adopt = Callable[[socket.socket], None]
 Stop = Callable[[bool], None]
@@ -55,15 +55,16 @@ class Listeners:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Take the connections that wait, and then no more."""
         for listener in self._listeners:
-            asyncio.get_running_loop().remove_reader(listener)
+            if asyncio.get_running_loop().remove_reader(listener):
+                self._accept(listener, ALL)
             listener.close()
         self._refusals.close()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket, most: int = BURST) -> None:
         self._refusals.close_due()
-        for connection in accept(listener):
+        for connection in accept(listener, most):
             if self._opened - self._seat.board.closed(self._seat.replica) >= self._max_connections:
                 self._refusals.refuse(connection)
             else:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..errors import Overloaded
 from . import channel
+from .board import Seat
 from .channel import Pair, receive_connections, unpack
 from .sources import Adopt, Stop
 
@@ -19,10 +20,11 @@ UNASKED = b"\xff\xff\xff\xff"
 
 
 class Supervised:
-    """One replica's end of its channel."""
+    """One replica's end of its channel. The `seat` counts connections that are lost on their way."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, seat: Seat) -> None:
         self._pair = pair
+        self._seat = seat
         self.snapshot: Callable[[], bytes] = lambda: b"[]"
         """Returns the metrics of this process."""
         self._stop: Stop = lambda force: None
@@ -72,7 +74,10 @@ class Supervised:
     def _take(self) -> None:
         try:
             for connection in receive_connections(self._pair.connections):
-                self._adopt(connection)
+                if connection is None:
+                    self._seat.close_connection()
+                else:
+                    self._adopt(connection)
         except EOFError:
             self._orphaned()
 

@@ -64,7 +64,9 @@ class Supervisor:
         self._log = log
         self._selector = selectors.DefaultSelector()
         self._replicas = [Replica(number, board) for number in range(board.replicas)]
-        self._reception = Reception(listeners, self._replicas, board, rules.max_connections, refusal, self._selector)
+        self._reception = Reception(
+            listeners, self._replicas, board, rules.max_connections, refusal, self._selector, self._after
+        )
         self._collector = Collector(self._replicas, board, self._tell, self._after)
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = itertools.count()
@@ -103,7 +105,11 @@ class Supervisor:
         if self._status is not None:
             return
         others = [other.channel for other in self._replicas if other.channel is not None]
-        stream = replica.start(self._run, self._close_copies, others).messages.socket
+        try:
+            stream = replica.start(self._run, self._close_copies, others).messages.socket
+        except OSError as error:
+            self._restart(replica, "replica cannot be started", error=str(error))
+            return
         self._selector.register(stream, selectors.EVENT_READ, lambda events: self._read(replica))
 
     def _close_copies(self) -> None:
@@ -128,13 +134,16 @@ class Supervisor:
         self._read(replica)
         if replica.channel is not None:
             self._selector.unregister(replica.channel.messages.socket)
-        self._collector.ended(replica)
-        served, pid = replica.served_seconds, replica.pid
+        self._restart(replica, "replica died", pid=replica.pid, status=status, served_seconds=replica.served_seconds)
+
+    def _restart(self, replica: Replica, event: str, **fields: object) -> None:
+        """Forget the process of a replica, and start another one after a pause, if the service does not stop."""
         pause = replica.ended()
+        self._collector.ended(replica)
         self._reception.update()
         if self._status is not None:
             return
-        self._log("replica died", pid=pid, status=status, served_seconds=served, restart_seconds=pause)
+        self._log(event, **fields, restart_seconds=pause)
         if replica.backoff.is_hopeless and not self._board.live():
             self._log("replicas keep dying at the start; the service ends", attempts=replica.backoff.failed_starts)
             self._end(1)
@@ -143,9 +152,9 @@ class Supervisor:
         self._after(pause, lambda: self._start(replica))
 
     def _check(self) -> None:
-        """End replicas that are stuck, so that they are started again."""
+        """End replicas that are stuck, also at their start, so that they are started again."""
         for replica in self._replicas:
-            if not self._board.is_live(replica.number) or replica.is_ending:
+            if not replica.pid or replica.is_ending:
                 continue
             silent = self._board.silent_seconds(replica.number)
             if self._board.is_stuck(replica.number) or silent > self._rules.stall_seconds:

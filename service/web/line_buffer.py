@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 
 # Seconds that a line may wait, and the number of lines that wait at most.
 FLUSH_SECONDS = 0.25
@@ -54,8 +55,10 @@ class LineBuffer:
 
 def _write(lines: list[str]) -> None:
     if lines:
-        sys.stderr.write("".join(lines))
-        sys.stderr.flush()
+        # Lines are lost if the disk is full, or if nobody reads them any more. Requests are not.
+        with suppress(OSError):
+            sys.stderr.write("".join(lines))
+            sys.stderr.flush()
 
 
 LINES = LineBuffer()

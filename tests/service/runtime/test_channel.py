@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 
 import pytest
@@ -44,9 +45,33 @@ def test_a_connection_that_is_handed_over_survives_the_closing_of_the_first_copy
     with accepted:
         send_connection(ours.connections, accepted)
     (received,) = receive_connections(theirs.connections)
+    assert received is not None
     with client, received:
         client.sendall(b"hello")
         assert received.recv(10) == b"hello"
+    ours.close()
+    theirs.close()
+
+
+def test_a_connection_that_finds_no_free_descriptor_is_reported_as_lost() -> None:
+    ours, theirs = open_channel()
+    client, accepted = socket.socketpair()
+    with client:
+        with accepted:
+            send_connection(ours.connections, accepted)
+            send_connection(ours.connections, accepted)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # No descriptor is free below the limit, so the next one cannot be had.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(ours.connections.fileno(), client.fileno()), hard))
+        try:
+            connections = receive_connections(theirs.connections)
+            assert next(connections) is None
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        received = next(connections)
+        assert received is not None
+        received.close()
+        assert client.recv(1) == b""
     ours.close()
     theirs.close()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import selectors
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from service.runtime.board import Board
 from service.runtime.channel import Pair, open_channel, receive_connections
-from service.runtime.listening import CannotListen, listen
+from service.runtime.listening import listen
 from service.runtime.reception import Reception
 from service.runtime.replica import Replica
 
@@ -22,7 +22,7 @@ MAX_CONNECTIONS = 100
 class House:
     """A reception with two replicas, which are not processes, and the connections that they got."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, max_connections: int = MAX_CONNECTIONS) -> None:
         self.stack = stack
         self.board = Board(2, [], [])
         self.replicas = [Replica(number, self.board) for number in range(2)]
@@ -36,8 +36,9 @@ class House:
         (self.listener,) = listen("127.0.0.1", 0)
         self.selector = stack.enter_context(selectors.DefaultSelector())
         self.reception = Reception(
-            [self.listener], self.replicas, self.board, MAX_CONNECTIONS, b"refused", self.selector
+            [self.listener], self.replicas, self.board, max_connections, b"refused", self.selector, self.after
         )
+        self.due: list[Callable[[], None]] = []
         stack.callback(self.reception.close_copies)
         self.held: list[list[socket.socket]] = [[], []]
         self.reception.update()
@@ -47,13 +48,31 @@ class House:
         clients = [socket.create_connection(self.listener.getsockname()) for _ in range(count)]
         for client in clients:
             self.stack.enter_context(client)
+        self.accept()
+        self.take()
+        return clients
+
+    def accept(self) -> None:
+        """Let the reception do all that it can at once."""
         while ready := self.selector.select(0):
             for key, events in ready:
                 key.data(events)
+
+    def take(self) -> None:
+        """Let the replicas take their connections."""
         for held, end in zip(self.held, self.ends, strict=True):
             for connection in receive_connections(end.connections):
+                assert connection is not None
                 held.append(self.stack.enter_context(connection))
-        return clients
+
+    def after(self, seconds: float, call: Callable[[], None]) -> None:
+        self.due.append(call)
+
+    def later(self) -> None:
+        """Let time pass."""
+        due, self.due = self.due, []
+        for call in due:
+            call()
 
     def close(self, replica: int, count: int) -> None:
         for _ in range(count):
@@ -114,6 +133,43 @@ def test_connections_wait_until_a_replica_takes_them(house: House) -> None:
     assert house.sizes() == [0, 3]
 
 
+def test_connections_wait_while_the_queues_of_all_replicas_are_full() -> None:
+    # The system queues a few hundred connections for a process that does not take them.
+    count = 1000
+    with ExitStack() as stack:
+        house = House(stack, count)
+        clients = [stack.enter_context(socket.create_connection(house.listener.getsockname())) for _ in range(count)]
+        while sum(house.sizes()) < count:
+            house.accept()
+            house.take()
+            house.later()
+        for client in clients:
+            client.setblocking(False)
+            with pytest.raises(BlockingIOError):  # neither closed nor refused
+                client.recv(1)
+
+
+def test_a_replica_that_ends_gets_no_connection(house: House) -> None:
+    house.replicas[0].is_ending = True
+    house.connect(4)
+    assert house.sizes() == [0, 4]
+    house.replicas[1].is_ending = True
+    house.reception.update()
+    house.connect(4)
+    assert house.sizes() == [0, 4]
+
+
+def test_at_the_end_connections_that_no_replica_takes_are_refused(house: House) -> None:
+    for replica in house.replicas:
+        replica.is_ending = True
+    house.reception.update()
+    clients = house.connect(3)
+    house.reception.close()
+    for client in clients:
+        client.settimeout(20)
+        assert client.recv(100) == b"refused"
+
+
 def test_beyond_the_limit_a_connection_is_refused_until_another_closes(house: House) -> None:
     house.connect(MAX_CONNECTIONS)
     (refused,) = house.connect(1)
@@ -123,17 +179,3 @@ def test_beyond_the_limit_a_connection_is_refused_until_another_closes(house: Ho
     house.close(0, 1)
     house.connect(1)
     assert sum(house.sizes()) == MAX_CONNECTIONS
-
-
-def test_a_second_server_on_the_port_is_refused_at_once() -> None:
-    (first,) = listen("127.0.0.1", 0)
-    with first, pytest.raises(CannotListen, match="address already in use"):
-        listen("127.0.0.1", first.getsockname()[1])
-
-
-def test_a_name_with_several_addresses_has_one_port() -> None:
-    listeners = listen("localhost", 0)
-    with ExitStack() as stack:
-        for listener in listeners:
-            stack.enter_context(listener)
-        assert len({listener.getsockname()[1] for listener in listeners}) == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from service.app import create_app
+from service.app import create_app, new_board
 from service.settings import Settings
 from tests.service.http import assert_problem
 
@@ -29,6 +29,13 @@ def test_readyz_fails_during_warm_up_and_while_draining(checkpoints: Path) -> No
 def test_livez_fails_if_a_worker_is_dead(checkpoints: Path) -> None:
     app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
     assert "gan" in assert_problem(TestClient(app).get("/livez"), 503)["detail"]
+
+
+def test_a_process_that_ends_does_not_make_the_others_drain(checkpoints: Path) -> None:
+    board = new_board(2)
+    with TestClient(create_app(Settings(checkpoints=checkpoints, device="cpu"), seat=board.seat(0))):
+        pass
+    assert not board.draining
 
 
 def test_v2_describes_the_models(client: TestClient) -> None:
