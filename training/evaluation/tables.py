@@ -19,11 +19,16 @@ MEMORISATION = ("median_ratio", "share_close", "auc")
 
 
 class Table(NamedTuple):
-    """A title, the heads of the columns, and rows of cells, all text."""
+    """A title, the heads of the columns, and rows of cells, all text.
+
+    `is_trained` is whether the numbers come from networks that the evaluation itself trains. Training amplifies the
+    rounding of a processor, so these numbers are the same on another processor only within their intervals.
+    """
 
     title: str
     head: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    is_trained: bool = False
 
     def to_markdown(self) -> str:
         """Format the head and the rows as a Markdown table."""
@@ -48,7 +53,8 @@ def tables(evaluation: Evaluation) -> dict[str, Table]:
 def differences(found: Mapping[str, Table], published: Mapping[str, Table]) -> list[str]:
     """Describe every cell that differs between two sets of tables. Numbers may differ by one in their last digit.
 
-    The milliseconds are not compared, because they depend on the machine.
+    Numbers of networks that the evaluation trains may differ by their interval. The milliseconds are not compared,
+    because they depend on the machine.
     """
     if found.keys() != published.keys():
         return [f"tables: {', '.join(found)}; published: {', '.join(published)}"]
@@ -58,9 +64,10 @@ def differences(found: Mapping[str, Table], published: Mapping[str, Table]) -> l
         if table.head != other.head or len(table.rows) != len(other.rows):
             unequal.append(f"{table.title}: rows or columns differ from the published ones")
             continue
+        alike = _overlap if table.is_trained else _alike
         for row, counterpart in zip(table.rows, other.rows, strict=True):
             for column, cell, expected in zip(table.head, row, counterpart, strict=True):
-                if column != MILLISECONDS and not _alike(cell, expected):
+                if column != MILLISECONDS and not alike(cell, expected):
                     unequal.append(f"{table.title}, {row[0]}, {column}: {cell}; published: {expected}")
     return unequal
 
@@ -74,6 +81,19 @@ def _alike(cell: str, other: str) -> bool:
         a == b or ("." in a and abs(float(a) - float(b)) < 1.5 * 10.0 ** -len(a.partition(".")[2]))
         for a, b in zip(NUMBER.findall(cell), NUMBER.findall(other), strict=True)
     )
+
+
+def _overlap(cell: str, other: str) -> bool:
+    """Whether one of two cells, each a mean and its interval, has the other's mean in its interval.
+
+    A cell without an interval is computed from those of its row, and is alike if they are.
+    """
+    if NUMBER.sub("#", cell) != NUMBER.sub("#", other):
+        return False
+    if "±" not in cell:
+        return True
+    (mean, interval), (other_mean, other_interval) = (map(float, NUMBER.findall(text)) for text in (cell, other))
+    return abs(mean - other_mean) <= max(interval, other_interval)
 
 
 def _evaluators(evaluation: Evaluation) -> Table:
@@ -172,6 +192,7 @@ def _classification(classification: Mapping[str, Estimate]) -> Table:
         "Accuracy on the test images of a classifier that learned from",
         ("samples alone", "as many training images", "ratio"),
         [(_share(samples), _share(real), f"{samples.mean / real.mean:.4f}")],
+        is_trained=True,
     )
 
 

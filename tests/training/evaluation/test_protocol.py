@@ -217,6 +217,18 @@ def test_numbers_may_differ_by_one_in_the_last_digit_and_milliseconds_by_any_amo
     assert differences(table("1.0"), {})
 
 
+def test_accuracies_of_newly_trained_classifiers_may_differ_by_their_interval() -> None:
+    def table(samples: str, ratio: str = "0.99") -> dict[str, Table]:
+        return {"one": Table("One", ("samples", "ratio"), [(samples, ratio)], is_trained=True)}
+
+    assert not differences(table("97.44% ± 0.20%"), table("97.42% ± 0.18%", "0.98"))
+    assert not differences(table("97.60% ± 0.18%"), table("97.42% ± 0.01%"))
+    assert differences(table("97.61% ± 0.18%"), table("97.42% ± 0.18%")) == [
+        "One, 97.61% ± 0.18%, samples: 97.61% ± 0.18%; published: 97.42% ± 0.18%"
+    ]
+    assert differences(table("97.4 ± 0.2"), table("97.4% ± 0.2%"))
+
+
 def test_the_commands_name_missing_files(
     published: Path, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
