@@ -1,7 +1,7 @@
 """The generator's weights in the order in which the processor reads them, and the tiles of each layer.
 
-A transposed convolution with a kernel of 4x4 and stride 2 is four convolutions with kernels of 2x2, one for the even or
-odd rows and columns of its output (sub-pixel convolution; Shi et al., "Is the deconvolution layer the same as a
+A transposed convolution with a kernel of 4x4 and stride 2 is four convolutions with kernels of 2x2, one for each parity
+of the row and of the column of its output (sub-pixel convolution; Shi et al., "Is the deconvolution layer the same as a
 convolutional layer?", 2016). Row 2m + p of the output reads the rows m + p - 1 and m + p of the input, and columns
 likewise. Signals are stored row by row with their channels last.
 

@@ -224,7 +224,7 @@ async def within_deadline(request: Request) -> AsyncIterator[None]:
         async with asyncio.timeout(left):
             yield
     except TimeoutError:
-        raise DeadlineExceeded("the body did not arrive before the request's deadline") from None
+        raise DeadlineExceeded("the body was not read before the request's deadline") from None
 
 
 def read_timeout(request: Request) -> float | None:
