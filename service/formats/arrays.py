@@ -19,6 +19,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Float64 = NDArray[np.float64]
+_FLOAT64 = np.dtype(np.float64)
 
 # Prefix of the tags that pydantic puts into an error's location for the branches of a union; pointers omit it.
 UNION_TAG = "union:"
@@ -137,7 +138,7 @@ class Rank:
                 raise value.error
             if not isinstance(value, np.ndarray):
                 return handler(value)
-            if value.dtype != np.float64 or value.ndim not in self.ranks or not value.size:
+            if value.dtype != _FLOAT64 or value.ndim not in self.ranks or not value.size:
                 raise PydanticCustomError(
                     "array",
                     "the array has the type {type} and the shape {shape}",
@@ -147,7 +148,7 @@ class Rank:
                         "allowed": f"numbers with {' or '.join(map(str, self.ranks))} axes, none of them empty",
                     },
                 )
-            return value.astype(self._dtype, copy=False)
+            return value.astype(np.uint8) if self.integer else value
 
         return core_schema.json_or_python_schema(schema, core_schema.no_info_wrap_validator_function(ready, schema))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from .media import refuse_encoding
 from .routing import within_deadline
@@ -33,10 +34,18 @@ async def read_chunks(request: Request) -> list[bytes]:
 
 async def _read(request: Request, take: Callable[[bytes], object]) -> None:
     refuse_encoding(request)
-    async with within_deadline(request):
-        async for chunk in request.stream():
-            if chunk:
+
+    async def read() -> None:
+        more = True
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            if chunk := message.get("body"):
                 take(chunk)
+            more = message.get("more_body", False)
+
+    await within_deadline(request, read)
 
 
 def join(chunks: list[bytes]) -> memoryview:

@@ -56,8 +56,7 @@ async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]
     """
     refuse_encoding(request)
     try:
-        async with within_deadline(request):
-            form = await _Parser(request.headers, request.stream(), max_parts).parse()
+        form = await within_deadline(request, _Parser(request.headers, request.stream(), max_parts).parse)
     except MultiPartException as error:
         raise MalformedBody(f"the form cannot be read: {error.message}", allowed="multipart/form-data") from None
     except UnicodeError:  # the charset parameter names a codec that cannot decode the text

@@ -51,11 +51,10 @@ async def read_json(
     if sum(map(len, chunks)) <= INLINE_BYTES:
         return _parse(b"".join(chunks), model, most, beside)
 
-    def on_a_thread() -> ModelT:
+    def join_and_parse() -> ModelT:
         return _parse(join(chunks), model, most, beside)
 
-    async with within_deadline(request):
-        return await to_thread.run_sync(on_a_thread, limiter=THREADS)
+    return await within_deadline(request, lambda: to_thread.run_sync(join_and_parse, limiter=THREADS))
 
 
 def _parse(body: Text, model: type[ModelT], most: int, beside: Beside | None) -> ModelT:

@@ -62,14 +62,14 @@ def _parse_reduced(reduction: Reduction, body: reading.Text, model: type[ModelT]
         raise _malformed(message) from None
     if reduction.is_cut:  # the same, without any fault
         return parse_whole(body, model, beside)
-    corrections = reduction.insert(tree)
+    inserted = reduction.insert(tree)
     try:
         found = model.model_validate(tree)
     except ValidationError as error:
-        refuse_repeated_keys(reduction.text)
-        errors = [corrections.correct(known) for known in error.errors(include_url=False)]
+        refuse_repeated_keys(reduction.text, inserted.keys)
+        errors = [inserted.correct(known) for known in error.errors(include_url=False)]
         raise _invalid(errors, tree, model, beside) from None
-    refuse_repeated_keys(reduction.text)
+    refuse_repeated_keys(reduction.text, inserted.keys)
     return found
 
 

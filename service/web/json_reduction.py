@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
@@ -22,23 +22,18 @@ _LONGEST_PART = 4096
 _BLOCK = 1 << 20
 _EMPTY = re.compile(rb"\[[ \t\r\n]*+\]")
 _POSITION = re.compile(r" at line (\d+) column (\d+)$")
-
-
-class _Piece(NamedTuple):
-    """A changed part: where it begins and stops in the reduced text, and where the original of it stops."""
-
-    start: int
-    stop: int
-    original_stop: int
+# A part of a body that is replaced: where it begins, the text in its place, and where it stops.
+_Cut = tuple[int, bytes, int]
 
 
 class Reduction(NamedTuple):
-    """A text without its long arrays. `values` are the arrays, or what stands for arrays with faults; see `insert`."""
+    """A text without its long arrays."""
 
     text: bytes
-    pieces: Sequence[_Piece]
-    values: Sequence[Any]
-    wrong: Mapping[int, Wrong]
+    cuts: Sequence[_Cut]
+    values: Mapping[str, Any]
+    """The arrays, or what stands for arrays with faults, by the strings in their places; see `insert`."""
+    wrong: Mapping[str, Wrong]
     is_cut: bool
     """Whether the text ends shortly after a fault of the syntax."""
 
@@ -50,40 +45,48 @@ class Reduction(NamedTuple):
         index = _index(self.text, int(found[1]), int(found[2]))
         if self.is_cut and index >= len(self.text) - 1:
             return None
-        offset = 0
-        for piece in self.pieces:
-            if piece.start <= index < piece.stop:
+        offset = 0  # of a position in the body from the same position in the text
+        for start, by, stop in self.cuts:
+            if index + offset < start:
+                break
+            offset += stop - start - len(by)
+            if index + offset < stop:
                 return None
-            if index >= piece.stop:
-                offset = piece.original_stop - piece.stop
         line, column = _line_and_column(body, index + offset)
         return f"{message[: found.start()]} at line {line} column {column}"
 
-    def insert(self, tree: Any) -> Corrections:
+    def insert(self, tree: Any) -> Insertion:
         """Insert the values into `tree`, the parsed text, in place.
 
         An array that is wrong at one part is a short list with that part. A ragged one is a `RaggedArray`. The schema
         finds the same errors in them as in the body, once they are corrected.
         """
+        keys = 0
         places: dict[tuple[str | int, ...], tuple[int, ...]] = {}
         waiting: list[tuple[Any, tuple[str | int, ...]]] = [(tree, ())]
         while waiting:
             value, path = waiting.pop()
-            items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+            items: Iterable[tuple[str | int, Any]] = ()
+            if type(value) is dict:
+                keys += len(value)
+                items = value.items()
+            elif type(value) is list:
+                items = enumerate(value)
             for key, item in items:
-                if isinstance(item, (dict, list)):
+                kind = type(item)
+                if kind is dict or kind is list:
                     waiting.append((item, (*path, key)))
-                elif isinstance(item, str) and item.startswith(_MARK):
-                    number = int(item.removeprefix(_MARK))
-                    value[key] = self.values[number]
-                    if number in self.wrong:
-                        places[(*path, key)] = self.wrong[number].at
-        return Corrections(places)
+                elif kind is str and item in self.values:
+                    value[key] = self.values[item]
+                    if item in self.wrong:
+                        places[(*path, key)] = self.wrong[item].at
+        return Insertion(keys, places)
 
 
-class Corrections(NamedTuple):
-    """The indices of the wrong parts of arrays, by the paths of the arrays."""
+class Insertion(NamedTuple):
+    """The number of keys in a tree, and the indices of the wrong parts of its arrays, by the paths of the arrays."""
 
+    keys: int
     places: Mapping[tuple[str | int, ...], tuple[int, ...]]
 
     def correct(self, error: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,36 +116,30 @@ def reduce(body: Text, found: Sequence[Found], keep_faults: bool) -> Reduction |
 
     With `keep_faults`, arrays with faults stay in the text.
     """
-    texts: list[Text] = []
-    pieces: list[_Piece] = []
-    values: list[Any] = []
-    wrong: dict[int, Wrong] = {}
-    length = stop = 0
-    is_cut = False
-
-    def replace(start: int, by: bytes, until: int) -> None:
-        nonlocal length, stop
-        texts.extend((body[stop:start], by))
-        begin = length + start - stop
-        length, stop = begin + len(by), until
-        pieces.append(_Piece(begin, length, until))
-
+    cuts: list[_Cut] = []
+    values: dict[str, Any] = {}
+    wrong: dict[str, Wrong] = {}
+    end = len(body)
     for array in found:
         if isinstance(array, Broken):
-            replace(array.start, b"[" * array.depth, array.restart)
-            is_cut = array.fault + _AHEAD < len(body)
-            texts.append(body[stop : array.fault + _AHEAD])
-            break
-        if isinstance(array, Unwanted):
-            replace(array.start, b"[]", array.stop)
+            cuts.append((array.start, b"[" * array.depth, array.restart))
+            end = min(end, array.fault + _AHEAD)
+        elif isinstance(array, Unwanted):
+            cuts.append((array.start, b"[]", array.stop))
         elif isinstance(array, Even) or not keep_faults:
+            mark = f"{_MARK}{len(values)}"
+            cuts.append((array.start, b'"%b"' % mark.encode(), array.stop))
+            values[mark] = _value(array, body)
             if isinstance(array, Wrong):
-                wrong[len(values)] = array
-            replace(array.start, b'"%b%d"' % (_MARK.encode(), len(values)), array.stop)
-            values.append(_value(array, body))
-    else:
-        texts.append(body[stop:])
-    return Reduction(b"".join(texts), pieces, values, wrong, is_cut) if pieces else None
+                wrong[mark] = array
+    if not cuts:
+        return None
+    texts: list[Text] = []
+    begin = 0
+    for start, by, stop in cuts:
+        texts += body[begin:start], by
+        begin = stop
+    return Reduction(b"".join((*texts, body[begin:end])), cuts, values, wrong, is_cut=end < len(body))
 
 
 def _value(array: Even | Wrong | Ragged, body: Text) -> Any:

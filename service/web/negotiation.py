@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fastapi import Request
 
 from ..errors import NotAcceptable
+from .media import header_values
 
 # One range of an Accept header. A comma within quotes does not end it.
 RANGE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
@@ -30,7 +31,7 @@ class _Range(NamedTuple):
 
 def accepted(request: Request) -> str:
     """The request's Accept header; empty if it has none."""
-    return ", ".join(request.headers.getlist("accept"))
+    return ", ".join(header_values(request, b"accept"))
 
 
 def negotiate(accept: str | None, media_types: Iterable[str], subject: str) -> str:
@@ -48,9 +49,9 @@ def negotiate(accept: str | None, media_types: Iterable[str], subject: str) -> s
     Raises:
         NotAcceptable: the header excludes all types.
     """
-    offered = list(media_types)
     if accept is None or not accept.strip():
-        return offered[0]
+        return next(iter(media_types))
+    offered = list(media_types)
     ranges = [found for text in RANGE.findall(accept) if (found := _range(text)) is not None]
     best: tuple[float, int] = (0.0, -1)
     chosen: str | None = None

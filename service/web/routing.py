@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
@@ -23,10 +22,12 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import DeadlineExceeded, InvalidInput
 from .json_response import json_response
+from .media import header_values
 from .number_text import WRITTEN, malformed_numbers
 from .problems import responses
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+ResultT = TypeVar("ResultT")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 # From the fields of a request and the errors of its schema: further errors, all in pydantic's form.
 Beside = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
@@ -209,20 +210,18 @@ def _validate(
     return found
 
 
-@asynccontextmanager
-async def within_deadline(request: Request) -> AsyncIterator[None]:
-    """Run the block, which reads the body, within the request's deadline.
+async def within_deadline(request: Request, read: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """The result of `read`, which reads the body, if it ends before the request's deadline.
 
     Raises:
-        DeadlineExceeded: the block does not end before the deadline.
+        DeadlineExceeded: it does not end before the deadline.
     """
     left = read_timeout(request)
     if left is None:  # a timer takes as long as reading a small body
-        yield
-        return
+        return await read()
     try:
         async with asyncio.timeout(left):
-            yield
+            return await read()
     except TimeoutError:
         raise DeadlineExceeded("the body was not read before the request's deadline") from None
 
@@ -234,14 +233,14 @@ def read_timeout(request: Request) -> float | None:
         InvalidInput: the header is not one number of seconds in the allowed range.
         DeadlineExceeded: the deadline has passed.
     """
-    texts = [value for name, value in request.scope["headers"] if name == _TIMEOUT_KEY]
+    texts = header_values(request, _TIMEOUT_KEY)
     if not texts:
         return None
     if len(texts) > 1:
         raise InvalidInput(
             f"{TIMEOUT_HEADER} is given {len(texts)} times", pointer=f"/{TIMEOUT_HEADER}", allowed="one value"
         )
-    text = texts[0].decode("latin-1")
+    text = texts[0]
     seconds = float(text) if WRITTEN["float"].fullmatch(text) else math.nan
     if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
         reason = "which is not a number of seconds" if math.isnan(seconds) else "which is out of range"

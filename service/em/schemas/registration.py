@@ -80,7 +80,12 @@ class RegisterRequest(BaseModel):
     stiffness: Positive | None = Field(
         None, description="nonrigid only: the weight of the penalty on uneven motion; null chooses it"
     )
-    include: list[Include] = Field([], max_length=3, description="large parts of the answer to return as well")
+    # The default is a tuple, because pydantic copies a list for each request.
+    include: list[Include] = Field(
+        (),  # type: ignore[arg-type]
+        max_length=3,
+        description="large parts of the answer to return as well",
+    )
 
     @model_validator(mode="after")
     def _answer_fits_the_wire(self) -> Self:

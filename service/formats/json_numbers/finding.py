@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -83,15 +84,15 @@ def _which(text: Text, start: int, stop: int, names: Names) -> int:
 
 
 @compiled
-def find_arrays(text: Text, names: Names, least: int, numbers: Float64, records: Int64) -> tuple[int, int]:
+def find_arrays(text: Text, names: Names, least: int, numbers: Float64, records: Int64) -> tuple[int, int, int]:
     """Find the arrays of at least `least` bytes that are values of keys, up to the first fault of their syntax.
 
     Each becomes a row of `records` with the columns of `grids`; those with a name in `names` are read into `numbers`.
     Text outside of these arrays is not checked.
 
-    Returns the number of records, and the number of numbers of even arrays.
+    Returns the number of records, the number of numbers of even arrays, and how many of them are undecided: NaN.
     """
-    end, index, depth, count, number = text.size, 0, 0, 0, 0
+    end, index, depth, count, number, undecided = text.size, 0, 0, 0, 0, 0
     while index < end and count < len(records):
         character = text[index]
         if character in (OPEN, OPEN_OBJECT):
@@ -127,13 +128,16 @@ def find_arrays(text: Text, names: Names, least: int, numbers: Float64, records:
             continue
         record[START], record[STOP] = value, stop
         if stop == NOT_JSON:
-            return count + 1, number
+            return count + 1, number, undecided
         index = stop
         if stop - value >= least:
             count += 1
             if record[KIND] == grids.EVEN:
+                first = number
                 number += record[grids.SIZE] * record[grids.SIZE + 1] * record[grids.SIZE + 2]
-    return count, number
+                for value in numbers[first:number]:
+                    undecided += math.isnan(value)
+    return count, number, undecided
 
 
 @compiled

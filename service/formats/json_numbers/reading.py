@@ -112,20 +112,25 @@ def find(text: Text, wanted: Names) -> list[Found]:
     # Every number but the first one follows a comma, or else the text is not JSON.
     numbers = np.empty(int(count_bytes(array, COMMA)) + 1)
     records = np.empty((len(text) // least + 2, grids.COLUMNS), np.int64)
-    count, number = find_arrays(array, wanted, least, numbers, records)
+    count, number, undecided = find_arrays(array, wanted, least, numbers, records)
     numbers = numbers[:number]
-    undecided = np.flatnonzero(np.isnan(numbers))
-    for start in range(0, undecided.size, _BLOCK):
-        places = undecided[start : start + _BLOCK]
-        positions = numbers.view(np.uint64)[places] & np.uint64(2**POSITION_BITS - 1)
-        numbers[places] = [_value(text, position) for position in positions.tolist()]
-    blocks = (records[start : min(start + _BLOCK, count)].tolist() for start in range(0, count, _BLOCK))
-    return [_found(record, numbers) for block in blocks for record in block]
+    if undecided:
+        all_places = np.flatnonzero(np.isnan(numbers))
+        for start in range(0, undecided, _BLOCK):
+            places = all_places[start : start + _BLOCK]
+            positions = numbers.view(np.uint64)[places] & np.uint64(2**POSITION_BITS - 1)
+            numbers[places] = [_value(text, position) for position in positions.tolist()]
+    found: list[Found] = []
+    for start in range(0, count, _BLOCK):
+        block = records[start : min(start + _BLOCK, count)]
+        found += [_found(record, numbers) for record in block.tolist()]
+    return found
 
 
 def _bytes(text: Text) -> NDArray[np.uint8]:
     array = np.frombuffer(text, np.uint8)
-    array.flags.writeable = False  # one type for both kinds of bytes, so that the code is compiled once
+    if not isinstance(text, bytes):
+        array.flags.writeable = False  # one type for both kinds of bytes, so that the code is compiled once
     return array
 
 
@@ -137,12 +142,11 @@ def _value(text: Text, position: int) -> float:
 
 
 def _found(record: list[int], numbers: Float64) -> Found:
-    start, stop, rank = record[grids.START], record[grids.STOP], record[grids.RANK]
-    match record[grids.KIND]:
-        case grids.EVEN:
-            shape = record[grids.SIZE : grids.SIZE + 3]
-            first, count = record[grids.NUMBER], shape[0] * shape[1] * shape[2]
-            return Even(start, stop, numbers[first : first + count].reshape(shape[:rank]))
+    kind, start, stop, first, rank, rows, columns, depth, _, _ = record
+    if kind == grids.EVEN:
+        shape = record[grids.SIZE : grids.SIZE + rank]
+        return Even(start, stop, numbers[first : first + rows * columns * depth].reshape(shape))
+    match kind:
         case grids.WRONG:
             at = tuple(index for index in record[grids.AT : grids.AT + 3] if index >= 0)
             return Wrong(start, stop, rank, at, slice(record[grids.PART_START], record[grids.PART_STOP]))

@@ -23,15 +23,28 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+def keys(value: Any) -> int:
+    """The number of keys in all objects of a parsed text."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(keys, value.values()))
+    return sum(map(keys, value)) if isinstance(value, list) else 0
+
+
 def pointer_of_repetition(text: str) -> str:
-    with pytest.raises(MalformedBody) as refusal:
-        refuse_repeated_keys(text.encode())
-    return refusal.value.pointer
+    pointers = []
+    for known in (-1, keys(json.loads(text))):
+        with pytest.raises(MalformedBody) as refusal:
+            refuse_repeated_keys(text.encode(), known)
+        pointers.append(refusal.value.pointer)
+    assert pointers[0] == pointers[1]
+    return pointers[0]
 
 
 @given(value=VALUES, ascii_only=st.booleans(), indent=st.sampled_from([None, 1]))
 def test_json_of_a_dictionary_has_no_repeated_key(value: Any, ascii_only: bool, indent: int | None) -> None:
-    refuse_repeated_keys(json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode())
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
+    refuse_repeated_keys(text)
+    refuse_repeated_keys(text, keys(value))
 
 
 @given(outer=st.dictionaries(TEXTS, VALUES, min_size=1, max_size=4), data=st.data())
@@ -60,6 +73,7 @@ def test_a_key_written_twice_is_found_with_its_pointer(outer: dict[str, Any], da
 )  # fmt: skip
 def test_equal_keys_of_different_objects_and_equal_values_are_not_repeated_keys(text: str) -> None:
     refuse_repeated_keys(text.encode())
+    refuse_repeated_keys(text.encode(), keys(json.loads(text)))
 
 
 @pytest.mark.parametrize(
