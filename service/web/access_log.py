@@ -47,8 +47,9 @@ class AccessLog:
         }
         if self._is_json:
             # Written here and not by structlog, whose processors take as long as the rest of a small request's log.
-            line = fields | {"event": "request", "request_id": request_id, "level": "info", "timestamp": self._now()}
-            self._lines.write(orjson.dumps(line).decode(), urgent=slow or status >= 500)
+            fields["event"], fields["request_id"] = "request", request_id
+            fields["level"], fields["timestamp"] = "info", self._now()
+            self._lines.write(orjson.dumps(fields).decode(), urgent=slow or status >= 500)
         else:
             log.info("request", **fields)
 

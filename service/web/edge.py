@@ -10,6 +10,7 @@ import itertools
 import re
 import secrets
 import time
+from collections.abc import Awaitable
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +31,7 @@ from .routing import STARTED
 WATCH_AFTER_SECONDS = 0.05
 # Nginx's status for a client that closed the connection before its answer. It is logged and counted, never sent.
 CLIENT_CLOSED_REQUEST = 499
-SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 VERSION_HEADER = (b"x-latentserve-version", VERSION.encode())
 
 
@@ -54,14 +55,13 @@ class Edge:
         """An id that no other request has: 16 hexadecimal digits."""
         return f"{self._prefix}{next(self._counter) & 0xFFFFFFFF:08x}"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Handle one ASGI scope. Scopes other than HTTP pass through unchanged."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         if self.root_path:
             scope = _below(self.root_path, scope)
-        await _Exchange(self, scope, receive, send).run()
+        return _Exchange(self, scope, receive, send).run()
 
 
 def _below(root_path: str, scope: Scope) -> Scope:
@@ -90,9 +90,9 @@ class _Exchange:
         self.body_complete: asyncio.Event | None = None
         self.client_gone = False
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        self.request_id = given if SAFE_ID.fullmatch(given) else edge.new_id()
-        self.declared_bytes = int(headers.get(b"content-length", b"0"))
+        given = headers.get(b"x-request-id")
+        self.request_id = given.decode() if given and SAFE_ID.fullmatch(given) else edge.new_id()
+        self.declared_bytes = int(headers.get(b"content-length", 0))
         self.watcher: asyncio.Task[None] | None = None
 
     async def run(self) -> None:

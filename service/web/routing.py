@@ -78,10 +78,10 @@ class StrictRoute(APIRoute):
         """Whether the path has no parameters, so that the endpoint takes the request alone."""
         return not self.param_convertors
 
-    async def answer(self, request: Request) -> Response:
+    def answer(self, request: Request) -> Awaitable[Response]:
         """The answer of an endpoint that takes the request alone, without FastAPI's handler."""
         self._check(request)
-        response: Response = await self.endpoint(request)
+        response: Awaitable[Response] = self.endpoint(request)
         return response
 
     @cached_property
