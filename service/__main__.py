@@ -7,8 +7,8 @@ import gc
 import os
 import sys
 
-# Before anything imports NumPy: a library that computes a matrix product on several threads would sum in another order,
-# its threads would compete with the other processes, and a process with threads cannot be forked.
+# Set before anything imports NumPy. A library that computes a matrix product on several threads would sum in another
+# order. Its threads would also compete with the other processes, and a process with threads cannot be forked.
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 

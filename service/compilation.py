@@ -1,9 +1,9 @@
 """Compilation of all loops before the first request that needs them, on several processors.
 
-The loop that draws digits takes a second. Those of registration take a minute on one processor. One small registration
-of every kind is therefore run by the interpreter, which finds the compiled functions, the types of their arguments, and
-which of them call one another. Processes then compile the functions into Numba's cache, each as soon as those that it
-calls are there.
+The loop that draws digits takes a second. Those of registration take a minute on one processor. Therefore the
+interpreter first runs one small registration of every kind. This finds the compiled functions, the types of their
+arguments, and which of them call one another. Processes then compile the functions into Numba's cache, each as soon as
+those that it calls are there.
 """
 
 from __future__ import annotations

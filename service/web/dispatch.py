@@ -15,8 +15,8 @@ from .routing import StrictRoute
 class Dispatch:
     """Calls the endpoints of fixed paths directly, and passes all other requests to the framework.
 
-    The framework would compare the path with each route in turn, and then solve the parameters of an endpoint that has
-    none but the request. For a small request that takes longer than the endpoint itself.
+    The framework would compare the path with each route in turn. It would then solve the parameters of the endpoint,
+    which has none but the request. For a small request this takes longer than the endpoint itself.
     """
 
     def __init__(self, app: ASGIApp, routes: Iterable[Route]) -> None:
