@@ -1,6 +1,8 @@
 """EM registration, from HTTP to the compiled loops. Imports go downwards only:
 
 routes                                      HTTP
+answer_arrays, ragged                       answers as arrays; batches as arrays
+batches                                     the problems of a batch, each read on its own
 uploads, representations, wire              files of a request; forms of an answer; bodies to problems and back
 engine                                      admission and lanes
 missing                                     points with NaN, which files may have

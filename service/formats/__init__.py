@@ -1,1 +1,1 @@
-"""Conversion between arrays and their text or files: JSON, npy, pictures and point clouds."""
+"""Conversion between arrays and their text or files: JSON, npy, npz, pictures and point clouds."""

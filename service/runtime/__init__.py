@@ -1,1 +1,1 @@
-"""The batching of jobs, and the choice of the device."""
+"""The batching of jobs, the choice of the device, and the processes: a supervisor and its replicas."""

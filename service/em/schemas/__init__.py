@@ -1,1 +1,1 @@
-"""The JSON bodies of registration's endpoints: pydantic models, from which the OpenAPI document is made."""
+"""The bodies of registration's endpoints: pydantic models, from which the OpenAPI document is made."""
