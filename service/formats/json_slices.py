@@ -10,8 +10,9 @@ import numpy as np
 
 from .arrays import to_json
 
-# Numbers of one slice, which takes about two milliseconds.
-SLICE = 1 << 15
+# Numbers of one slice, which takes about half a millisecond. A small request needs the lock several times, and may wait
+# for a slice each time.
+SLICE = 1 << 13
 
 _NESTED = frozenset({dict, list, tuple, np.ndarray})
 

@@ -29,6 +29,8 @@ from .routing import STARTED
 # Seconds after which a running request is watched for a disconnected client. A watch costs a task, and most requests
 # end earlier.
 WATCH_AFTER_SECONDS = 0.05
+# A client that reads at once would take a larger body in one call, which holds the interpreter's lock.
+PIECE_BYTES = 1 << 18
 # Nginx's status for a client that closed the connection before its answer. It is logged and counted, never sent.
 CLIENT_CLOSED_REQUEST = 499
 SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -168,7 +170,19 @@ class _Exchange:
             self.status = int(message["status"])
             request_id = (b"x-request-id", self.request_id.encode())
             message["headers"] = [*message.get("headers", ()), request_id, VERSION_HEADER]
+        elif len(message.get("body", b"")) > PIECE_BYTES:
+            await self._send_in_pieces(message)
+            return
         await self._send(message)
+
+    async def _send_in_pieces(self, message: Message) -> None:
+        """Send a large part of a body, between the turns of the event loop."""
+        body = memoryview(message["body"])
+        for start in range(0, len(body), PIECE_BYTES):
+            more = start + PIECE_BYTES < len(body) or message.get("more_body", False)
+            piece = {**message, "body": body[start : start + PIECE_BYTES], "more_body": more}
+            await self._send(piece)
+            await asyncio.sleep(0)
 
     def _record(self, seconds: float) -> None:
         route = self.scope.get("route")

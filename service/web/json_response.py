@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from anyio import to_thread
@@ -9,9 +10,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..formats.arrays import to_json
-from ..formats.json_slices import SLICE, size, slices
+from ..formats.json_slices import size, slices
 from .threads import THREADS
 
+# Answers of up to this many numbers are encoded on the event loop, within two milliseconds.
+INLINE = 1 << 15
 # Shorter pieces of text are sent together.
 PART_BYTES = 1 << 17
 # Seconds between two slices in which other threads can take the interpreter's lock. A thread that waits for it would
@@ -21,7 +24,7 @@ _PAUSE_SECONDS = 1e-4
 
 def json_response(content: object) -> Response:
     """An answer with status 200 and `content` as JSON: dicts, lists, numbers and ndarrays."""
-    if size(content) <= SLICE:
+    if size(content) <= INLINE:
         return Response(to_json(content), media_type="application/json")
     return _LargeResponse(content)
 
@@ -37,14 +40,19 @@ class _LargeResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Encode the content, and send it slice by slice, at the pace of the client."""
-        parts = await to_thread.run_sync(_encoded, self._content, limiter=THREADS)
-        self._content = None
+        parts = await to_thread.run_sync(self._encode, limiter=THREADS)
         self.headers["content-length"] = str(sum(map(len, parts)))
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         parts.reverse()
         while parts:
             await send({"type": "http.response.body", "body": parts.pop(), "more_body": True})
+            await asyncio.sleep(0)  # a client that reads at once would take all parts in one turn of the event loop
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _encode(self) -> list[bytes]:
+        # The thread also releases the content: to return large arrays to the system takes milliseconds.
+        content, self._content = self._content, None
+        return _encoded(content)
 
 
 def _encoded(content: object) -> list[bytes]:

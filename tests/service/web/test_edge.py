@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from service.version import VERSION
+from service.web import edge
 from tests.service.conftest import Running
 from tests.service.http import assert_problem, conversation, scope
 
@@ -128,3 +129,19 @@ def test_a_client_that_disconnects_during_its_body_is_a_499(checkpoints: Path) -
     half = {"type": "http.request", "body": b'{"q":', "more_body": True}
     assert conversation(app, [half, {"type": "http.disconnect"}], []) == []
     assert 'route="/vae/kl",status="499"} 1.0' in TestClient(app).get("/metrics").text
+
+
+def test_a_large_answer_is_sent_in_pieces(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
+
+    def answered() -> list[dict[str, Any]]:
+        sent = conversation(app, [{"type": "http.request", "body": b"{", "more_body": False}], [])
+        return [message for message in sent if message["type"] == "http.response.body"]
+
+    (whole,) = answered()
+    monkeypatch.setattr(edge, "PIECE_BYTES", 50)
+    pieces = answered()
+    assert b"".join(piece["body"] for piece in pieces) == whole["body"]
+    assert len(pieces) > 2
+    assert all(len(piece["body"]) <= 50 for piece in pieces)
+    assert [piece["more_body"] for piece in pieces] == [True] * (len(pieces) - 1) + [False]
