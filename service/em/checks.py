@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,13 +80,12 @@ def option_errors(problem: Problem) -> Iterator[InvalidInput]:
     """One error for each option whose value is not allowed, whatever the points are."""
     if problem.sigma is not None and not MIN_SIGMA <= problem.sigma <= MAX_SIGMA:
         yield _sigma_error(problem.sigma, "/sigma")
-    for name, value, allowed in (
-        ("transform", problem.transform, TRANSFORMS),
-        ("normalize", problem.normalize, NORMALIZES),
-        ("matching", problem.matching, MATCHINGS),
-    ):
-        if value is not None and value not in allowed:
-            yield InvalidInput(f"{name} {value!r} is not known", pointer=f"/{name}", allowed=allowed)
+    if problem.transform not in TRANSFORMS:
+        yield _unknown("transform", problem.transform, TRANSFORMS)
+    if problem.normalize is not None and problem.normalize not in NORMALIZES:
+        yield _unknown("normalize", problem.normalize, NORMALIZES)
+    if problem.matching not in MATCHINGS:
+        yield _unknown("matching", problem.matching, MATCHINGS)
     if not _is_outlier_weight(problem.outlier_weight):
         yield InvalidInput(
             f"outlier_weight is {problem.outlier_weight}; it is the share of points without a partner",
@@ -122,6 +121,10 @@ def option_errors(problem: Problem) -> Iterator[InvalidInput]:
             pointer="/tolerance",
             allowed="a finite number >= 0",
         )
+
+
+def _unknown(name: str, value: str, allowed: Sequence[str]) -> InvalidInput:
+    return InvalidInput(f"{name} {value!r} is not known", pointer=f"/{name}", allowed=allowed)
 
 
 def _is_outlier_weight(weight: object) -> bool:

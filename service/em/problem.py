@@ -110,8 +110,9 @@ class Problem(NamedTuple):
         """The prior given, or the default for the other options."""
         if self.prior is not None:
             return self.prior
-        literal = self.kind.literal and self.sigma is not None and self.outlier_weight in {None, 0.0}
-        return "free" if literal and self.resolved_normalize == "rows" else "uniform"
+        if self.sigma is None or not self.kind.literal or self.outlier_weight not in {None, 0.0}:
+            return "uniform"
+        return "free" if self.resolved_normalize == "rows" else "uniform"
 
     @property
     def prior_name(self) -> Prior | Literal["given"]:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidInput
 from ..formats.arrays import Float64
@@ -130,7 +131,7 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     `matrix` is (D + 1, D + 1), homogeneous, and `rotation` (D, D). Both are None for D > MAX_DIMENSION. `rotation` and
     `scale` are None for an affine transform. For all other shapes see `Outcome`. `transform` is that of the request.
     """
-    translation, matching = outcome.translation, outcome.matching.tolist()
+    translation = outcome.translation
     dimension = len(translation)
     matrices = dimension <= MAX_MATRIX_DIMENSION
     linear = (_identity(dimension) if outcome.linear is None else outcome.linear) if matrices else None
@@ -141,7 +142,7 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
         "rotation": rotation,
         "scale": scale,
         "matrix": None if linear is None else homogeneous(linear, translation),
-        "matching": [None if j == UNMATCHED else j for j in matching] if UNMATCHED in matching else matching,
+        "matching": _matching(outcome.matching),
         "matching_probability": outcome.matching_probability,
         "outlier_weight": outcome.outlier_weight,
         "outlier_probability": outcome.outlier_probability,
@@ -170,6 +171,13 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     if outcome.trace is not None:
         found["trace"] = outcome.trace._asdict()
     return found
+
+
+def _matching(matching: NDArray[np.int64]) -> NDArray[np.int64] | list[int | None]:
+    """The matching (N,) as it is, or as a list with None for the points without a partner."""
+    if matching[matching.argmin()] != UNMATCHED:  # `min` takes four times as long
+        return matching
+    return [None if j == UNMATCHED else j for j in matching.tolist()]
 
 
 def iterations(body: RegisterRequest, outcome: Outcome) -> Iterations:

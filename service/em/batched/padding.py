@@ -12,6 +12,7 @@ eight doubles, so that each item starts at a cache line.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from ..problem import MIN_SIGMA, Problem
 PADDING_COST = 1e300
 
 
+@lru_cache(maxsize=1024)
 def bucket(count: int) -> int:
     """The padded size for `count` points, a multiple of 8.
 
