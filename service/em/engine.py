@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, cast, overload
 
 from ..errors import DeadlineExceeded, InvalidInput, LatentserveError, WorkerFailed
 from ..runtime.batching import Batcher
@@ -21,8 +21,8 @@ from .worker import (
     LikelihoodJob,
     MaximizeJob,
     RegisterChunk,
-    RegisterJob,
     Result,
+    StepJob,
     effort,
     registration,
 )
@@ -43,32 +43,32 @@ class EmEngine(NamedTuple):
     registrations: Gate
 
     @overload
-    async def submit(self, job: RegisterJob, timeout: float | None) -> Outcome: ...
-    @overload
     async def submit(self, job: ExpectJob, timeout: float | None) -> Expected: ...
     @overload
     async def submit(self, job: MaximizeJob, timeout: float | None) -> Maximized: ...
     @overload
     async def submit(self, job: LikelihoodJob, timeout: float | None) -> CompleteLikelihood: ...
-    async def submit(self, job: Job, timeout: float | None) -> Result:
-        """The job's result; `timeout` is in seconds, None for no limit.
+    async def submit(self, job: StepJob, timeout: float | None) -> Result:
+        """The result of a step; `timeout` is in seconds, None for no limit.
 
-        Raises what `Batcher.submit` and `Gate.passed` raise.
+        Raises what `Batcher.submit` raises.
         """
-        if isinstance(job, RegisterJob):
-            timeout = await self.registrations.passed(timeout)
-        batcher = self.small if effort(job) <= self.small_effort else self.large
-        return await batcher.submit(job, timeout)
+        return await self._lane(effort(job)).submit(job, timeout)
 
     async def solve(self, problem: Problem, timeout: float | None) -> Outcome:
         """Register one problem; `timeout` is in seconds, None for no limit.
 
-        Raises InvalidInput where `check` does and for an effort above `max_effort`, and whatever `Batcher.submit`
-        raises.
+        Raises InvalidInput where `check` does and for an effort above `max_effort`, and whatever `Gate.passed` and
+        `Batcher.submit` raise.
         """
         job = registration(problem)
         self.check_effort(job.plan)
-        return await self.submit(job, timeout)
+        timeout = await self.registrations.passed(timeout)
+        outcome = await self._lane(job.plan.effort).submit(job, timeout)
+        return cast(Outcome, outcome)
+
+    def _lane(self, effort: float) -> Batcher[Job, Result]:
+        return self.small if effort <= self.small_effort else self.large
 
     def check_effort(self, planned: Plan) -> None:
         """Raise InvalidInput for a registration of more effort than `max_effort`."""
@@ -94,7 +94,13 @@ class EmEngine(NamedTuple):
             plans: `check_effort` has accepted them.
             abandoned: what their `Problem.cancelled` reads; it is set once their results are no longer needed.
             timeout: in seconds, None for no limit.
+
+        Raises:
+            Overloaded, ShuttingDown: see `Gate.passed`.
         """
+        if not plans:
+            return []
+        timeout = await self.registrations.passed(timeout)
         chunks = self._chunks(plans, abandoned)
         solved = await asyncio.gather(*(self._solve(batcher, chunk, timeout) for batcher, chunk, _ in chunks))
         results: dict[int, Outcome | LatentserveError] = {}
@@ -114,7 +120,7 @@ class EmEngine(NamedTuple):
             key = small, planned.key if planned.engine == "batched" else planned.engine
             chunk = filling.get(key)
             if chunk is None or not chunk.has_room(planned.cost):
-                chunk = filling[key] = _Filling(self.small if small else self.large)
+                chunk = filling[key] = _Filling(self._lane(planned.effort))
                 filled.append(chunk)
             chunk.plans.append(planned)
             chunk.places.append(place)
