@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInput, LatentserveError
 from ..web.npz_body import ArrayBody, fields_of, not_finite, validate
+from ..web.threads import off_loop
 from . import wire
 from .batches import Reader, Refusal, refusal
 from .plan import Plan, plan
@@ -24,6 +25,8 @@ from .schemas.registration import MAX_PROBLEMS
 OWN = {"sigma": 1, "outlier_weight": 1, "max_iterations": 1, "tolerance": 1, "beta": 1, "stiffness": 1, "init": 2}
 CLOUDS = ("source", "target")
 LAYOUT = (*CLOUDS, "source_offsets", "target_offsets")
+# Elements whose operations take as long as the reading of one problem, by itself and with what others have found.
+_ALONE, _ALIKE = 1 << 12, 1 << 7
 
 
 class Batch(NamedTuple):
@@ -40,6 +43,14 @@ class _Ragged(NamedTuple):
     bounds: dict[str, list[int]]  # B + 1 offsets of each
     own: dict[str, NDArray[Any]]  # (B, ...)
     common: dict[str, Any]
+    source_offsets: NDArray[np.int64]  # (B + 1,)
+    alike: bool
+    """Whether problems with equal options and sizes need one check and one plan."""
+
+    @property
+    def work(self) -> int:
+        """The reading of all problems takes as long as an operation on this number of elements."""
+        return (len(self.source_offsets) - 1) * (_ALIKE if self.alike and not self.own else _ALONE)
 
     def fields(self, index: int) -> dict[str, Any]:
         """The fields of one problem, as they would be sent alone."""
@@ -63,13 +74,20 @@ class _Ragged(NamedTuple):
         return slice(begin, end)
 
 
-def read(body: ArrayBody, reader: Reader) -> Batch:
+async def read(body: ArrayBody, reader: Reader) -> Batch:
     """The problems of a body with `source`, `source_offsets`, `target`, `target_offsets` and options.
+
+    What takes more than a few milliseconds runs on a thread beside the event loop.
 
     Raises:
         RequestValidationError: the fields do not fit the schema.
         InvalidInput: the offsets do not divide the points, or an array has no value for each problem.
     """
+    ragged = await off_loop(0 if body.is_small else body.size, _divide, body)
+    return Batch(await off_loop(ragged.work, _plans, ragged, reader), ragged.source_offsets)
+
+
+def _divide(body: ArrayBody) -> _Ragged:
     own = {name: array for name, axes in OWN.items() if (array := _own(body, name, axes)) is not None}
     options = {name: array for name, array in body.arrays.items() if name not in own}
     # Numbers that are not finite are errors of single problems, or of an option that all of them have.
@@ -93,8 +111,12 @@ def read(body: ArrayBody, reader: Reader) -> Batch:
                 allowed=f"{count + 1} offsets" if name == "target_offsets" else f"one value, or {count}",
             )
     common = fields_of({name: array for name, array in options.items() if name not in LAYOUT})
-    ragged = _Ragged(clouds, {name: rows.tolist() for name, rows in offsets.items()}, own, common)
-    return Batch(_plans(ragged, count, reader), offsets["source"])
+    # Each answer with such a part has a limit of its own, and a prior matrix has to fit each problem.
+    alike = not {"responsibilities", "trace"} & {*common.get("include", ())}
+    alike = alike and not isinstance(common.get("prior"), np.ndarray)
+    alike = alike and all(_in_range(cloud) for cloud in clouds.values())
+    bounds = {name: rows.tolist() for name, rows in offsets.items()}
+    return _Ragged(clouds, bounds, own, common, offsets["source"], alike)
 
 
 def _own(body: ArrayBody, name: str, axes: int) -> NDArray[Any] | None:
@@ -131,22 +153,18 @@ def _offsets(name: str, values: NDArray[Any], total: int) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _plans(ragged: _Ragged, count: int, reader: Reader) -> list[Plan | Refusal]:
+def _plans(ragged: _Ragged, reader: Reader) -> list[Plan | Refusal]:
     source, target = ragged.clouds["source"], ragged.clouds["target"]
     first_source, first_target = ragged.bounds["source"], ragged.bounds["target"]
-    # Each answer with such a part has a limit of its own, and a prior matrix has to fit each problem.
-    alike = not {"responsibilities", "trace"} & {*ragged.common.get("include", ())}
-    alike = alike and not isinstance(ragged.common.get("prior"), np.ndarray)
-    alike = alike and all(_in_range(cloud) for cloud in (source, target))
     columns = [[value.tobytes() for value in values] for values in ragged.own.values()]
-    owns: list[tuple[bytes, ...]] = list(zip(*columns, strict=True)) or [()] * count
+    owns: list[tuple[bytes, ...]] = list(zip(*columns, strict=True)) or [()] * (len(first_source) - 1)
     checked: dict[tuple[bytes, ...], tuple[Any, ...]] = {}
     planned: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     plans: list[Plan | Refusal] = []
     for index, own in enumerate(owns):
         begin, end = first_source[index], first_source[index + 1]
         start, stop = first_target[index], first_target[index + 1]
-        options = checked.get(own) if alike and end > begin and stop > start else None
+        options = checked.get(own) if ragged.alike and end > begin and stop > start else None
         if options is None:
             found = reader.read(index, ragged.fields(index), ragged.faults(index))
             if isinstance(found, Plan):

@@ -182,10 +182,7 @@ async def register_batch(request: Request) -> Response:
     reader = batches.Reader(em.check_effort, lambda: read_timeout(request))
     if media_type(request) == npz_body.MEDIA_TYPE:
         arrays = await npz_body.read_npz(request)
-        if arrays.is_small:
-            plans, source_offsets = ragged.read(arrays, reader)
-        else:
-            plans, source_offsets = await to_thread.run_sync(ragged.read, arrays, reader, limiter=THREADS)
+        plans, source_offsets = await ragged.read(arrays, reader)
     else:
         body = await read_json(request, RegisterBatchRequest, ("application/json", npz_body.MEDIA_TYPE))
         plans = await off_loop(len(body.problems) * PROBLEM, reader.read_all, body.problems)

@@ -42,9 +42,14 @@ class ArrayBody(NamedTuple):
     not_finite: dict[str, Index]
 
     @property
+    def size(self) -> int:
+        """Number of elements."""
+        return sum(array.size for array in self.arrays.values())
+
+    @property
     def is_small(self) -> bool:
         """Whether a pass over the arrays may run on the event loop."""
-        return sum(array.size for array in self.arrays.values()) <= SMALL
+        return self.size <= SMALL
 
 
 async def read_npz(request: Request) -> ArrayBody:
