@@ -338,10 +338,15 @@ def _float64(values: NDArray[Any], pointer: str) -> Float64:
         return np.array(values, np.float64, order="C")
 
 
-def _check_range(values: Float64, pointer: str) -> None:
+def in_range(values: Float64) -> bool:
+    """Whether all values are finite and of magnitude up to MAX_COORDINATE."""
     # A sum of squares within the bound leaves no number beyond it, and takes a third of the time of the maximum. NaN
-    # compares false with all numbers, so both tests fail for it. The index is searched for only on failure.
-    if np.vdot(values, values) <= MAX_COORDINATE or np.abs(values).max() <= MAX_COORDINATE:
+    # compares false with all numbers, so both tests fail for it.
+    return bool(np.vdot(values, values) <= MAX_COORDINATE or np.abs(values).max() <= MAX_COORDINATE)
+
+
+def _check_range(values: Float64, pointer: str) -> None:
+    if in_range(values):
         return
     index = np.argwhere(~(np.abs(values) <= MAX_COORDINATE))[0].tolist()
     value = values[tuple(index)].item()

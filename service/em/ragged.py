@@ -16,8 +16,9 @@ from ..web.npz_body import ArrayBody, fields_of, not_finite, validate
 from ..web.threads import off_loop
 from . import wire
 from .batches import Reader, Refusal, refusal
+from .checks import in_range
 from .plan import Plan, plan
-from .problem import MAX_COORDINATE, Problem
+from .problem import Problem
 from .schemas.ragged import RaggedRequest
 from .schemas.registration import MAX_PROBLEMS
 
@@ -114,7 +115,7 @@ def _divide(body: ArrayBody) -> _Ragged:
     # Each answer with such a part has a limit of its own, and a prior matrix has to fit each problem.
     alike = not {"responsibilities", "trace"} & {*common.get("include", ())}
     alike = alike and not isinstance(common.get("prior"), np.ndarray)
-    alike = alike and all(_in_range(cloud) for cloud in clouds.values())
+    alike = alike and all(in_range(cloud) for cloud in clouds.values())
     bounds = {name: rows.tolist() for name, rows in offsets.items()}
     return _Ragged(clouds, bounds, own, common, offsets["source"], alike)
 
@@ -188,7 +189,3 @@ def _plans(ragged: _Ragged, reader: Reader) -> list[Plan | Refusal]:
             planned[size] = fresh[1:]
         plans.append(fresh)
     return plans
-
-
-def _in_range(points: NDArray[np.float64]) -> bool:
-    return bool(np.abs(points).max() <= MAX_COORDINATE)  # false for NaN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from service.em.checks import check
 from service.em.choices import TRANSFORMS, Transform
-from service.em.problem import Pose
+from service.em.problem import MAX_COORDINATE, Pose
 from service.em.register import register, register_batch
 from service.errors import InvalidInput
 from tests.problems.tight import tight
@@ -207,3 +208,15 @@ def test_the_default_prior_is_free_for_a_known_sigma_only() -> None:
     assert GOOD.resolved_prior == "uniform"
     assert GOOD._replace(sigma=1.0).resolved_prior == "free"
     assert GOOD._replace(prior="free").resolved_prior == "free"
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_coordinates_reach_their_bound_and_do_not_exceed_it(sign: int) -> None:
+    source = with_value(sign * MAX_COORDINATE)
+    assert check(GOOD._replace(source=source)).source is source
+    with pytest.raises(InvalidInput):
+        check(GOOD._replace(source=with_value(sign * math.nextafter(MAX_COORDINATE, INF))))
+
+
+def test_a_problem_that_needs_no_conversion_is_returned_itself() -> None:
+    assert check(GOOD) is GOOD
