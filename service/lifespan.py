@@ -72,7 +72,6 @@ async def _warm_up(health: Health, registrations: Gate, compiling: int | None) -
     await _run(health, "gan", gan_jobs.WARM_UP)
     if compiling is not None:
         health.join()
-        log.info("compiling", what="the loops of registration", takes="about a minute on two processors")
         await background.has_ended(compiling)
     await to_thread.run_sync(json_numbers.warm_up)
     await _run(health, "em", em_worker.warm_up_jobs())

@@ -72,6 +72,7 @@ def _compile_in_background(listeners: Sequence[socket.socket]) -> int | None:
     compilation.compile_digits()
     if compilation.load():
         return None
+    log.info("compiling", what="the loops of registration", takes="about a minute on two processors")
 
     def close() -> None:
         for listener in listeners:
