@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 
 # Set before anything imports NumPy. A library that computes a matrix product on several threads would sum in another
@@ -23,6 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("openapi", help="print the OpenAPI document")
     commands.add_parser("compile", help="compile all loops into NUMBA_CACHE_DIR, for a faster start")
     options = parser.parse_args(arguments)
+    if options.command == "serve":
+        # Until the service handles signals itself. Process 1 of a container would ignore those without a handler.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: os._exit(128 + number))
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     # Imported objects live as long as the process. To search them for garbage would take a fifth of the start.
     gc.disable()

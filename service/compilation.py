@@ -24,6 +24,7 @@ from numba.core.dispatcher import Dispatcher
 from .em import worker as em_worker
 from .formats.json_numbers import reading as json_numbers
 from .gan import drawing
+from .runtime.replica import end_with
 
 _EM = em_worker.__name__.rpartition(".")[0]
 
@@ -229,12 +230,14 @@ def _fork(tasks: Sequence[Task], others: Sequence[_Compiler]) -> _Compiler:
     """Start a process that runs the tasks whose indices it reads, until the pipe ends."""
     read, give = os.pipe()
     take, results = os.pipe()
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         os.close(read)
         os.close(results)
         return _Compiler(pid, give, take)
     try:
+        end_with(parent)
         for descriptor in (give, take, *itertools.chain.from_iterable(other[1:] for other in others)):
             os.close(descriptor)
         while index := os.read(read, 2):

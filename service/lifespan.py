@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
@@ -41,7 +42,7 @@ def lifespan(health: Health, registrations: Gate, compiling: int | None) -> Call
         for batcher in batchers:
             batcher.start()
         warming = asyncio.create_task(_warm_up(health, registrations, compiling))
-        warming.add_done_callback(_report)
+        warming.add_done_callback(partial(_report, health))
         beating = asyncio.create_task(_beat(health))
         try:
             yield
@@ -54,9 +55,10 @@ def lifespan(health: Health, registrations: Gate, compiling: int | None) -> Call
     return run
 
 
-def _report(warming: asyncio.Task[None]) -> None:
+def _report(health: Health, warming: asyncio.Task[None]) -> None:
     if not warming.cancelled() and warming.exception() is not None:
-        log.critical("warm-up failed; the service will not become ready", exc_info=warming.exception())
+        health.warm_up_failed = True
+        log.critical("warm-up failed", exc_info=warming.exception())
 
 
 async def _beat(health: Health) -> None:

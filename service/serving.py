@@ -15,7 +15,7 @@ from .errors import LatentserveError, Overloaded
 from .runtime import background, sizing
 from .runtime.board import Board, Seat
 from .runtime.channel import Pair
-from .runtime.listening import address_of, listen, raise_descriptor_limit
+from .runtime.listening import address_of, connections_within, listen, raise_descriptor_limit
 from .runtime.sources import Listeners
 from .runtime.supervised import Supervised
 from .runtime.supervisor import Rules, Supervisor
@@ -51,7 +51,7 @@ def serve(settings: Settings) -> tuple[int, str]:
     size = sizing.Size(settings.processes, "LATENTSERVE_PROCESSES")
     if not settings.processes:
         size = sizing.choose(settings.device, has_cuda=torch.version.cuda is not None)
-    raise_descriptor_limit(settings.max_connections + SPARE_DESCRIPTORS)
+    settings = _within_descriptors(settings)
     log.info("listening", address=address_of(listeners), processes=size.processes, limited_by=size.limited_by)
     torch.set_num_threads(1)
     compiling = _compile_in_background(listeners)
@@ -65,6 +65,16 @@ def serve(settings: Settings) -> tuple[int, str]:
     rules = Rules(settings.max_connections, settings.drain_seconds, settings.shutdown_seconds, settings.stall_seconds)
     supervisor = Supervisor(listeners, prepared.board, _replica(prepared), rules, _refusal(), log.warning)
     return supervisor.run(), supervisor.reason
+
+
+def _within_descriptors(settings: Settings) -> Settings:
+    """The settings, with fewer connections if the system allows fewer open files."""
+    files = raise_descriptor_limit(settings.max_connections + SPARE_DESCRIPTORS)
+    connections = connections_within(files, settings.max_connections, SPARE_DESCRIPTORS)
+    if connections == settings.max_connections:
+        return settings
+    log.warning("fewer connections, because of the limit of open files", max_connections=connections, open_files=files)
+    return settings.model_copy(update={"max_connections": connections})
 
 
 def _compile_in_background(listeners: Sequence[socket.socket]) -> int | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from ..errors import LatentserveError
 
@@ -31,6 +33,11 @@ LOST = {
     errno.EPROTO,
     errno.ETIMEDOUT,
 }
+# Errors of a socket or its address that mean that this machine does not have it.
+ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+# A client that has vanished without closing its connection is asked after a minute of silence, and is lost after three
+# questions. So is one that takes none of its answer for two minutes (milliseconds).
+KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 120_000}
 # A client that still sends its request needs a moment to read the refusal: the socket is closed later.
 LINGER_SECONDS = 1.0
 MOST_LINGERING = 256
@@ -43,7 +50,8 @@ class CannotListen(LatentserveError):
 def listen(host: str, port: int) -> list[socket.socket]:
     """Sockets that listen on all addresses of `host`; port 0 takes a free one.
 
-    Two services cannot listen on one port, because SO_REUSEPORT is not set.
+    A name may have addresses that this machine lacks, such as that of IPv6; one that it has is enough. Two services
+    cannot listen on one port, because SO_REUSEPORT is not set.
 
     Raises:
         CannotListen: an address is in use, or `host` is not an address of this machine.
@@ -53,24 +61,45 @@ def listen(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         raise CannotListen(f"{host}: {error.strerror or error}") from error
     sockets: list[socket.socket] = []
+    missing = CannotListen(f"{host}: no address")
     for family, _, _, _, address in dict.fromkeys(found):
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener = _bind(family, address, port)
+        except OSError as error:
+            reason = "address already in use" if error.errno == errno.EADDRINUSE else error.strerror
+            missing = CannotListen(f"{address[0]}:{port}: {reason}")
+            if error.errno in ABSENT:
+                continue
+            for other in sockets:
+                other.close()
+            raise missing from error
         sockets.append(listener)
+        port = port or listener.getsockname()[1]
+    if not sockets:
+        raise missing
+    return sockets
+
+
+def _bind(family: socket.AddressFamily, address: tuple[Any, ...], port: int) -> socket.socket:
+    """A socket that listens on one address. Raises OSError."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
         # Allows a restart while closed connections linger; a socket that listens is still refused.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            listener.bind((address[0], port, *address[2:]))
-            listener.listen(BACKLOG)
-        except OSError as error:
-            for other in sockets:
-                other.close()
-            reason = "address already in use" if error.errno == errno.EADDRINUSE else error.strerror
-            raise CannotListen(f"{address[0]}:{port}: {reason}") from error
-        port = port or listener.getsockname()[1]
+        # Every connection inherits these.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEP_ALIVE.items():
+            if hasattr(socket, name):  # not on all systems
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        listener.bind((address[0], port, *address[2:]))
+        listener.listen(BACKLOG)
         listener.setblocking(False)
-    return sockets
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def address_of(sockets: list[socket.socket]) -> str:
@@ -125,10 +154,13 @@ class Refusals:
             self._lingering.popleft()[1].close()
 
 
-def raise_descriptor_limit(least: int) -> None:
-    """Allow this process, and those that it starts, `least` open files, if the system's hard limit does."""
+def raise_descriptor_limit(least: int) -> float:
+    """Allow this process, and those that it starts, `least` open files, if the system's hard limit does.
+
+    Returns the limit then.
+    """
     if sys.platform == "win32":
-        return
+        return math.inf
     import resource  # not on all systems
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -136,3 +168,10 @@ def raise_descriptor_limit(least: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+def connections_within(limit: float, wanted: int, spare: int) -> int:
+    """Connections of one process that may open `limit` files: `wanted`, or fewer, so that `spare` or half are left."""
+    return wanted if wanted + spare <= limit else max(1, int(max(limit - spare, limit / 2)))

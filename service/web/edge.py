@@ -34,6 +34,7 @@ PIECE_BYTES = 1 << 18
 # Nginx's status for a client that closed the connection before its answer. It is logged and counted, never sent.
 CLIENT_CLOSED_REQUEST = 499
 SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+CLOSE_HEADER = (b"connection", b"close")
 VERSION_HEADER = (b"x-latentserve-version", VERSION.encode())
 
 
@@ -170,6 +171,8 @@ class _Exchange:
             self.status = int(message["status"])
             request_id = (b"x-request-id", self.request_id.encode())
             message["headers"] = [*message.get("headers", ()), request_id, VERSION_HEADER]
+            if self.edge.seat.board.draining:  # a request that the client sends later could be lost at the end
+                message["headers"].append(CLOSE_HEADER)
         elif len(message.get("body", b"")) > PIECE_BYTES:
             await self._send_in_pieces(message)
             return

@@ -36,6 +36,7 @@ class Health:
     """Set once this process takes connections."""
     warm: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once all engines of this process are ready."""
+    warm_up_failed: bool = False
 
     def join(self) -> None:
         """Begin to take connections."""
@@ -43,15 +44,16 @@ class Health:
         self.joined.set()
 
     def stuck(self) -> list[str]:
-        """Names of the lanes whose worker died, or whose batch has stalled."""
-        return [name for name, batcher in self.batchers.items() if not batcher.is_alive()]
+        """What will not go on: a warm-up that failed, and lanes whose worker died or whose batch has stalled."""
+        lanes = [name for name, batcher in self.batchers.items() if not batcher.is_alive()]
+        return ["warm-up", *lanes] if self.warm_up_failed else lanes
 
     def dead(self) -> str:
         """Why no process can serve; empty if one can."""
         board, stuck = self.seat.board, self.stuck()
         if not stuck or any(board.can_serve(other) for other in board.live() if other != self.seat.replica):
             return ""
-        return f"the worker died or stalled: {', '.join(stuck)}"
+        return f"failed or stalled: {', '.join(stuck)}"
 
     def unready(self, engines: Sequence[str] = ()) -> str:
         """Why the service is not ready, or one of `engines` is not; empty when all are."""

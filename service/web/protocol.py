@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import sys
@@ -15,6 +16,8 @@ from .problems import problem
 MAX_HEADER_BYTES = 64 * 1024
 # Seconds in which a client that is still sending can read the answer to a request that was refused.
 LINGER_SECONDS = 2.0
+# Seconds that a client may take to send the head of a request, or may pause in its body.
+SILENT_SECONDS = 60.0
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 
 
@@ -36,8 +39,36 @@ class Protocol(HttpToolsProtocol):
     """
 
     _in_message = False
+    _in_head = False
+    _silence: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request, but not for ever."""
+        super().connection_made(transport)
+        self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._expect_nothing()
+        super().connection_lost(exc)
+
+    def _expect(self) -> None:
+        """Close the connection if the client is silent from now on."""
+        self._expect_nothing()
+        self._silence = self.loop.call_later(SILENT_SECONDS, self._is_silent)
+
+    def _expect_nothing(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def _is_silent(self) -> None:
+        if self.flow.read_paused:  # the service itself does not read now
+            self._expect()
+        else:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Rename an `Upgrade` header, and pass the bytes to the parser; discard them after a refusal."""
@@ -47,10 +78,15 @@ class Protocol(HttpToolsProtocol):
             head, end, rest = data.partition(b"\r\n\r\n")
             data = _UPGRADE.sub(b"\r\nx-ignored-upgrade:", head) + end + rest
         super().data_received(data)
+        # Most requests arrive at once, so they need no timer.
+        if not self._in_message:
+            self._expect_nothing()
+        elif not self._in_head or self._silence is None:
+            self._expect()
 
     def on_message_begin(self) -> None:
         """Begin to count the bytes of the headers."""
-        self._in_message = True
+        self._in_message = self._in_head = True
         self._header_bytes = 0
         super().on_message_begin()
 
@@ -72,6 +108,7 @@ class Protocol(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             raise ValueError(f"a request needs one Host header; this one has {hosts}")
+        self._in_head = False
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import socket
+import sys
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from service.runtime.board import Board
-from service.runtime.listening import CannotListen, accept, listen
+from service.runtime.listening import KEEP_ALIVE, CannotListen, accept, connections_within, listen
 from service.runtime.sources import Listeners
 
 
@@ -57,6 +59,36 @@ def test_a_name_with_several_addresses_has_one_port() -> None:
         for listener in listeners:
             stack.enter_context(listener)
         assert len({listener.getsockname()[1] for listener in listeners}) == 1
+
+
+def test_of_a_name_with_an_address_that_this_machine_lacks_the_others_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(*hosts: str) -> Any:
+        return lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, 0)) for host in hosts]
+
+    absent = "192.0.2.1"  # reserved for documents (RFC 5737)
+    monkeypatch.setattr(socket, "getaddrinfo", found(absent, "127.0.0.1"))
+    (listener,) = listen("name", 0)
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+    monkeypatch.setattr(socket, "getaddrinfo", found(absent))
+    with pytest.raises(CannotListen, match=absent):
+        listen("name", 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems name these options otherwise")
+def test_connections_of_clients_that_vanish_are_lost_in_the_end() -> None:
+    (listener,) = listen("127.0.0.1", 0)
+    with listener, socket.create_connection(listener.getsockname()):
+        (accepted,) = accept(listener)
+        with accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            for name, value in KEEP_ALIVE.items():
+                assert accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
+
+
+@pytest.mark.parametrize(("limit", "connections"), [(math.inf, 1000), (1100, 1000), (1099, 999), (150, 75), (1, 1)])
+def test_open_files_limit_the_connections(limit: float, connections: int) -> None:
+    assert connections_within(limit, 1000, 100) == connections
 
 
 def test_a_process_that_stops_takes_the_connections_that_wait() -> None:

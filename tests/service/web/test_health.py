@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app, new_board
 from service.settings import Settings
 from tests.service.http import assert_problem
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_readyz_fails_during_warm_up_and_while_draining(checkpoints: Path) -> None:
@@ -36,6 +46,27 @@ def test_a_process_that_ends_does_not_make_the_others_drain(checkpoints: Path) -
     with TestClient(create_app(Settings(checkpoints=checkpoints, device="cpu"), seat=board.seat(0))):
         pass
     assert not board.draining
+
+
+def test_answers_of_a_service_that_drains_close_their_connections(checkpoints: Path) -> None:
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
+    client = TestClient(app)
+    assert "connection" not in client.get("/v2").headers
+    app.parts.health.seat.board.drain()
+    assert client.get("/v2").headers["connection"] == "close"
+
+
+def test_a_process_whose_warm_up_fails_is_replaced(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("the cache cannot be read")
+
+    monkeypatch.setattr("service.formats.json_numbers.reading.warm_up", fail)
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
+    with TestClient(app) as client:
+        until(lambda: not client.get("/livez").is_success)
+        assert "warm-up" in assert_problem(client.get("/livez"), 503)["detail"]
+        seat = app.parts.health.seat
+        until(lambda: seat.board.is_stuck(seat.replica))  # a supervisor ends a replica that says so
 
 
 def test_v2_describes_the_models(client: TestClient) -> None:

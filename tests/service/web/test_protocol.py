@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -12,13 +13,17 @@ from typing import Any
 import pytest
 import uvicorn
 
+from service.web import protocol
 from service.web.protocol import MAX_HEADER_BYTES, Protocol
 
 Address = tuple[str, int]
+release = threading.Event()
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Read the body, and answer 200 with its length."""
+    """Read the body, after `release` if the path says so, and answer 200 with its length."""
+    if scope["path"] == "/held":
+        await asyncio.to_thread(release.wait, 60)
     size, more = 0, True
     while more:
         message = await receive()
@@ -102,3 +107,26 @@ def test_a_request_of_http_1_1_needs_one_host(address: Address, hosts: int) -> N
 
 def test_a_request_of_http_1_0_needs_no_host(address: Address) -> None:
     assert exchange(address, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n123"])
+def test_a_client_that_falls_silent_loses_its_connection(
+    address: Address, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "SILENT_SECONDS", 0.1)
+    assert exchange(address, sent) == b""
+
+
+def test_a_client_is_not_silent_while_the_service_does_not_read(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "SILENT_SECONDS", 0.1)
+    release.clear()
+    with socket.create_connection(address, timeout=60) as connection:
+        # More than the service reads ahead, for an application that does not read yet.
+        connection.sendall(b"POST /held HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000000\r\n\r\n")
+        connection.sendall(bytes(200_000))
+        time.sleep(0.5)
+        release.set()
+        connection.sendall(bytes(800_000))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
