@@ -22,9 +22,10 @@ from .errors import CheckpointError, InvalidInput
 from .gan import caching, checkpoint, companions
 from .gan import jobs as gan_jobs
 from .gan import routes as gan
-from .gan.networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
+from .gan.networks import Discriminator, Generator
 from .gan.worker import GanWorker
 from .lifespan import lifespan
+from .models import described
 from .runtime import devices
 from .runtime.batching import Batcher, JobT, Limits, ResultT
 from .runtime.board import Board, Seat
@@ -176,7 +177,7 @@ def create_app(
     registrations = Gate("registration is being compiled", COMPILE_SECONDS, settings.queue_items)
 
     parts = Parts(
-        health=Health(VERSION, _models(manifest.files), batchers, collect or snapshots, seat, metrics),
+        health=Health(VERSION, described(manifest.files), batchers, collect or snapshots, seat, metrics),
         limits=BodyLimits(settings.max_body_bytes, settings.max_inflight_bytes, settings.max_elements),
         em=EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort, registrations),
         vae=vae.VaeEngine(batchers["vae"]),
@@ -273,34 +274,4 @@ def _batchers(
             name: batcher(name, gan_worker, batch_images[name], *gan_rules, is_short=is_short)
             for name in gan_jobs.LANES
         },
-    }
-
-
-def _models(files: dict[str, str]) -> dict[str, dict[str, object]]:
-    def tensor(name: str, datatype: str, *shape: int) -> dict[str, object]:
-        return {"name": name, "datatype": datatype, "shape": shape}
-
-    def model(name: str, version: str, inputs: list[object], outputs: list[object]) -> dict[str, object]:
-        platform = "numba" if name == "em" else "pytorch"
-        return {"name": name, "versions": [version], "platform": platform, "inputs": inputs, "outputs": outputs}
-
-    return {
-        "em": model(
-            "em",
-            VERSION,
-            [tensor("source", "FP64", -1, -1), tensor("target", "FP64", -1, -1)],
-            [tensor("translation", "FP64", -1), tensor("matching", "INT64", -1)],
-        ),
-        "vae": model(
-            "vae",
-            VERSION,
-            [tensor(name, "FP64", -1, -1) for name in ("mu", "sigma", "grad_z", "noise")],
-            [tensor(name, "FP64", -1, -1) for name in ("z", "grad_mu", "grad_sigma")],
-        ),
-        "gan": model(
-            "gan",
-            files[checkpoint.GENERATOR_FILE][:12],
-            [tensor("latents", "FP32", -1, LATENT_DIM)],
-            [tensor("images", "UINT8", -1, IMAGE_SIZE, IMAGE_SIZE), tensor("probability", "FP32", -1)],
-        ),
     }
