@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -49,6 +50,7 @@ class Representation(NamedTuple):
             writing.check_dimension(dimension, self.kind)
 
 
+@lru_cache(maxsize=32)  # to read `*/*` against all forms takes longer than to check a problem
 def negotiate(accept: str | None) -> Representation:
     """The form that an Accept header prefers, JSON if it is absent; see `web.negotiation`.
 
