@@ -23,9 +23,9 @@ from .problem import (
     MIN_BETA,
     MIN_SIGMA,
     MIN_STIFFNESS,
-    POSE_TOLERANCE,
     Pose,
     Problem,
+    is_given_linear,
 )
 
 Float64 = NDArray[np.float64]
@@ -194,20 +194,7 @@ def _check_pose(pose: Pose, dimension: int, transform: Transform) -> Pose:
         )
     linear = _float64(linear, "/init")
     _check_range(linear, "/init")
-    gram = linear.T @ linear
-    scale = float(gram.trace()) / dimension
-    off = float(np.abs(gram - scale * np.eye(dimension)).max())
-    with np.errstate(over="ignore", under="ignore"):
-        proper = float(np.linalg.det(linear)) > 0
-    turned = off <= POSE_TOLERANCE * scale and proper
-    valid = {
-        "identity": turned and np.array_equal(linear, np.eye(dimension)),
-        "rotation": turned and abs(scale - 1) <= POSE_TOLERANCE,
-        "scaled rotation": turned,
-        "proper": proper,
-        "nonzero": scale > 0,
-    }
-    if not valid[KINDS[transform].given_linear]:
+    if not is_given_linear(linear, KINDS[transform]):
         raise InvalidInput(
             f"init is not a valid {transform} transform",
             pointer="/init",

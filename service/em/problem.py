@@ -124,3 +124,26 @@ class Problem(NamedTuple):
     def init_name(self) -> Init | Literal["given"]:
         """The name of the start, or "given" for a translation or a pose."""
         return self.init if isinstance(self.init, str) else "given"
+
+
+def is_given_linear(linear: Float64, kind: TransformKind) -> bool:
+    """Whether A (D, D) may be given as the start of a transform. True for a D that the transform does not allow.
+
+    For the many D of a translation or an affine transform, the time is in proportion to D².
+    """
+    dimension = len(linear)
+    if kind.given_linear == "identity":
+        return np.array_equal(linear, np.eye(dimension))
+    if kind.given_linear == "nonzero":
+        return float(np.vdot(linear, linear)) > 0
+    if not kind.allows(dimension):
+        return True
+    gram = linear.T @ linear
+    scale = float(gram.trace()) / dimension
+    off = float(np.abs(gram - scale * np.eye(dimension)).max())
+    with np.errstate(over="ignore", under="ignore"):
+        proper = float(np.linalg.det(linear)) > 0
+    turned = off <= POSE_TOLERANCE * scale and proper
+    if kind.given_linear == "rotation":
+        return turned and abs(scale - 1) <= POSE_TOLERANCE
+    return turned if kind.given_linear == "scaled rotation" else proper

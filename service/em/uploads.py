@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 from anyio import to_thread
 from pydantic import BaseModel
@@ -32,6 +33,15 @@ class Form(NamedTuple):
 
     fields: dict[str, Any]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The elements of its arrays, and the items of its lists."""
+        return sum(
+            value.size if isinstance(value, np.ndarray) else len(value)
+            for value in self.fields.values()
+            if isinstance(value, (np.ndarray, list))
+        )
 
 
 async def read_form(

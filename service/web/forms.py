@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
@@ -25,6 +26,15 @@ class Part(NamedTuple):
     filename: str | None
 
 
+class _Memory(io.BytesIO):
+    """A file in memory, whose content is taken without a copy.
+
+    To copy a large file, the interpreter's lock would be held for tens of milliseconds.
+    """
+
+    _rolled = False  # Starlette writes on a thread to files that are on the disk, or may be
+
+
 class _Parser(MultiPartParser):
     # The edge limits the body as a whole, so parts stay in memory and have no limits of their own. By default the
     # parser would write files above 1 MB to the disk, which may be read-only, and refuse texts of that size.
@@ -41,6 +51,13 @@ class _Parser(MultiPartParser):
             yield chunk
         if not self._complete:  # the parser accepts a truncated form and drops its last part
             raise MultiPartException("it ends before its closing boundary.")
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        file = self._current_part.file
+        if file is not None:
+            file.file.close()
+            file.file = _Memory()
 
     def on_end(self) -> None:
         self._complete = True
@@ -66,10 +83,16 @@ async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]
     try:
         return [
             # Some charsets decode to surrogates, which an answer in UTF-8 cannot contain.
-            Part(name.encode(errors="replace").decode(), await value.read(), value.filename or "")
+            Part(name.encode(errors="replace").decode(), _content(value), value.filename or "")
             if isinstance(value, UploadFile)
             else Part(name.encode(errors="replace").decode(), value.encode(errors="replace"), None)
             for name, value in form.multi_items()
         ]
     finally:
         await form.close()
+
+
+def _content(upload: UploadFile) -> bytes:
+    if not isinstance(upload.file, _Memory):
+        raise TypeError("the parser did not keep the file in memory")
+    return upload.file.getvalue()
