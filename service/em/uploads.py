@@ -16,6 +16,7 @@ from ..errors import BodyTooLarge, InvalidInput, MalformedBody
 from ..formats.clouds.columns import Columns
 from ..formats.clouds.deadline import Deadline
 from ..formats.clouds.reading import READ, read_cloud
+from ..formats.json_numbers import reading
 from ..web.forms import Part, read_parts
 from ..web.json_text import BYTE_ORDER_MARK, refuse_repeated_keys
 from ..web.number_text import without_leading_zeros
@@ -182,10 +183,14 @@ def _items(value: object) -> list[object]:
 def _value(part: Part, pointer: str, max_elements: int, *, leading_zeros: bool = False) -> Any:
     # A number has at least two bytes of text, and up to a hundred bytes of memory while it is read. A limit on bytes
     # alone would not bound the memory.
-    if len(part.content) > max_elements and part.content.count(b",") > max_elements:
+    if len(part.content) > max_elements and reading.count(part.content, b",") > max_elements:
         raise BodyTooLarge(
             "the text has too many elements", pointer=pointer, allowed=f"at most {max_elements} elements"
         )
+    if leading_zeros and len(part.content) > reading.LARGE_BYTES and part.content.startswith(b"["):
+        matrix = reading.matrix(part.content)
+        if matrix is not None:
+            return matrix
     content = part.content.removeprefix(BYTE_ORDER_MARK).strip()
     try:
         value = orjson.loads(content)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+from service.formats.json_numbers import reading
 from service.formats.json_numbers.finding import names
 from service.formats.json_numbers.reading import Broken, Even, Ragged, Unwanted, Wrong, find
 
@@ -57,3 +60,23 @@ def test_a_text_with_more_numbers_than_its_commas_allow_is_read_within_its_buffe
 )
 def test_a_text_may_end_anywhere(text: bytes) -> None:
     assert all(isinstance(found, Broken) for found in find(text, NAMES))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _the_code_is_there() -> None:
+    reading.warm_up()
+
+
+@pytest.mark.parametrize("after", ["", "\n", " \t"])
+def test_a_matrix_is_read_to_its_end(after: str) -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    found = reading.matrix((json.dumps(rows.tolist()) + after).encode())
+    assert found is not None
+    np.testing.assert_array_equal(found, rows)
+
+
+@pytest.mark.parametrize("last", ["[1, 2]]", "[1, 2, null]]", "3]", "[1, 2, 3]", "[1, 2, 3]]x", '[1, 2, 3]], "b": 1'])
+def test_other_texts_are_no_matrix(last: str) -> None:
+    rows = "[" + "[1, 2, 3]," * 100
+    assert reading.matrix((rows + "[1, 2, 3]]").encode()) is not None
+    assert reading.matrix((rows + last).encode()) is None
