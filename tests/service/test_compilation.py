@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
 
 from service.compilation import find_calls, ranks, tasks_of
 
@@ -55,3 +58,33 @@ def test_a_function_comes_after_all_that_it_calls_and_before_less_urgent_ones() 
     assert len(tasks) == len(calls) + 1
     # Run in order, every task finds what it needs.
     assert all(max(task.needs, default=-1) < index for index, task in enumerate(tasks))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no signal tells of the parent's end")
+def test_a_process_that_compiles_ends_with_the_one_that_started_it() -> None:
+    script = """
+import time
+from service import compilation
+
+compiler = compilation._fork([compilation.Task(lambda: time.sleep(600), frozenset())], [])
+compilation.os.write(compiler.tasks, bytes(2))
+print(compiler.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        compiler = Path("/proc") / parent.stdout.readline().strip() / "stat"
+        assert runs(compiler)
+        parent.kill()
+    deadline = time.monotonic() + 60
+    while runs(compiler):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def runs(stat: Path) -> bool:
+    """Whether the process has not ended; one that nobody has reaped yet has."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
