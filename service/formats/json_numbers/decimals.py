@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import always_inline, as_float, high_product, leading_zeros, load_word
-from .powers import EXACT_POWERS_OF_TEN, LARGEST, POWERS_OF_FIVE, SMALLEST
+from .jit import always_inline, as_float, byte_at, high_product, leading_zeros, load_word, trailing_zeros
+from .powers import LARGEST, POWERS_OF_FIVE, SMALLEST
 
 Text = NDArray[np.uint8]
 
@@ -26,7 +26,6 @@ _DIGITS = 19
 # No more digits are added to an exponent of this magnitude: all beyond it are zero or infinite.
 _MAX_EXPONENT = 100_000
 _MANTISSA_BITS, _EXPONENT_BIAS, _INFINITE_POWER = 52, 1023, 0x7FF
-_EXACT_INTEGER, _EXACT_POWER = np.uint64(1 << 53), 22
 # A product of exactly representable factors may lie half way between two floats only for these powers of ten.
 _TIE_SMALLEST, _TIE_LARGEST = -4, 23
 _ZERO, _ONE, _TEN, _THREE = np.uint64(0), np.uint64(1), np.uint64(10), np.uint64(3)
@@ -44,7 +43,8 @@ _HIGH_NIBBLES, _LOW_NIBBLES = np.uint64(0xF0F0F0F0F0F0F0F0), np.uint64(0x0F0F0F0
 _SIXES, _THREES = np.uint64(0x0606060606060606), np.uint64(0x3333333333333333)
 _PAIRS, _QUADS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF)
 _BY_10, _BY_100, _BY_10000 = (np.uint64((base << bits) + 1) for base, bits in ((10, 8), (100, 16), (10000, 32)))
-_4, _8, _16, _32 = (np.uint64(bits) for bits in (4, 8, 16, 32))
+_3, _4, _8, _16, _32 = (np.uint64(bits) for bits in (3, 4, 8, 16, 32))
+_POWERS_OF_TEN = np.array([10**digits for digits in range(8)], np.uint64)
 
 
 @always_inline
@@ -54,10 +54,14 @@ def is_digit(character: np.uint8) -> np.bool:
 
 
 @always_inline
-def _are_digits(word: np.uint64) -> bool:
-    """Whether 8 bytes are digits: their upper halves are 3, also after 6 is added, which changes those of : to ?."""
+def _leading_digits(word: np.uint64) -> int:
+    """How many of 8 bytes are digits, up to the first that is none.
+
+    The upper half of a digit is 3, also after 6 is added, which changes those of : to ?. A carry of the sum changes
+    only bytes after one that is no digit.
+    """
     halves: np.uint64 = (word & _HIGH_NIBBLES) | (((word + _SIXES) & _HIGH_NIBBLES) >> _4)
-    return bool(halves == _THREES)
+    return int(trailing_zeros(halves ^ _THREES) >> _3)
 
 
 @always_inline
@@ -116,7 +120,7 @@ def _first_digits(text: Text, start: int, stop: int) -> tuple[np.uint64, int, bo
     """The first 19 significant digits of a number, their power of ten, and whether one after them is not 0."""
     mantissa, count, power, after_point, more = _ZERO, 0, 0, False, False
     for index in range(start, stop):
-        character = np.int64(text[index])
+        character = np.int64(byte_at(text, index))
         if character == POINT:
             after_point = True
         elif count < _DIGITS:
@@ -138,46 +142,50 @@ def read_number(text: Text, start: int, end: int) -> tuple[int, float]:
     with more than MAX_LENGTH characters.
     """
     index = start
-    negative = text[index] == MINUS
-    if negative:
-        index += 1
+    negative = byte_at(text, index) == MINUS
+    index += negative
     first = index
     mantissa, power = _ZERO, 0
-    while index < end and is_digit(text[index]):
-        mantissa = _append(mantissa, np.int64(text[index]))
+    while index < end and is_digit(byte_at(text, index)):
+        mantissa = _append(mantissa, np.int64(byte_at(text, index)))
         index += 1
     digits = index - first
-    if digits == 0 or (digits > 1 and text[first] == ZERO):
+    if digits == 0 or (digits > 1 and byte_at(text, first) == ZERO):
         return BROKEN, 0.0
     whole = True
-    if index < end and text[index] == POINT:
+    if index < end and byte_at(text, index) == POINT:
         whole = False
         index += 1
         fraction = index
         while index + 8 <= end:
             word = load_word(text, index)
-            if not _are_digits(word):
+            count = _leading_digits(word)
+            if count < 8:
+                # Zeros come before the digits. Two shifts, because one by 64 bits is undefined.
+                word = (word << _8) << np.uint64(56 - 8 * count)
+                mantissa = mantissa * _POWERS_OF_TEN[count] + _eight_digits(word)
+                index += count
                 break
             mantissa = mantissa * _EIGHT_DIGITS + _eight_digits(word)
             index += 8
-        while index < end and is_digit(text[index]):
-            mantissa = _append(mantissa, np.int64(text[index]))
+        while index < end and is_digit(byte_at(text, index)):
+            mantissa = _append(mantissa, np.int64(byte_at(text, index)))
             index += 1
         if index == fraction:
             return BROKEN, 0.0
         power = fraction - index
         digits -= power
     last, exponent = index, 0
-    if index < end and text[index] | CASE == LOWER_E:
+    if index < end and byte_at(text, index) | CASE == LOWER_E:
         whole = False
         index += 1
-        below = index < end and text[index] == MINUS
-        if below or (index < end and text[index] == PLUS):
+        below = index < end and byte_at(text, index) == MINUS
+        if below or (index < end and byte_at(text, index) == PLUS):
             index += 1
         begin = index
-        while index < end and is_digit(text[index]):
+        while index < end and is_digit(byte_at(text, index)):
             if exponent < _MAX_EXPONENT:
-                exponent = exponent * 10 + int(text[index]) - ZERO
+                exponent = exponent * 10 + int(byte_at(text, index)) - ZERO
             index += 1
         if index == begin:
             return BROKEN, 0.0
@@ -189,11 +197,8 @@ def read_number(text: Text, start: int, end: int) -> tuple[int, float]:
     if digits > _DIGITS:
         mantissa, power, truncated = _first_digits(text, first, last)
     power += exponent
-    if mantissa <= _EXACT_INTEGER and -_EXACT_POWER <= power <= _EXACT_POWER and not truncated:
-        # Both factors are exact, so that the one operation rounds correctly.
-        value = np.float64(mantissa)
-        value = value / EXACT_POWERS_OF_TEN[-power] if power < 0 else value * EXACT_POWERS_OF_TEN[power]
-        return index, -value if negative and not (whole and mantissa == _ZERO) else value
+    if whole and mantissa == _ZERO:
+        return index, 0.0
     bits = nearest_bits(mantissa, power)
     if truncated and bits != nearest_bits(mantissa + _ONE, power):
         return index, as_float(_MARK | np.uint64(start))

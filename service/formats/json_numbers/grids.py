@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decimals import CASE, LOWER_E, MINUS, POINT, ZERO, is_digit, read_number
-from .jit import always_inline, compiled
+from .jit import always_inline, byte_at, compiled
 from .syntax import CLOSE, COMMA, MAX_DEPTH, NOT_EXAMINED, NOT_JSON, OPEN, after_space, pass_over
 
 Text = NDArray[np.uint8]
@@ -45,10 +45,10 @@ _ROUNDING = 1e-12
 def _rank(text: Text, start: int, end: int) -> int:
     """How many arrays the first element is in: 0 for an empty array, more than MAX_DEPTH if unknown."""
     rank, index = 0, start
-    while index < end and text[index] == OPEN and rank <= MAX_DEPTH:
+    while index < end and byte_at(text, index) == OPEN and rank <= MAX_DEPTH:
         rank += 1
         index = after_space(text, index + 1, end)
-    return rank - 1 if index < end and text[index] == CLOSE else rank
+    return rank - 1 if index < end and byte_at(text, index) == CLOSE else rank
 
 
 @always_inline
@@ -57,7 +57,7 @@ def _fits(text: Text, start: int, stop: int, value: float, range_: Range) -> int
     least, most, is_whole = range_
     if is_whole:
         for index in range(start, stop):
-            if not is_digit(text[index]) and text[index] != MINUS:
+            if not is_digit(byte_at(text, index)) and byte_at(text, index) != MINUS:
                 return OUT_OF_RANGE
     if math.isnan(value):
         value = _approximately(text, start, stop)
@@ -71,20 +71,20 @@ def _approximately(text: Text, start: int, stop: int) -> float:
     """The number in text[start:stop], with errors of rounding."""
     value, power, sign, index = 0.0, 0, 1, start
     after_point = False
-    while index < stop and text[index] | CASE != LOWER_E:
-        if is_digit(text[index]):
-            value = value * 10 + (np.int64(text[index]) - ZERO)
+    while index < stop and byte_at(text, index) | CASE != LOWER_E:
+        if is_digit(byte_at(text, index)):
+            value = value * 10 + (np.int64(byte_at(text, index)) - ZERO)
             power -= after_point
-        after_point |= text[index] == POINT
+        after_point |= byte_at(text, index) == POINT
         index += 1
     exponent = 0
     for place in range(index + 1, stop):
-        if text[place] == MINUS:
+        if byte_at(text, place) == MINUS:
             sign = -1
-        elif is_digit(text[place]):
-            exponent = exponent * 10 + int(text[place]) - ZERO
+        elif is_digit(byte_at(text, place)):
+            exponent = exponent * 10 + int(byte_at(text, place)) - ZERO
     magnitude = value * 10.0 ** (power + sign * exponent)
-    return -magnitude if text[start] == MINUS else magnitude
+    return -magnitude if byte_at(text, start) == MINUS else magnitude
 
 
 @always_inline
@@ -142,7 +142,7 @@ def read_grid(
             return _broken(record, *last, index)
         if depth < rank:
             first = after_space(text, index + 1, end)
-            if text[index] != OPEN or (first < end and text[first] == CLOSE):
+            if byte_at(text, index) != OPEN or (first < end and byte_at(text, first) == CLOSE):
                 record[AT], record[AT + 1], record[AT + 2] = outer, inner if depth == 2 else -1, -1
                 return _wrong(text, end, record, index, depth, last)
             index = first
@@ -155,7 +155,7 @@ def read_grid(
         closed = False
         while not closed:
             stop, value = NOT_JSON, 0.0
-            if index < end and (is_digit(text[index]) or text[index] == MINUS):
+            if index < end:
                 stop, value = read_number(text, index, end)
             if stop == NOT_EXAMINED or number >= numbers.size:
                 return NOT_EXAMINED
@@ -172,9 +172,9 @@ def read_grid(
             number += 1
             last = (index, rank)
             index = after_space(text, stop, end)
-            if index >= end or (text[index] != COMMA and text[index] != CLOSE):
+            if index >= end or (byte_at(text, index) != COMMA and byte_at(text, index) != CLOSE):
                 return _broken(record, *last, index)
-            closed = text[index] == CLOSE
+            closed = byte_at(text, index) == CLOSE
             index += 1
             if not closed:
                 index = after_space(text, index, end)
@@ -193,9 +193,9 @@ def read_grid(
             else:
                 inner += 1
             index = after_space(text, index, end)
-            if index >= end or (text[index] != COMMA and text[index] != CLOSE):
+            if index >= end or (byte_at(text, index) != COMMA and byte_at(text, index) != CLOSE):
                 return _broken(record, *last, index)
-            closed = text[index] == CLOSE
+            closed = byte_at(text, index) == CLOSE
             index += 1
             if closed and depth == 2:
                 if outer == 0:

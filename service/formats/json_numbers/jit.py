@@ -47,6 +47,17 @@ def load_word(typing_context: Any, text: Any, index: Any) -> Any:
 
 
 @_intrinsic
+def byte_at(typing_context: Any, text: Any, index: Any) -> Any:
+    """text[index], a uint8. The index must not be negative, so that no branch tests it."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.load(builder.gep(array.data, [arguments[1]]), typ=ir.IntType(8))
+
+    return types.uint8(text, types.int64), build
+
+
+@_intrinsic
 def high_product(typing_context: Any, a: Any, b: Any) -> Any:
     """The upper 64 bits of the product of two uint64."""
 
@@ -63,6 +74,16 @@ def leading_zeros(typing_context: Any, value: Any) -> Any:
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctlz(arguments[0], cgutils.true_bit)
+
+    return types.uint64(types.uint64), build
+
+
+@_intrinsic
+def trailing_zeros(typing_context: Any, value: Any) -> Any:
+    """The number of zero bits below the lowest one of a uint64; 64 for 0."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], cgutils.false_bit)
 
     return types.uint64(types.uint64), build
 

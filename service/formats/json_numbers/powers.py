@@ -27,5 +27,3 @@ def _table() -> NDArray[np.uint64]:
 
 # (651, 2): the upper and the lower 64 bits of 5^q for q = SMALLEST, ..., LARGEST.
 POWERS_OF_FIVE = _table()
-# (23,): the powers of ten that float64 represents exactly.
-EXACT_POWERS_OF_TEN = 10.0 ** np.arange(23)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decimals import BROKEN, MINUS, TOO_LONG, is_digit, read_number
-from .jit import always_inline, compiled
+from .jit import always_inline, byte_at, compiled
 
 Text = NDArray[np.uint8]
 
@@ -27,7 +27,7 @@ for _row, _word in zip(_WORDS, (b"true", b"false", b"null", b"NaN", b"Infinity",
 @always_inline
 def after_space(text: Text, index: int, end: int) -> int:
     """The position of the next byte that is no white space, from `index` on, or `end`."""
-    while index < end and text[index] <= SPACE and text[index] in (SPACE, NEWLINE, RETURN, TAB):
+    while index < end and byte_at(text, index) <= SPACE and byte_at(text, index) in (SPACE, NEWLINE, RETURN, TAB):
         index += 1
     return index
 
@@ -37,8 +37,8 @@ def after_string(text: Text, start: int, end: int) -> tuple[int, bool]:
     """The position after the string at `start`, or `end`; and whether all its characters are printable ASCII."""
     plain = True
     index = start + 1
-    while index < end and text[index] != QUOTE:
-        character = text[index]
+    while index < end and byte_at(text, index) != QUOTE:
+        character = byte_at(text, index)
         plain &= SPACE <= character < _DELETE and character != BACKSLASH
         index += 2 if character == BACKSLASH else 1
     return min(index + 1, end), plain and index < end
@@ -52,7 +52,7 @@ def _after_word(text: Text, start: int, end: int) -> int:
             length += 1
         same = start + length <= end
         for offset in range(length):
-            same = same and text[start + offset] == word[offset]
+            same = same and byte_at(text, start + offset) == word[offset]
         if same:
             return start + length
     return NOT_JSON
@@ -60,7 +60,7 @@ def _after_word(text: Text, start: int, end: int) -> int:
 
 @always_inline
 def _after_scalar(text: Text, start: int, end: int) -> int:
-    character = text[start]
+    character = byte_at(text, start)
     if character == QUOTE:
         index, plain = after_string(text, start, end)
         return index if plain else NOT_EXAMINED
@@ -88,12 +88,12 @@ def pass_over(text: Text, start: int, end: int, depth: int, after: bool) -> tupl
             index = after_space(text, index, end)
             if index >= end:
                 return NOT_JSON, index, last, last_depth
-            if text[index] == OPEN:
+            if byte_at(text, index) == OPEN:
                 depth += 1
                 if depth > MAX_DEPTH:
                     return NOT_EXAMINED, index, last, last_depth
                 index = after_space(text, index + 1, end)
-                if index >= end or text[index] != CLOSE:
+                if index >= end or byte_at(text, index) != CLOSE:
                     continue
                 index += 1
                 depth -= 1
@@ -108,9 +108,9 @@ def pass_over(text: Text, start: int, end: int, depth: int, after: bool) -> tupl
         index = after_space(text, index, end)
         if index >= end:
             return NOT_JSON, index, last, last_depth
-        after = text[index] == CLOSE
+        after = byte_at(text, index) == CLOSE
         if after:
             depth -= 1
-        elif text[index] != COMMA:
+        elif byte_at(text, index) != COMMA:
             return NOT_JSON, index, last, last_depth
         index += 1
