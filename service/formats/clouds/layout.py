@@ -17,7 +17,7 @@ from .cloud_file import CloudFile, listed
 from .columns import NotFound, select
 from .complaints import no_points, not_a_number, shown_text
 from .fields import LIKE_VALUE, are_positions, guess_separator, is_value
-from .text import lines, split, split_names, unquote
+from .text import contains, lines, split, split_names, unquote
 from .titles import are_units, is_title
 
 COMMENTS = ("#", "//")
@@ -78,7 +78,7 @@ def annotated(file: CloudFile, *, inline: bool) -> Iterator[Line]:
 
     The # of 1.#QNAN, which Windows writes for NaN, does not begin a comment.
     """
-    marked = any(mark.encode() in file.data for mark in COMMENTS)
+    marked = any(contains(file.data, mark.encode()) for mark in COMMENTS)
     for number, line in lines(file):
         text, comment = line, ""
         if line[0] == LINE_COMMENT:

@@ -94,7 +94,7 @@ def _read(file: CloudFile) -> Float64:
 
 
 def _read_text(file: CloudFile) -> Float64:
-    if b"\0" in file.data:
+    if text.contains(file.data, b"\0"):
         raise file.invalid("the file has no format that is read", READ)
     if ptx.HEAD.match(file.data):
         return ptx.read_ptx(file)

@@ -14,7 +14,7 @@ from .attributes import without_attributes
 from .cloud_file import AXES, CloudFile
 from .complaints import not_a_number
 from .layout import COUNT, Layout, annotated, find_layout
-from .text import HIDDEN, is_missing, is_number, lines, parse, split, unquote, with_e
+from .text import HIDDEN, contains, find_first, is_missing, is_number, lines, parse, split, unquote, with_e
 
 # Separators beside which a comma is a decimal point.
 BESIDE_DECIMAL_COMMAS = (";", "\t", "|")
@@ -33,9 +33,9 @@ def read_table(file: CloudFile) -> Float64:
         InvalidInput: there are no points, coordinates are infinite, or no name is recognised as a coordinate.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
-    lone = LONE_RETURN.search(file.data) if b"\r" in file.data else None
+    lone = find_first(LONE_RETURN, file.data, 2) if contains(file.data, b"\r") else None
     if lone is not None:
-        number = file.data.count(b"\n", 0, lone.start()) + 1
+        number = file.data.count(b"\n", 0, lone) + 1
         raise file.malformed(
             f"line {number} has lone carriage returns among line feeds; end all lines alike", "one kind of line end"
         )
@@ -64,12 +64,12 @@ def _coordinates(file: CloudFile, layout: Layout) -> list[int] | None:
 def _rows(file: CloudFile, layout: Layout) -> Iterator[tuple[int, str]]:
     """The rows of points with the numbers of their lines, without comments and quotes."""
     rows: Iterator[tuple[int, str]]
-    if b"#" in file.data or b"//" in file.data or b"%" in file.data:
+    if any(contains(file.data, mark) for mark in (b"#", b"//", b"%")):
         rows = ((line.number, line.text) for line in annotated(file, inline=layout.header is None) if line.text)
     else:
         rows = lines(file)
     rows = (row for row in rows if row[0] >= layout.first)
-    if b'"' in file.data:
+    if contains(file.data, b'"'):
         unquoted = ((number, unquote(row, layout.delimiter)) for number, row in rows)
         rows = ((number, row) for number, row in unquoted if row and not row.isspace())
     return rows if layout.declared is None else _without_counts(file, rows, *layout.declared)
@@ -104,7 +104,7 @@ def _without_counts(
 def _texts(file: CloudFile, layout: Layout, use: Sequence[int] | None) -> Iterator[str]:
     """The rows as NumPy reads them."""
     rows: Iterator[str] = (row for _, row in _rows(file, layout))
-    if layout.delimiter in BESIDE_DECIMAL_COMMAS and b"," in file.data:
+    if layout.delimiter in BESIDE_DECIMAL_COMMAS and contains(file.data, b","):
         rows = (row.replace(",", ".") for row in rows)
     return rows if use is None else _checked(rows, layout)
 

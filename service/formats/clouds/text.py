@@ -16,6 +16,8 @@ from .cloud_file import CloudFile
 
 BOM = b"\xef\xbb\xbf"
 UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+# Bytes that are searched in one call.
+_PART = 2**20
 # NumPy splits a line before it counts its fields, at 24 bytes a field.
 MAX_LINE = 2**20
 
@@ -35,6 +37,21 @@ MISSING = frozenset(
 )
 
 
+def contains(data: bytes, mark: bytes) -> bool:
+    """Whether `mark` occurs, searched part by part: one search of a large file would hold the interpreter's lock."""
+    parts = range(0, len(data), _PART)
+    return any(data.find(mark, start, start + _PART + len(mark) - 1) >= 0 for start in parts)
+
+
+def find_first(pattern: re.Pattern[bytes], data: bytes, length: int) -> int | None:
+    """Where the first match of a pattern for `length` bytes begins, searched part by part as `contains` does."""
+    for start in range(0, len(data), _PART):
+        match = pattern.search(data, start, start + _PART + length - 1)
+        if match is not None:
+            return match.start()
+    return None
+
+
 def as_text(file: CloudFile) -> CloudFile:
     """The file as text: UTF-16 with a byte order mark becomes UTF-8, and carriage returns without any line feed become
     line feeds. A minus sign U+2212 before a digit becomes a hyphen.
@@ -51,9 +68,9 @@ def as_text(file: CloudFile) -> CloudFile:
             raise file.malformed(
                 f"the file begins with the byte order mark of UTF-16, and the rest is not UTF-16: {error}"
             ) from None
-    if b"\r" in data and b"\n" not in data:
+    if contains(data, b"\r") and not contains(data, b"\n"):
         data = data.replace(b"\r", b"\n")
-    if b"\xe2\x88\x92" in data:
+    if contains(data, b"\xe2\x88\x92"):
         data = MINUS.sub(b"-", data)
     return replace(file, data=data)
 
