@@ -74,12 +74,12 @@ clean: ## remove the environment and all caches
 
 # Stamp files: packages are installed once, and again when the dependencies change.
 .venv/serving: pyproject.toml setup.py | .venv/bin/python
-	@echo "installing what serving needs (PyTorch takes a minute or two) ..."
+	@echo "installing what serving needs (PyTorch takes a minute or two, and 5 GB unless TORCH_INDEX names its CPU index) ..."
 	@$(INSTALL) -e .
 	@touch $@
 
 .venv/complete: pyproject.toml setup.py | .venv/bin/python
-	@echo "installing what tests and training need (PyTorch takes a minute or two) ..."
+	@echo "installing what tests and training need (PyTorch takes a minute or two, and 5 GB unless TORCH_INDEX names its CPU index) ..."
 	@$(INSTALL) -e '.[dev]'
 	@touch $@ .venv/serving
 
