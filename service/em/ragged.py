@@ -93,7 +93,7 @@ def _divide(body: ArrayBody) -> _Ragged:
     options = {name: array for name, array in body.arrays.items() if name not in own}
     # Numbers that are not finite are errors of single problems, or of an option that all of them have.
     faulty = {name: at for name, at in body.not_finite.items() if name not in own and name not in CLOUDS}
-    found = validate(ArrayBody(options, faulty), RaggedRequest, wire.errors_beside)
+    found = validate(body._replace(arrays=options, not_finite=faulty), RaggedRequest, wire.errors_beside)
     if found.source.shape[1] != found.target.shape[1]:
         raise InvalidInput(
             f"source points have {found.source.shape[1]} coordinates and target points {found.target.shape[1]}; they "

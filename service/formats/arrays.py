@@ -139,18 +139,25 @@ class Rank:
             if not isinstance(value, np.ndarray):
                 return handler(value)
             if value.dtype != _FLOAT64 or value.ndim not in self.ranks or not value.size:
-                raise PydanticCustomError(
-                    "array",
-                    "the array has the type {type} and the shape {shape}",
-                    {
-                        "type": value.dtype.name,
-                        "shape": str(value.shape),
-                        "allowed": f"numbers with {' or '.join(map(str, self.ranks))} axes, none of them empty",
-                    },
-                )
+                raise self._unfit(value)
             return value.astype(np.uint8) if self.integer else value
 
         return core_schema.json_or_python_schema(schema, core_schema.no_info_wrap_validator_function(ready, schema))
+
+    def _unfit(self, value: NDArray[Any]) -> PydanticCustomError:
+        """The error of an array of another type or shape, which names the one that is wrong, or both."""
+        shape_fits = value.ndim in self.ranks and value.size
+        faults = [] if value.dtype == _FLOAT64 else [f"the dtype {value.dtype.name}"]
+        faults += [] if shape_fits else [f"the shape {value.shape}"]
+        axes = f"{' or '.join(map(str, self.ranks))} {'axis' if self.ranks == (1,) else 'axes'}"
+        return PydanticCustomError(
+            "array",
+            "the array has {faults}",
+            {
+                "faults": " and ".join(faults),
+                "allowed": f"integers or floating numbers of 1 to 8 bytes, with {axes}, none of them empty",
+            },
+        )
 
     def _array(self, rank: int, element: CoreSchema) -> CoreSchema:
         def convert(value: list[Any]) -> NDArray[Any]:

@@ -26,6 +26,11 @@ FORTRAN = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
 SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(((?:\s*\d{1,18}\s*,)*\s*(?:\d{1,18})?)\s*\)""")
 DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?)(f[248]|[iu][1248]|b1|U[1-9]\d{0,7})['"]""")
 
+# The type of elements that are not plain: its letter and its size in bytes.
+OTHER = re.compile(r"""['"]descr['"]\s*:\s*['"][<>|=]?([a-zA-Z])(\d{0,4})""")
+# NumPy's names for the letters; a name that ends in {} has the number of bits.
+NAMES = {"f": "float{}", "c": "complex{}", "O": "object", "S": "bytes", "M": "datetime64", "m": "timedelta64"}
+AS_SAVED = "an array as numpy.save writes it"
 
 Buffer = bytes | bytearray | memoryview
 
@@ -48,14 +53,16 @@ def declared(data: Buffer, pointer: str = "") -> Declared:
     head = bytes(data[:12])
     start = {b"\x01": 10, b"\x02": 12, b"\x03": 12}.get(head[6:7], 0)
     if not head.startswith(MAGIC) or not start or len(head) < start:
-        raise MalformedBody("the array does not begin as a .npy file of version 1, 2 or 3 does", pointer=pointer)
+        raise MalformedBody(
+            "the array does not begin as a .npy file of version 1, 2 or 3 does", pointer=pointer, allowed=AS_SAVED
+        )
     end = start + int.from_bytes(head[8:start], "little")
     if end > min(len(data), MAX_HEADER):
-        raise MalformedBody(f"the .npy header ends at byte {end} of {len(data)}", pointer=pointer)
+        raise MalformedBody(f"the .npy header ends at byte {end} of {len(data)}", pointer=pointer, allowed=AS_SAVED)
     text = str(data[start:end], "latin-1")
     fortran, shape = FORTRAN.search(text), SHAPE.search(text)
     if fortran is None or shape is None or "descr" not in text:
-        raise MalformedBody(f"the .npy header is {text[:100]!r}", pointer=pointer)
+        raise MalformedBody(f"the .npy header is {text[:100]!r}", pointer=pointer, allowed=AS_SAVED)
     sizes = tuple(int(number) for number in shape[1].split(",") if number.strip())
     return Declared(text, fortran[1] == "True", sizes, end)
 
@@ -97,11 +104,10 @@ def plain(data: Buffer, pointer: str, max_elements: int) -> Plain:
     header = declared(data, pointer)
     descr = DESCR.search(header.text)
     if descr is None:
-        pickled = re.search(r"""['"]descr['"]\s*:\s*['"]\|?O""", header.text)
+        name = _other_type(header.text)
+        pickled = ": its elements are pickled, and pickles are never read" if name == "object" else ""
         raise InvalidInput(
-            "the array holds Python objects, which are pickled and never read"
-            if pickled
-            else f"the array's header is {header.text.strip()[:100]!r}; its elements are not plain",
+            f"the dtype {name} is not supported{pickled}",
             pointer=pointer,
             allowed="floating or integer numbers of 1 to 8 bytes, booleans, or unicode text (dtype U)",
         )
@@ -117,6 +123,15 @@ def plain(data: Buffer, pointer: str, max_elements: int) -> Plain:
             allowed=f"at most {max_elements} numbers or characters in all arrays",
         )
     return found
+
+
+def _other_type(text: str) -> str:
+    """NumPy's name of the type in a header whose elements are not plain."""
+    found = OTHER.search(text)
+    if found is None:
+        return "of records"
+    letter, size = found.groups()
+    return NAMES.get(letter, letter + size).format(8 * int(size or 0))
 
 
 def header(values: NDArray[Any]) -> bytes:

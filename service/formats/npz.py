@@ -42,6 +42,10 @@ _DATE = 1 << 5 | 1  # 1 January 1980, the first day that an archive can name
 _ENCRYPTED = 1
 # Content is copied in pieces of this size, so that the interpreter's lock is never held for long.
 _PIECE = 2**20
+# What bodies begin with: an archive with and without members, and what is sent in its place.
+_ARCHIVES = b"PK\x03\x04", b"PK\x05\x06"
+_PICKLE = b"\x80"
+_AS_SAVED = "an archive as numpy.savez writes it"
 
 
 @contextmanager
@@ -63,7 +67,7 @@ def opened(data: bytes | bytearray, pointer: str = "") -> Iterator[zipfile.ZipFi
         raise
     # zipfile raises BadZipFile, zlib.error, RuntimeError, ValueError, IndexError and more for damaged archives.
     except Exception as error:
-        raise MalformedBody(f"the .npz archive cannot be read: {error}", pointer=pointer) from error
+        raise MalformedBody(f"the .npz archive cannot be read: {error}", pointer=pointer, allowed=_AS_SAVED) from error
 
 
 class _Bytes(io.RawIOBase):
@@ -94,11 +98,26 @@ class _Bytes(io.RawIOBase):
         return len(piece)
 
 
+def _check_begin(data: bytes | bytearray) -> None:
+    """Raise MalformedBody for a body that does not begin as an archive does, and say what it is instead."""
+    if data.startswith(_ARCHIVES):
+        return
+    if not data:
+        found = "the body is empty"
+    elif data.startswith(npy.MAGIC):
+        found = "the body is one array in .npy format; send an archive of named arrays, as numpy.savez writes it"
+    elif data.startswith(_PICKLE):
+        found = "the body is a pickle, and pickles are never read; send an archive as numpy.savez writes it"
+    else:
+        found = f"the body is not an .npz archive: it begins with the bytes {bytes(data[:8])!r}"
+    raise MalformedBody(found, allowed=_AS_SAVED)
+
+
 def _check_end(data: bytes | bytearray, pointer: str) -> None:
     """Check what the end of an archive declares, before its directory is read."""
     at = data.rfind(b"PK\x05\x06", max(0, len(data) - _END.size - _MAX_COMMENT))
     if at < 0 or len(data) - at < _END.size:
-        raise MalformedBody("the .npz archive has no end; it may be truncated", pointer=pointer)
+        raise MalformedBody("the .npz archive has no end; it may be truncated", pointer=pointer, allowed=_AS_SAVED)
     _, disk, first, here, entries, size, _, _ = _END.unpack_from(data, at)
     if disk or first or here != entries:
         raise MalformedBody("the .npz archive spans several disks", pointer=pointer, allowed="one file")
@@ -130,11 +149,15 @@ def check_member(info: zipfile.ZipInfo, pointer: str = "") -> None:
     """Raise MalformedBody if a member is encrypted, or compressed in a way that NumPy does not write."""
     if info.flag_bits & _ENCRYPTED or info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         raise MalformedBody(
-            f"{info.filename!r} is encrypted, or compressed by other means than deflate", pointer=pointer
+            f"{info.filename!r} is encrypted, or compressed by other means than deflate",
+            pointer=pointer,
+            allowed=_AS_SAVED,
         )
 
 
-def read_arrays(data: bytes | bytearray, max_elements: int) -> dict[str, NDArray[np.generic]]:
+def read_arrays(
+    data: bytes | bytearray, max_elements: int, refused: dict[str, InvalidInput] | None = None
+) -> dict[str, NDArray[np.generic]]:
     """All arrays of an archive by their names: numbers, booleans and unicode texts, of any shape.
 
     They are writable copies in native byte order and C order, and share no memory with `data`.
@@ -142,23 +165,38 @@ def read_arrays(data: bytes | bytearray, max_elements: int) -> dict[str, NDArray
     Args:
         data: the archive, its members stored or deflated.
         max_elements: maximum numbers, and characters of texts, in all arrays together.
+        refused: receives the errors of arrays with elements of another type, by their names. Each of these arrays is
+            then a `placeholder` in the result. Without `refused`, the first error is raised.
 
     Raises:
-        MalformedBody: the archive or an array is damaged, encrypted, or contradicts its header.
+        MalformedBody: the body is no archive; or the archive or an array is damaged, encrypted, or contradicts its
+            header.
         InvalidInput: an array has elements of another type, two arrays have one name, or there are too many arrays.
         BodyTooLarge: there are more than `max_elements` elements.
     """
     arrays: dict[str, NDArray[np.generic]] = {}
     left = max_elements
+    _check_begin(data)
     with opened(data) as archive:
         for name, info in members(archive).items():
             pointer = f"/{name.replace('~', '~0').replace('/', '~1')}"
             check_member(info, pointer)
             read = _stored if info.compress_type == zipfile.ZIP_STORED else _deflated
-            content, header = read(archive, info, data, pointer, left)
+            try:
+                content, header = read(archive, info, data, pointer, left)
+            except InvalidInput as error:
+                if refused is None:
+                    raise
+                refused[name], arrays[name] = error, placeholder()
+                continue
             left -= header.elements
             arrays[name] = header.values(content)
     return arrays
+
+
+def placeholder() -> NDArray[np.bool_]:
+    """The array in the place of one that is not read. No field of a request accepts it."""
+    return np.empty(0, np.bool_)
 
 
 Content = tuple[bytearray | memoryview, npy.Plain]
@@ -173,7 +211,7 @@ def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: Buffer, point
     header = npy.plain(content, pointer, left)
     _check_length(len(content), header, pointer)
     if info.compress_size != info.file_size or crc32(content) != info.CRC:
-        raise MalformedBody("the array's checksum differs from that of its content", pointer=pointer)
+        raise MalformedBody("the array's checksum differs from that of its content", pointer=pointer, allowed=_AS_SAVED)
     return content, header
 
 

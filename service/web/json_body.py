@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from anyio import to_thread
 from fastapi import Request
 
-from ..errors import BodyTooLarge, UnsupportedMediaType
+from ..errors import BodyTooLarge, MalformedBody
 from ..formats.json_numbers.reading import Text, count
 from .body import join, read_chunks
 from .json_parsing import parse
 from .json_text import as_utf8
-from .media import is_json, media_type, refuse_charset
+from .media import is_json, media_type, misdeclared, refuse_charset, unsupported
 from .parts import BodyLimits, part
 from .routing import Beside, ModelT, within_deadline
 from .threads import THREADS
@@ -40,24 +40,27 @@ async def read_json(
     """
     kind = media_type(request)
     if not is_json(kind):
-        raise UnsupportedMediaType(
-            f"this endpoint reads JSON, but the body has {f'the media type {kind}' if kind else 'no media type'}; "
-            "send it with Content-Type: application/json",
-            allowed=list(allowed),
-        )
+        raise unsupported(kind, allowed)
     refuse_charset(request)
     most = part(request, BodyLimits).elements
     chunks = await read_chunks(request)
     if sum(map(len, chunks)) <= INLINE_BYTES:
-        return _parse(b"".join(chunks), model, most, beside)
+        return _parse(b"".join(chunks), model, most, allowed, beside)
 
     def join_and_parse() -> ModelT:
-        return _parse(join(chunks), model, most, beside)
+        return _parse(join(chunks), model, most, allowed, beside)
 
     return await within_deadline(request, lambda: to_thread.run_sync(join_and_parse, limiter=THREADS))
 
 
-def _parse(body: Text, model: type[ModelT], most: int, beside: Beside | None) -> ModelT:
+def _parse(body: Text, model: type[ModelT], most: int, allowed: Sequence[str], beside: Beside | None) -> ModelT:
+    try:
+        return _parse_json(body, model, most, beside)
+    except MalformedBody as error:
+        raise misdeclared(error, bytes(body[:8]), allowed) from None
+
+
+def _parse_json(body: Text, model: type[ModelT], most: int, beside: Beside | None) -> ModelT:
     body = as_utf8(body)
     # A number may have as little as two bytes of text, and other values take up to a hundred times their bytes in
     # memory. A limit on bytes alone would not bound the memory.

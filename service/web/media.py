@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from email.message import Message
 
 from starlette.requests import Request
 
-from ..errors import UnsupportedMediaType
+from ..errors import MalformedBody, UnsupportedMediaType
+
+# What the bodies of media types other than JSON begin with.
+SIGNATURES = {"application/x-npz": b"PK\x03\x04"}
 
 
 def header_values(request: Request, name: bytes) -> list[str]:
@@ -28,6 +32,28 @@ def media_type(request: Request) -> str:
 def is_json(kind: str) -> bool:
     """Whether a media type is JSON: application/json, or another with the suffix +json (RFC 6839, 3.1)."""
     return kind == "application/json" or kind.endswith("+json")
+
+
+def unsupported(kind: str, allowed: Sequence[str]) -> UnsupportedMediaType:
+    """The error of a body of the media type `kind`, which may be empty, where an endpoint reads those in `allowed`."""
+    listed = " or ".join([*filter(None, [", ".join(allowed[:-1])]), allowed[-1]])
+    cure = f"Content-Type: {listed}" if len(allowed) == 1 else "the Content-Type of its format"
+    return UnsupportedMediaType(
+        f"the body has {f'the media type {kind[:80]}' if kind else 'no media type'}, but this endpoint reads {listed}; "
+        f"send it with {cure}",
+        allowed=list(allowed),
+    )
+
+
+def misdeclared(error: MalformedBody, start: bytes, allowed: Sequence[str]) -> MalformedBody:
+    """The error of a body that is not JSON. It names the media type in `allowed` that begins with `start`, if any."""
+    for kind in allowed:
+        if kind in SIGNATURES and start.startswith(SIGNATURES[kind]):
+            return MalformedBody(
+                f"the body is declared to be JSON, but begins as {kind} does; send it with Content-Type: {kind}",
+                allowed=error.allowed,
+            )
+    return error
 
 
 def refuse_charset(request: Request) -> None:

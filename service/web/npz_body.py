@@ -6,8 +6,9 @@ of an object `init` is the array `init.matrix`. A field whose value would be nul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ..errors import BodyTooLarge, InvalidInput
-from ..formats.npz import Arrays, read_arrays, write_arrays
+from ..formats.arrays import UNION_TAG
+from ..formats.npz import Arrays, placeholder, read_arrays, write_arrays
 from .body import read_body
 from .parts import BodyLimits, part
+from .problems import as_validation
 from .routing import Beside, ModelT, read_timeout
 from .threads import THREADS
 
@@ -36,10 +39,13 @@ Index = tuple[int, ...]
 
 
 class ArrayBody(NamedTuple):
-    """The arrays of a body by their names, and where each that is not finite has its first such number."""
+    """The arrays of a body by their names, and the faults that they have whatever their fields are."""
 
     arrays: dict[str, NDArray[Any]]
     not_finite: dict[str, Index]
+    """Where each array that is not finite has its first such number."""
+    refused: Mapping[str, InvalidInput] = MappingProxyType({})
+    """The errors of arrays that are not read; each has a placeholder among the arrays."""
 
     @property
     def size(self) -> int:
@@ -58,7 +64,7 @@ async def read_npz(request: Request) -> ArrayBody:
     Raises:
         UnsupportedMediaType: it is compressed as a whole.
         MalformedBody: it is no archive of arrays, or is damaged.
-        InvalidInput: an array has elements that are not numbers, booleans or texts.
+        InvalidInput: two arrays have one name, or there are too many arrays.
         BodyTooLarge: it exceeds the operator's limits.
         DeadlineExceeded: it is not read before the request's deadline.
     """
@@ -89,9 +95,15 @@ def _decode_large(body: bytearray, most: int) -> ArrayBody:
 
 
 def _decode(body: bytearray, most: int) -> ArrayBody:
-    arrays = {name: _plain(name, array) for name, array in read_arrays(body, most).items()}
+    refused: dict[str, InvalidInput] = {}
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, array in read_arrays(body, most, refused).items():
+        try:
+            arrays[name] = _plain(name, array)
+        except InvalidInput as error:
+            refused[name], arrays[name] = error, placeholder()
     indices = {name: index for name, array in arrays.items() if (index := _first_not_finite(array)) is not None}
-    return ArrayBody(arrays, indices)
+    return ArrayBody(arrays, indices, refused)
 
 
 def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -153,19 +165,63 @@ def validate(body: ArrayBody, model: type[ModelT], beside: Beside | None = None)
 
     Raises:
         InvalidInput: a field is given both as an array and as an object.
-        RequestValidationError: they do not fit `model`, or a number is not finite. The errors that `beside` finds are
-            listed too.
+        RequestValidationError: they do not fit `model`, or an array is refused or has a number that is not finite.
+            Unknown and missing fields come first. The errors that `beside` finds are listed too.
     """
     fields = fields_of(body.arrays)
-    errors: list[Any] = [not_finite(name, body.arrays[name], index) for name, index in body.not_finite.items()]
-    known = {error["loc"][0] for error in errors}
+    found, errors = None, []
     try:
         found = model.model_validate(fields)
     except ValidationError as error:
-        errors += [other for other in error.errors(include_url=False) if not known & {*other["loc"][:1]}]
-    if errors:
-        raise RequestValidationError([*errors, *(beside(fields, errors) if beside else ())], body=model)
-    return found
+        errors = [*error.errors(include_url=False)]
+    if found is not None and not body.not_finite and not body.refused:
+        return found
+    errors = _sorted(body, errors)
+    raise RequestValidationError([*errors, *(beside(fields, errors) if beside else ())], body=model)
+
+
+def _sorted(body: ArrayBody, errors: Sequence[Any]) -> list[Any]:
+    """The errors of the names, then those of the numbers and of the schema; a field has errors of one kind only."""
+    names = [error for error in errors if error["type"] in _NAMES]
+    wrong = {_path(error) for error in names}
+    faults = [
+        not_finite(name, body.arrays[name], index)
+        for name, index in body.not_finite.items()
+        if (*name.split("."),) not in wrong
+    ]
+    known = {error["loc"][0] for error in faults}
+    others = [error for error in errors if error["type"] not in _NAMES and not known & {*error["loc"][:1]}]
+    # The schema says what a field accepts in place of an array that was refused.
+    explained = [_explained(error, body) for error in others]
+    reported = {_path(error) for error in explained} | wrong
+    unseen = [as_validation(error) for name, error in body.refused.items() if (*name.split("."),) not in reported]
+    return [*names, *faults, *explained, *unseen]
+
+
+def _path(error: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Where an error of the schema lies, without the tags of unions."""
+    return tuple(part for part in error["loc"] if not str(part).startswith(UNION_TAG))
+
+
+# Errors of the schema for unknown and missing fields.
+_NAMES = frozenset({"extra_forbidden", "missing"})
+# Errors of the schema for a field that is one number, truth value or text, and for one that is an array.
+_SCALARS = frozenset({"float_type", "int_type", "bool_type", "string_type", "literal_error", "name"})
+
+
+def _explained(error: dict[str, Any], body: ArrayBody) -> dict[str, Any]:
+    """An error of the schema in the terms of the array that it is about: its type or its shape."""
+    name = ".".join(map(str, _path(error)))
+    array = body.arrays.get(name)
+    if name in body.refused:
+        text = body.refused[name].detail
+    elif array is not None and array.ndim and error["type"] in _SCALARS:
+        text = f"the array has the shape {array.shape}, but this field is a scalar: an array without axes"
+    elif array is not None and not array.ndim and error["type"] == "list_type":
+        text = "the array has the shape (), but this field has axes"
+    else:
+        return error
+    return error | {"msg": text, "input": None}
 
 
 def not_finite(name: str, array: NDArray[Any], index: Index) -> dict[str, Any]:

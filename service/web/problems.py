@@ -119,7 +119,7 @@ def object_of_validation(
     found = [_translate(error, known) for error in errors[:_MAX_ERRORS]]
     first = found[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    detail = f"{first.pointer or 'the request'}: {first.detail}{more}"
+    detail = f"{at + first.pointer or 'the request'}: {first.detail}{more}"
     return problem_object(422, "invalid-input", detail, [error._replace(pointer=at + error.pointer) for error in found])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
+from service.formats.arrays import to_npy
 from tests.problems.registration import bijection
 from tests.service.archives import NPZ, arrays, assert_same, flat, npz, post
 from tests.service.conftest import Running
@@ -17,6 +19,7 @@ from tests.service.http import assert_problem
 SMALL = bijection(12, 2, sigma=0.01, shift=3.0, seed=4)
 SQUARE = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 GOOD: dict[str, Any] = {"source": SMALL.source.tolist(), "target": SMALL.target.tolist()}
+JSON = {"Content-Type": "application/json"}
 MATRIX = [[1.0, 0.0, 3.0], [0.0, 1.0, 3.0], [0.0, 0.0, 1.0]]
 
 
@@ -124,6 +127,44 @@ def test_an_invalid_field_is_a_422_with_a_pointer(client: TestClient, change: di
         assert {"source", "transform", "include"} <= {*problem["errors"][0]["allowed"]}
 
 
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"source": np.ones((2, 2), complex)}, "/source: the dtype complex128 is not supported"),
+        ({"source": np.array([b"bytes"])}, "/source: the dtype bytes is not supported"),
+        ({"source": np.zeros(2, [("x", "f8")])}, "/source: the dtype of records is not supported"),
+        ({"sigma": np.array(1j)}, "/sigma: the dtype complex128 is not supported"),
+        ({"transform": np.array(b"rigid")}, "/transform: the dtype bytes is not supported"),
+        ({"init.matrix": np.eye(3, dtype=complex)}, "/init/matrix: the dtype complex128 is not supported"),
+        ({"source": np.zeros((3, 2), bool)}, "/source: the array has the dtype bool"),
+        ({"source": np.zeros(3)}, "/source: the array has the shape (3,)"),
+        ({"source": np.zeros(3, bool)}, "/source: the array has the dtype bool and the shape (3,)"),
+        ({"source": 1.0}, "/source: the array has the shape (), but this field has axes"),
+        ({"sigma": np.ones(12)}, "/sigma: the array has the shape (12,), but this field is a scalar"),
+        ({"transform": np.array(["rigid"])}, "/transform: the array has the shape (1,), but this field is a scalar"),
+        ({"include": np.array("trace")}, "/include: the array has the shape (), but this field has axes"),
+    ],
+)  # fmt: skip
+def test_a_wrong_type_or_shape_is_named_with_what_its_field_allows(
+    client: TestClient, change: dict[str, Any], detail: str
+) -> None:
+    problem = assert_problem(post(client, "/em/register", npz(flat(GOOD) | change)), 422)
+    assert problem["detail"].startswith(detail)
+    (error,) = problem["errors"]
+    allowed = str(error["allowed"])
+    assert ("numbers" in allowed) == (error["pointer"] in {"/source", "/init/matrix"})
+    assert ("rigid" in allowed) == (error["pointer"] == "/transform")
+
+
+def test_unknown_and_missing_names_come_first(client: TestClient) -> None:
+    bad = {"sourse": np.full((3, 2), np.nan), "target": SMALL.target.astype(complex), "sigma": np.ones(2)}
+    problem = assert_problem(post(client, "/em/register", npz(bad | {"init.bent": np.array([np.inf])})), 422)
+    pointers = [error["pointer"] for error in problem["errors"]]
+    assert set(pointers[:3]) == {"/sourse", "/source", "/init/bent"}
+    assert set(pointers[3:]) == {"/target", "/sigma"}
+    assert len(pointers) == 5
+
+
 def test_errors_of_several_fields_are_one_answer(client: TestClient) -> None:
     bad = flat(GOOD) | {"source": np.full((3, 2), np.nan), "sigma": -1.0, "wrong": 1.0}
     problem = assert_problem(post(client, "/em/register", npz(bad)), 422)
@@ -133,14 +174,41 @@ def test_errors_of_several_fields_are_one_answer(client: TestClient) -> None:
 
 
 def test_bodies_that_are_no_archives_are_malformed(client: TestClient) -> None:
+    bodies = {
+        b"": "the body is empty",
+        to_npy(SMALL.source): "one array in .npy format; send an archive",
+        pickle.dumps(GOOD): "a pickle, and pickles are never read",
+        b"{}": "not an .npz archive",
+        b"PK\x03\x04": "truncated",
+        npz(flat(GOOD))[:-30]: "truncated",
+    }
     for path in ("/em/register", "/em/register/batch"):
-        for body in (b"", b"{}", b"PK\x03\x04", npz(flat(GOOD))[:-30]):
-            assert_problem(post(client, path, body), 400)
+        for body, detail in bodies.items():
+            problem = assert_problem(post(client, path, body), 400)
+            assert detail in problem["detail"]
+            (error,) = problem["errors"]
+            assert error["pointer"] == ""
+            assert "numpy.savez" in error["allowed"]
         assert_problem(client.post(path, content=b"{}", headers={"Content-Type": "application/x-npy"}), 415)
         assert_problem(client.post(path, content=b"x", headers={"Content-Type": NPZ, "Content-Encoding": "gzip"}), 415)
         assert_problem(client.post(path, json=GOOD, headers={"Accept": "text/html"}), 406)
     problem = assert_problem(client.post("/em/register", content=b"x", headers={"Content-Type": "text/plain"}), 415)
     assert NPZ in problem["errors"][0]["allowed"]
+
+
+def test_an_archive_of_another_media_type_is_told_the_right_one(client: TestClient) -> None:
+    body = npz(flat(GOOD))
+    for path in ("/em/register", "/em/register/batch", "/vae/reparam-grad"):
+        other = client.post(path, content=body, headers={"Content-Type": "application/octet-stream"})
+        assert all(kind in assert_problem(other, 415)["detail"] for kind in ("application/json", NPZ))
+        as_json = client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert f"Content-Type: {NPZ}" in assert_problem(as_json, 400)["detail"]
+        assert "Content-Type" not in assert_problem(client.post(path, content=b"{", headers=JSON), 400)["detail"]
+    for path in ("/vae/kl", "/em/expectation"):  # they do not read archives
+        as_json = client.post(path, content=body, headers=JSON)
+        assert NPZ not in assert_problem(as_json, 400)["detail"]
+        other = client.post(path, content=body, headers={"Content-Type": NPZ})
+        assert "Content-Type: application/json" in assert_problem(other, 415)["detail"]
 
 
 def test_the_limits_of_a_body_are_those_of_json(running: Running) -> None:

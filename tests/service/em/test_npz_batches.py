@@ -98,6 +98,9 @@ def test_problems_that_are_refused_leave_the_others_as_they_are(client: TestClie
     results = post(client, PATH, npz(batch | options), "application/json").json()["results"]
     pointers = [results[index]["errors"][0]["pointer"] for index in (1, 2, 4)]
     assert pointers == ["/problems/1/source/2/1", "/problems/2/source", "/problems/4/source"]
+    # A pointer counts within its problem, and `detail` has all of it, as that of JSON has.
+    assert str(found["detail"][1]).startswith("/problems/1/source/2/1: ")
+    assert [results[index]["detail"] for index in (1, 2, 4)] == found["detail"][[1, 2, 4]].tolist()
     for index in (0, 3, 5, 6, 7):
         answer = client.post("/em/register", json=alone(index, {"include": ["registered"]}, batch)).json()
         assert_problem_has(found, index, answer)
