@@ -105,7 +105,7 @@ class _Exchange:
         REQUEST_ID.set(self.request_id)
         start = self.scope[STARTED] = time.perf_counter()
         edge.metrics.in_flight.add(1)
-        timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._watch, task)
+        timer = task.get_loop().call_later(WATCH_AFTER_SECONDS, self._watch, task)
         try:
             await edge.app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:

@@ -7,11 +7,12 @@ import re
 import secrets
 import sys
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from ..version import VERSION
 from .observability import log
 from .problems import problem
+from .transport import JoiningTransport
 
 MAX_HEADER_BYTES = 64 * 1024
 # Seconds in which a client that is still sending can read the answer to a request that was refused.
@@ -43,11 +44,25 @@ class Protocol(HttpToolsProtocol):
     _silence: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _refused = False
+    _answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, but not for ever."""
-        super().connection_made(transport)
+        self._joining = JoiningTransport(transport, self._begins_answer)
+        super().connection_made(self._joining)
         self._expect()
+
+    def _begins_answer(self) -> bool:
+        cycle = self.cycle
+        if cycle is None or not cycle.response_started or cycle is self._answered:
+            return False
+        self._answered = cycle
+        return True
+
+    def on_response_complete(self) -> None:
+        """Send an answer without a body, and go on with the next request."""
+        self._joining.flush()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""

@@ -1,4 +1,4 @@
-"""The protocol below the application: the heads of requests that are refused."""
+"""The protocol below the application: the heads of requests that are refused, and the order of what is written."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
             return
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
     content = b"%d" % size
+    if scope["path"] == "/empty":
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(content))]})
     await send({"type": "http.response.body", "body": content})
 
@@ -130,3 +134,19 @@ def test_a_client_is_not_silent_while_the_service_does_not_read(
         release.set()
         connection.sendall(bytes(800_000))
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_answers_without_a_body_and_pipelined_ones_arrive_whole_and_in_order(address: Address) -> None:
+    keep = b" HTTP/1.1\r\nhost: x\r\n\r\n"
+    answer = exchange(address, b"HEAD /" + keep + b"GET /empty" + keep + b"GET /" + keep + CHUNKED + b"\r\n")
+    heads = answer.split(b"HTTP/1.1 ")[1:]
+    assert [head[:3] for head in heads] == [b"200", b"204", b"200", b"200"]
+    assert [head.partition(b"\r\n\r\n")[2] for head in heads] == [b"", b"", b"0", b"2"]
+
+
+def test_a_client_that_waits_for_100_gets_it_before_it_sends_its_body(address: Address) -> None:
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(GET.replace(b"GET", b"POST") + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert connection.makefile("rb").read().endswith(b"\r\n\r\n2")
