@@ -23,7 +23,7 @@ class Cancelled(Exception):
 class Flag:
     """Set once by one thread, and read by others.
 
-    A `threading.Event` can also be waited for, but to make one takes twenty times as long.
+    A thread can also wait for a `threading.Event`, but creating one takes twenty times as long.
     """
 
     __slots__ = ("_is_set",)
@@ -32,11 +32,11 @@ class Flag:
         self._is_set = False
 
     def set(self) -> None:
-        """Set it, for ever."""
+        """Set the flag. It stays set."""
         self._is_set = True
 
     def is_set(self) -> bool:
-        """Whether it was set."""
+        """Whether the flag is set."""
         return self._is_set
 
 

@@ -117,7 +117,7 @@ class Replica:
 
 
 def end_now(status: int) -> None:
-    """End this process without the interpreter's clean-up, also if nobody reads its log."""
+    """End this process without the interpreter's clean-up, even if its log cannot be written."""
     try:
         sys.stderr.flush()
     finally:

@@ -15,7 +15,7 @@ from .sources import Adopt, Stop
 
 # Seconds to wait for the supervisor's answer.
 COLLECT_SECONDS = 5.0
-# The name of a snapshot that nobody asked for.
+# The name of a snapshot that answers no question.
 UNASKED = b"\xff\xff\xff\xff"
 
 

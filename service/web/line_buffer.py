@@ -55,7 +55,7 @@ class LineBuffer:
 
 def _write(lines: list[str]) -> None:
     if lines:
-        # Lines are lost if the disk is full, or if nobody reads them any more. Requests are not.
+        # If the disk is full or the pipe is closed, these lines are lost. The requests go on.
         with suppress(OSError):
             sys.stderr.write("".join(lines))
             sys.stderr.flush()

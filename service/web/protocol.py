@@ -47,7 +47,7 @@ class Protocol(HttpToolsProtocol):
     _answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request, but not for ever."""
+        """Start the timer for the first request."""
         self._joining = JoiningTransport(transport, self._begins_answer)
         super().connection_made(self._joining)
         self._expect()
@@ -65,7 +65,7 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Stop the timer."""
         self._expect_nothing()
         super().connection_lost(exc)
 

@@ -83,7 +83,7 @@ time.sleep(600)
 
 
 def runs(stat: Path) -> bool:
-    """Whether the process has not ended; one that nobody has reaped yet has."""
+    """Whether the process is running. A zombie has ended."""
     try:
         return stat.read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -55,10 +55,10 @@ def is_digit(character: np.uint8) -> np.bool:
 
 @always_inline
 def _leading_digits(word: np.uint64) -> int:
-    """How many of 8 bytes are digits, up to the first that is none.
+    """The number of digits at the start of 8 bytes.
 
     The upper half of a digit is 3, also after 6 is added, which changes those of : to ?. A carry of the sum changes
-    only bytes after one that is no digit.
+    only bytes after the first byte that is not a digit.
     """
     halves: np.uint64 = (word & _HIGH_NIBBLES) | (((word + _SIXES) & _HIGH_NIBBLES) >> _4)
     return int(trailing_zeros(halves ^ _THREES) >> _3)

@@ -24,6 +24,10 @@ def received(pair):
     select.select([pair.messages.socket], [], [])
     return pair.messages.receive()
 
+def until_stopped(pair):
+    while not any(kind == channel.STOP for kind, _ in received(pair)):
+        pass
+
 {run}
 
 events = []

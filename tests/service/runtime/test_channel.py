@@ -35,7 +35,7 @@ def test_the_end_of_a_peer_comes_after_its_last_message() -> None:
         ours.messages.receive()
     with pytest.raises(EOFError):
         list(receive_connections(ours.connections))
-    ours.messages.send(channel.STOP)  # no error, though nobody reads it
+    ours.messages.send(channel.STOP)  # no error, although the other end does not read
     ours.close()
 
 

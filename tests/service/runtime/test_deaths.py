@@ -15,8 +15,7 @@ def run(seat, pair):
         (kind, content), *_ = received(pair)
         pair.messages.send(channel.SNAPSHOT, content + b"[]")
         pair.messages.send(channel.WANTED, b"name")
-        while not any(kind == channel.STOP for kind, _ in received(pair)):
-            pass
+        until_stopped(pair)
         return 0
     if marker[0] == 0:
         marker[0] = 1
@@ -49,8 +48,7 @@ def run(seat, pair):
     if seat.replica == 0:
         pair.messages.send(channel.REFUSED, b"the end")
         return 2
-    while not any(kind == channel.STOP for kind, _ in received(pair)):
-        pass
+    until_stopped(pair)
     return 0
 """
     status, reason, events, left = supervise(run)

@@ -11,13 +11,13 @@ from service.web.line_buffer import LineBuffer
 
 
 class Full(io.StringIO):
-    """A disk without space, or a pipe that nobody reads."""
+    """A stream on a full disk, or on a pipe whose other end is closed."""
 
     def write(self, text: str) -> int:
         raise OSError("no space left on device")
 
 
-def test_a_log_that_cannot_be_written_disturbs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_written_loses_only_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = LineBuffer()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", Full())
