@@ -177,15 +177,14 @@ class _Exchange:
             await self._send_in_pieces(message)
             return
         await self._send(message)
+        if message.get("more_body"):
+            await asyncio.sleep(0)  # a client that reads at once would take all parts in one turn of the event loop
 
     async def _send_in_pieces(self, message: Message) -> None:
-        """Send a large part of a body, between the turns of the event loop."""
         body = memoryview(message["body"])
         for start in range(0, len(body), PIECE_BYTES):
             more = start + PIECE_BYTES < len(body) or message.get("more_body", False)
-            piece = {**message, "body": body[start : start + PIECE_BYTES], "more_body": more}
-            await self._send(piece)
-            await asyncio.sleep(0)
+            await self.send({**message, "body": body[start : start + PIECE_BYTES], "more_body": more})
 
     def _record(self, seconds: float) -> None:
         route = self.scope.get("route")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from anyio import to_thread
@@ -46,7 +45,6 @@ class _LargeResponse(Response):
         parts.reverse()
         while parts:
             await send({"type": "http.response.body", "body": parts.pop(), "more_body": True})
-            await asyncio.sleep(0)  # a client that reads at once would take all parts in one turn of the event loop
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _encode(self) -> list[bytes]:
