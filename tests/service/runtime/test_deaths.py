@@ -76,7 +76,9 @@ rules = rules._replace(stall_seconds=0.5, shutdown_seconds=0.1)
 supervisor_module.CHECK_SECONDS = supervisor_module.EXTRA_SECONDS = 0.1
 
 def run(seat, pair):
-    if seat.replica == 1 or marker[0] == 0:
+    if seat.replica == 1:
+        time.sleep(3600)
+    if marker[0] == 0:
         marker[0] = 1
         time.sleep(3600)
     pair.messages.send(channel.REFUSED, b"the end")
