@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..formats.images import UINT8, from_uint8, to_uint8
+from ..formats.images import UINT8, from_uint8
+from .cuda import CudaGenerator
 from .drawing import draw
 from .networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
 from .packing import Packed, pack
@@ -89,13 +90,13 @@ class Sampler:
 
     def __init__(self, generator: Generator, device: torch.device) -> None:
         self.device = device
-        self._generator = pack(generator) if device.type == "cpu" else generator.to(device).eval()
+        self._generator = CudaGenerator(generator, device, FORWARD_ROWS) if device.type == "cuda" else pack(generator)
 
     def __call__(self, rows: Float32) -> UINT8:
         """Images G(z) (B, 32, 32), in 8-bit grey levels, of latents `rows` (B, 128)."""
         if isinstance(self._generator, Packed):
             return draw(self._generator, rows)
-        return to_uint8(_forward(self._generator, rows, self.device)[:, 0])
+        return self._generator(rows)
 
 
 def probability_of_real(discriminator: Discriminator, images: Float32, device: torch.device) -> Float32:

@@ -1,0 +1,102 @@
+"""Laws of the passes on a CUDA device. The first ones replace the device by the processor."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from service.formats.images import to_uint8
+from service.gan import cuda
+from service.gan.cuda import CudaGenerator
+from service.gan.networks import Generator
+from service.gan.sampling import latents
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+ROWS = 8
+
+
+class _Event:
+    """An event of a stream whose work is done at once."""
+
+    def record(self, stream: object) -> None:
+        """Do nothing."""
+
+    def synchronize(self) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture
+def as_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaces streams and page-locked memory by what the processor has."""
+
+    @contextlib.contextmanager
+    def stream(_: object) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(cuda, "_page_locked", lambda shape, dtype: torch.empty(shape, dtype=dtype))
+
+
+def test_levels_are_those_of_the_processor() -> None:
+    images = np.concatenate([np.linspace(-1, 1, 100_001), (np.arange(256) + 0.5) / 127.5 - 1]).astype(np.float32)
+    images = images[np.abs(images) < 1]
+    assert cuda.levels(torch.from_numpy(images)).numpy().tobytes() == to_uint8(images).tobytes()
+
+
+@pytest.mark.usefixtures("as_cuda")
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 17, 24, 41])
+def test_each_image_is_at_its_place_and_the_passes_have_one_shape(count: int) -> None:
+    shapes = []
+
+    class Recorded(Generator):
+        def forward(self, rows: Tensor) -> Tensor:
+            shapes.append(tuple(rows.shape))
+            return super().forward(rows)
+
+    generator = Recorded()
+    rows = latents(3, count)
+    images = CudaGenerator(generator, CPU, ROWS)(rows)
+    assert shapes == [(ROWS, 128)] * -(-count // ROWS)
+    with torch.inference_mode():
+        expected = [generator(torch.from_numpy(row[None])).numpy()[0, 0] for row in rows]
+    # The shape of a pass may change the last bits, and thereby one level.
+    assert np.abs(images.astype(int) - to_uint8(np.stack(expected))).max() <= 1
+
+
+@pytest.mark.usefixtures("as_cuda")
+def test_after_an_error_the_next_images_are_right() -> None:
+    generator = Generator()
+    draw = CudaGenerator(generator, CPU, ROWS)
+    expected = draw(latents(5, 20))
+    with pytest.raises(ValueError, match="broadcast"):
+        draw(np.zeros((ROWS + 1, 127), np.float32))
+    assert draw(latents(5, 20)).tobytes() == expected.tobytes()
+
+
+@pytest.mark.gpu
+def test_on_a_device_the_bytes_do_not_depend_on_the_batch_nor_on_other_threads() -> None:
+    draw = CudaGenerator(Generator(), CUDA, 64)
+    together = draw(latents(7, 300))
+    alone = np.concatenate([draw(row[None]) for row in latents(7, 300)])
+    assert alone.tobytes() == together.tobytes()
+    with ThreadPoolExecutor(4) as pool:
+        assert all(images.tobytes() == together.tobytes() for images in pool.map(draw, [latents(7, 300)] * 16))
+
+
+@pytest.mark.gpu
+def test_a_device_draws_what_the_module_computes() -> None:
+    generator = Generator()
+    rows = latents(11, 64)
+    drawn = CudaGenerator(generator, CUDA, 64)(rows)
+    with torch.inference_mode():
+        expected = to_uint8(generator(torch.from_numpy(rows).to(CUDA))[:, 0].cpu().numpy())
+    assert drawn.tobytes() == expected.tobytes()
