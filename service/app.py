@@ -44,6 +44,7 @@ from .web.failures import FAILURES, answer_failure
 from .web.health import Health
 from .web.metrics import Metrics
 from .web.parts import BodyLimits
+from .web.peers import Peers
 from .web.problems import ProblemDetails
 
 # The timeout is described here and is not a parameter of the operations. Tools that test a service against its document
@@ -206,7 +207,13 @@ def create_app(
     _check_root_path(settings.root_path, app.all_routes())
     app.enter_by(
         lambda framework: Edge(
-            Dispatch(framework, app.all_routes()), metrics, AccessLog(settings), parts.limits, seat, settings.root_path
+            Dispatch(framework, app.all_routes()),
+            metrics,
+            AccessLog(settings),
+            parts.limits,
+            seat,
+            Peers(settings.trusted_proxies),
+            settings.root_path,
         )
     )
     return app

@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
             app,
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # nothing reads the client's address or the scheme
+            proxy_headers=False,  # `service.web.peers` reads them, and nothing reads the scheme
             http=HttpProtocol,
             server_header=False,
             timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),

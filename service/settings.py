@@ -6,10 +6,11 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -48,6 +49,23 @@ RootPath = Annotated[
 Device = Annotated[str, _like(r"auto|cpu|cuda(:[0-9]+)?", "must be auto, cpu, cuda, or cuda: and a number")]
 
 
+Network = IPv4Network | IPv6Network
+
+
+def _networks(given: object) -> object:
+    """Networks out of a text that lists them, with commas between them."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return tuple(ip_network(text.strip()) for text in given.split(",") if text.strip())
+    except ValueError as error:
+        rule = "must list addresses, or networks such as 10.0.0.0/8, with commas between them"
+        raise PydanticCustomError("networks", "{rule}: {error}", {"rule": rule, "error": str(error)}) from None
+
+
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+
+
 class _Environment(PydanticBaseSettingsSource):
     """All LATENTSERVE_* variables. Unknown ones are included, so that `extra="forbid"` refuses them."""
 
@@ -79,6 +97,10 @@ class Settings(BaseSettings):
     root_path: RootPath = Field(
         "",
         description="path prefix that a reverse proxy strips, such as /models/digits; empty if none",
+    )
+    trusted_proxies: Networks = Field(
+        (),
+        description="addresses and networks of the proxies whose X-Forwarded-For names the client; empty if none",
     )
     checkpoints: Path = Field(
         Path(__file__).resolve().parent.parent / "checkpoints", description="folder of the published model"

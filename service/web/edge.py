@@ -17,12 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import BodyTooLarge, Overloaded, ShuttingDown
 from ..runtime.board import Seat
+from ..runtime.caller import CALLER
 from ..version import VERSION
 from .access_log import AccessLog
 from .failures import internal
 from .metrics import Metrics
 from .observability import REQUEST_ID, log
 from .parts import BodyLimits
+from .peers import Peers
 from .problems import from_domain
 from .routing import STARTED
 
@@ -42,9 +44,17 @@ class Edge:
     """Request ids, HEAD, body limits, cancellation of abandoned requests, metrics, access log, unexpected errors."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, access_log: AccessLog, limits: BodyLimits, seat: Seat, root_path: str = ""
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        access_log: AccessLog,
+        limits: BodyLimits,
+        seat: Seat,
+        peers: Peers,
+        root_path: str = "",
     ) -> None:
         self.app = app
+        self.peers = peers
         self.root_path = root_path
         self.metrics = metrics
         self.access_log = access_log
@@ -103,6 +113,7 @@ class _Exchange:
         if task is None:
             raise RuntimeError("an ASGI application runs in a task")
         REQUEST_ID.set(self.request_id)
+        CALLER.set(edge.peers.name(self.scope))
         start = self.scope[STARTED] = time.perf_counter()
         edge.metrics.in_flight.add(1)
         timer = task.get_loop().call_later(WATCH_AFTER_SECONDS, self._watch, task)

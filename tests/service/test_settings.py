@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,14 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     default = Settings.model_fields[name].default
     special = {"device": "cpu", "log_level": "debug", "log_format": "console", "checkpoints": "/there", "host": "::1"}
-    special |= {"root_path": "/prefix", "access_log_share": "0.5"}
+    special |= {"root_path": "/prefix", "access_log_share": "0.5", "trusted_proxies": "10.0.0.0/8, ::1"}
     value = special.get(name) or str(default + 1)
     monkeypatch.setenv(variable(name), value)
     found = getattr(Settings(), name)
-    assert found == (type(default)(value) if not isinstance(default, Path) else Path(value))
+    expected: object = type(default)(value) if not isinstance(default, Path) else Path(value)
+    if name == "trusted_proxies":
+        expected = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+    assert found == expected
     assert found != default
 
 
@@ -90,6 +94,8 @@ def test_a_name_unlike_all_settings_has_no_nearest_one(
         ("root_path", "/api/", "begins with / and does not end with /"),
         ("device", "gpu", "must be auto, cpu, cuda"),
         ("device", "cuda:x", "must be auto, cpu, cuda"),
+        ("trusted_proxies", "10.0.0.0/8,proxy", "must list addresses, or networks such as 10.0.0.0/8"),
+        ("trusted_proxies", "10.0.0.1/8", "has host bits set"),
     ],
 )
 def test_the_error_of_a_value_states_the_rule_in_words(
