@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 
+from .runtime import streams
+
 # Set before anything imports NumPy. A library that computes a matrix product on several threads would sum in another
 # order. Its threads would also compete with the other processes, and a process with threads cannot be forked.
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -25,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("compile", help="compile all loops into NUMBA_CACHE_DIR, for a faster start")
     options = parser.parse_args(arguments)
     if options.command == "serve":
+        streams.prepare()
         # Until the service handles signals itself. Process 1 of a container would ignore those without a handler.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: os._exit(128 + number))

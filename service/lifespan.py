@@ -80,7 +80,12 @@ async def _warm_up(health: Health, registrations: Gate, compiling: int | None) -
     registrations.open()
     health.join()
     health.warm.set()
-    log.info("ready")
+    seat = health.seat
+    # Of several processes, the supervisor says when all are ready.
+    if seat.board.replicas == 1:
+        log.info("ready")
+    else:
+        log.debug("replica is ready", replica=seat.replica)
 
 
 async def _run(health: Health, engine: str, jobs: Sequence[Any]) -> None:

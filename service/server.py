@@ -16,9 +16,9 @@ from uvicorn.config import STARTUP_FAILURE
 
 from .app import Application
 from .runtime.board import Seat
+from .runtime.line_buffer import LINES
 from .runtime.sources import Source
 from .settings import Settings
-from .web.line_buffer import LINES
 from .web.observability import log
 from .web.protocol import Protocol as HttpProtocol
 

@@ -63,7 +63,9 @@ def serve(settings: Settings) -> tuple[int, str]:
         _serve_alone(prepared)
         return 0, ""
     rules = Rules(settings.max_connections, settings.drain_seconds, settings.shutdown_seconds, settings.stall_seconds)
-    supervisor = Supervisor(listeners, prepared.board, _replica(prepared), rules, _refusal(), log.warning)
+    supervisor = Supervisor(
+        listeners, prepared.board, _replica(prepared), rules, _refusal(), log.warning, lambda: log.info("ready")
+    )
     return supervisor.run(), supervisor.reason
 
 

@@ -80,6 +80,10 @@ class Board:
         """The replicas that take connections."""
         return [replica for replica, flag in enumerate(self._column(_LIVE)) if flag]
 
+    def are_ready(self) -> bool:
+        """Whether all engines are ready in all replicas."""
+        return all(all(self._column(column)) for column in self._ready.values())
+
     def is_ready(self, engine: str) -> bool:
         """Whether the engine is ready in every replica that takes connections, and in at least one."""
         ready, live = self._column(self._ready[engine]), self.live()

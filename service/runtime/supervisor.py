@@ -19,6 +19,7 @@ from typing import NamedTuple
 from . import channel
 from .board import Board
 from .collector import Collector
+from .line_buffer import LINES
 from .reception import Reception
 from .replica import Replica, Run
 
@@ -47,6 +48,7 @@ class Supervisor:
         rules: the settings.
         refusal: the bytes of the answer to a connection beyond the limit.
         log: called with an event and its fields.
+        ready: called once all replicas have been ready.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class Supervisor:
         rules: Rules,
         refusal: bytes,
         log: Callable[..., object],
+        ready: Callable[[], object] = lambda: None,
     ) -> None:
         self._board = board
         self._run = run
         self._rules = rules
         self._log = log
+        self._ready: Callable[[], object] | None = ready
         self._selector = selectors.DefaultSelector()
         self._replicas = [Replica(number, board) for number in range(board.replicas)]
         self._reception = Reception(
@@ -161,6 +165,10 @@ class Supervisor:
                 self._log("replica is stuck", pid=replica.pid, silent_seconds=silent)
                 self._stop_one(replica)
         self._reception.update()
+        if self._ready is not None and self._board.are_ready():
+            self._ready()
+            self._ready = None
+        LINES.flush()  # those that their reader did not take
         self._after(CHECK_SECONDS, self._check)
 
     # -- stop ---------------------------------------------------------------------------------------------------

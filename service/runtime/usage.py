@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from .instruments import Counter, Description, Gauge, Instrument
+from .line_buffer import LINES
 
 PROC = Path("/proc/self")
 _COLLECTED = {
@@ -45,6 +46,9 @@ class Usage:
                 _COLLECTED.items(), ("collections", "objects_collected", "objects_uncollectable"), strict=True
             )
         }
+        self._lost = Counter(
+            Description("latentserve_log_lines_lost", "Lines of the log that could not be written or formatted.")
+        )
         self._python.set(1, (platform.python_implementation(), platform.python_version()))
         self._started.set(time.time())
 
@@ -58,11 +62,13 @@ class Usage:
             self._most,
             self._python,
             *self._collector.values(),
+            self._lost,
         ]
 
     def refresh(self) -> None:
         """Read the present values. Those of /proc are left out on systems without it."""
         self._processor.values[()] = time.process_time()
+        self._lost.values[()] = LINES.lost
         for generation, counts in enumerate(gc.get_stats()):
             for name, counter in self._collector.items():
                 counter.values[str(generation),] = counts[name]

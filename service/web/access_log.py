@@ -6,8 +6,8 @@ import time
 
 import orjson
 
+from ..runtime.line_buffer import LINES, LineBuffer
 from ..settings import Settings
-from .line_buffer import LINES, LineBuffer
 from .observability import log
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import structlog
 
+from ..runtime.line_buffer import LINES
 from ..settings import Settings
-from .line_buffer import LINES
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("latentserve")
 
@@ -35,7 +35,7 @@ def configure_logging(settings: Settings) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[*shared, *render],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_never_raising(structlog.make_filtering_bound_logger(level)),
         logger_factory=_LineLogger,
         cache_logger_on_first_use=True,
     )
@@ -47,6 +47,10 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.INFO), force=True)
+    # Uvicorn tells the start and the end of each process, which the service does itself.
+    logging.getLogger("uvicorn").setLevel(max(level, logging.WARNING))
+    # A write to the log that fails is no reason to write about it.
+    logging.raiseExceptions = False
 
 
 def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -54,6 +58,24 @@ def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
     if request_id is not None:
         event["request_id"] = request_id
     return event
+
+
+def _never_raising(logger: type[Any]) -> type[Any]:
+    """A class of loggers like `logger`, which lose a line that cannot be formatted.
+
+    It may be out of memory, or have a value whose text cannot be found. What the line tells of goes on.
+    """
+
+    class Logger(logger):  # type: ignore[misc]  # structlog makes the class for the level
+        """Loses lines instead of raising."""
+
+        def _proxy_to_logger(self, *arguments: Any, **fields: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(*arguments, **fields)
+            except Exception:
+                LINES.lose()
+
+    return Logger
 
 
 class _LineLogger:
@@ -71,7 +93,10 @@ class _LineHandler(logging.Handler):
     """Where the standard library's lines end."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        LINES.write(self.format(record))
+        try:
+            LINES.write(self.format(record))
+        except Exception:
+            LINES.lose()
 
 
 def _dumps(value: object, default: Callable[[object], object]) -> str:

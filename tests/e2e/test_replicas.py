@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import re
 import signal
@@ -114,6 +115,14 @@ def test_metrics_are_totals_over_all_processes_from_each_of_them(pair: Live) -> 
     for _ in range(10):  # on connections of their own, which take turns
         assert httpx2.get(f"{pair.address}/vae/encoder-size?dimension=2&covariance=full").is_success
     assert [answered() - before for _ in range(4)] == [10] * 4
+
+
+def test_the_log_says_once_that_the_service_is_ready(pair: Live) -> None:
+    def events() -> list[str]:
+        return [json.loads(line)["event"] for line in pair.log.read_text().splitlines()]
+
+    until(lambda: "ready" in events())
+    assert [event for event in events() if event != "request"] == ["listening", "ready"]
 
 
 def test_the_parent_has_one_thread(pair: Live) -> None:

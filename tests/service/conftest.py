@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.gan import checkpoint
 from service.gan.networks import Discriminator, Generator
+from service.runtime import line_buffer
 from service.settings import Settings
-from service.web import line_buffer
 
 Running = Callable[..., AbstractContextManager[TestClient]]
 

@@ -50,6 +50,14 @@ def test_an_engine_is_ready_if_it_is_in_every_replica_that_takes_connections(boa
     assert not board.is_ready("gan")
 
 
+def test_all_are_ready_once_every_engine_is_ready_in_every_replica(board: Board) -> None:
+    for number in range(3):
+        for engine in ("em", "gan"):
+            assert not board.are_ready()
+            board.seat(number).set_ready(engine)
+    assert board.are_ready()
+
+
 def test_a_row_that_is_reset_counts_nowhere(board: Board) -> None:
     seat = board.seat(0)
     seat.join()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from service.runtime import line_buffer
+from service.runtime.line_buffer import LineBuffer
 from service.settings import Settings
-from service.web import line_buffer
 from service.web.access_log import AccessLog
-from service.web.line_buffer import LineBuffer
 
 ID = "recorded-here"
 
@@ -23,11 +24,11 @@ def lines_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Any:
+def lines(capfd: pytest.CaptureFixture[str]) -> Any:
     """A function that returns the lines of `record` written so far. Other applications may write lines of their own."""
 
     def read() -> list[dict[str, Any]]:
-        written = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        written = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
         return [line for line in written if line.get("request_id") == ID]
 
     return read
@@ -105,8 +106,13 @@ def test_the_number_of_lines_that_wait_is_bounded(lines: Any, monkeypatch: pytes
 
 def test_lines_are_written_in_pieces_that_a_pipe_takes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes share one stderr; a larger piece could be mixed with a line of another process."""
-    pieces: list[str] = []
-    monkeypatch.setattr(line_buffer, "_write", lambda group: pieces.append("".join(group)))
+    pieces: list[bytes] = []
+
+    def write(_: int, piece: bytes) -> int:
+        pieces.append(piece)
+        return len(piece)
+
+    monkeypatch.setattr(os, "write", write)
     buffer = LineBuffer()
 
     async def fill() -> None:
@@ -115,5 +121,6 @@ def test_lines_are_written_in_pieces_that_a_pipe_takes_at_once(monkeypatch: pyte
         buffer.flush()
 
     asyncio.run(fill())
-    assert max(len(piece.encode()) for piece in pieces) <= line_buffer.ATOMIC_BYTES
-    assert [int(line[:-1]) for line in "".join(pieces).splitlines()] == list(range(300))
+    assert max(map(len, pieces)) <= line_buffer.ATOMIC_BYTES
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    assert [int(line[:-1]) for line in b"".join(pieces).decode().splitlines()] == list(range(300))

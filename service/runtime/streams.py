@@ -1,0 +1,35 @@
+"""The standard streams of a service: all are open, and writing to stderr does not wait for its reader."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import suppress
+
+STDIN, STDOUT, STDERR = range(3)
+
+
+def prepare() -> None:
+    """Open the standard streams that are closed, on the null device, and let writes to stderr fail instead of wait.
+
+    A closed descriptor would become that of the next file or socket, and everything that is written to stderr would go
+    there. A pipe or terminal is opened once more, because its other users, such as the shell, share the mode of the
+    inherited one.
+    """
+    for descriptor in (STDIN, STDOUT, STDERR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number
+            os.set_inheritable(descriptor, True)
+    for name, descriptor in (("stdin", STDIN), ("stdout", STDOUT), ("stderr", STDERR)):
+        if getattr(sys, name) is None:  # closed when the interpreter started
+            setattr(sys, name, os.fdopen(descriptor, "r" if descriptor == STDIN else "w", closefd=False))
+    kind = os.fstat(STDERR).st_mode
+    if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
+        # It fails without /proc, for a pipe without a reader, and for a pipe of another user.
+        with suppress(OSError):
+            own = os.open(f"/proc/self/fd/{STDERR}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            os.dup2(own, STDERR)
+            os.close(own)
