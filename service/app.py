@@ -12,6 +12,8 @@ import torch
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -37,6 +39,7 @@ from .vae import routes as vae
 from .vae import worker as vae_worker
 from .version import VERSION
 from .web import health as probes
+from .web import pages
 from .web.access_log import AccessLog
 from .web.dispatch import Dispatch
 from .web.edge import Edge
@@ -199,11 +202,14 @@ def create_app(
         servers=[{"url": settings.root_path}] if settings.root_path else None,
         # A redirect to the path without its slash would use the Host header, and would lose the body of a POST.
         redirect_slashes=False,
+        docs_url=None,  # `_add_pages` adds pages of our own
+        redoc_url=None,
         lifespan=lifespan(parts.health, registrations, compiling),
         exception_handlers=dict.fromkeys((*FAILURES, Exception), answer_failure),
     )
     for part in SLICES:
         app.include_router(part.router)
+    _add_pages(app, settings.root_path)
     _check_root_path(settings.root_path, app.all_routes())
     app.enter_by(
         lambda framework: Edge(
@@ -217,6 +223,16 @@ def create_app(
         )
     )
     return app
+
+
+def _add_pages(app: Application, root_path: str) -> None:
+    """Add /docs and /redoc."""
+    for path, page in (("/docs", pages.swagger), ("/redoc", pages.redoc)):
+
+        async def show(_: Request, page: Callable[[str], Response] = page) -> Response:
+            return page(f"{root_path}/openapi.json")
+
+        app.add_route(path, show, include_in_schema=False)
 
 
 def _check_folder(checkpoints: Path) -> None:

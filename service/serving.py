@@ -21,8 +21,8 @@ from .runtime.supervised import Supervised
 from .runtime.supervisor import Rules, Supervisor
 from .server import Server
 from .settings import Settings
-from .version import VERSION
 from .web import threads
+from .web.heads import whole
 from .web.observability import log
 from .web.problems import from_domain
 
@@ -123,7 +123,4 @@ def _refusal() -> bytes:
     error = Overloaded(
         "the service stops, or has as many connections as LATENTSERVE_MAX_CONNECTIONS allows", retry_after=1
     )
-    answer = from_domain(error)
-    head = [(b"connection", b"close"), (b"x-latentserve-version", VERSION.encode()), *answer.raw_headers]
-    lines = b"".join(b"%b: %b\r\n" % header for header in head)
-    return b"HTTP/1.1 503 Service Unavailable\r\n" + lines + b"\r\n" + bytes(answer.body)
+    return whole(from_domain(error))

@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import BodyTooLarge, Overloaded, ShuttingDown
 from ..runtime.board import Seat
 from ..runtime.caller import CALLER
-from ..version import VERSION
 from .access_log import AccessLog
 from .failures import internal
 from .metrics import Metrics
@@ -37,7 +36,6 @@ PIECE_BYTES = 1 << 18
 CLIENT_CLOSED_REQUEST = 499
 SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLOSE_HEADER = (b"connection", b"close")
-VERSION_HEADER = (b"x-latentserve-version", VERSION.encode())
 
 
 class Edge:
@@ -181,7 +179,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
             request_id = (b"x-request-id", self.request_id.encode())
-            message["headers"] = [*message.get("headers", ()), request_id, VERSION_HEADER]
+            message["headers"] = [*message.get("headers", ()), request_id]
             if self.edge.seat.board.draining:  # a request that the client sends later could be lost at the end
                 message["headers"].append(CLOSE_HEADER)
         elif len(message.get("body", b"")) > PIECE_BYTES:

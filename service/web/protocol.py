@@ -7,9 +7,9 @@ import re
 import secrets
 import sys
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ..version import VERSION
+from .heads import whole
 from .observability import log
 from .problems import problem
 from .transport import JoiningTransport
@@ -159,14 +159,7 @@ class Protocol(HttpToolsProtocol):
             answer = problem(cause.status, cause.slug, str(cause))
         else:
             answer = problem(400, "malformed-request", f"the request is not valid HTTP/1.1: {cause or msg}")
-        headers = [
-            *answer.raw_headers,
-            (b"x-request-id", request_id.encode()),
-            (b"x-latentserve-version", VERSION.encode()),
-            (b"connection", b"close"),
-        ]
-        head = [STATUS_LINE[answer.status_code], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
-        self.transport.write(b"".join(head) + bytes(answer.body))
+        self.transport.write(whole(answer, [(b"x-request-id", request_id.encode())]))
         if not self.transport.can_write_eof():
             self.transport.close()
             return

@@ -1,4 +1,4 @@
-"""The transport of a connection, which sends the head of an answer together with the first part of its body."""
+"""The transport of a connection, which completes the head of an answer and sends it with the start of its body."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from .heads import completed
+
 
 class JoiningTransport(asyncio.Transport):
     """Writes to `transport`, but keeps the head of an answer until the first part of its body.
+
+    The head then also has the fixed headers.
 
     Uvicorn writes both one after the other, and each write is a system call and a packet of its own, which for a small
     answer take longer than the rest of its way out.
@@ -30,7 +34,7 @@ class JoiningTransport(asyncio.Transport):
             data = b"".join((self._head, data))
             self._head = b""
         elif self._begins_answer():
-            self._head = data
+            self._head = completed(data)
             return
         self._transport.write(data)
 

@@ -21,6 +21,7 @@ import httpx2
 import pytest
 
 from service.version import VERSION
+from service.web.heads import POLICY
 from tests.e2e.conftest import ROOT, Live, Start, children, free_port, wait_until_ready
 
 
@@ -91,6 +92,7 @@ def test_beyond_the_limit_a_connection_is_told_so(pair: Live) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["x-latentserve-version"] == VERSION
+        assert answer.headers["content-security-policy"] == POLICY
         assert "LATENTSERVE_MAX_CONNECTIONS" in answer.json()["detail"]
     until(lambda: httpx2.get(f"{pair.address}/livez", timeout=60).is_success)
 

@@ -14,7 +14,6 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
-from service.version import VERSION
 from service.web import edge
 from tests.service.conftest import Running
 from tests.service.http import assert_problem, conversation, scope
@@ -91,27 +90,6 @@ def test_a_safe_request_id_is_kept_and_any_other_is_replaced(client: TestClient)
     assert client.get("/livez", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
     made = client.get("/livez", headers={"x-request-id": 'evil"\tid'}).headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{16}", made)
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/livez", 200),
-        ("HEAD", "/livez", 200),
-        ("GET", "/metrics", 200),
-        ("GET", "/openapi.json", 200),
-        ("GET", "/docs", 200),
-        ("GET", "/gan/generate?seed=1", 200),
-        ("GET", "/gan/generate?count=0", 422),
-        ("GET", "/nothing", 404),
-        ("PUT", "/gan/generate", 405),
-        ("POST", "/vae/kl", 415),
-    ],
-)
-def test_every_answer_has_one_version_header(client: TestClient, method: str, path: str, status: int) -> None:
-    response = client.request(method, path)
-    assert response.status_code == status
-    assert response.headers.get_list("x-latentserve-version") == [VERSION]
 
 
 def test_an_unexpected_error_is_a_500_problem_without_details(

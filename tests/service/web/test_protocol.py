@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 
 from service.web import protocol
+from service.web.heads import FIXED, POLICY, POLICY_HEADER
 from service.web.protocol import MAX_HEADER_BYTES, Protocol
 
 Address = tuple[str, int]
@@ -22,6 +23,8 @@ release = threading.Event()
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """Read the body, after `release` if the path says so, and answer 200 with its length."""
+    if scope["path"] == "/broken":
+        raise RuntimeError("the application fails")
     if scope["path"] == "/held":
         await asyncio.to_thread(release.wait, 60)
     size, more = 0, True
@@ -142,6 +145,22 @@ def test_answers_without_a_body_and_pipelined_ones_arrive_whole_and_in_order(add
     heads = answer.split(b"HTTP/1.1 ")[1:]
     assert [head[:3] for head in heads] == [b"200", b"204", b"200", b"200"]
     assert [head.partition(b"\r\n\r\n")[2] for head in heads] == [b"", b"", b"0", b"2"]
+
+
+def test_every_answer_has_the_fixed_headers_once(address: Address) -> None:
+    """Also uvicorn's own answer if the application fails, and the answer to bytes that are not HTTP."""
+    requests = [
+        GET, GET.replace(b"/", b"/empty", 1), GET.replace(b"GET", b"HEAD"), GET.replace(b"/", b"/broken", 1),
+        b"NONSENSE\r\n", GET + LINE * 500, b"GET / HTTP/1.1\r\n", GET.replace(b"/ ", b"/" + b"y" * 66_000 + b" ", 1),
+    ]  # fmt: skip
+    statuses = []
+    for request in requests:
+        head = exchange(address, request + b"\r\n").partition(b"\r\n\r\n")[0].decode()
+        status, *lines = head.split("\r\n")
+        statuses.append(int(status.split()[1]))
+        for name, value in [*FIXED.items(), (POLICY_HEADER, POLICY)]:
+            assert [line for line in lines if line.lower().startswith(name + ":")] == [f"{name}: {value}"]
+    assert statuses == [200, 204, 200, 500, 400, 431, 400, 414]
 
 
 def test_a_client_that_waits_for_100_gets_it_before_it_sends_its_body(address: Address) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from service.web.heads import completed
 from service.web.transport import JoiningTransport
 
-HEAD, BODY, REST = b"HTTP/1.1 200 OK\r\n\r\n", b"first", b"rest"
+GIVEN, BODY, REST = b"HTTP/1.1 200 OK\r\n\r\n", b"first", b"rest"
+HEAD = completed(GIVEN)
 
 
 class Recording(asyncio.Transport):
@@ -41,7 +43,7 @@ def joining(recording: Recording) -> JoiningTransport:
 
 
 def test_a_head_and_the_first_part_of_its_body_are_one_write(joining: JoiningTransport, recording: Recording) -> None:
-    joining.write(HEAD)
+    joining.write(GIVEN)
     assert recording.events == []
     joining.write(memoryview(BODY))
     joining.write(REST)
@@ -52,7 +54,7 @@ def test_a_head_and_the_first_part_of_its_body_are_one_write(joining: JoiningTra
 def test_a_head_without_a_body_is_written_at_the_end(
     joining: JoiningTransport, recording: Recording, end: str, event: list[str]
 ) -> None:
-    joining.write(HEAD)
+    joining.write(GIVEN)
     getattr(joining, end)()
     assert recording.events == [HEAD, *event]
     joining.write(REST)
