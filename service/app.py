@@ -29,7 +29,8 @@ from .gan.worker import GanWorker
 from .lifespan import lifespan
 from .models import described
 from .runtime import devices
-from .runtime.batching import Batcher, JobT, Limits, ResultT
+from .runtime.batch import JobT, ResultT
+from .runtime.batching import Batcher, Limits
 from .runtime.board import Board, Seat
 from .runtime.collector import replica_instruments
 from .runtime.gate import Gate
@@ -66,6 +67,10 @@ ENGINES = ("em", "vae", "gan")
 LANES = ("em", "em-large", "vae", *gan_jobs.LANES)
 # Expected seconds until registration is compiled, for the hint of requests that come too early.
 COMPILE_SECONDS = 60.0
+# Batches of one lane of registration that may have begun and not ended. They take turns.
+TURNS = 4
+# How much the threads of lanes with long jobs lower their priority, so that short jobs and the event loop go first.
+LARGE_NICE = 10
 
 
 class Parts(NamedTuple):
@@ -263,9 +268,12 @@ def _batchers(
         batch_cost: float,
         cost: Callable[[JobT], float],
         key: Callable[[JobT], Hashable] = lambda _: None,
+        size: Callable[[JobT], float] | None = None,
         cancel: Callable[[JobT], None] = lambda _: None,
         stall_seconds: float = settings.stall_seconds,
         is_short: Callable[[list[JobT]], bool] = lambda _: False,
+        threads: int = 1,
+        nice: int = 0,
     ) -> Batcher[JobT, ResultT]:
         return Batcher(
             name,
@@ -273,28 +281,38 @@ def _batchers(
             limits=Limits(settings.batch_items, batch_cost, settings.queue_items, batch_cost * settings.queue_batches),
             cost=cost,
             key=key,
+            size=size or cost,
             cancel=cancel,
             is_out_of_memory=devices.is_out_of_memory,
             stall_seconds=stall_seconds,
             observer=metrics.engine(name, partial(seat.set_queue, name)),
             elsewhere=seat.elsewhere(name),
             is_short=is_short,
+            threads=threads,
+            nice=nice,
         )
 
     registration = em_worker.EmWorker()
-    em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.cancel
-    gan_rules = gan_jobs.cost, gan_jobs.key, gan_jobs.cancel
+    em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.effort, em_worker.cancel
+    gan_rules = gan_jobs.cost, gan_jobs.key, gan_jobs.cost, gan_jobs.cancel
     # On a GPU, the event loop would wait for the device.
     is_short = gan_jobs.is_short if device.type == "cpu" else lambda _: False
     # A batch of inversions is one image.
     batch_images = dict.fromkeys(gan_jobs.LANES, settings.batch_images) | {"gan-inversions": gan_jobs.INVERSION_COST}
     return {
-        "em": batcher("em", registration, *em_rules),
+        "em": batcher("em", registration, *em_rules, threads=TURNS),
         # A large registration has no time limit: it stops when its client disconnects or its deadline passes.
-        "em-large": batcher("em-large", registration, *em_rules, stall_seconds=math.inf),
+        "em-large": batcher("em-large", registration, *em_rules, math.inf, threads=TURNS, nice=LARGE_NICE),
         "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
         **{
-            name: batcher(name, gan_worker, batch_images[name], *gan_rules, is_short=is_short)
+            name: batcher(
+                name,
+                gan_worker,
+                batch_images[name],
+                *gan_rules,
+                is_short=is_short,
+                nice=0 if name == "gan" else LARGE_NICE,
+            )
             for name in gan_jobs.LANES
         },
     }

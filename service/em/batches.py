@@ -61,7 +61,7 @@ class Reader:
             self._included += body.wire_numbers
             # The problems before this one took time to read, so it may be past the deadline.
             self.timeout = self._left()
-            planned = plan(check(wire.problem(body).until(self.abandoned.is_set)))
+            planned = plan(check(wire.problem(body).until(self.abandoned.poll)))
             self.accept(planned)
         except _Invalid as error:
             return object_of_validation(error.errors, list(RegisterRequest.model_fields), _at(index))

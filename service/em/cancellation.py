@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.turns import give_way
 from .kernel.truncated import UNMATCHED
 from .outcome import Outcome
 from .problem import Problem
@@ -21,7 +22,7 @@ class Cancelled(Exception):
 
 
 class Flag:
-    """Set once by one thread, and read by others.
+    """Set once by one thread, and read by others: the computation of a problem polls it.
 
     A thread can also wait for a `threading.Event`, but creating one takes twenty times as long.
     """
@@ -37,6 +38,11 @@ class Flag:
 
     def is_set(self) -> bool:
         """Whether the flag is set."""
+        return self._is_set
+
+    def poll(self) -> bool:
+        """Let other jobs of the lane run, if it is their turn. Then, whether the flag is set."""
+        give_way()
         return self._is_set
 
 

@@ -165,7 +165,7 @@ def registration(problem: Problem) -> RegisterJob:
     Raises InvalidInput where `check` does.
     """
     abandoned = Flag()
-    return RegisterJob(plan(check(problem.until(abandoned.is_set))), abandoned)
+    return RegisterJob(plan(check(problem.until(abandoned.poll))), abandoned)
 
 
 def _corners(dimension: int) -> Float64:

@@ -1,8 +1,9 @@
 """Batches jobs that arrive one by one: `Batcher[Job, Result]`.
 
-All bookkeeping happens on the event loop, so there are no locks. The only other thread runs the worker, except for
+All bookkeeping happens on the event loop, so there are no locks. The worker runs on threads of its own, except for
 short batches, which the event loop runs itself. A batch starts as soon as the worker is idle, and the next batch forms
-while it runs. Nothing polls or sleeps.
+while it runs. `scheduling` states whose jobs are next. One batch computes at a time; with several threads, others may
+have begun and stand still (`turns`). Nothing polls or sleeps.
 
 Guarantees, whatever the worker does:
 - Every submitted job ends: with its result, its own error, its cancellation, its deadline, or the shutdown.
@@ -14,26 +15,26 @@ Guarantees, whatever the worker does:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import math
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Generic, NamedTuple, TypeVar
+from functools import partial
+from typing import Generic, NamedTuple
 
 from ..errors import DeadlineExceeded, LatentserveError, OutOfMemory, Overloaded, ShuttingDown, WorkerFailed
+from .batch import Batch, Entry, JobT, ResultT
+from .caller import CALLER
+from .forecast import Forecast
+from .isolation import attempt
+from .lane_threads import LaneThreads
 from .observer import Observer, SilentObserver
+from .scheduling import FairQueue, Flow, size_class
+from .turns import SLICE_SECONDS, Turn
 
-JobT = TypeVar("JobT")
-ResultT = TypeVar("ResultT")
-
-# Weight of the latest batch in the running mean of seconds per batch.
-_SMOOTHING = 0.2
-# Longer batches count as this multiple of the mean, so that one unusual batch does not inflate the predicted wait.
-_MAX_GROWTH = 2.0
+# Callers of whom no job waits may use this much more of the queue, so that others cannot close it to them.
+_RESERVE = 1 / 8
 
 
 class Limits(NamedTuple):
@@ -45,29 +46,19 @@ class Limits(NamedTuple):
     queue_cost: float
 
 
-@dataclass(eq=False, slots=True)
-class _Entry(Generic[JobT, ResultT]):
-    """A job in the queue or in a running batch."""
-
-    job: JobT
-    key: Hashable
-    cost: float
-    arrived: float
-    future: asyncio.Future[ResultT]
-    context: contextvars.Context
-
-
 class Batcher(Generic[JobT, ResultT]):
-    """Runs `worker(jobs) -> results` on a thread of its own.
+    """Runs `worker(jobs) -> results` on threads of its own.
 
     The worker returns one result per job, in order. A result may be an exception, which then fails its job alone.
 
     Args:
         name: name of the lane, for errors and the thread.
-        worker: the computation. It is never called twice at the same time.
+        worker: the computation. With one thread it is never called twice at the same time; with several it is, but only
+            one call computes while the others stand in `turns.give_way`.
         limits: bounds of a batch and of the queue. A job that costs more than a full batch runs alone.
         cost: the part of the limits that a job uses, of the batch and of the queue.
-        key: jobs share a batch only if their keys are equal. Jobs of one key run in order of arrival; keys take turns.
+        key: jobs share a batch only if their keys are equal. Jobs of one caller, size and key run in order of arrival.
+        size: jobs of one caller whose sizes differ by much do not wait for one another; see `scheduling`.
         cancel: called when the result of a job is no longer needed, so that a running worker may stop.
         is_out_of_memory: whether an error means that the device is out of memory.
         stall_seconds: a batch that runs longer counts as stalled.
@@ -75,6 +66,8 @@ class Batcher(Generic[JobT, ResultT]):
         elsewhere: jobs in the same queue of other processes, and their cost. The limits of the queue cover them.
         is_short: whether a batch takes a few milliseconds at most. The event loop then runs it itself, because waking
             the thread and being woken by it would take about as long as one small job.
+        threads: how many batches may have begun and not ended. Those of one caller take half of them at most.
+        nice: how much the threads lower their priority, from 0 to 19.
     """
 
     def __init__(
@@ -85,47 +78,51 @@ class Batcher(Generic[JobT, ResultT]):
         limits: Limits,
         cost: Callable[[JobT], float] = lambda _: 1,
         key: Callable[[JobT], Hashable] = lambda _: None,
+        size: Callable[[JobT], float] = lambda _: 1,
         cancel: Callable[[JobT], None] = lambda _: None,
         is_out_of_memory: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
         stall_seconds: float = math.inf,
         observer: Observer | None = None,
         elsewhere: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
         is_short: Callable[[list[JobT]], bool] = lambda _: False,
+        threads: int = 1,
+        nice: int = 0,
     ) -> None:
         self.name = name
         self._worker = worker
         self._limits = limits
         self._cost = cost
         self._key = key
+        self._size = size
         self._cancel = cancel
         self._is_out_of_memory = is_out_of_memory
         self._stall_seconds = stall_seconds
         self._observer: Observer = observer or SilentObserver()
         self._elsewhere = elsewhere
         self._is_short = is_short
+        self._most_begun = threads
 
-        self._queues: OrderedDict[Hashable, OrderedDict[_Entry[JobT, ResultT], None]] = OrderedDict()
-        self._queued_items = 0
-        self._queued_cost = 0.0
-        self._running: list[_Entry[JobT, ResultT]] = []
+        self._queue: FairQueue[Entry[JobT, ResultT]] = FairQueue(max(1, threads // 2))
+        self._running: Batch[JobT, ResultT] | None = None
         self._running_since = math.inf
-        self._batch_seconds = 0.0
+        self._paused: list[Batch[JobT, ResultT]] = []
+        self._is_contended = False
+        self._forecast = Forecast()
         self._closing = False
         self._dispatch_due = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._inbox: SimpleQueue[list[JobT] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._threads: LaneThreads[JobT, ResultT | BaseException] = LaneThreads(
+            f"batcher-{name}", lambda jobs: attempt(self._worker, jobs), nice
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- start and stop -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the worker's thread. Call this on the event loop that submits the jobs."""
-        self._loop = asyncio.get_running_loop()
-        # A daemon thread, so that a stalled worker cannot keep the process from ending.
-        self._thread = threading.Thread(target=self._serve, name=f"batcher-{self.name}", daemon=True)
-        self._thread.start()
+        self._loop = self._threads.loop = asyncio.get_running_loop()
+        self._threads.add()
 
     async def close(self, timeout: float) -> None:
         """Refuse new jobs, let queued jobs finish within `timeout` seconds, then fail the rest with ShuttingDown."""
@@ -133,15 +130,15 @@ class Batcher(Generic[JobT, ResultT]):
         try:
             await asyncio.wait_for(self._idle.wait(), timeout)
         except TimeoutError:
-            for entry in [*self._running, *(entry for queue in self._queues.values() for entry in queue)]:
+            for entry in [*(entry for batch in self._begun() for entry in batch.entries), *self._queue]:
                 self._abandon(entry, ShuttingDown("the service is stopping", retry_after=1))
-        self._inbox.put(None)
-        if self._thread is not None and not self._running:
-            await asyncio.to_thread(self._thread.join, timeout)
+        self._threads.stop()
+        if not self._begun():
+            await self._threads.join(timeout)
 
     def is_alive(self) -> bool:
-        """Whether the worker's thread is alive and its batch has not stalled."""
-        return self._thread is not None and self._thread.is_alive() and self.running_seconds < self._stall_seconds
+        """Whether the worker's threads are alive and its batch has not stalled."""
+        return self._threads.is_alive() and self.running_seconds < self._stall_seconds
 
     @property
     def limits(self) -> Limits:
@@ -150,7 +147,7 @@ class Batcher(Generic[JobT, ResultT]):
 
     @property
     def running_seconds(self) -> float:
-        """Seconds that the current batch has been running; 0 if the worker is idle."""
+        """Seconds that the current batch has been running without a pause; 0 if the worker is idle."""
         return max(0.0, time.monotonic() - self._running_since)
 
     # -- submission ---------------------------------------------------------------------------------------------
@@ -183,51 +180,71 @@ class Batcher(Generic[JobT, ResultT]):
             if timer is not None:
                 timer.cancel()
 
-    def _admit(self, job: JobT, timeout: float | None) -> _Entry[JobT, ResultT]:
+    def _admit(self, job: JobT, timeout: float | None) -> Entry[JobT, ResultT]:
         if self._loop is None:
             raise RuntimeError(f"batcher {self.name!r} was not started")
         if self._closing:
             raise ShuttingDown("the service is stopping and accepts no new work", retry_after=1)
-        cost = self._cost(job)
-        # An empty queue accepts any job, even one above the queue's limit, which could otherwise never be served.
-        items, queued_cost = self._elsewhere()
-        items, queued_cost = items + self._queued_items, queued_cost + self._queued_cost
-        full = queued_cost + cost > self._limits.queue_cost and items > 0
-        if full or items >= self._limits.queue_items:
+        cost, caller, size = self._cost(job), CALLER.get(), size_class(self._size(job))
+        queue = self._queue
+        if self._is_full(caller, cost):
             raise Overloaded(
-                f"the {self.name} queue is full ({items} jobs wait); try again later", retry_after=self.predicted_wait()
+                f"the {self.name} queue is full ({self._elsewhere()[0] + queue.items} jobs wait); try again later",
+                retry_after=self.predicted_wait(),
             )
-        if timeout is not None and (wait := self.predicted_wait()) > timeout:
+        if timeout is not None and (wait := self.predicted_wait(caller, size)) > timeout:
             raise Overloaded(
-                f"the {self._queued_items + len(self._running)} jobs ahead take about {wait:.3g} s, longer than the "
-                f"{timeout:.3g} s allowed; allow more time or try again later",
+                f"the jobs ahead take about {wait:.3g} s, longer than the {timeout:.3g} s allowed; allow more time or "
+                "try again later",
                 retry_after=wait,
             )
         now, future = time.monotonic(), self._loop.create_future()
-        entry: _Entry[JobT, ResultT] = _Entry(job, self._key(job), cost, now, future, contextvars.copy_context())
-        self._queues.setdefault(entry.key, OrderedDict())[entry] = None
-        self._count(+1, entry.cost)
+        entry: Entry[JobT, ResultT] = Entry(job, self._key(job), cost, now, future, contextvars.copy_context())
+        flow = queue.put(entry, caller, size)
+        self._observer.queued(queue.items, queue.cost)
         self._idle.clear()
-        self._dispatch_soon()
+        if self._running is None:
+            self._dispatch_soon()
+        elif flow is not self._running.parts[0].flow:
+            self._is_contended = True
         return entry
 
-    def predicted_wait(self) -> float:
-        """Predicted seconds until all present jobs are done, from the duration of recent batches."""
-        batches = max(self._queued_items / self._limits.batch_items, self._queued_cost / self._limits.batch_cost)
-        running = max(0.0, self._batch_seconds - self.running_seconds) if self._running else 0.0
-        return running + math.ceil(batches) * self._batch_seconds
+    def _is_full(self, caller: str, cost: float) -> bool:
+        limits, (items, queued_cost) = self._limits, self._elsewhere()
+        items, queued_cost = items + self._queue.items, queued_cost + self._queue.cost
+        # An empty queue accepts any job, even one above the queue's limit, which could otherwise never be served.
+        if items < limits.queue_items and (queued_cost + cost <= limits.queue_cost or not items):
+            return False
+        spare = 0.0 if self._queue.has_jobs_of(caller) else _RESERVE
+        most_items, most_cost = limits.queue_items + int(limits.queue_items * spare), limits.queue_cost * (1 + spare)
+        return items >= most_items or queued_cost + cost > most_cost
 
-    def _expire(self, entry: _Entry[JobT, ResultT]) -> None:
+    def predicted_wait(self, caller: str | None = None, size: int = 0) -> float:
+        """Predicted seconds until the present jobs of a caller and size are done, from the duration of recent batches.
+
+        Without a caller, until all present jobs are done.
+        """
+        if caller is None:
+            queued = sum(map(self._seconds, self._queue.flows()))
+        else:
+            queued = self._queue.ahead(caller, size, self._seconds)
+        if self._running is None:
+            return queued
+        left = max(0.0, self._forecast.seconds(self._running.parts[0].flow.size) - self.running_seconds)
+        return queued + (left if self._most_begun == 1 else min(left, SLICE_SECONDS))
+
+    def _seconds(self, flow: Flow[Entry[JobT, ResultT]]) -> float:
+        """Predicted seconds of the jobs of a flow that wait."""
+        batches = max(len(flow.keys), flow.items / self._limits.batch_items, flow.cost / self._limits.batch_cost)
+        return math.ceil(batches) * self._forecast.seconds(flow.size)
+
+    def _expire(self, entry: Entry[JobT, ResultT]) -> None:
         self._abandon(entry, DeadlineExceeded("no result before the request's deadline"))
 
-    def _abandon(self, entry: _Entry[JobT, ResultT], error: LatentserveError | None) -> None:
+    def _abandon(self, entry: Entry[JobT, ResultT], error: LatentserveError | None) -> None:
         """End `entry`: remove it from the queue, fail it with `error` if given, and signal a running worker."""
-        queue = self._queues.get(entry.key)
-        if queue is not None and entry in queue:
-            del queue[entry]
-            if not queue:
-                del self._queues[entry.key]
-            self._count(-1, -entry.cost)
+        if self._queue.discard(entry):
+            self._observer.queued(self._queue.items, self._queue.cost)
         if error is not None and not entry.future.done():
             entry.future.set_exception(error)
         self._cancel(entry.job)
@@ -237,47 +254,48 @@ class Batcher(Generic[JobT, ResultT]):
 
     def _dispatch_soon(self) -> None:
         # Dispatch in the next turn of the loop, so that requests that became readable together share a batch.
-        if not self._running and not self._dispatch_due and self._loop is not None:
+        if self._running is None and not self._dispatch_due and self._loop is not None:
             self._dispatch_due = True
             self._loop.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._dispatch_due = False
-        if self._running or not self._queues:
+        if self._running is not None:
             return
-        key, queue = next(iter(self._queues.items()))
-        batch: list[_Entry[JobT, ResultT]] = []
-        cost = 0.0
-        while queue and len(batch) < self._limits.batch_items:
-            entry = next(iter(queue))
-            if batch and cost + entry.cost > self._limits.batch_cost:
-                break
-            del queue[entry]
-            batch.append(entry)
-            cost += entry.cost
-        if queue:
-            self._queues.move_to_end(key)
+        if (flow := self._queue.choose(room=len(self._paused) < self._most_begun)) is None:
+            return
+        if flow.paused:
+            self._resume(next(batch for batch in self._paused if batch.parts[0].flow is flow))
         else:
-            del self._queues[key]
-        self._running = batch
-        self._running_since = time.monotonic()
-        self._count(-len(batch), -cost)
-        self._observer.dispatched([self._running_since - entry.arrived for entry in batch])
-        jobs = [entry.job for entry in batch]
-        if self._is_short(jobs):
-            self._finished(*self._timed(jobs))
-        else:
-            self._inbox.put(jobs)
+            self._begin(flow)
 
-    def _finished(self, outcomes: list[ResultT | BaseException], seconds: float) -> None:
-        batch, self._running, self._running_since = self._running, [], math.inf
-        if self._batch_seconds:
-            seconds_clipped = min(seconds, self._batch_seconds * _MAX_GROWTH)
-            self._batch_seconds += (seconds_clipped - self._batch_seconds) * _SMOOTHING
-        else:
-            self._batch_seconds = seconds
-        self._observer.finished(len(batch), seconds)
-        for entry, outcome in zip(batch, outcomes, strict=True):
+    def _begin(self, flow: Flow[Entry[JobT, ResultT]]) -> None:
+        entries, parts = self._queue.take(flow, self._limits.batch_items, self._limits.batch_cost)
+        batch = Batch(entries, parts, None)
+        self._start(batch)
+        self._observer.queued(self._queue.items, self._queue.cost)
+        self._observer.dispatched([self._running_since - entry.arrived for entry in entries])
+        jobs = [entry.job for entry in entries]
+        if self._is_short(jobs):
+            self._finished(batch, *self._threads.timed(jobs))
+            return
+        if self._most_begun > 1:
+            batch.turn = Turn(lambda: self._is_contended, partial(self._pause_soon, batch))
+            if len(self._threads) <= len(self._paused):
+                self._threads.add()
+        self._threads.put(jobs, batch.turn, partial(self._finished, batch))
+
+    def _start(self, batch: Batch[JobT, ResultT]) -> None:
+        self._running, self._running_since = batch, time.monotonic()
+        self._is_contended = self._queue.is_contended(batch.parts[0].flow)
+
+    def _finished(self, batch: Batch[JobT, ResultT], outcomes: list[ResultT | BaseException], seconds: float) -> None:
+        self._running, self._running_since = None, math.inf
+        self._forecast.observe(batch.parts[0].flow.size, seconds)
+        self._queue.charge(batch.parts, seconds if batch.turn is None else max(0.0, seconds - batch.turn.charged))
+        self._queue.end(batch.parts)
+        self._observer.finished(len(batch.entries), seconds)
+        for entry, outcome in zip(batch.entries, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 # Run in the context of the request, so that the log line has its id.
                 error = entry.context.run(self._explain, outcome)
@@ -291,7 +309,8 @@ class Batcher(Generic[JobT, ResultT]):
     def _explain(self, error: BaseException) -> Exception:
         if isinstance(error, LatentserveError):
             return error
-        self._observer.failed(error)
+        with contextlib.suppress(Exception):  # an observer that fails must not cost the other jobs their results
+            self._observer.failed(error)
         explained: LatentserveError
         if self._is_out_of_memory(error):
             explained = OutOfMemory("this request alone needs more memory than the device has; make it smaller")
@@ -300,46 +319,32 @@ class Batcher(Generic[JobT, ResultT]):
         explained.__cause__ = error
         return explained
 
-    def _count(self, items: int, cost: float) -> None:
-        self._queued_items += items
-        # Costs are floats, so the cost of an empty queue is reset to exactly 0.
-        self._queued_cost = self._queued_cost + cost if self._queued_items else 0.0
-        self._observer.queued(self._queued_items, self._queued_cost)
+    def _begun(self) -> list[Batch[JobT, ResultT]]:
+        return self._paused if self._running is None else [self._running, *self._paused]
 
     def _settle(self) -> None:
-        if not self._running and not self._queues:
+        if self._running is None and not self._paused and not self._queue.items:
             self._idle.set()
 
-    # -- the worker ---------------------------------------------------------------------------------------------
+    # -- turns --------------------------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        loop = self._loop
-        if loop is None:
-            raise RuntimeError("the worker thread was started without an event loop")
-        while (jobs := self._inbox.get()) is not None:
-            try:
-                loop.call_soon_threadsafe(self._finished, *self._timed(jobs))
-            except RuntimeError:  # the loop was closed, because the batch ran past the shutdown's timeout
-                return
+    def _pause_soon(self, batch: Batch[JobT, ResultT], seconds: float) -> None:
+        """Called by the thread of a batch whose slice of `seconds` has ended."""
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the loop was closed, because the batch ran past the shutdown's timeout
+            self._threads.loop.call_soon_threadsafe(self._pause, batch, seconds)
 
-    def _timed(self, jobs: list[JobT]) -> tuple[list[ResultT | BaseException], float]:
-        """The outcomes of a batch, and the seconds that it took."""
-        start = time.perf_counter()
-        outcomes = self._attempt(jobs)
-        return outcomes, time.perf_counter() - start
+    def _pause(self, batch: Batch[JobT, ResultT], seconds: float) -> None:
+        self._running, self._running_since = None, math.inf
+        self._queue.charge(batch.parts, seconds)
+        batch.parts[0].flow.paused = True
+        self._paused.append(batch)
+        self._dispatch()
 
-    def _attempt(self, jobs: list[JobT]) -> list[ResultT | BaseException]:
-        """Run `jobs`. If the worker raises, for example out of memory, halve them until each faulty job is alone."""
-        try:
-            results = list(self._worker(jobs))
-            if len(results) != len(jobs):
-                raise RuntimeError(f"the worker returned {len(results)} results for {len(jobs)} jobs")
-        except BaseException as error:  # no exception may end this thread
-            if len(jobs) == 1:
-                return [error]
-            # Its traceback would keep the failed batch's tensors alive while the halves run.
-            error.__traceback__ = None
-        else:
-            return list(results)
-        middle = len(jobs) // 2
-        return self._attempt(jobs[:middle]) + self._attempt(jobs[middle:])
+    def _resume(self, batch: Batch[JobT, ResultT]) -> None:
+        self._paused.remove(batch)
+        batch.parts[0].flow.paused = False
+        self._start(batch)
+        if batch.turn is not None:
+            batch.turn.resume()

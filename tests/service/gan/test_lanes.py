@@ -42,7 +42,7 @@ def test_inversions_take_turns_image_by_image(rich: TestClient, monkeypatch: pyt
         inverted.append(round(float(image.max())))
         started.set()
         deadline = time.monotonic() + 60
-        while len(inverted) == 1 and not batcher._queued_items:  # the first image waits for the other request
+        while len(inverted) == 1 and not batcher._queue.items:  # the first image waits for the other request
             assert time.monotonic() < deadline
             time.sleep(0.001)
         return Inversion(torch.zeros(LATENT_DIM), 0.0, 1, True)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from service.errors import DeadlineExceeded, Overloaded, ShuttingDown
-from service.runtime import batching
+from service.runtime import lane_threads
 from service.runtime.batching import Batcher, Limits
 from tests.service.runtime.batchers import WIDE, Gate, run, until
 
@@ -114,7 +114,7 @@ def test_a_job_that_cannot_meet_its_deadline_is_refused_on_arrival() -> None:
 
 def test_one_slow_batch_hardly_raises_the_predicted_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, gate = [0.0], Gate(is_open=True)
-    monkeypatch.setattr(batching, "time", SimpleNamespace(monotonic=time.monotonic, perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(lane_threads, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
 
     def worker(jobs: list[int]) -> list[int]:
         clock[0] += jobs[0]

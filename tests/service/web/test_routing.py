@@ -187,7 +187,7 @@ def test_a_deadline_that_passes_is_a_504_and_a_full_queue_a_503(running: Running
         threads.append(threading.Thread(target=lambda: answers.append(client.get("/gan/generate?seed=3&scores=true"))))
         threads[1].start()
         deadline = time.monotonic() + 60
-        while not batcher._queued_items:
+        while not batcher._queue.items:
             assert time.monotonic() < deadline
             time.sleep(0.001)
         full = client.get("/gan/generate?seed=4&scores=true")

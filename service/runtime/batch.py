@@ -1,0 +1,37 @@
+"""A job that a Batcher holds, and a batch of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from .scheduling import Part
+from .turns import Turn
+
+JobT = TypeVar("JobT")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(eq=False, slots=True)
+class Entry(Generic[JobT, ResultT]):
+    """A job in the queue or in a batch."""
+
+    job: JobT
+    key: Hashable
+    cost: float
+    arrived: float
+    future: asyncio.Future[ResultT]
+    context: contextvars.Context
+    flow: Any = None
+
+
+@dataclass(eq=False, slots=True)
+class Batch(Generic[JobT, ResultT]):
+    """Jobs that have begun. `parts` begins with the flow that leads it."""
+
+    entries: list[Entry[JobT, ResultT]]
+    parts: list[Part[Entry[JobT, ResultT]]]
+    turn: Turn | None

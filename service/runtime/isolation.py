@@ -1,0 +1,26 @@
+"""How a job that breaks the worker is found, so that it fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .batch import JobT, ResultT
+
+
+def attempt(
+    worker: Callable[[list[JobT]], Sequence[ResultT | Exception]], jobs: list[JobT]
+) -> list[ResultT | BaseException]:
+    """The outcome of each job. If the worker raises, for example out of memory, `jobs` are halved until they work."""
+    try:
+        results = list(worker(jobs))
+        if len(results) != len(jobs):
+            raise RuntimeError(f"the worker returned {len(results)} results for {len(jobs)} jobs")
+    except BaseException as error:  # no exception may end the worker's thread
+        if len(jobs) == 1:
+            return [error]
+        # Its traceback would keep the failed batch's tensors alive while the halves run.
+        error.__traceback__ = None
+    else:
+        return list(results)
+    middle = len(jobs) // 2
+    return attempt(worker, jobs[:middle]) + attempt(worker, jobs[middle:])

@@ -1,0 +1,71 @@
+"""Turns of long jobs: a worker gives way between two parts of its work, so that no job holds a lane for long.
+
+This is the contract of every engine: a computation that may take longer than SLICE_SECONDS calls `give_way` between its
+parts, at least about that often, where it also checks whether it was cancelled. `give_way` returns at once, unless the
+slice is over and other jobs wait; then it returns when it is the computation's turn again. No lock may be held
+meanwhile, because the worker is called for other jobs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+# A batch runs at least this long before it gives way.
+SLICE_SECONDS = 0.02
+
+_local = threading.local()
+
+
+class Turn:
+    """The turns of one batch. The event loop calls `resume`, the thread of the batch all other methods.
+
+    Args:
+        is_wanted: whether another batch waits for its turn; read by the thread.
+        pause: called by the thread with the seconds of the slice that has ended.
+    """
+
+    __slots__ = ("_go", "_is_wanted", "_pause", "_since", "charged", "paused_seconds")
+
+    def __init__(self, is_wanted: Callable[[], bool], pause: Callable[[float], object]) -> None:
+        self._is_wanted = is_wanted
+        self._pause = pause
+        self._go = threading.Semaphore(0)
+        self._since = 0.0
+        self.charged = 0.0
+        """Seconds of the slices that have ended."""
+        self.paused_seconds = 0.0
+        """Seconds between the slices."""
+
+    def begin(self) -> None:
+        """Note that the first slice begins, on this thread."""
+        self._since = time.perf_counter()
+        _local.turn = self
+
+    def end(self) -> None:
+        """Note that the work has ended."""
+        _local.turn = None
+
+    def give_way(self) -> None:
+        """Pause, if the slice is over and another batch waits."""
+        now = time.perf_counter()
+        used = now - self._since
+        if used < SLICE_SECONDS or not self._is_wanted():
+            return
+        self.charged += used
+        self._pause(used)
+        self._go.acquire()
+        self._since = time.perf_counter()
+        self.paused_seconds += self._since - now
+
+    def resume(self) -> None:
+        """Let the paused batch go on."""
+        self._go.release()
+
+
+def give_way() -> None:
+    """Let other jobs of the lane run, if this thread has run for a while and they wait. See the contract above."""
+    turn = getattr(_local, "turn", None)
+    if turn is not None:
+        turn.give_way()
