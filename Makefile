@@ -18,12 +18,18 @@ WORKERS ?= 2
 PORTABLE_ARGS ?=
 # Options of bench and bench-registration, such as `--quick` or `--scenario speed`.
 BENCH_ARGS ?=
+# Length of the soak (an hour by default), or of each target of fuzz (a minute by default); empty takes the default.
+SECONDS ?=
+# Number of requests that fuzz-http sends.
+COUNT ?= 100000
+# Options of soak, chaos and fuzz-http, such as `--quick`, `--scenario kill` or `--seed 1`.
+FAULT_ARGS ?=
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-portable compile check train evaluate venv bench bench-registration test-compose clean
+.PHONY: help serve test test-portable compile check train evaluate venv bench bench-registration soak chaos fuzz fuzz-http test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +68,18 @@ bench: .venv-serving-peers/complete ## put load on the service and on mosec, Lit
 bench-registration: .venv-peers/complete ## compare registration with pycpd, probreg, rustcpd, Open3D and small_gicp; takes an hour
 	.venv-peers/bin/python -W ignore -m benchmarks.registration $(BENCH_ARGS)
 
+soak: .venv/complete ## send a mixture of all requests for SECONDS, an hour by default; memory, descriptors and threads stay flat
+	$(BIN)/python -m benchmarks.faults soak $(if $(SECONDS),--seconds $(SECONDS)) $(FAULT_ARGS)
+
+chaos: .venv/complete ## kill, poison, stall and overload the service; FAULT_ARGS='--quick' takes three minutes
+	$(BIN)/python -m benchmarks.faults chaos $(FAULT_ARGS)
+
+fuzz: .venv/fuzzing ## fuzz the readers of arrays, images and clouds, each for SECONDS, a minute by default
+	$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS))
+
+fuzz-http: .venv/complete ## send COUNT mutated requests to the service
+	$(BIN)/python -m benchmarks.faults fuzz --count $(COUNT) $(FAULT_ARGS)
+
 test-compose: .venv/complete ## build the image, run it with compose, call it, stop it; needs a Docker engine
 	$(BIN)/python -m pytest -m compose $(PYTEST_ARGS) tests/e2e/test_compose.py
 
@@ -82,6 +100,11 @@ clean: ## remove the environment and all caches
 	@echo "installing what tests and training need (PyTorch takes a minute or two, and 5 GB unless TORCH_INDEX names its CPU index) ..."
 	@$(INSTALL) -e '.[dev]'
 	@touch $@ .venv/serving
+
+# The fuzzer has no wheels for some versions of Python that the tests run with.
+.venv/fuzzing: .venv/complete
+	@$(INSTALL) -e '.[fuzz]'
+	@touch $@
 
 # The peers have an environment of their own. Serving, tests and training do not need them.
 .venv-peers/complete: benchmarks/requirements-registration.txt

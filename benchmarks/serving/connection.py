@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._on_answer = on_answer
         self._parts: list[bytes] = []
         self._missing = 0
+        self._only_head = False  # whether the answer has a head only, as one to HEAD has
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, request: bytes) -> None:
         """Send a request."""
+        self._only_head = request.startswith(b"HEAD ")
         if self._transport is not None:
             self._transport.write(request)
 
@@ -89,7 +91,9 @@ class Connection(asyncio.Protocol):
             self._parts.append(data)
             return
         head = data[:end].lower()
-        length = _header(head, b"content-length")
+        # An answer to HEAD declares the length of a body that it does not have, and 304 has none.
+        bodiless = self._only_head or head.startswith(b"http/1.1 304")
+        length = b"0" if bodiless else _header(head, b"content-length")
         if not length:
             raise ValueError(f"an answer without Content-Length: {head!r}")
         self._missing = end + 4 + int(length) - len(data)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -73,9 +73,16 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    command: Sequence[str], port: int, probe: bytes, environment: Mapping[str, str], patience: float
+    command: Sequence[str],
+    port: int,
+    probe: bytes,
+    environment: Mapping[str, str],
+    patience: float,
+    stderr: IO[bytes] | int | None = None,
 ) -> Iterator[Server]:
     """Run a server. The block begins with its first answer of status 200 to the request `probe`, and ends the server.
+
+    What the server prints goes to `stderr`, or to a temporary file.
 
     Raises:
         NotStarted: the process ended, or gave no such answer within `patience` seconds; the message ends with its log.
@@ -84,7 +91,12 @@ def running(
     with tempfile.TemporaryFile("w+b") as log:
         start = time.perf_counter()
         with subprocess.Popen(
-            command, cwd=ROOT, env=dict(environment), stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=dict(environment),
+            stdout=log,
+            stderr=log if stderr is None else stderr,
+            start_new_session=True,
         ) as process:
             try:
                 while not answers(port, probe):
