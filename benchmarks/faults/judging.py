@@ -15,6 +15,8 @@ PATIENCE = 60.0
 # The statuses of a refusal: too many requests of one caller, overloaded, past the deadline.
 REFUSALS = {429, 503, 504}
 _MUST_SAY_WHEN = {429, 503}
+# What a probe answers while the service drains. Nobody should come again then.
+_NOT_READY = b":not-ready"
 
 
 class Known(NamedTuple):
@@ -53,7 +55,8 @@ def fate_of(answer: Answer, expected: tuple[int, bytes, bytes, bytes]) -> Fate:
     if essence(answer) == expected:
         return Fate.ANSWERED
     if answer.status in REFUSALS:
-        says_when = answer.header(b"retry-after").isdigit() or answer.status not in _MUST_SAY_WHEN
+        must_say_when = answer.status in _MUST_SAY_WHEN and _NOT_READY not in answer.body
+        says_when = answer.header(b"retry-after").isdigit() or not must_say_when
         return Fate.REFUSED if says_when else Fate.WRONG
     return Fate.WRONG
 

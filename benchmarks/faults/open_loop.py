@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,10 +25,11 @@ class Load(NamedTuple):
     seconds: float  # for which requests were offered
     latencies: tuple[float, ...]
     refusals: tuple[float, ...]
+    in_time: int  # answers that came while requests were still offered
 
-    def good(self, within: float = math.inf) -> float:
-        """Right answers a second that came within `within` seconds, and before the loop ended."""
-        return sum(late <= within for late in self.latencies) / self.seconds
+    def good(self, within: float | None) -> float:
+        """Right answers a second: those that came within `within` seconds, or else while requests were offered."""
+        return (self.in_time if within is None else sum(late <= within for late in self.latencies)) / self.seconds
 
     def latency(self, share: float) -> float:
         """The time within which this share of the answered requests were answered."""
@@ -61,8 +61,9 @@ class OpenLoop:
             tasks.append(asyncio.create_task(self._send(self._known[number % len(self._known)], start + at)))
         # If the generator itself fell behind, its rates must show it.
         seconds = max(seconds, time.perf_counter() - start)
+        in_time = len(self._latencies)
         await asyncio.gather(*tasks)
-        return Load(len(tasks) / seconds, seconds, tuple(self._latencies), tuple(self._refusals))
+        return Load(len(tasks) / seconds, seconds, tuple(self._latencies), tuple(self._refusals), in_time)
 
     async def _send(self, known: Known, intended: float) -> None:
         self._ledger.offer()

@@ -74,13 +74,12 @@ def _overload(quick: bool, deadline: float | None) -> Outcome:
         loads, capacity, memory = uvloop.run(_loads(server, ledger, 2.0 if quick else 6.0, deadline))
     ledger.close()
     lines = [["", "offered/s", "answered/s", "refused/s", "p50 ms", "p99 ms", "refusals p99 ms", "MB"]]
-    within = deadline or float("inf")
     for factor, load, size in zip(FACTORS, loads, memory, strict=True):
         late = [milliseconds(load.latency(share)) for share in (0.5, 0.99)]
-        rates = [f"{load.rate:,.0f}", f"{load.good(within):,.0f}", f"{len(load.refusals) / load.seconds:,.0f}"]
+        rates = [f"{load.rate:,.0f}", f"{load.good(deadline):,.0f}", f"{len(load.refusals) / load.seconds:,.0f}"]
         lines.append([f"{factor} x {capacity:,.0f}", *rates, *late, milliseconds(load.refusal(0.99)), f"{size:.0f}"])
-    peak = max(load.good(within) for load in loads)
-    least = min(load.good(within) for load in loads[1:]) / peak if peak else 0.0
+    peak = max(load.good(deadline) for load in loads)
+    least = min(load.good(deadline) for load in loads[1:]) / peak if peak else 0.0
     claims = [claim("least goodput in overload, of its peak", least, least=LEAST_OF_PEAK)]
     if deadline:
         worst = (
