@@ -35,12 +35,13 @@ from .runtime.board import Board, Seat
 from .runtime.collector import replica_instruments
 from .runtime.gate import Gate
 from .runtime.instruments import snapshot
+from .runtime.quotas import Quotas
 from .settings import Settings
 from .vae import routes as vae
 from .vae import worker as vae_worker
 from .version import VERSION
+from .web import auth, pages
 from .web import health as probes
-from .web import pages
 from .web.access_log import AccessLog
 from .web.dispatch import Dispatch
 from .web.edge import Edge
@@ -86,9 +87,10 @@ class Parts(NamedTuple):
 class Application(FastAPI):
     """FastAPI with typed parts instead of `state`, and with schemas that the routes do not declare to FastAPI."""
 
-    def __init__(self, parts: Parts, **options: Any) -> None:
+    def __init__(self, parts: Parts, *, is_guarded: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.parts = parts
+        self._is_guarded = is_guarded
         self._entry: ASGIApp = super().__call__
 
     def enter_by(self, layers: Callable[[ASGIApp], ASGIApp]) -> None:
@@ -122,6 +124,8 @@ class Application(FastAPI):
                 [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
             )
             document.setdefault("components", {}).setdefault("schemas", {}).update(extra["$defs"])
+            if self._is_guarded:
+                auth.describe(document)
             self.openapi_schema = document
         return self.openapi_schema
 
@@ -157,6 +161,7 @@ def create_app(
     seat: Seat | None = None,
     collect: Callable[[], Awaitable[Sequence[bytes]]] | None = None,
     compiling: int | None = None,
+    quotas: Quotas | None = None,
 ) -> Application:
     """Build the application: place the engines on the device, and mount the routes.
 
@@ -167,10 +172,12 @@ def create_app(
         collect: returns snapshots of the metrics of all processes; by default of this one.
         compiling: a descriptor that becomes readable when the loops of registration have been compiled; None if this
             process loads or compiles them itself.
+        quotas: of all processes, for the limits of API keys; by default of this one.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged, or a file differs from its manifest.
-        InvalidInput: the device does not exist, or the root path begins with a path of the service.
+        InvalidInput: the device does not exist, the root path begins with a path of the service, or the file of API
+            keys is not valid.
     """
     settings = settings or Settings()
     device = devices.prepare(settings.device)
@@ -199,6 +206,7 @@ def create_app(
     )
     app = Application(
         parts,
+        is_guarded=settings.api_keys_file is not None,
         title="Latentserve",
         summary="EM registration, VAE reparameterization and GAN digits, batched.",
         description=DESCRIPTION,
@@ -216,9 +224,16 @@ def create_app(
         app.include_router(part.router)
     _add_pages(app, settings.root_path)
     _check_root_path(settings.root_path, app.all_routes())
+
+    def inner(framework: ASGIApp) -> ASGIApp:
+        dispatch = Dispatch(framework, app.all_routes())
+        if settings.api_keys_file is None:
+            return dispatch
+        return auth.Guard(dispatch, settings.api_keys_file, quotas or Quotas(1), seat, settings.root_path)
+
     app.enter_by(
         lambda framework: Edge(
-            Dispatch(framework, app.all_routes()),
+            inner(framework),
             metrics,
             AccessLog(settings),
             parts.limits,

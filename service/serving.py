@@ -16,12 +16,13 @@ from .runtime import background, sizing
 from .runtime.board import Board, Seat
 from .runtime.channel import Pair
 from .runtime.listening import address_of, connections_within, listen, raise_descriptor_limit
+from .runtime.quotas import Quotas
 from .runtime.sources import Listeners
 from .runtime.supervised import Supervised
 from .runtime.supervisor import Rules, Supervisor
 from .server import Server
 from .settings import Settings
-from .web import threads
+from .web import keys, threads
 from .web.heads import whole
 from .web.observability import log
 from .web.problems import from_domain
@@ -38,24 +39,28 @@ class Prepared(NamedTuple):
     listeners: Sequence[socket.socket]
     board: Board
     compiling: int | None
+    quotas: Quotas | None
 
 
 def serve(settings: Settings) -> tuple[int, str]:
     """Serve until a signal. Returns the exit status, and why the service could not start.
 
     Raises:
-        LatentserveError: the checkpoint, the device, the address or the root path is not usable.
+        LatentserveError: the checkpoint, the device, the address, the root path or the file of API keys is not usable.
     """
+    if settings.api_keys_file is not None:
+        keys.read(settings.api_keys_file)
     networks = load_networks(settings)
     listeners = listen(settings.host, settings.port)
     size = sizing.Size(settings.processes, "LATENTSERVE_PROCESSES")
     if not settings.processes:
         size = sizing.choose(settings.device, has_cuda=torch.version.cuda is not None)
     settings = _within_descriptors(settings)
+    quotas = None if settings.api_keys_file is None else Quotas(size.processes)
     log.info("listening", address=address_of(listeners), processes=size.processes, limited_by=size.limited_by)
     torch.set_num_threads(1)
     compiling = _compile_in_background(listeners)
-    prepared = Prepared(settings, networks, listeners, new_board(size.processes), compiling)
+    prepared = Prepared(settings, networks, listeners, new_board(size.processes), compiling, quotas)
     # What exists now lives as long as the process, so the garbage collector need not visit it, nor copy its pages.
     gc.collect()
     gc.freeze()
@@ -94,19 +99,19 @@ def _compile_in_background(listeners: Sequence[socket.socket]) -> int | None:
 
 
 def _serve_alone(prepared: Prepared) -> None:
-    settings, networks, listeners, board, compiling = prepared
+    settings, networks, listeners, board, compiling, quotas = prepared
     seat = board.seat(0)
-    app = create_app(settings, networks, seat, compiling=compiling)
+    app = create_app(settings, networks, seat, compiling=compiling, quotas=quotas)
     Server(app, settings, Listeners(listeners, seat, settings.max_connections, _refusal())).run()
 
 
 def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
     def run(seat: Seat, pair: Pair) -> int:
-        settings, networks, _, _, compiling = prepared
+        settings, networks, _, _, compiling, quotas = prepared
         source = Supervised(pair, seat)
         threads.share(seat.board.replicas)
         try:
-            app = create_app(settings, networks, seat, source.collect, compiling)
+            app = create_app(settings, networks, seat, source.collect, compiling, quotas)
         except LatentserveError as error:
             source.refuse(error.detail)
             return 2

@@ -39,6 +39,14 @@ def _like(pattern: str, rule: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _not_empty(given: object) -> object:
+    """Refuse an empty path: a service whose variable lacks its value by mistake would be open."""
+    if given == "":
+        rule = "must be the path of a file; without this variable the service needs no keys"
+        raise PydanticCustomError("path", "{rule}", {"rule": rule})
+    return given
+
+
 RootPath = Annotated[
     str,
     _like(
@@ -46,6 +54,7 @@ RootPath = Annotated[
         "must be empty or a path of letters, digits and ._~- that begins with / and does not end with /",
     ),
 ]
+KeysFile = Annotated[Path, BeforeValidator(_not_empty)]
 Device = Annotated[str, _like(r"auto|cpu|cuda(:[0-9]+)?", "must be auto, cpu, cuda, or cuda: and a number")]
 
 
@@ -101,6 +110,9 @@ class Settings(BaseSettings):
     trusted_proxies: Networks = Field(
         (),
         description="addresses and networks of the proxies whose X-Forwarded-For names the client; empty if none",
+    )
+    api_keys_file: KeysFile | None = Field(
+        None, description="file of API keys, one of which every request but probes then needs; none leaves all open"
     )
     checkpoints: Path = Field(
         Path(__file__).resolve().parent.parent / "checkpoints", description="folder of the published model"

@@ -28,8 +28,10 @@ class AccessLog:
         self._second = -1
         self._date = ""
 
-    def record(self, request_id: str, method: str, path: str, status: int, seconds: float, body_bytes: int) -> None:
-        """Write the line of one request, if it is to have one."""
+    def record(
+        self, request_id: str, method: str, path: str, status: int, seconds: float, body_bytes: int, caller: str = ""
+    ) -> None:
+        """Write the line of one request, if it is to have one. It names the API key of the `caller`, not an address."""
         if not self._is_enabled:
             return
         slow = seconds >= self._slow_seconds
@@ -45,6 +47,8 @@ class AccessLog:
             "milliseconds": round(seconds * 1000, 3),
             "body_bytes": body_bytes,
         }
+        if caller.startswith("key:"):
+            fields["key"] = caller.removeprefix("key:")
         if self._is_json:
             # Written here and not by structlog, whose processors take as long as the rest of a small request's log.
             fields["event"], fields["request_id"] = "request", request_id

@@ -201,5 +201,5 @@ class _Exchange:
         path = getattr(route, "path", "unmatched")
         self.edge.metrics.answered(self.method, path, self.status, seconds, self.request_id)
         self.edge.access_log.record(
-            self.request_id, self.method, self.scope["path"], self.status, seconds, self.body_bytes
+            self.request_id, self.method, self.scope["path"], self.status, seconds, self.body_bytes, CALLER.get()
         )

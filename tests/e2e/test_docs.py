@@ -78,6 +78,8 @@ def test_operations_lists_every_setting_with_its_default() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     for name, field in Settings.model_fields.items():
         default = f"`{field.default}`" if field.default not in ("", ()) else "empty"
+        if field.default is None:
+            default = "none"
         if name == "checkpoints":
             default = "`checkpoints/` of the source tree"
         assert field.description

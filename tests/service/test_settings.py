@@ -37,10 +37,11 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     default = Settings.model_fields[name].default
     special = {"device": "cpu", "log_level": "debug", "log_format": "console", "checkpoints": "/there", "host": "::1"}
     special |= {"root_path": "/prefix", "access_log_share": "0.5", "trusted_proxies": "10.0.0.0/8, ::1"}
+    special |= {"api_keys_file": "/keys"}
     value = special.get(name) or str(default + 1)
     monkeypatch.setenv(variable(name), value)
     found = getattr(Settings(), name)
-    expected: object = type(default)(value) if not isinstance(default, Path) else Path(value)
+    expected: object = Path(value) if name in {"checkpoints", "api_keys_file"} else type(default)(value)
     if name == "trusted_proxies":
         expected = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
     assert found == expected
@@ -96,6 +97,7 @@ def test_a_name_unlike_all_settings_has_no_nearest_one(
         ("device", "cuda:x", "must be auto, cpu, cuda"),
         ("trusted_proxies", "10.0.0.0/8,proxy", "must list addresses, or networks such as 10.0.0.0/8"),
         ("trusted_proxies", "10.0.0.1/8", "has host bits set"),
+        ("api_keys_file", "", "must be the path of a file"),
     ],
 )
 def test_the_error_of_a_value_states_the_rule_in_words(
