@@ -16,6 +16,8 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 # Options of test-portable: `--quick` runs half of it.
 PORTABLE_ARGS ?=
+# Options of audit: `--ignore-vuln ID` accepts a vulnerability.
+AUDIT_ARGS ?=
 # Options of bench and bench-registration, such as `--quick` or `--scenario speed`.
 BENCH_ARGS ?=
 # Length of the soak (an hour by default), or of each target of fuzz (a minute by default); empty takes the default.
@@ -29,7 +31,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-portable compile check train evaluate venv bench bench-registration soak chaos fuzz fuzz-http test-compose clean
+.PHONY: help serve test test-portable compile check audit train evaluate venv bench bench-registration soak chaos fuzz fuzz-http test-compose clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,11 +50,14 @@ test-portable: .venv/complete ## run the numeric tests with fewer processor inst
 compile: .venv/complete
 	@$(BIN)/python -m service compile
 
-check: .venv/complete ## check style, types and import contracts
+check: .venv/complete audit ## check style, types, import contracts, and the image's packages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+audit: .venv/complete ## compare the image's packages with the known vulnerabilities
+	@$(BIN)/python deploy/audit.py $(AUDIT_ARGS)
 
 train: .venv/complete ## train a GAN on the MNIST in DATA, which is downloaded if it is missing
 	$(BIN)/python -m training gan --recipe $(RECIPE) --data $(DATA)
