@@ -26,6 +26,7 @@ def main() -> int:
     strange.add_argument("--count", type=int, default=100_000, help="number of requests")
     strange.add_argument("--seed", type=int, default=0, help="another seed gives other requests")
     strange.add_argument("--first", type=int, default=0, help="number of the first request, to repeat a part of a run")
+    strange.add_argument("--bounds", action="store_true", help="compiled loops check their indices; compiles them anew")
     for command in (long, strange):
         command.add_argument("--processes", type=int, default=2, help="processes of the service")
     chosen = parser.parse_args()
@@ -39,7 +40,7 @@ def main() -> int:
     if chosen.command == "soak":
         lines, is_clean = soak.table(chosen.seconds, chosen.processes)
     else:
-        lines, is_clean = fuzz.table(chosen.count, chosen.seed, chosen.first, chosen.processes)
+        lines, is_clean = fuzz.table(chosen.count, chosen.seed, chosen.first, chosen.processes, bounds=chosen.bounds)
     print(lines)
     return 0 if is_clean else 1
 

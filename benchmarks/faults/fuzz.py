@@ -25,7 +25,7 @@ from benchmarks.faults.judging import PATIENCE, REFUSALS, Client, Known, known_c
 from benchmarks.faults.ledger import Fate, Ledger
 from benchmarks.faults.log import tracebacks
 from benchmarks.faults.mutation import damaged
-from benchmarks.faults.running import service
+from benchmarks.faults.running import BOUNDS, NOTHING, service
 from benchmarks.faults.trees import mutated
 from benchmarks.faults.valid import draft
 from benchmarks.serving.connection import Answer, Call, Caller
@@ -250,11 +250,15 @@ async def drive(port: int, total: int, seed: int, first: int = 0) -> Report:
     )
 
 
-def table(total: int, seed: int, first: int = 0, processes: int = 2) -> tuple[str, bool]:
-    """Send the requests to a service started for it. Returns the lines, and whether nothing is wrong or lost."""
+def table(total: int, seed: int, first: int = 0, processes: int = 2, *, bounds: bool = False) -> tuple[str, bool]:
+    """Send the requests to a service started for it. Returns the lines, and whether nothing is wrong or lost.
+
+    With `bounds` its compiled loops check their indices.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     log = FOLDER / f"fuzz-{seed}.log"
-    with log.open("wb") as stderr, service(processes, stderr=stderr, access_log_share=0) as server:
+    variables = BOUNDS if bounds else NOTHING
+    with log.open("wb") as stderr, service(processes, "", stderr, variables, access_log_share=0) as server:
         report = uvloop.run(drive(server.port, total, seed, first))
     share = report.jobs / max(total, 1)
     report.fuzzed.claim(
