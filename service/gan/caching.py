@@ -25,7 +25,8 @@ from . import drawing
 from .fields import CHECKPOINT_DIGITS
 from .schemas import GenerateQuery, InterpolateQuery
 
-IMMUTABLE = "public, max-age=31536000, immutable"
+# Without `public`: shared caches may store it all the same, unless the request had an API key (RFC 9111, 3.5).
+IMMUTABLE = "max-age=31536000, immutable"
 REVALIDATE = "no-cache"
 NO_STORE = "no-store"
 

@@ -101,10 +101,20 @@ def test_the_container_is_confined(stack: Stack) -> None:
     assert "no-new-privileges:true" in config["SecurityOpt"]
     assert config["Memory"] > 0
     assert config["PidsLimit"] > 0
+    assert not config["Privileged"]
+    assert {"size=256m", "noexec", "nosuid", "nodev"} <= set(config["Tmpfs"]["/tmp"].split(","))  # noqa: S108
+    assert config["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "50m", "max-file": "3"}}
     who = stack.inside("import os; print(os.getuid())")
     assert who.stdout.strip() == "10001"
     assert stack.inside("open('/srv/x', 'w')").returncode != 0
     assert stack.inside("open('/tmp/x', 'w')").returncode == 0
+    status = dict(
+        line.split(":", 1)
+        for line in stack.inside("print(open('/proc/1/status').read())").stdout.splitlines()
+        if ":" in line
+    )
+    assert status["NoNewPrivs"].strip() == "1"
+    assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
 
 
 def test_the_image_carries_no_build_tools_and_no_training(stack: Stack) -> None:

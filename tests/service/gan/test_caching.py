@@ -22,7 +22,7 @@ from tests.service.conftest import wait_until_ready
 from tests.service.gan.conftest import make_companions, write_companions
 from tests.service.http import assert_problem
 
-IMMUTABLE = "public, max-age=31536000, immutable"
+IMMUTABLE = "max-age=31536000, immutable"
 
 
 def served(client: TestClient) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +186,17 @@ def test_beyond_its_concurrency_a_key_must_wait_until_a_request_ends(guarded: Te
         return [during, await status("/nothing", receive)]
 
     assert asyncio.run(run()) == [429, 404]
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_no_answer_lets_a_shared_cache_give_it_to_callers_without_a_key(guarded: TestClient, checkpoint: bool) -> None:
+    """RFC 9111, 3.5: a cache may do so only if the answer says `public`, `must-revalidate` or `s-maxage`."""
+    digest = guarded.get("/gan/generate?seed=1", headers=bearer("gan")).headers["x-checkpoint"]
+    path = "/gan/generate?seed=1" + (f"&checkpoint={digest}" if checkpoint else "")
+    answer = guarded.get(path, headers=bearer("gan"))
+    assert ("immutable" in answer.headers["cache-control"]) is checkpoint
+    assert not {"public", "must-revalidate", "s-maxage"} & set(re.split(r"[=, ]+", answer.headers["cache-control"]))
+    assert_unauthorized(guarded.get(path, headers={"If-None-Match": answer.headers["etag"]}))
 
 
 def test_the_caller_is_the_key(guarded: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
