@@ -12,16 +12,22 @@ from anyio import to_thread
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from ..errors import BodyTooLarge, InvalidInput, MalformedBody
+from ..errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody
 from ..formats.clouds.columns import Columns
 from ..formats.clouds.deadline import Deadline
 from ..formats.clouds.reading import READ, read_cloud
 from ..formats.json_numbers import reading
+from ..formats.json_numbers.keys import index_of
+from ..formats.json_numbers.refusals import INVALID_JSON
 from ..web.forms import Part, read_parts
+from ..web.json_body import reader
+from ..web.json_fields import array_fields
+from ..web.json_reduction import read_value
 from ..web.json_text import BYTE_ORDER_MARK, refuse_repeated_keys
 from ..web.number_text import without_leading_zeros
 from ..web.routing import read_timeout
 from ..web.threads import THREADS
+from .schemas.registration import RegisterRequest
 
 CLOUDS = ("source", "target")
 LISTS = ("include",)
@@ -72,12 +78,15 @@ async def read_form(
         MalformedBody: the form or a file is damaged, a text begins as JSON but is invalid, or a JSON key occurs twice.
         InvalidInput: a field is given more than once, a file contains no cloud, the text of a cloud is not JSON, or a
             chosen column does not exist.
-        BodyTooLarge: there are more than `max_elements` numbers.
+        BodyTooLarge: there are more than `max_elements` numbers, or a text is too long besides its numbers.
+        Overloaded: the reader of large JSON is not compiled yet.
         UnsupportedMediaType: the body is compressed.
         DeadlineExceeded: the request's deadline passes. It is checked before each field, and during the decompression
             of LAZ.
     """
     parts = await read_parts(request)
+    if any(len(part.content) > reading.LARGE_BYTES for part in parts):
+        await reader(request)
     deadline = Deadline(read_timeout(request))
     try:
         return await to_thread.run_sync(_fields, parts, max_elements, clouds, lists, deadline, limiter=THREADS)
@@ -181,27 +190,54 @@ def _items(value: object) -> list[object]:
 
 
 def _value(part: Part, pointer: str, max_elements: int, *, leading_zeros: bool = False) -> Any:
-    # A number has at least two bytes of text, and up to a hundred bytes of memory while it is read. A limit on bytes
-    # alone would not bound the memory.
+    # A number has at least two bytes of text, and eight bytes of memory. A limit on bytes alone would not bound the
+    # memory.
     if len(part.content) > max_elements and reading.count(part.content, b",") > max_elements:
         raise BodyTooLarge(
             "the text has too many elements", pointer=pointer, allowed=f"at most {max_elements} elements"
         )
-    if leading_zeros and len(part.content) > reading.LARGE_BYTES and part.content.startswith(b"["):
-        matrix = reading.matrix(part.content)
-        if matrix is not None:
-            return matrix
+    if len(part.content) > reading.LARGE_BYTES:
+        return _large_value(part, pointer)
     content = part.content.removeprefix(BYTE_ORDER_MARK).strip()
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         if content[:1] in {b"[", b"{"}:
-            raise MalformedBody(f"the text begins as JSON and is not valid JSON: {error}", pointer=pointer) from None
+            raise _not_json(str(error), pointer) from None
         text = content.decode(errors="replace")
         number = without_leading_zeros(text) if leading_zeros else text
         return text if number == text else orjson.loads(number)
     try:
         refuse_repeated_keys(content)
-    except MalformedBody as error:
-        raise MalformedBody(error.detail, pointer=pointer + error.pointer, allowed=error.allowed) from None
+    except LatentserveError as error:
+        raise _at(error, pointer) from None
     return value
+
+
+def _large_value(part: Part, pointer: str) -> Any:
+    """The value of a large text, whose arrays of numbers are read without the interpreter's lock."""
+    content = memoryview(part.content)
+    if part.content.startswith(BYTE_ORDER_MARK):
+        content = content[len(BYTE_ORDER_MARK) :]
+    if bytes(content[:64]).lstrip()[:1] not in {b"[", b"{"}:
+        raise BodyTooLarge(
+            f"the text has {len(content)} bytes, and is neither an array nor an object in JSON",
+            pointer=pointer,
+            allowed=f"at most {reading.LARGE_BYTES} bytes",
+        )
+    wanted = array_fields(RegisterRequest)
+    try:
+        return read_value(content, wanted, index_of(part.name, wanted))
+    except LatentserveError as error:
+        raise _at(error, pointer) from None
+
+
+def _at(error: LatentserveError, pointer: str) -> LatentserveError:
+    """The error of a part of a text, as one of the form whose field at `pointer` has the text."""
+    if error.detail.startswith(INVALID_JSON):
+        return _not_json(error.detail.removeprefix(INVALID_JSON), pointer)
+    return type(error)(error.detail, pointer=pointer + error.pointer, allowed=error.allowed)
+
+
+def _not_json(fault: str, pointer: str) -> MalformedBody:
+    return MalformedBody(f"the text begins as JSON and is not valid JSON: {fault}", pointer=pointer)

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
 Float64 = NDArray[np.float64]
 _FLOAT64 = np.dtype(np.float64)
@@ -62,6 +62,43 @@ class RaggedArray(NamedTuple):
     """An array that was found to be ragged when it was read, in the place of its value."""
 
     error: PydanticCustomError
+
+
+class WrongArray(list[Any]):
+    """A short list in the place of an array that was found to be wrong at one part when it was read.
+
+    Args:
+        part: the value at fault: no finite number, or no array, or an empty one.
+        at: the indices of the part in the array.
+        rank: the rank that the array should have.
+    """
+
+    def __init__(self, part: Any, at: tuple[int, ...], rank: int) -> None:
+        value = part
+        for level in reversed(range(len(at))):
+            before: Any = 0  # in range of all schemas
+            for _ in range(rank - level - 1):
+                before = [before]
+            value = [before, value] if at[level] > 0 else [value]
+        super().__init__(value)
+        self._at = at
+
+    def located(self, error: ValidationError) -> ValidationError:
+        """The schema's error of the list, with the indices of the array."""
+        found = []
+        for one in error.errors(include_url=False):
+            details = InitErrorDetails(type=one["type"], loc=self._location(one["loc"]), input=one["input"])
+            if "ctx" in one:
+                details["ctx"] = one["ctx"]
+            found.append(details)
+        return ValidationError.from_exception_data("array", found)
+
+    def _location(self, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        corrected = list(location)
+        steps = [index for index, step in enumerate(location) if not str(step).startswith(UNION_TAG)]
+        for step, index in zip(steps, self._at, strict=False):
+            corrected[step] = index
+        return tuple(corrected)
 
 
 def _check_even(value: list[Any], rank: int) -> None:
@@ -136,6 +173,12 @@ class Rank:
         def ready(value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Any:
             if isinstance(value, RaggedArray):
                 raise value.error
+            if isinstance(value, WrongArray):
+                try:
+                    handler(value)
+                except ValidationError as error:
+                    raise value.located(error) from None
+                raise PydanticCustomError("array", "the array is not valid")
             if not isinstance(value, np.ndarray):
                 return handler(value)
             if value.dtype != _FLOAT64 or value.ndim not in self.ranks or not value.size:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from anyio import to_thread
 from fastapi import Request
 
-from ..errors import BodyTooLarge, MalformedBody
-from ..formats.json_numbers.reading import Text, count
+from ..errors import BodyTooLarge, MalformedBody, Overloaded
+from ..formats.json_numbers import reading
+from ..formats.json_numbers.reading import count
+from ..formats.json_numbers.refusals import Text
 from .body import join, read_chunks
 from .json_parsing import parse
 from .json_text import as_utf8
@@ -19,6 +22,8 @@ from .threads import THREADS
 
 # Bodies of up to this size are parsed on the event loop, within a millisecond. A thread takes longer to hand over.
 INLINE_BYTES = 1 << 17
+# Seconds for which a large body waits for the reader of arrays to be compiled after the first start, and between looks.
+MAX_WAIT_SECONDS, _POLL_SECONDS = 120.0, 0.05
 
 
 async def read_json(
@@ -35,7 +40,8 @@ async def read_json(
         UnsupportedMediaType: the body is not declared to be JSON in UTF-8.
         MalformedBody: it is not JSON in UTF-8, or one of its objects has a key twice.
         RequestValidationError: it is JSON that does not fit `model`. The errors that `beside` finds are listed too.
-        BodyTooLarge: it exceeds the operator's limits.
+        BodyTooLarge: it exceeds the operator's limits, or has too much text besides arrays of numbers.
+        Overloaded: it is large, and the reader of large bodies is not compiled yet.
         DeadlineExceeded: it is not read before the request's deadline.
     """
     kind = media_type(request)
@@ -47,10 +53,34 @@ async def read_json(
     if sum(map(len, chunks)) <= INLINE_BYTES:
         return _parse(b"".join(chunks), model, most, allowed, beside)
 
+    await reader(request)
+
     def join_and_parse() -> ModelT:
         return _parse(join(chunks), model, most, allowed, beside)
 
     return await within_deadline(request, lambda: to_thread.run_sync(join_and_parse, limiter=THREADS))
+
+
+async def reader(request: Request) -> None:
+    """Wait until the compiled reader is there, which large bodies need.
+
+    It takes seconds after the first start, and tenths of a second after a later one.
+
+    Raises:
+        DeadlineExceeded: it is not there before the request's deadline.
+        Overloaded: it is not there after MAX_WAIT_SECONDS.
+    """
+    if reading.is_ready():
+        return
+
+    async def wait() -> None:
+        for _ in range(round(MAX_WAIT_SECONDS / _POLL_SECONDS)):
+            if reading.is_ready():
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+        raise Overloaded("the reader of large bodies is still being compiled; try again later", retry_after=10)
+
+    await within_deadline(request, wait)
 
 
 def _parse(body: Text, model: type[ModelT], most: int, allowed: Sequence[str], beside: Beside | None) -> ModelT:
@@ -62,8 +92,8 @@ def _parse(body: Text, model: type[ModelT], most: int, allowed: Sequence[str], b
 
 def _parse_json(body: Text, model: type[ModelT], most: int, beside: Beside | None) -> ModelT:
     body = as_utf8(body)
-    # A number may have as little as two bytes of text, and other values take up to a hundred times their bytes in
-    # memory. A limit on bytes alone would not bound the memory.
+    # A number may have as little as two bytes of text, and takes eight in memory, so a limit on bytes alone would not
+    # bound the memory.
     if len(body) > most and count(body, b",") > most:
         raise BodyTooLarge("the body has too many elements", allowed=f"at most {most} elements")
     return parse(body, model, beside)

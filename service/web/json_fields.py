@@ -5,28 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, RootModel
 
 from ..formats.arrays import Rank
-from ..formats.json_numbers.finding import Names, names
 from ..formats.json_numbers.grids import Range
+from ..formats.json_numbers.keys import Names, names
 
 _SCALARS = (float, int, bool, str, NoneType)
 
 
-class ArrayFields(NamedTuple):
-    """The keys of a body, for the reader of numbers."""
-
-    names: Names
-    later: bool
-    """Whether the endpoint itself validates the objects with these keys, after the body was validated."""
-
-
 @cache
-def array_fields(model: type[BaseModel]) -> ArrayFields | None:
-    """The keys with arrays of numbers, and those with other lists, in a body of `model`; None without such arrays.
+def array_fields(model: type[BaseModel]) -> Names:
+    """The keys with arrays of numbers, and those with other lists, in a body of `model`.
 
     A schema may name others in its attribute `validated_later`, for objects that the endpoint validates by them.
     """
@@ -40,8 +32,7 @@ def array_fields(model: type[BaseModel]) -> ArrayFields | None:
         else:
             low, high = ranks.get(name, kind.ranks[:1] * 2)
             ranks[name] = min(low, *kind.ranks), max(high, *kind.ranks)
-    ranks = {name: found for name, found in ranks.items() if name not in kept}
-    return ArrayFields(names(ranks, kept, ranges), bool(later)) if ranks else None
+    return names({name: found for name, found in ranks.items() if name not in kept}, kept, ranges)
 
 
 def _values(model: type[BaseModel]) -> Iterator[tuple[str, Rank | None]]:

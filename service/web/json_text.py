@@ -7,27 +7,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from typing import Any
 
 from ..errors import MalformedBody
-from ..formats.json_numbers.reading import Text
+from ..formats.json_numbers import reading
+from ..formats.json_numbers.keys import names
+from ..formats.json_numbers.refusals import Text, repeated, step
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Most bodies have fewer quotation marks, and no key twice in any of their objects, which is quick to see.
 FEW_QUOTES = 200
+_NO_NAMES = names({})
 # A string, and a colon if it is a key. The quantifiers are possessive, so that memory does not grow with escapes.
 _STRING = re.compile(rb'"((?:[^"\\]++|\\.)*+)"([ \t\r\n]*:)?', re.DOTALL)
-
-
-class _Object:
-    """An object whose end was not reached yet: its keys, the latest key, and the number of objects in its value."""
-
-    __slots__ = ("children", "is_array", "key", "keys")
-
-    def __init__(self) -> None:
-        self.keys: set[str] = set()
-        self.key: str | None = None
-        self.children = 0
-        self.is_array = False
 
 
 def as_utf8(body: Text) -> Text:
@@ -48,66 +41,59 @@ def as_utf8(body: Text) -> Text:
     return body
 
 
-def refuse_repeated_keys(text: bytes, keys: int = -1) -> None:
-    """Check that no object has the same key twice.
+def refuse_disallowed(text: bytes) -> None:
+    """Check that no object has the same key twice and, once the compiled code is there, all that `reading.find` checks.
 
-    If its parsed form has as many keys as the text has colons, no key is repeated. Otherwise the text is searched.
-    Bodies consist mostly of numbers. Only strings and the braces between them are visited, and both searches run in C.
+    Raises what `reading.find` raises.
+    """
+    if reading.is_ready():
+        reading.find(text, _NO_NAMES)
+    else:
+        refuse_repeated_keys(text)
+
+
+def refuse_repeated_keys(text: bytes) -> None:
+    """Check that no object has the same key twice.
 
     Args:
         text: valid JSON.
-        keys: the number of keys in all objects of the parsed text; -1 if it is not known.
 
     Raises:
-        MalformedBody: an object has a key twice; the pointer names the key.
+        MalformedBody: an object has a key twice, the pointer names the key; or the text is nested too deep.
+        BodyTooLarge: it has too much text besides arrays of numbers.
     """
-    if text.count(b":") == keys:
-        return
     if text.count(b'"') <= FEW_QUOTES:
         written = [string for string, colon in _STRING.findall(text) if colon]
         if len(set(written)) == len(written) and not any(b"\\" in key for key in written):
             return  # no key occurs twice anywhere
-    open_objects = [_Object()]  # the first one represents the document itself
-    end = 0
-    for string in _STRING.finditer(text):
-        start = string.start()
-        opening, closing = text.find(b"{", end, start), text.find(b"}", end, start)
-        while opening >= 0 or closing >= 0:
-            if closing < 0 or 0 <= opening < closing:
-                parent = open_objects[-1]
-                # In every schema, an array with objects contains nothing else, so their count is the index.
-                parent.is_array = parent.children > 0 or text.find(b"[", end, opening) >= 0
-                parent.children += 1
-                open_objects.append(_Object())
-                opening = text.find(b"{", opening + 1, start)
-            else:
-                open_objects.pop()
-                closing = text.find(b"}", closing + 1, start)
-        end = string.end()
-        if string[2] is not None:
-            raw = string[1]
-            key = json.loads(b'"%b"' % raw) if b"\\" in raw else raw.decode()
-            current = open_objects[-1]
-            if key in current.keys:
-                raise MalformedBody(
-                    f"an object of the body has the key {key!r} more than once",
-                    pointer=_pointer(open_objects[:-1]) + _step(key),
-                    allowed="every key once",
-                )
-            current.keys.add(key)
-            current.key, current.children, current.is_array = key, 0, False
+    if reading.is_ready():
+        reading.find(text, _NO_NAMES)
+        return
+    found = json.loads(text, object_pairs_hook=_with_repetition)
+    waiting: list[tuple[Any, str]] = [(found, "")]
+    while waiting:
+        value, pointer = waiting.pop()
+        if isinstance(value, _Repeated):
+            raise repeated(value.key, pointer + step(value.key))
+        items: Iterable[tuple[str, Any]] = ()
+        if isinstance(value, dict):
+            items = ((step(key), item) for key, item in value.items())
+        elif isinstance(value, list):
+            items = ((f"/{index}", item) for index, item in enumerate(value))
+        waiting.extend((item, pointer + part) for part, item in items if isinstance(item, (dict, list)))
 
 
-def _pointer(path: list[_Object]) -> str:
-    """JSON pointer of the value that is being read."""
-    steps = []
-    for found in path:
-        if found.key is not None:
-            steps.append(_step(found.key))
-        if found.is_array:
-            steps.append(f"/{found.children - 1}")
-    return "".join(steps)
+class _Repeated(dict[str, Any]):
+    """An object with a key that it has twice."""
+
+    key: str
 
 
-def _step(key: str) -> str:
-    return "/" + key.replace("~", "~0").replace("/", "~1")
+def _with_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    seen: set[str] = set()
+    again = _Repeated(found)
+    again.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return again

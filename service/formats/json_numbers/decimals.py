@@ -16,8 +16,8 @@ Text = NDArray[np.uint8]
 
 # What `read_number` found instead of a number.
 BROKEN, TOO_LONG = -1, -2
-# Longer texts of numbers are left to other readers.
-MAX_LENGTH = 256
+# Longer texts of numbers are not read. Python's reader takes microseconds for one of this length.
+MAX_LENGTH = 1024
 
 MINUS, PLUS, POINT, ZERO, NINE = (ord(character) for character in "-+.09")
 LOWER_E, CASE = ord("e"), 0x20

@@ -9,7 +9,17 @@ from numpy.typing import NDArray
 
 from .decimals import CASE, LOWER_E, MINUS, POINT, ZERO, is_digit, read_number
 from .jit import always_inline, byte_at, compiled
-from .syntax import CLOSE, COMMA, MAX_DEPTH, NOT_EXAMINED, NOT_JSON, OPEN, after_space, pass_over
+from .syntax import (
+    AFTER_VALUE,
+    CLOSE,
+    COMMA,
+    NOT_EXAMINED,
+    NOT_JSON,
+    OPEN,
+    VALUE,
+    VALUE_OR_CLOSE,
+    after_space,
+)
 
 Text = NDArray[np.uint8]
 Float64 = NDArray[np.float64]
@@ -17,9 +27,11 @@ Int64 = NDArray[np.int64]
 # The least and the greatest number of an array, and whether all are integers.
 Range = tuple[float, float, bool]
 
+# Arrays within arrays of the highest rank that is wanted.
+MAX_RANK = 3
 # Kinds of arrays: even; with an element that is not a finite number, or a part that is not an array, or empty; with
-# rows or matrices of different sizes; not wanted; not JSON.
-EVEN, WRONG, RAGGED_ROWS, RAGGED_MATRICES, UNWANTED, BROKEN = range(6)
+# rows or matrices of different sizes; not wanted.
+EVEN, WRONG, RAGGED_ROWS, RAGGED_MATRICES, UNWANTED = range(5)
 
 # Columns of a record. Of all arrays:
 KIND, START, STOP = range(3)
@@ -31,21 +43,21 @@ SIZE = 5
 AT, PART_START, PART_STOP = 5, 8, 9
 # Of ragged ones: the index of the first row or matrix that differs, its size, and that of the first one.
 INDEX, FOUND, EXPECTED = 5, 6, 8
-# Of broken ones: where the last scalar before the fault begins, in how many arrays, and the position at fault.
-RESTART, DEPTH, FAULT = 5, 6, 7
 COLUMNS = 10
 
 # Whether a number is in range. It is unknown for one with many digits that is too near to a limit.
 IN_RANGE, OUT_OF_RANGE, UNKNOWN = range(3)
-# More than the relative error of `_approximately`, which rounds for each of up to 256 digits.
+# More than the relative error of `_approximately`, which rounds for each digit that it takes.
 _ROUNDING = 1e-12
+# `_approximately` takes no more digits once they are worth more than this.
+_ENOUGH = 1e40
 
 
 @always_inline
 def _rank(text: Text, start: int, end: int) -> int:
-    """How many arrays the first element is in: 0 for an empty array, more than MAX_DEPTH if unknown."""
+    """How many arrays the first element is in: 0 for an empty array, more than MAX_RANK if it is more."""
     rank, index = 0, start
-    while index < end and byte_at(text, index) == OPEN and rank <= MAX_DEPTH:
+    while index < end and byte_at(text, index) == OPEN and rank <= MAX_RANK:
         rank += 1
         index = after_space(text, index + 1, end)
     return rank - 1 if index < end and byte_at(text, index) == CLOSE else rank
@@ -73,8 +85,11 @@ def _approximately(text: Text, start: int, stop: int) -> float:
     after_point = False
     while index < stop and byte_at(text, index) | CASE != LOWER_E:
         if is_digit(byte_at(text, index)):
-            value = value * 10 + (np.int64(byte_at(text, index)) - ZERO)
-            power -= after_point
+            if value < _ENOUGH:
+                value = value * 10 + (np.int64(byte_at(text, index)) - ZERO)
+                power -= after_point
+            else:
+                power += not after_point
         after_point |= byte_at(text, index) == POINT
         index += 1
     exponent = 0
@@ -88,65 +103,51 @@ def _approximately(text: Text, start: int, stop: int) -> float:
 
 
 @always_inline
-def _broken(record: Int64, restart: int, depth: int, fault: int) -> int:
-    record[KIND], record[RESTART], record[DEPTH], record[FAULT] = BROKEN, restart, depth, fault
-    return NOT_JSON
-
-
-@always_inline
-def _wrong(text: Text, end: int, record: Int64, part: int, depth: int, last: tuple[int, int]) -> int:
-    """The position after the array whose part at `part` is at fault; `depth` arrays are open there.
-
-    `last` are the position of the last scalar before it, and its depth.
-    """
-    stop, fault, restart, at_depth = pass_over(text, part, end, 0, False)
-    if stop == NOT_JSON:
-        restart, at_depth = last if restart == part else (restart, depth + at_depth)
-        return _broken(record, restart, at_depth, fault)
-    if stop == NOT_EXAMINED:
-        return stop
-    record[KIND], record[PART_START], record[PART_STOP] = WRONG, part, stop
-    stop, fault, restart, at_depth = pass_over(text, stop, end, depth, True)
-    if stop == NOT_JSON:
-        restart, at_depth = (part, depth) if restart == record[PART_STOP] else (restart, at_depth)
-        return _broken(record, restart, at_depth, fault)
-    return stop
+def _wrong(record: Int64, at: Int64, depth: int, part: int) -> None:
+    """Note that an array is wrong at the part at `part`, whose first `depth` indices are `at`."""
+    record[KIND], record[PART_START] = WRONG, part
+    for level in range(MAX_RANK):
+        record[AT + level] = at[level] if level < depth else -1
 
 
 @compiled
 def read_grid(
-    text: Text, start: int, end: int, ranks: tuple[int, int], range_: Range, numbers: Float64, record: Int64
-) -> int:
+    text: Text, start: int, end: int, ranks: tuple[int, int], range_: Range, numbers: Float64, record: Int64, at: Int64
+) -> tuple[int, int, int, int]:
     """Read the array at `start`, whose rank must be in `ranks`, the least and the greatest.
 
     `range_` has the least and the greatest number, and whether all must be written as integers.
 
-    Writes its numbers into `numbers`, from `record[NUMBER]` on, and the other columns of `record`. The first part at
-    fault, in the order of the text, decides; the sizes are compared only if all parts are right.
+    Writes its numbers into `numbers`, from `record[NUMBER]` on, and the other columns of `record`. The reader stops at
+    the first part at fault, in the order of the text; the sizes are compared only if all parts are right.
 
-    Returns the position after the array, NOT_JSON, or NOT_EXAMINED for an array that `pass_over` does not examine.
+    Returns:
+        The position after the array, and three numbers without a meaning. Or NOT_EXAMINED, for an array that another
+        reader decides. Or NOT_JSON, where the reader stopped, how many arrays are open there, and what may come next;
+        `at` then has the indices there, and `record` is that of an array that is wrong there, without `PART_STOP`.
     """
     rank = _rank(text, start, end)
-    if rank == 0 or rank > MAX_DEPTH or ranks[1] < 1:
-        return NOT_EXAMINED
+    if rank == 0 or ranks[1] < 1:
+        return NOT_EXAMINED, 0, 0, 0
     rank = min(max(rank, ranks[0]), ranks[1])
-    record[KIND], record[START], record[RANK] = EVEN, start, rank
-    number, index, depth, last = record[NUMBER], start + 1, 1, (start, 0)
+    record[START], record[RANK] = start, rank
+    number, index, depth = record[NUMBER], start + 1, 1
     outer, inner, width = 0, 0, 0  # indices in the outermost array, and in the matrix of a stack; numbers in a row
     height, breadth = 0, 0  # of the first matrix of a stack
     kind = EVEN
     is_limited = range_[0] > -math.inf or range_[1] < math.inf or range_[2]
+    next_ = VALUE_OR_CLOSE
     while True:
         index = after_space(text, index, end)
-        if index >= end:
-            return _broken(record, *last, index)
         if depth < rank:
             first = after_space(text, index + 1, end)
-            if byte_at(text, index) != OPEN or (first < end and byte_at(text, first) == CLOSE):
-                record[AT], record[AT + 1], record[AT + 2] = outer, inner if depth == 2 else -1, -1
-                return _wrong(text, end, record, index, depth, last)
+            if index >= end or byte_at(text, index) != OPEN or first >= end or byte_at(text, first) == CLOSE:
+                at[0], at[1] = outer, inner
+                _wrong(record, at, depth, index)
+                return NOT_JSON, index, depth, next_
             index = first
             depth += 1
+            next_ = VALUE_OR_CLOSE
             if depth < rank:
                 inner = 0
             continue
@@ -157,24 +158,23 @@ def read_grid(
             stop, value = NOT_JSON, 0.0
             if index < end:
                 stop, value = read_number(text, index, end)
-            if stop == NOT_EXAMINED or number >= numbers.size:
-                return NOT_EXAMINED
             fits = IN_RANGE
-            if is_limited and stop != NOT_JSON:
+            if is_limited and stop >= 0:
                 fits = _fits(text, index, stop, value, range_)
-                if fits == UNKNOWN:
-                    return NOT_EXAMINED
-            if stop == NOT_JSON or math.isinf(value) or fits == OUT_OF_RANGE:
-                record[AT], record[AT + 1], record[AT + 2] = outer, inner if rank == 3 else -1, -1
-                record[AT + rank - 1] = number - begin
-                return _wrong(text, end, record, index, depth, last)
+            if fits == UNKNOWN or number >= numbers.size:
+                return NOT_EXAMINED, 0, 0, 0
+            if stop < 0 or math.isinf(value) or fits == OUT_OF_RANGE:
+                at[0], at[1] = outer, inner
+                at[rank - 1] = number - begin
+                _wrong(record, at, rank, index)
+                return NOT_JSON, index, rank, next_
             numbers[number] = value
             number += 1
-            last = (index, rank)
             index = after_space(text, stop, end)
             if index >= end or (byte_at(text, index) != COMMA and byte_at(text, index) != CLOSE):
-                return _broken(record, *last, index)
+                return NOT_JSON, index, rank, AFTER_VALUE
             closed = byte_at(text, index) == CLOSE
+            next_ = VALUE
             index += 1
             if not closed:
                 index = after_space(text, index, end)
@@ -194,7 +194,7 @@ def read_grid(
                 inner += 1
             index = after_space(text, index, end)
             if index >= end or (byte_at(text, index) != COMMA and byte_at(text, index) != CLOSE):
-                return _broken(record, *last, index)
+                return NOT_JSON, index, depth, AFTER_VALUE
             closed = byte_at(text, index) == CLOSE
             index += 1
             if closed and depth == 2:
@@ -215,4 +215,4 @@ def read_grid(
             record[SIZE] = outer
         elif rank == 3:
             record[SIZE], record[SIZE + 1] = outer, height
-    return index
+    return index, 0, 0, 0

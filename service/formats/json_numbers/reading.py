@@ -8,14 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import grids
+from . import grids, walking
 from .decimals import POSITION_BITS
-from .finding import Names, count_bytes, find_arrays, names
-from .syntax import CLOSE_OBJECT, COMMA
+from .keys import UNNAMED, Names, count_bytes, names
+from .refusals import MAX_KEYS, Text, as_bytes, refuse
+from .syntax import COMMA
+from .walking import walk
 
 Float64 = NDArray[np.float64]
-# A large text is a view of an array, which can be written part by part; small ones are bytes.
-Text = bytes | memoryview
 
 # Arrays with a shorter text are quickly read by any reader. In a large text there may be thousands of them, which would
 # take that reader ten milliseconds or more in one call.
@@ -23,8 +23,6 @@ LEAST_BYTES, LEAST_BYTES_IN_LARGE = 512, 64
 LARGE_BYTES = 1 << 17
 # Records that become objects, and numbers that Python reads, before others can take the interpreter's lock.
 _BLOCK = 1 << 10
-# What makes the text of an array one member of an object.
-_BEFORE, _MATRIX = b'{"a":', names({"a": (2, 2)})
 _NUMBER = re.compile(rb"[-+.eE0-9]+")
 
 
@@ -60,22 +58,13 @@ class Ragged(NamedTuple):
 
 
 class Unwanted(NamedTuple):
-    """An array of scalars and arrays under a key of another name."""
+    """An array under a key of another name, or as the whole text."""
 
     start: int
     stop: int
 
 
-class Broken(NamedTuple):
-    """An array that is not JSON: the last scalar before the fault, the number of open arrays there, and the fault."""
-
-    start: int
-    restart: int
-    depth: int
-    fault: int
-
-
-Found = Even | Wrong | Ragged | Unwanted | Broken
+Found = Even | Wrong | Ragged | Unwanted
 
 
 class _State:
@@ -99,22 +88,29 @@ def count(text: Text, character: bytes) -> int:
     """How often a character occurs, counted without the interpreter's lock once the compiled code is there."""
     if not _State.ready:
         return bytes(text).count(character)
-    return int(count_bytes(_bytes(text), character[0]))
+    return int(count_bytes(as_bytes(text), character[0]))
 
 
-def find(text: Text, wanted: Names) -> list[Found]:
-    """The long arrays that are values of keys, in order, up to the first fault of their syntax.
+def find(text: Text, wanted: Names, root: int = UNNAMED) -> list[Found]:
+    """The long arrays that are values of keys, or the whole text, in order. All of the text is valid JSON.
 
     They have at least LEAST_BYTES of text; in a text of more than LARGE_BYTES, at least LEAST_BYTES_IN_LARGE. Those
-    whose key is in `wanted` are read; their memory is shared. Text outside of these arrays is not checked. It takes
-    about 25 ns for each number, without the interpreter's lock.
+    whose key is in `wanted` are read, and so is the whole text if its name has the index `root` there. Their memory is
+    shared. The other text is short, so that any reader of JSON takes milliseconds for it. The walk takes about 25 ns
+    a number, without the interpreter's lock.
+
+    Raises:
+        MalformedBody: the text is not JSON, an object has a key twice, or arrays and objects are nested too deep.
+        BodyTooLarge: an object has too many keys, a number too many digits, or there is too much text besides arrays.
     """
-    array = _bytes(text)
+    array = as_bytes(text)
     least = LEAST_BYTES if len(text) <= LARGE_BYTES else LEAST_BYTES_IN_LARGE
     # Every number but the first one follows a comma, or else the text is not JSON.
     numbers = np.empty(int(count_bytes(array, COMMA)) + 1)
-    records = np.empty((len(text) // least + 2, grids.COLUMNS), np.int64)
-    count, number, undecided = find_arrays(array, wanted, least, numbers, records)
+    records = np.empty((min(len(text) // least + 2, MAX_KEYS), grids.COLUMNS), np.int64)
+    walked = np.empty(walking.SIZE, np.int64)
+    walk(array, wanted, root, least, numbers, records, walked)
+    count, number, undecided = refuse(text, walked)
     numbers = numbers[:number]
     if undecided:
         all_places = np.flatnonzero(np.isnan(numbers))
@@ -127,30 +123,6 @@ def find(text: Text, wanted: Names) -> list[Found]:
         block = records[start : min(start + _BLOCK, count)]
         found += [_found(record, numbers) for record in block.tolist()]
     return found
-
-
-def matrix(text: bytes) -> Float64 | None:
-    """The text, a long JSON array, as a matrix (n, m) of finite numbers, read without the interpreter's lock.
-
-    None if it is no such matrix, or the compiled code is not there.
-    """
-    if not _State.ready:
-        return None
-    member = np.empty(len(text) + len(_BEFORE) + 1, np.uint8)
-    member[: len(_BEFORE)] = np.frombuffer(_BEFORE, np.uint8)
-    member[len(_BEFORE) : -1] = np.frombuffer(text, np.uint8)
-    member[-1] = CLOSE_OBJECT
-    found = find(memoryview(member), _MATRIX)  # type: ignore[arg-type]
-    if len(found) != 1 or not isinstance(found[0], Even) or bytes(text[found[0].stop - len(_BEFORE) :]).strip():
-        return None
-    return found[0].numbers
-
-
-def _bytes(text: Text) -> NDArray[np.uint8]:
-    array = np.frombuffer(text, np.uint8)
-    if not isinstance(text, bytes):
-        array.flags.writeable = False  # one type for both kinds of bytes, so that the code is compiled once
-    return array
 
 
 def _value(text: Text, position: int) -> float:
@@ -174,7 +146,5 @@ def _found(record: list[int], numbers: Float64) -> Found:
         case grids.RAGGED_MATRICES:
             found, expected = (tuple(record[first : first + 2]) for first in (grids.FOUND, grids.EXPECTED))
             return Ragged(start, stop, record[grids.INDEX], found, expected)
-        case grids.UNWANTED:
-            return Unwanted(start, stop)
         case _:
-            return Broken(start, record[grids.RESTART], record[grids.DEPTH], record[grids.FAULT])
+            return Unwanted(start, stop)

@@ -49,18 +49,31 @@ def test_other_requests_are_answered_while_a_large_body_is_parsed(
     assert response.json()["z"] == [1.125 + 1.125 * 1.125] * COUNT
 
 
-@pytest.mark.parametrize("ready", [True, False])
-def test_a_fault_in_a_large_body_is_named_whether_or_not_the_reader_is_compiled(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch, ready: bool
+@pytest.mark.parametrize("looks", [0, 3])
+def test_a_large_body_waits_for_the_compiled_reader_and_its_fault_is_named(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, looks: int
 ) -> None:
     assert reading.is_ready()
-    monkeypatch.setattr(reading, "is_ready", lambda: ready)
+    waiting = iter([False] * looks)
+    monkeypatch.setattr(reading, "is_ready", lambda: next(waiting, True))
     wrong = [1.0] * (COUNT - 1) + ["x"]
     problem = assert_problem(client.post("/vae/reparam-grad", content=body(mu=wrong, foo=1), headers=JSON), 422)
     assert [error["pointer"] for error in problem["errors"]] == [f"/mu/{COUNT - 1}", "/foo"]
     cut = body()[:-9]
     problem = assert_problem(client.post("/vae/reparam-grad", content=cut, headers=JSON), 400)
     assert problem["detail"].endswith(f"EOF while parsing a list at line 1 column {len(cut)}")
+
+
+def test_without_the_compiled_reader_a_small_body_is_answered_and_a_large_one_is_refused(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "is_ready", lambda: False)
+    monkeypatch.setattr(json_body, "MAX_WAIT_SECONDS", 0.1)
+    response = client.post("/vae/reparam-grad", content=body(), headers=JSON)
+    assert_problem(response, 503)
+    assert int(response.headers["retry-after"]) > 0
+    assert_problem(client.post("/vae/reparam-grad", content=body(), headers=JSON | {"X-Timeout-Seconds": "0.01"}), 504)
+    assert client.post("/vae/kl", content='{"q": {"mu": [0.0], "sigma": [1.0]}}', headers=JSON).status_code == 200
 
 
 def test_a_large_body_in_parts_is_read_as_a_whole(client: TestClient) -> None:

@@ -18,6 +18,7 @@ from service.em.schemas.steps import ExpectationRequest, LogLikelihoodRequest
 from service.em.wire import errors_beside as em_beside
 from service.errors import MalformedBody
 from service.formats.json_numbers import reading
+from service.formats.json_numbers.refusals import Text
 from service.gan.schemas import GenerateRequest
 from service.gan.uploads import DiscriminateRequest, InvertRequest
 from service.vae.schemas import KLRequest, ReparameterizeRequest
@@ -178,7 +179,7 @@ def plain(value: object) -> object:
     return [plain(found) for found in value] if isinstance(value, list) else repr(value)
 
 
-def outcome(read: Callable[..., BaseModel], text: reading.Text, model: type[BaseModel]) -> object:
+def outcome(read: Callable[..., BaseModel], text: Text, model: type[BaseModel]) -> object:
     """The instance, or the answer that describes the error."""
     try:
         found = read(text, model, BESIDE.get(model))

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.formats.json_numbers.finding import names
+from service.formats.json_numbers.keys import names
 from service.formats.json_numbers.reading import Even, find
 
 NAMES = names({"v": (1, 1)})
