@@ -44,6 +44,7 @@ from .web import auth, pages
 from .web import health as probes
 from .web.access_log import AccessLog
 from .web.dispatch import Dispatch
+from .web.door import Door
 from .web.edge import Edge
 from .web.failures import FAILURES, answer_failure
 from .web.health import Health
@@ -51,6 +52,7 @@ from .web.metrics import Metrics
 from .web.parts import BodyLimits
 from .web.peers import Peers
 from .web.problems import ProblemDetails
+from .web.watch import Patience
 
 # The timeout is described here and is not a parameter of the operations. Tools that test a service against its document
 # would try timeouts of a millisecond, and report the 504s as faults.
@@ -82,6 +84,7 @@ class Parts(NamedTuple):
     em: EmEngine
     vae: vae.VaeEngine
     gan: gan.GanEngine
+    door: Door
 
 
 class Application(FastAPI):
@@ -184,6 +187,7 @@ def create_app(
     generator, discriminator, manifest, companion = networks or load_networks(settings)
     seat = seat or new_board(1).seat(0)
     metrics = Metrics()
+    peers = Peers(settings.trusted_proxies)
 
     async def snapshots() -> Sequence[bytes]:
         return [metrics.snapshot(), snapshot(replica_instruments())]
@@ -202,6 +206,16 @@ def create_app(
             caching.build_tag(manifest.files, VERSION, devices.describe(device)),
             manifest.files[checkpoint.GENERATOR_FILE],
             companion is not None,
+        ),
+        door=Door(
+            Patience(settings.header_seconds, settings.body_idle_seconds, settings.keepalive_seconds),
+            settings.max_wait_seconds,
+            metrics,
+            # A plain digit, which the event loop draws, has no lane.
+            {f"/{name}/": metrics.lines[name].wait for name in ("em", "vae")},
+            peers,
+            settings.root_path,
+            lambda: seat.board.draining,
         ),
     )
     app = Application(
@@ -238,7 +252,7 @@ def create_app(
             AccessLog(settings),
             parts.limits,
             seat,
-            Peers(settings.trusted_proxies),
+            peers,
             settings.root_path,
         )
     )

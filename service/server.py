@@ -54,6 +54,7 @@ class Server(uvicorn.Server):
             access_log=False,
             proxy_headers=False,  # `service.web.peers` reads them, and nothing reads the scheme
             http=HttpProtocol,
+            ws="none",
             server_header=False,
             timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         )
@@ -104,7 +105,12 @@ class Server(uvicorn.Server):
             self._seat.close_connection()
 
     def _protocol(self) -> asyncio.Protocol:
-        return HttpProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return HttpProtocol(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            door=self._app.parts.door,
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take the last connections, finish what runs, and stop the application."""

@@ -67,7 +67,7 @@ def serve(settings: Settings) -> tuple[int, str]:
     if size.processes == 1:
         _serve_alone(prepared)
         return 0, ""
-    rules = Rules(settings.max_connections, settings.drain_seconds, settings.shutdown_seconds, settings.stall_seconds)
+    rules = Rules(settings.connections, settings.drain_seconds, settings.shutdown_seconds, settings.stall_seconds)
     supervisor = Supervisor(
         listeners, prepared.board, _replica(prepared), rules, _refusal(), log.warning, lambda: log.info("ready")
     )
@@ -76,12 +76,12 @@ def serve(settings: Settings) -> tuple[int, str]:
 
 def _within_descriptors(settings: Settings) -> Settings:
     """The settings, with fewer connections if the system allows fewer open files."""
-    files = raise_descriptor_limit(settings.max_connections + SPARE_DESCRIPTORS)
-    connections = connections_within(files, settings.max_connections, SPARE_DESCRIPTORS)
-    if connections == settings.max_connections:
+    files = raise_descriptor_limit(settings.connections + SPARE_DESCRIPTORS)
+    connections = connections_within(files, settings.connections, SPARE_DESCRIPTORS)
+    if connections == settings.connections:
         return settings
-    log.warning("fewer connections, because of the limit of open files", max_connections=connections, open_files=files)
-    return settings.model_copy(update={"max_connections": connections})
+    log.warning("fewer connections, because of the limit of open files", connections=connections, open_files=files)
+    return settings.model_copy(update={"connections": connections})
 
 
 def _compile_in_background(listeners: Sequence[socket.socket]) -> int | None:
@@ -102,7 +102,7 @@ def _serve_alone(prepared: Prepared) -> None:
     settings, networks, listeners, board, compiling, quotas = prepared
     seat = board.seat(0)
     app = create_app(settings, networks, seat, compiling=compiling, quotas=quotas)
-    Server(app, settings, Listeners(listeners, seat, settings.max_connections, _refusal())).run()
+    Server(app, settings, Listeners(listeners, seat, settings.connections, _refusal())).run()
 
 
 def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
@@ -125,7 +125,5 @@ def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
 
 def _refusal() -> bytes:
     """The bytes of the answer to a connection beyond the limit."""
-    error = Overloaded(
-        "the service stops, or has as many connections as LATENTSERVE_MAX_CONNECTIONS allows", retry_after=1
-    )
+    error = Overloaded("the service stops, or has as many connections as LATENTSERVE_CONNECTIONS allows", retry_after=1)
     return whole(from_domain(error))

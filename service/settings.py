@@ -124,7 +124,17 @@ class Settings(BaseSettings):
         2**23, description="maximum elements of one JSON body, counted by its commas, or of one body of arrays"
     )
     max_inflight_bytes: PositiveInt = Field(512 * MIB, description="maximum bytes of all request bodies held at once")
-    max_connections: PositiveInt = Field(8192, description="maximum open connections")
+    connections: PositiveInt = Field(8192, description="maximum open connections")
+    header_seconds: PositiveFloat = Field(10.0, description="seconds that a client may take for the head of a request")
+    body_idle_seconds: PositiveFloat = Field(
+        30.0, description="seconds in which the next 4 KiB of a body, or its end, must arrive"
+    )
+    keepalive_seconds: PositiveFloat = Field(
+        75.0, description="seconds after which a connection without a request is closed"
+    )
+    max_wait_seconds: PositiveFloat = Field(
+        2.0, description="predicted seconds above which a request without X-Timeout-Seconds is refused"
+    )
     max_effort: PositiveFloat = Field(
         2e12, description="maximum pairs x D x iterations of one registration, about one or two hours of work"
     )

@@ -41,6 +41,8 @@ HOSTILE = 0.35
 # After every so many fuzzed requests, one connection sends one whose answer is known.
 CONTROL_EVERY = 10
 DEADLINE = 10
+# Seconds without an answer after which bytes that may be no request are ended.
+SILENCE = 1.0
 # At least this share reaches an engine, or the mutations are too coarse to test anything behind the schema.
 LEAST_AT_ENGINES = 0.3
 FOLDER = ROOT / "build" / "faults"
@@ -154,7 +156,10 @@ class _Fuzzer:
         self.fuzzed.settle(Fate.REFUSED if answer.status in REFUSALS else Fate.ANSWERED)
 
     async def _unframed(self, fuzzed: Fuzzed) -> None:
-        """Send bytes that may be no request, and end the sending. The service answers or closes the connection."""
+        """Send bytes that may be no request, and end the sending if nothing comes back.
+
+        The service answers or closes the connection. It may wait for more bytes, but not after their end.
+        """
         answer = b""
         writer = None
         try:
@@ -163,8 +168,10 @@ class _Fuzzer:
                 with suppress(ConnectionError):
                     writer.write(fuzzed.request)
                     await writer.drain()
+                    with suppress(TimeoutError):
+                        answer = await asyncio.wait_for(reader.read(1 << 16), SILENCE)
                     writer.write_eof()
-                    answer = await reader.read()
+                    answer += await reader.read()
         except TimeoutError:
             self._fault(fuzzed, Fate.LOST, f"neither an answer nor an end in {PATIENCE:g} s")
             return
@@ -208,7 +215,7 @@ def malformed(answer: Answer) -> str:
         except ValueError:
             return "an answer that is no JSON"
         results = content.get("results", ()) if isinstance(content, dict) else ()
-        if any(result.get("status", 200) >= 500 for result in results):
+        if any(result.get("status", 200) >= 500 and result["status"] not in REFUSALS for result in results):
             return "a problem of a batch has a status that no request may cause"
     return ""
 

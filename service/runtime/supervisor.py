@@ -32,7 +32,7 @@ EXTRA_SECONDS = 5.0
 class Rules(NamedTuple):
     """The settings of the supervisor. Times are in seconds."""
 
-    max_connections: int
+    connections: int
     drain_seconds: float
     shutdown_seconds: float
     stall_seconds: float
@@ -69,7 +69,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._replicas = [Replica(number, board) for number in range(board.replicas)]
         self._reception = Reception(
-            listeners, self._replicas, board, rules.max_connections, refusal, self._selector, self._after
+            listeners, self._replicas, board, rules.connections, refusal, self._selector, self._after
         )
         self._collector = Collector(self._replicas, board, self._tell, self._after)
         self._timers: list[tuple[float, int, Callable[[], None]]] = []

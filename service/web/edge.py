@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import re
 import secrets
 import time
 from collections.abc import Awaitable
@@ -19,6 +18,7 @@ from ..errors import BodyTooLarge, Overloaded, ShuttingDown
 from ..runtime.board import Seat
 from ..runtime.caller import CALLER
 from .access_log import AccessLog
+from .door import SAFE_ID
 from .failures import internal
 from .metrics import Metrics
 from .observability import REQUEST_ID, log
@@ -34,7 +34,6 @@ WATCH_AFTER_SECONDS = 0.05
 PIECE_BYTES = 1 << 18
 # Nginx's status for a client that closed the connection before its answer. It is logged and counted, never sent.
 CLIENT_CLOSED_REQUEST = 499
-SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLOSE_HEADER = (b"connection", b"close")
 
 
@@ -112,7 +111,8 @@ class _Exchange:
             raise RuntimeError("an ASGI application runs in a task")
         REQUEST_ID.set(self.request_id)
         CALLER.set(edge.peers.name(self.scope))
-        start = self.scope[STARTED] = time.perf_counter()
+        # The protocol notes when the first byte arrived.
+        start: float = self.scope.setdefault(STARTED, time.perf_counter())
         edge.metrics.in_flight.add(1)
         timer = task.get_loop().call_later(WATCH_AFTER_SECONDS, self._watch, task)
         try:

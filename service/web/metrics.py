@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
@@ -12,6 +13,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
+from ..runtime.admission import Line
 from ..runtime.instruments import Counter, Description, Gauge, Histogram, Series, snapshot
 from ..runtime.totals import Family, total
 from ..runtime.usage import Usage
@@ -54,12 +56,18 @@ class Metrics:
         self.batch_seconds = Histogram(
             Description("latentserve_batch_seconds", "Seconds that the device took for one batch.", lane), SECONDS
         )
+        self.lines: dict[str, Line] = {}
+        """What waits in each lane."""
         self.failures = Counter(Description("latentserve_job_failures", "Jobs on which the worker failed.", lane))
 
     def answered(self, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
         """Count one answered request. `route` is the template of its path, and `seconds` its duration."""
         self._requests.add((method, route, str(status)))
         self._request_seconds.of((route,)).observe(seconds, request_id)
+
+    def refused(self, method: str) -> None:
+        """Count one request that was refused before its route was known."""
+        self._requests.add((method, "unmatched", "503"))
 
     def engine(self, name: str, report: Callable[[int, float], None] = lambda items, cost: None) -> EngineObserver:
         """The observer for the Batcher of that name. `report` receives the length and the cost of its queue."""
@@ -135,6 +143,7 @@ class EngineObserver:
         self._report = report
         self._labels = (name,)
         self._items = metrics.queue_items
+        self._line = metrics.lines[name] = Line(time.perf_counter)
         self._cost = metrics.queue_cost
         self._failures = metrics.failures
         self._waits: Series = metrics.queue_seconds.of(self._labels)
@@ -145,6 +154,7 @@ class EngineObserver:
 
     def queued(self, items: int, cost: float) -> None:
         """Set the queue's gauges, and report them to the other processes."""
+        self._line.items = items
         self._report(items, cost)
         self._items.set(items, self._labels)
         self._cost.set(cost, self._labels)
@@ -157,6 +167,7 @@ class EngineObserver:
 
     def finished(self, items: int, seconds: float) -> None:
         """Observe the device's time."""
+        self._line.finished(items, seconds)
         self._seconds.observe(seconds)
 
     def failed(self, error: BaseException) -> None:

@@ -1,169 +1,179 @@
-"""Uvicorn's httptools protocol for HTTP/1.1, with other rules for upgrades, headers and parser errors."""
+"""A connection with a door: requests are admitted before their body is read, or refused."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
-import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
 
-from .heads import whole
-from .observability import log
-from .problems import problem
-from .transport import JoiningTransport
+from .connection import Connection
+from .door import SAFE_ID, Door
+from .routing import STARTED
+from .transport import unread_seconds
+from .watch import Patience, Phase
 
-MAX_HEADER_BYTES = 64 * 1024
-# Seconds in which a client that is still sending can read the answer to a request that was refused.
-LINGER_SECONDS = 2.0
-# Seconds that a client may take to send the head of a request, or may pause in its body.
-SILENT_SECONDS = 60.0
-_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
-
-
-class _Refusal(Exception):
-    """A request whose head breaks a rule. Raised in a callback of the parser, which then reports it as its error."""
-
-    def __init__(self, status: int, slug: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.slug = slug
+# A larger body of a refused request is not read: its connection is closed.
+MAX_DISCARDED_BYTES = 256 * 1024
+# Seconds for a head on a connection beyond the limit.
+FULL_HEAD_SECONDS = 2.0
+_TIMEOUT = b"x-timeout-seconds"
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(Connection):
     """One connection.
 
-    A server may ignore an offer to upgrade (RFC 9110, 7.8). Some clients always make one: Java's client offers HTTP/2
-    with its first request. The parser, however, stops after the headers of such a request, and its body is lost. The
-    header is therefore renamed before the parser reads it.
+    Args:
+        config: of uvicorn.
+        server_state: of uvicorn.
+        app_state: of uvicorn.
+        door: admits requests; by default all of them.
+        full: the answer to all but probes on a connection beyond the limit; empty on all others.
     """
 
-    _in_message = False
-    _in_head = False
-    _silence: asyncio.TimerHandle | None = None
-    _header_bytes = 0
-    _refused = False
-    _answered: RequestResponseCycle | None = None
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        door: Door | None = None,
+        full: bytes = b"",
+    ) -> None:
+        self._door = door or Door()
+        self._full = full
+        patience = self._door.patience
+        if full:
+            patience = Patience(min(patience.head, FULL_HEAD_SECONDS), patience.body, patience.idle)
+        super().__init__(config, server_state, app_state, _loop, patience)
+        self._discards = False  # the request was refused, and its body is not read
+        self._began = 0.0
+        self._paused_at: float | None = None
+        self._pause = 0.0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer for the first request."""
-        self._joining = JoiningTransport(transport, self._begins_answer)
-        super().connection_made(self._joining)
-        self._expect()
-
-    def _begins_answer(self) -> bool:
-        cycle = self.cycle
-        if cycle is None or not cycle.response_started or cycle is self._answered:
-            return False
-        self._answered = cycle
-        return True
-
-    def on_response_complete(self) -> None:
-        """Send an answer without a body, and go on with the next request."""
-        self._joining.flush()
-        super().on_response_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
-        self._expect_nothing()
-        super().connection_lost(exc)
-
-    def _expect(self) -> None:
-        """Close the connection if the client is silent from now on."""
-        self._expect_nothing()
-        self._silence = self.loop.call_later(SILENT_SECONDS, self._is_silent)
-
-    def _expect_nothing(self) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
-
-    def _is_silent(self) -> None:
-        if self.flow.read_paused:  # the service itself does not read now
-            self._expect()
-        else:
-            self.transport.close()
-
-    def data_received(self, data: bytes) -> None:
-        """Rename an `Upgrade` header, and pass the bytes to the parser; discard them after a refusal."""
-        if self._refused:
-            return
-        if not self._in_message:
-            head, end, rest = data.partition(b"\r\n\r\n")
-            data = _UPGRADE.sub(b"\r\nx-ignored-upgrade:", head) + end + rest
-        super().data_received(data)
-        # Most requests arrive at once, so they need no timer.
-        if not self._in_message:
-            self._expect_nothing()
-        elif not self._in_head or self._silence is None:
-            self._expect()
+    # -- admission ----------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """Begin to count the bytes of the headers."""
-        self._in_message = self._in_head = True
-        self._header_bytes = 0
+        """Note when the request began."""
+        self._began = time.perf_counter()
         super().on_message_begin()
 
-    def on_url(self, url: bytes) -> None:
-        """Read a part of the request's target, which counts as a header."""
-        super().on_url(url)
-        if len(self.url) > MAX_HEADER_BYTES:
-            raise _Refusal(414, "uri-too-long", f"the request's target has more than {MAX_HEADER_BYTES} bytes")
+    def take(self) -> None:
+        """Start the request, refuse it, or queue it behind the one before."""
+        unread = 0.0 if self._paused_at is None else self._unread()
+        scope: Any = self.scope
+        scope[STARTED] = self._began - unread
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            excess = self._excess(scope, self.url)
+            if excess:
+                # What has waited unread has little time left. If the client tries again, it shall have all of it.
+                self._refuse(excess, may_pause=not unread)
+                return
+        super().take()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Read a header, or refuse the request if its headers, with those after its chunks, are too large."""
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise _Refusal(431, "headers-too-large", f"the request's headers have more than {MAX_HEADER_BYTES} bytes")
-        super().on_header(name, value)
+    def _excess(self, scope: Any, url: bytes) -> float:
+        """The predicted seconds of a request that is to be refused; 0 if it is to be admitted."""
+        door = self._door
+        if self._full:
+            return 0.0 if door.is_probe(url) else 1.0
+        timeout = dict(scope["headers"]).get(_TIMEOUT)
+        if timeout is None:
+            return door.excess(url, door.caller(scope), None)
+        try:
+            seconds = float(timeout)
+        except ValueError:
+            seconds = 0.0
+        if not seconds > 0:  # the route refuses it
+            return 0.0
+        return door.excess(url, door.caller(scope), seconds - (time.perf_counter() - scope[STARTED]))
 
-    def on_headers_complete(self) -> None:
-        """Start the request, or refuse it without one Host header (RFC 9112, 3.2)."""
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
-            raise ValueError(f"a request needs one Host header; this one has {hosts}")
-        self._in_head = False
-        super().on_headers_complete()
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        scope: Any = cycle.scope
+        caller = self._door.caller(scope)
+        number = self._door.admission.enter(caller)
+        task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(partial(self._ended, number, caller))
+        self.tasks.add(task)
+
+    def _ended(self, number: int, caller: str, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._door.admission.leave(number, caller)
+
+    def on_response_complete(self) -> None:
+        """Refuse the queued requests that have become late, and go on with the next."""
+        while self.pipeline and not self.transport.is_closing() and not self._is_ending:
+            cycle, _ = self.pipeline[-1]
+            scope: Any = cycle.scope
+            excess = self._excess(scope, scope["raw_path"])
+            if not excess:
+                break
+            self.pipeline.pop()
+            cycle.response_complete = True
+            self._joining.flush()
+            close = not cycle.keep_alive or cycle.waiting_for_100_continue or cycle.more_body
+            self._write_refusal(scope["method"].encode(), dict(scope["headers"]), excess, close)
+        if self._is_ending:
+            self.pipeline.clear()
+        super().on_response_complete()
+
+    # -- refusals -----------------------------------------------------------------------------------------------
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body, unless the request was refused."""
+        if not self._discards:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the next bytes begin a new request."""
-        self._in_message = False
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are not valid HTTP, or a refused head, with a problem, and close the connection.
-
-        Uvicorn calls this while it handles the parser's exception. Earlier requests that were complete are still
-        answered, and then the connection closes without a 400, which clients would take for one of those answers.
-        """
-        if self.transport.is_closing():
-            return
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:
-                cycle.keep_alive = False
-                self._refused = True
-                return
-            # The body of this request is damaged, and the application still waits for the rest of it.
-            cycle.disconnected = True
-            cycle.message_event.set()
-            if cycle.response_started or self.pipeline:
-                self.transport.close()
-                return
-        error = sys.exception()
-        cause = (error and error.__context__) or error
-        request_id = secrets.token_hex(8)
-        log.info("malformed request", request_id=request_id, reason=str(cause or msg))
-        if isinstance(cause, _Refusal):
-            answer = problem(cause.status, cause.slug, str(cause))
+        if self._discards:
+            self._discards = self._in_message = False
+            self._watch.enter(Phase.IDLE)
         else:
-            answer = problem(400, "malformed-request", f"the request is not valid HTTP/1.1: {cause or msg}")
-        self.transport.write(whole(answer, [(b"x-request-id", request_id.encode())]))
-        if not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        # A client that is still sending would lose the answer if the connection were closed at once.
-        self._refused = True
-        self.transport.write_eof()
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+            super().on_message_complete()
+
+    def _refuse(self, excess: float, may_pause: bool) -> None:
+        """Answer the request whose head has just been read, and discard its body."""
+        fields = dict(self.headers)
+        # Without its length the body may be of any size; a client that waits for 100 may send it or not.
+        close = self.expect_100_continue or b"transfer-encoding" in fields or not self.parser.should_keep_alive()
+        close = close or int(fields.get(b"content-length", 0)) > MAX_DISCARDED_BYTES
+        self._discards = True
+        pause = self._write_refusal(self.parser.get_method(), fields, excess, close, may_pause and not close)
+        if pause:
+            self._pause = pause
+            self._paused_at = time.perf_counter()
+            self.flow.pause_reading()
+            self.loop.call_later(pause, self._resume)
+
+    def _write_refusal(
+        self, method: bytes, fields: Mapping[bytes, bytes], excess: float, close: bool, may_pause: bool = False
+    ) -> float:
+        """Write the answer of a refusal. Returns the seconds in which the connection is not to be read."""
+        if self._full:
+            self.transport.write(self._full)
+            self._linger()
+            return 0.0
+        given = fields.get(b"x-request-id")
+        request_id = given if given and SAFE_ID.fullmatch(given) else self._door.new_id()
+        answer, pause = self._door.refuse(method, request_id, excess, close=close, may_pause=may_pause)
+        self.transport.write(answer)
+        if close:
+            self._linger()
+        return pause
+
+    def _resume(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def _unread(self) -> float:
+        """Seconds that the first bytes after a pause have waited."""
+        paused_at, self._paused_at = self._paused_at, None
+        longest = min(self._pause, time.perf_counter() - (paused_at or 0.0))
+        unread = unread_seconds(self.transport)
+        return longest if unread is None else min(longest, unread)

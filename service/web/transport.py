@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from .heads import completed
+
+# Where `struct tcp_info` of Linux has tcpi_last_data_recv, in milliseconds.
+_LAST_DATA_RECEIVED = struct.Struct("=52xI")
 
 
 class JoiningTransport(asyncio.Transport):
@@ -77,3 +82,14 @@ class JoiningTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """What is known of the connection by this name."""
         return self._transport.get_extra_info(name, default)
+
+
+def unread_seconds(transport: asyncio.BaseTransport) -> float | None:
+    """Seconds since the client last sent something; None where the system does not say."""
+    connection = transport.get_extra_info("socket")
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
+        (milliseconds,) = _LAST_DATA_RECEIVED.unpack(info)
+    except (AttributeError, OSError, struct.error):
+        return None
+    return float(milliseconds) / 1000

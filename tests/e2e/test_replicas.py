@@ -62,7 +62,7 @@ def connections_of(pid: int, port: int) -> int:
 @pytest.fixture(scope="module")
 def pair(start: Start) -> Iterator[Live]:
     """One service of two processes, shared by the tests that leave it with two."""
-    with start(drain_seconds="0", processes="2", max_connections="80") as live:
+    with start(drain_seconds="0", processes="2", connections="80") as live:
         until(lambda: total(live, "latentserve_replicas") == 2)
         yield live
 
@@ -93,7 +93,7 @@ def test_beyond_the_limit_a_connection_is_told_so(pair: Live) -> None:
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["x-latentserve-version"] == VERSION
         assert answer.headers["content-security-policy"] == POLICY
-        assert "LATENTSERVE_MAX_CONNECTIONS" in answer.json()["detail"]
+        assert "LATENTSERVE_CONNECTIONS" in answer.json()["detail"]
     until(lambda: httpx2.get(f"{pair.address}/livez", timeout=60).is_success)
 
 

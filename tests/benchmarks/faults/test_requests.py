@@ -73,3 +73,4 @@ def test_answers_of_a_wrong_form_are_found() -> None:
     assert found(422, b"text/plain", b"{}")
     assert found(200, b"application/json", b"[NaN]")
     assert found(200, b"application/json", b'{"results": [{"status": 500}]}')
+    assert not found(200, b"application/json", b'{"results": [{"status": 504}, {"scale": 1}]}')

@@ -2,78 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import socket
-import threading
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import uvicorn
 
-from service.web import protocol
+from service.web.connection import MAX_HEADER_BYTES
 from service.web.heads import FIXED, POLICY, POLICY_HEADER
-from service.web.protocol import MAX_HEADER_BYTES, Protocol
-
-Address = tuple[str, int]
-release = threading.Event()
-
-
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Read the body, after `release` if the path says so, and answer 200 with its length."""
-    if scope["path"] == "/broken":
-        raise RuntimeError("the application fails")
-    if scope["path"] == "/held":
-        await asyncio.to_thread(release.wait, 60)
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return
-        size, more = size + len(message.get("body", b"")), message.get("more_body", False)
-    content = b"%d" % size
-    if scope["path"] == "/empty":
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(content))]})
-    await send({"type": "http.response.body", "body": content})
+from tests.service.web.servers import Address, exchange, problem_of, serving
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[Address]:
-    config = uvicorn.Config(echo, port=0, http=Protocol, lifespan="off", log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()
-    server.should_exit = True
-    thread.join(60)
-
-
-def exchange(address: Address, request: bytes) -> bytes:
-    """The answer to `request`, which is sent whole before the answer is read."""
-    with socket.create_connection(address, timeout=60) as connection:
-        connection.sendall(request)
-        answer = b""
-        while received := connection.recv(65536):
-            answer += received
-    return answer
-
-
-def problem_of(answer: bytes) -> dict[str, Any]:
-    head, _, content = answer.partition(b"\r\n\r\n")
-    assert b"\r\ncontent-type: application/problem+json" in head
-    assert b"\r\nconnection: close" in head
-    found: dict[str, Any] = json.loads(content)
-    assert head.startswith(b"HTTP/1.1 %d " % found["status"])
-    return found
+    with serving() as found:
+        yield found
 
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
@@ -116,29 +58,6 @@ def test_a_request_of_http_1_0_needs_no_host(address: Address) -> None:
     assert exchange(address, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n123"])
-def test_a_client_that_falls_silent_loses_its_connection(
-    address: Address, sent: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "SILENT_SECONDS", 0.1)
-    assert exchange(address, sent) == b""
-
-
-def test_a_client_is_not_silent_while_the_service_does_not_read(
-    address: Address, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "SILENT_SECONDS", 0.1)
-    release.clear()
-    with socket.create_connection(address, timeout=60) as connection:
-        # More than the service reads ahead, for an application that does not read yet.
-        connection.sendall(b"POST /held HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000000\r\n\r\n")
-        connection.sendall(bytes(200_000))
-        time.sleep(0.5)
-        release.set()
-        connection.sendall(bytes(800_000))
-        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-
-
 def test_answers_without_a_body_and_pipelined_ones_arrive_whole_and_in_order(address: Address) -> None:
     keep = b" HTTP/1.1\r\nhost: x\r\n\r\n"
     answer = exchange(address, b"HEAD /" + keep + b"GET /empty" + keep + b"GET /" + keep + CHUNKED + b"\r\n")
@@ -169,3 +88,50 @@ def test_a_client_that_waits_for_100_gets_it_before_it_sends_its_body(address: A
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"{}")
         assert connection.makefile("rb").read().endswith(b"\r\n\r\n2")
+
+
+OFFER = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close, upgrade\r\nupgrade: h2c\r\ncontent-length: 5\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [OFFER + b"hello"],
+        [OFFER, b"hello"],
+        [OFFER[:20], OFFER[20:] + b"hello"],
+        [OFFER[:60], OFFER[60:] + b"hel", b"lo"],
+        [b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" + OFFER + b"hello"],
+        [OFFER.replace(b"close, ", b"") + b"hello" + OFFER + b"hello"],
+        [OFFER.replace(b"content-length: 5", b"transfer-encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n"],
+    ],
+    ids=["at once", "the body later", "two segments", "three segments", "pipelined", "twice", "chunked"],
+)
+def test_the_body_after_an_offer_to_upgrade_is_read(address: Address, parts: list[bytes]) -> None:
+    answers = exchange(address, *parts).split(b"HTTP/1.1 ")[1:]
+    assert all(answer.startswith(b"200") for answer in answers)
+    assert answers[-1].endswith(b"\r\n\r\n5")
+    assert len(answers) == b"".join(parts).count(b"HTTP/1.1")
+
+
+def test_an_offer_to_upgrade_to_a_websocket_is_ignored(address: Address) -> None:
+    assert exchange(address, OFFER.replace(b"h2c", b"websocket") + b"hello").endswith(b"\r\n\r\n5")
+
+
+def test_connect_is_not_implemented(address: Address) -> None:
+    assert problem_of(exchange(address, b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n"))["status"] == 501
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"NONSENSE\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\n spaced: y\r\nbad header\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET // http/9.9\r\nhost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_whatever_the_parser_refuses_is_a_problem(address: Address, request_bytes: bytes) -> None:
+    assert problem_of(exchange(address, request_bytes))["status"] == 400

@@ -1,0 +1,235 @@
+"""Uvicorn's httptools protocol for HTTP/1.1, with other rules for upgrades, headers, parser errors and slow clients."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from .heads import whole
+from .observability import log
+from .problems import problem
+from .transport import JoiningTransport
+from .watch import Patience, Phase, Watch
+
+MAX_HEADER_BYTES = 64 * 1024
+# Seconds in which a client that is still sending can read the answer to a request that was refused.
+LINGER_SECONDS = 2.0
+
+
+class Rejection(Exception):
+    """A request whose head breaks a rule. Raised in a callback of the parser, which then reports it as its error."""
+
+    def __init__(self, status: int, slug: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.slug = slug
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. It reads each request, and rejects those that break the rules of HTTP or come too slowly."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        patience: Patience = Patience(),  # noqa: B008 (it is immutable)
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._patience = patience
+        self._in_message = self._in_head = False
+        self._is_offer = False  # the head offers an upgrade
+        self._is_ending = False  # nothing more is read
+        self._header_bytes = self._hosts = 0
+        self._answered: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the timer for the first request."""
+        self._joining = JoiningTransport(transport, self._begins_answer)
+        super().connection_made(self._joining)
+        self._watch = Watch(self._patience, self.loop, self._expired, self._is_ours)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer."""
+        self._watch.stop()
+        super().connection_lost(exc)
+
+    def _begins_answer(self) -> bool:
+        cycle = self.cycle
+        if cycle is None or not cycle.response_started or cycle is self._answered:
+            return False
+        self._answered = cycle
+        return True
+
+    # -- the client's time --------------------------------------------------------------------------------------
+
+    def _is_ours(self) -> bool:
+        """Whether the client waits for the service: it does not read, or it computes the answer."""
+        cycle = self.cycle
+        return self.flow.read_paused or (not self._in_message and cycle is not None and not cycle.response_complete)
+
+    def _expired(self, phase: Phase) -> None:
+        cycle = self.cycle
+        if not self._in_message or (phase is Phase.BODY and (cycle is None or cycle.response_complete)):
+            self.transport.close()
+        else:
+            self._reject(408, "request-timeout", f"{phase.value} did not arrive in time")
+
+    # -- the parser ---------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Pass the bytes to the parser."""
+        if self._is_ending:
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            self._reject_malformed(error)
+            return
+        # Most requests arrive at once, so their phases need no check.
+        if self._in_message:
+            phase = Phase.HEAD if self._in_head else Phase.BODY
+            if self._watch.phase is not phase:
+                self._watch.enter(phase)
+            self._watch.check()
+
+    def _decline(self, rest: bytes) -> None:
+        """Read the request again without its offer to upgrade.
+
+        A server may ignore such an offer (RFC 9110, 7.8). Some clients always make one: Java's client offers HTTP/2
+        with its first request. The parser, however, stops after the head, and the body would be lost.
+        """
+        self._is_offer = False
+        lines = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(b"".join([*lines, b"\r\n", rest]))
+
+    def on_message_begin(self) -> None:
+        """Begin to count the bytes of the headers."""
+        self._in_message = self._in_head = True
+        self._header_bytes = self._hosts = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Read a part of the request's target, which counts as a header."""
+        self.url += url
+        if len(self.url) > MAX_HEADER_BYTES:
+            raise Rejection(414, "uri-too-long", f"the request's target has more than {MAX_HEADER_BYTES} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Read a header, or refuse the request if its headers, with those after its chunks, are too large."""
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise Rejection(431, "headers-too-large", f"the request's headers have more than {MAX_HEADER_BYTES} bytes")
+        if not self._in_head:  # after the chunks of a body; such fields are no headers
+            return
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Take the request, or reject it without one Host header (RFC 9112, 3.2)."""
+        if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError(f"a request needs one Host header; this one has {self._hosts}")
+        self._in_head = False
+        if not self.parser.should_upgrade():
+            self.take()
+        elif self.parser.get_method() == b"CONNECT":
+            raise Rejection(501, "not-implemented", "the service is no proxy, so it does not implement CONNECT")
+        else:
+            self._is_offer = True
+
+    def take(self) -> None:
+        """Start the request whose head has been read, or queue it behind the one before."""
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body, unless the request has been answered."""
+        if not self.cycle.response_complete:
+            self._watch.received(len(body))
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the next bytes begin a new request."""
+        if self._is_offer:
+            return
+        self._in_message = False
+        if self.cycle.response_complete:
+            self._watch.enter(Phase.IDLE)
+        else:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """Send an answer without a body, and go on with the next request."""
+        self._joining.flush()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif not self._in_message:
+            self._watch.enter(Phase.IDLE)
+
+    # -- rejections ---------------------------------------------------------------------------------------------
+
+    def _reject_malformed(self, error: httptools.HttpParserError) -> None:
+        """Answer bytes that are not valid HTTP, or a head that breaks a rule."""
+        cause = error.__context__ or error
+        if isinstance(cause, Rejection):
+            self._reject(cause.status, cause.slug, str(cause))
+        elif isinstance(cause, ValueError | httptools.HttpParserError):
+            self._reject(400, "malformed-request", f"the request is not valid HTTP/1.1: {cause}")
+        else:
+            log.error("request failed", exc_info=cause)
+            self._reject(500, "internal", "the service failed on this request; its log has the cause")
+
+    def _reject(self, status: int, slug: str, detail: str) -> None:
+        """Answer with a problem, and close the connection.
+
+        Earlier requests that were complete are still answered, and then the connection closes without this answer,
+        which clients would take for one of those.
+        """
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:
+                cycle.keep_alive = False
+                self._is_ending = True
+                return
+            # The body of this request is damaged or late, and the application still waits for the rest of it.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+        request_id = secrets.token_hex(8)
+        log.info("malformed request", request_id=request_id, reason=detail)
+        self.transport.write(whole(problem(status, slug, detail), [(b"x-request-id", request_id.encode())]))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close the connection, after a moment in which a client that is still sending can read the answer."""
+        self._is_ending = True
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)

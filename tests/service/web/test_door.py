@@ -1,0 +1,165 @@
+"""The door: requests that are refused before their body is read and before the application sees them."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from service.version import VERSION
+from service.web.door import Door
+from service.web.heads import FIXED
+from service.web.metrics import Metrics
+from service.web.protocol import MAX_DISCARDED_BYTES, Protocol
+from tests.service.web.servers import Address, exchange, release, serving
+
+metrics = Metrics()
+
+
+class Late(Door):
+    """A door behind which a request without a deadline takes forever, and any other a second."""
+
+    def excess(self, url: bytes, caller: str, timeout: float | None) -> float:
+        if url.startswith((b"/held", b"/free")) or self.is_probe(url):
+            return 0.0
+        return 1.0 if timeout is None or timeout < 1 else 0.0
+
+
+class Refusing(Protocol):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, door=Late(metrics=metrics))
+
+
+class Full(Protocol):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, full=b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[Address]:
+    with serving(Refusing) as found:
+        yield found
+
+
+def answers(address: Address, request: bytes) -> list[tuple[int, dict[str, str], bytes]]:
+    """Status, headers and body of each answer to `request`, which ends with one that closes the connection."""
+    found, rest = [], exchange(address, request)
+    while rest:
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        size = int(headers["content-length"])
+        found.append((int(status.split()[1]), headers, rest[:size]))
+        rest = rest[size:]
+    return found
+
+
+def post(size: int, *headers: bytes, path: bytes = b"/") -> bytes:
+    lines = b"".join(line + b"\r\n" for line in headers)
+    return b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n%b\r\n" % (path, size, lines) + bytes(size)
+
+
+LAST = b"GET /free HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+PATIENT = b"x-timeout-seconds: 5"
+
+
+def test_a_refusal_is_a_503_with_a_hint_and_all_headers_and_the_connection_goes_on(address: Address) -> None:
+    found = answers(address, post(1000, b"x-request-id: my-id") + post(10, PATIENT) + LAST)
+    assert [status for status, _, _ in found] == [503, 200, 200]
+    _, headers, body = found[0]
+    problem = json.loads(body)
+    assert (problem["status"], problem["type"].rpartition(":")[2]) == (503, "overloaded")
+    assert "X-Timeout-Seconds" in problem["detail"]
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["x-request-id"] == "my-id"
+    assert int(headers["retry-after"]) >= 1
+    assert "connection" not in headers
+    assert headers["x-latentserve-version"] == VERSION
+    assert FIXED.items() <= headers.items()
+    assert found[1][2] == b"10"
+
+
+def test_each_refusal_has_an_id_of_its_own(address: Address) -> None:
+    found = answers(address, post(0) + post(0, b'x-request-id: "unsafe"') + LAST)
+    ids = [headers["x-request-id"] for status, headers, _ in found if status == 503]
+    assert len({*ids}) == 2
+    assert all(len(name) == 16 for name in ids)
+
+
+def test_a_refused_head_request_has_no_body(address: Address) -> None:
+    answer = exchange(address, post(0).replace(b"POST", b"HEAD") + LAST)
+    heads = answer.split(b"HTTP/1.1 ")[1:]
+    assert heads[0].startswith(b"503")
+    assert heads[0].endswith(b"\r\n\r\n")
+    assert heads[1].startswith(b"200")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        post(MAX_DISCARDED_BYTES + 1),
+        post(0).replace(b"content-length: 0", b"transfer-encoding: chunked") + b"1\r\nx\r\n0\r\n\r\n",
+        post(0, b"expect: 100-continue").replace(b"length: 0", b"length: 5"),
+        post(0, b"connection: close"),
+    ],
+    ids=["large", "chunked", "expect", "close"],
+)
+def test_a_body_of_unknown_or_large_size_is_not_read_and_its_connection_closes(
+    address: Address, request_bytes: bytes
+) -> None:
+    ((status, headers, _),) = answers(address, request_bytes)
+    assert (status, headers["connection"]) == (503, "close")
+
+
+def test_an_invalid_timeout_is_left_to_the_route(address: Address) -> None:
+    for text in (b"soon", b"-1", b"0", b"nan"):
+        assert answers(address, post(0, b"x-timeout-seconds: " + text) + LAST)[0][0] == 200
+
+
+def test_answers_are_in_the_order_of_their_requests(address: Address) -> None:
+    release.clear()
+    with closing(socket.create_connection(address, timeout=60)) as connection:
+        connection.sendall(post(3, path=b"/held") + post(4) + post(5, path=b"/free") + LAST)
+        release.set()
+        heads = connection.makefile("rb").read().split(b"HTTP/1.1 ")[1:]
+    assert [head[:3] for head in heads] == [b"200", b"503", b"200", b"200"]
+    assert heads[2].endswith(b"5")
+
+
+def test_refusals_are_counted(address: Address) -> None:
+    def refused() -> float:
+        state = {family["name"]: family for family in json.loads(metrics.snapshot())}
+        return float(sum(value for key, value in state["latentserve_requests"]["series"] if key[2] == "503"))
+
+    before = refused()
+    answers(address, post(0) * 3 + LAST)
+    assert refused() - before == 3
+
+
+def test_probes_are_always_admitted() -> None:
+    door = Door(max_wait=0.0, lanes={"/em/": lambda: 3.0}, root_path="/prefix")
+    door.admission.lag = 10.0
+    door.excess(b"/gan/generate", "", 0.1)  # the one that is tried now and then
+    assert door.excess(b"/gan/generate", "", 0.1) > 0
+    for path in (b"/livez", b"/readyz", b"/metrics", b"/prefix/livez"):
+        assert door.excess(path, "", 0.1) == 0
+
+
+def test_a_path_waits_for_its_lane_with_and_without_the_prefix() -> None:
+    door = Door(max_wait=2.0, lanes={"/em/": lambda: 3.0}, root_path="/prefix")
+    door.excess(b"/em/register", "", None)  # the one that is tried now and then
+    for path in (b"/em/register", b"/em/register/batch", b"/prefix/em/register", b"/em/register?rows=pairs"):
+        assert door.excess(path, "", None) == 3.0
+        assert door.excess(path, "", 10.0) == 0
+    for path in (b"/emu/register", b"/vae/kl", b"/", b"*", b"/em"):
+        assert door.excess(path, "", None) == 0
+
+
+def test_beyond_the_limit_a_connection_serves_probes_alone() -> None:
+    with serving(Full) as address:
+        probe = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+        assert [status for status, _, _ in answers(address, probe + probe + LAST)] == [200, 200, 503]
