@@ -70,7 +70,7 @@ ENGINES = ("em", "vae", "gan")
 LANES = ("em", "em-large", "vae", *gan_jobs.LANES)
 # Expected seconds until registration is compiled, for the hint of requests that come too early.
 COMPILE_SECONDS = 60.0
-# Batches of one lane of registration that may have begun and not ended. They take turns.
+# Batches of one lane that may have begun and not ended. They take turns.
 TURNS = 4
 # How much the threads of lanes with long jobs lower their priority, so that short jobs and the event loop go first.
 LARGE_NICE = 10
@@ -323,7 +323,7 @@ def _batchers(
 
     registration = em_worker.EmWorker()
     em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.effort, em_worker.cancel
-    gan_rules = gan_jobs.cost, gan_jobs.key, gan_jobs.cost, gan_jobs.cancel
+    gan_rules = gan_jobs.cost, gan_jobs.key, gan_jobs.size, gan_jobs.cancel
     # On a GPU, the event loop would wait for the device.
     is_short = gan_jobs.is_short if device.type == "cpu" else lambda _: False
     # A batch of inversions is one image.
@@ -340,6 +340,7 @@ def _batchers(
                 batch_images[name],
                 *gan_rules,
                 is_short=is_short,
+                threads=TURNS,
                 nice=0 if name == "gan" else LARGE_NICE,
             )
             for name in gan_jobs.LANES

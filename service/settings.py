@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     # 229 us in those of 2^20. A batch lasts 7, 12 and 22 ms, for which other registrations wait.
     batch_pairs: PositiveInt = Field(2**19, description="maximum pairs (N x M) in one EM batch")
     small_effort: PositiveFloat = Field(
-        2e8, description="pairs x D x iterations above which a registration uses the lane for large ones"
+        4e7, description="pairs x D x iterations above which a registration uses the lane for large ones"
     )
     batch_elements: PositiveInt = Field(2**20, description="maximum array elements in one VAE batch")
     batch_images: PositiveInt = Field(64, description="maximum images in one GAN batch")

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from .batched.padding import group_key
+from .kinds import ROTATION_DIMENSIONS
 from .matching import DENSE_PAIRS
 from .problem import Pose, Problem
 
@@ -22,8 +23,15 @@ Engine = Literal["batched", "climbing"]
 ITERATION_OVERHEAD = 50_000
 # The climbing engine visits at most this many targets for each source point while sigma is estimated.
 NEIGHBOURS = 512
-# The search for a start costs about as much as this many iterations.
+# A start that is named or given, and annealed, costs about as much as this many iterations.
 START_ITERATIONS = 50
+# The search for a pose, in units of effort. It was measured with unrelated clouds, for which no pose stands out. The
+# number of poses to compare grows with the points until SEARCH_POINTS; each is compared on a sample of the points.
+SEARCH_POINTS = 30
+SEARCH_EFFORT = {2: 1e7, 3: 3.5e7}  # for each of these points, by D
+SAMPLE_POINTS, SAMPLE_EFFORT = 1000, 1e6  # for each point of the sample
+# A displacement of each point costs about as much as this many of the iterations without one.
+DISPLACEMENT = 6
 # Edge of the box that the truncated kernel covers, in sigma.
 REACH = 10.0
 
@@ -34,7 +42,9 @@ class Plan(NamedTuple):
     problem: Problem  # as `check` returns it
     engine: Engine
     cost: float  # pairs that one iteration visits
-    effort: float  # upper bound of the whole computation, in pairs x D x iterations; it selects the lane
+    effort: (
+        float  # upper bound of the whole computation, in pairs x D x iterations, 2 to 3 ns each; it selects the lane
+    )
     key: Hashable  # plans with equal keys form a batch
 
 
@@ -51,10 +61,23 @@ def plan(problem: Problem) -> Plan:
         key: Hashable = group, iterations, problem.tolerance
     else:
         cost = (n + m) * _neighbours(problem)
-        iterations = problem.max_iterations + START_ITERATIONS
+        iterations = (problem.max_iterations + START_ITERATIONS) * (DISPLACEMENT if problem.kind.deforms else 1)
         # A unique key: this engine computes problems one by one, so that a batch would only delay the first.
         key = object()
-    return Plan(problem, engine, cost, (cost * dimension + ITERATION_OVERHEAD) * iterations, key)
+    effort = (cost * dimension + ITERATION_OVERHEAD) * iterations + search_effort(problem)
+    return Plan(problem, engine, cost, effort, key)
+
+
+def search_effort(problem: Problem) -> float:
+    """Upper bound of the search for a pose from anywhere, in the unit of `Plan.effort`; 0 if there is none."""
+    kind, dimension = problem.kind, problem.source.shape[1]
+    searched = kind.rotates or kind.shears
+    if not searched or problem.init_name != "auto" or dimension not in ROTATION_DIMENSIONS:
+        return 0.0
+    sizes = len(problem.source), len(problem.target)
+    poses, sample = min(*sizes, SEARCH_POINTS), min(max(sizes), SAMPLE_POINTS)
+    # An affine transform searches twice: for a similarity, and for a rotation of the whitened clouds.
+    return (2 if kind.shears else 1) * (poses * SEARCH_EFFORT[dimension] + sample * SAMPLE_EFFORT)
 
 
 def choose_engine(problem: Problem) -> Engine:

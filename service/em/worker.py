@@ -82,6 +82,10 @@ STEPS: dict[type[StepJob], Callable[..., Expected | Maximized | CompleteLikeliho
 }
 
 
+# A step makes an N x M array for each of several terms, which takes longer than a pair of an iteration.
+STEP_EFFORT = 8
+
+
 def cost(job: Job) -> float:
     """Pairs that one iteration, or the step, visits."""
     if isinstance(job, RegisterChunk):
@@ -90,10 +94,12 @@ def cost(job: Job) -> float:
 
 
 def effort(job: Job) -> float:
-    """Upper bound of the computation of one problem, in pairs x D x iterations; it selects the lane."""
+    """Upper bound of the computation of all its problems, in the unit of `Plan.effort`."""
     if isinstance(job, RegisterChunk):
-        return max(plan.effort for plan in job.plans)
-    return job.plan.effort if isinstance(job, RegisterJob) else cost(job) * job.source.shape[1]
+        return sum(plan.effort for plan in job.plans)
+    if isinstance(job, RegisterJob):
+        return job.plan.effort
+    return cost(job) * (STEP_EFFORT + int(job.source.shape[1]))
 
 
 def key(job: Job) -> Hashable:

@@ -126,7 +126,17 @@ def screen(companions: Companions, rows: Float32) -> Float32:
     return probabilities(companions.latent_classifier(torch.from_numpy(rows).clone()).numpy())
 
 
-def choose(requests: Sequence[ChoiceRequest], sampler: Sampler, companions: Companions) -> list[Choice]:
+def at_once(compute: Callable[[Float32], Float32], rows: Float32) -> Float32:
+    """`compute(rows)`."""
+    return compute(rows)
+
+
+def choose(
+    requests: Sequence[ChoiceRequest],
+    sampler: Sampler,
+    companions: Companions,
+    in_parts: Callable[[Callable[[Float32], Float32], Float32], Float32] = at_once,
+) -> list[Choice]:
     """One choice for each of `requests`, in order.
 
     Without rejection, the first candidate that passes the screen is chosen. With rejection, the critic judges
@@ -135,10 +145,15 @@ def choose(requests: Sequence[ChoiceRequest], sampler: Sampler, companions: Comp
     the best.
 
     The device of `sampler` has all networks except the classifier of latents, which is on the CPU.
+    `in_parts(compute, rows)` returns `compute(rows)`, and may compute some of the rows at a time.
     """
     streams = [_Stream(request, companions) for request in requests]
     chosen: list[Choice | None] = [None] * len(requests)
     pending = []
+
+    def critic(rows: Float32) -> Float32:
+        return _criticise(rows, sampler, companions)
+
     for place, (request, stream) in enumerate(zip(requests, streams, strict=True)):
         if request.rejection:
             pending.append(_Trial(place, stream, sampling.uniforms(request.seed, request.image), request.cancelled))
@@ -148,7 +163,7 @@ def choose(requests: Sequence[ChoiceRequest], sampler: Sampler, companions: Comp
     while pending:
         offers = [trial.stream.take(min(ROUND_TRIES, MAX_TRIES - trial.tries)) for trial in pending]
         rows = [candidate.latent for offer in offers for candidate in offer]
-        scores = iter(_criticise(np.stack(rows), sampler, companions) if rows else ())
+        scores = iter(in_parts(critic, np.stack(rows)).tolist() if rows else ())
         waiting = []
         for trial, offer in zip(pending, offers, strict=True):
             choice = trial.judge(offer, [next(scores) for _ in offer])
@@ -188,7 +203,7 @@ class _Trial:
         return None
 
 
-def _criticise(rows: Float32, sampler: Sampler, companions: Companions) -> list[float]:
+def _criticise(rows: Float32, sampler: Sampler, companions: Companions) -> Float32:
     # The critic judges 8-bit levels, as all networks of images do.
     images = to_input(sampler(rows))
-    return [float(log) for log in sampling.logits(companions.judge, images, sampler.device)]
+    return sampling.logits(companions.judge, images, sampler.device)

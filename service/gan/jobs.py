@@ -85,6 +85,8 @@ WARM_UP = [GenerateJob(images, score=True) for images in (1, sampling.FORWARD_RO
 
 # Approximate passes through the networks per image: chosen by digit, chosen by rejection, inverted.
 DIGIT_COST, REJECTION_COST, INVERSION_COST = 2, 5, 1000
+# A processor takes about this many times as long to judge an image as to draw it.
+JUDGE_COST = 32
 # Choices above this cost are large. Smaller ones occupy their lane for at most a second, even if no latent passes.
 SMALL_COST = 64
 
@@ -104,6 +106,12 @@ def cost(job: Job) -> float:
     if isinstance(job, DiscriminateJob):
         return len(job.images)
     return max(job.images, _choice_cost(job.images, job.digits is not None, job.rejection))
+
+
+def size(job: Job) -> float:
+    """Approximate time that a processor takes, in images drawn."""
+    is_judged = job.score if isinstance(job, GenerateJob) else isinstance(job, DiscriminateJob)
+    return cost(job) * (JUDGE_COST if is_judged else 1)
 
 
 def _choice_cost(images: int, by_digit: bool, by_rejection: bool) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInput
 from ..formats.images import UINT8
+from ..runtime.turns import give_way
 from . import interpolation, sampling
 from .choosing import Choice, ChoiceRequest, choose, never
 from .classifier import probabilities
@@ -31,6 +33,8 @@ from .networks import Discriminator, Generator
 from .sampling import Float32, Sampler, to_input
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
+# Rows that a processor draws, and that it judges, between two opportunities for other jobs: in 2 and about 15 ms.
+DRAWN_ROWS, JUDGED_ROWS = 64, 16
 # The jobs whose images are given.
 GIVEN = DiscriminateJob, InvertJob
 
@@ -97,12 +101,24 @@ class GanWorker:
             return []
         if self._companions is None:  # the routes refuse such requests with a better message
             raise InvalidInput("this checkpoint has no companions")
-        return choose(requests, self._sampler, self._companions)
+        return choose(requests, self._sampler, self._companions, self._in_parts)
 
     def _draw(self, latents: list[Float32]) -> list[UINT8]:
         if not latents:
             return []
-        return _split(self._sampler(np.concatenate(latents)), latents)
+        return _split(self._in_parts(self._sampler, np.concatenate(latents), DRAWN_ROWS), latents)
+
+    def _in_parts(
+        self, compute: Callable[[NDArray[np.float32]], NDArray[ScalarT]], rows: Float32, size: int = JUDGED_ROWS
+    ) -> NDArray[ScalarT]:
+        """`compute(rows)`. On a processor other jobs may have their turn after each `size` rows."""
+        if self._device.type != "cpu" or len(rows) <= size:
+            return compute(rows)
+        found = []
+        for start in range(0, len(rows), size):
+            give_way()
+            found.append(compute(rows[start : start + size]))
+        return np.concatenate(found)
 
     def _judge(self, results: list[Result], places: list[int]) -> None:
         """Add the scores to the results at `places`."""
@@ -111,23 +127,40 @@ class GanWorker:
         # The networks judge 8-bit levels, so that a drawn image has the same score when it is uploaded.
         images = [to_input(results[place].images) for place in places]
         together = np.concatenate(images)
-        real = _split(sampling.probability_of_real(self._discriminator, together, self._device), images)
+        real = _split(self._in_parts(self._probability_of_real, together), images)
         classes: Sequence[Float32 | None] = [None] * len(images)
         if self._companions is not None:
-            logits = sampling.logits(self._companions.classifier, together, self._device)
-            classes = _split(probabilities(logits), images)
+            classes = _split(probabilities(self._in_parts(self._digit_logits, together)), images)
         for place, probability, by_class in zip(places, real, classes, strict=True):
             results[place] = results[place]._replace(probability=probability, class_probabilities=by_class)
+
+    def _probability_of_real(self, images: Float32) -> Float32:
+        return sampling.probability_of_real(self._discriminator, images, self._device)
+
+    def _digit_logits(self, images: Float32) -> Float32:
+        if self._companions is None:
+            raise RuntimeError("this checkpoint has no companions")
+        return sampling.logits(self._companions.classifier, images, self._device)
 
     def _invert(self, job: InvertJob) -> Result:
         inputs = (to_input(job.images) + np.float32(1)) * np.float32(127.5)
         found = [
-            self._inverter.invert(torch.from_numpy(image).clone(), job.prior_weight, job.abandoned.is_set)
+            self._inverter.invert(torch.from_numpy(image).clone(), job.prior_weight, _poll(job.abandoned))
             for image in inputs
         ]
         latents = np.stack([inversion.latent.numpy() for inversion in found])
         images = self._sampler(latents)
         return Result(images, latents, inversions=found)
+
+
+def _poll(abandoned: threading.Event) -> Callable[[], bool]:
+    """A function that lets other jobs have their turn, and then tells whether a job is abandoned."""
+
+    def poll() -> bool:
+        give_way()
+        return abandoned.is_set()
+
+    return poll
 
 
 def _is_judged(job: Job) -> bool:
@@ -141,7 +174,7 @@ def _encoded(job: Job, images: UINT8) -> bytes | None:
 def _choice_requests(job: Job) -> list[ChoiceRequest]:
     if isinstance(job, GIVEN):
         return []
-    cancelled = never if job.abandoned is None else job.abandoned.is_set
+    cancelled = never if job.abandoned is None else _poll(job.abandoned)
     if isinstance(job, GenerateJob) and is_chosen(job):
         digits: Sequence[int | None] = job.digits or [None] * job.images
         return [

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 # A batch runs at least this long before it gives way.
-SLICE_SECONDS = 0.02
+SLICE_SECONDS = 0.01
 
 _local = threading.local()
 
