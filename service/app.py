@@ -35,7 +35,7 @@ from .runtime.board import Board, Seat
 from .runtime.collector import replica_instruments
 from .runtime.gate import Gate
 from .runtime.instruments import snapshot
-from .runtime.quotas import Quotas
+from .runtime.quotas import Ledger, Quotas
 from .settings import Settings
 from .vae import routes as vae
 from .vae import worker as vae_worker
@@ -188,6 +188,9 @@ def create_app(
     seat = seat or new_board(1).seat(0)
     metrics = Metrics()
     peers = Peers(settings.trusted_proxies)
+    quotas = quotas or Quotas(1)
+    ring = None if settings.api_keys_file is None else auth.Ring(settings.api_keys_file, quotas, peers)
+    caller = peers.name if ring is None else ring.name
 
     async def snapshots() -> Sequence[bytes]:
         return [metrics.snapshot(), snapshot(replica_instruments())]
@@ -213,7 +216,7 @@ def create_app(
             metrics,
             # A plain digit, which the event loop draws, has no lane.
             {f"/{name}/": metrics.lines[name].wait for name in ("em", "vae")},
-            peers,
+            caller,
             settings.root_path,
             lambda: seat.board.draining,
         ),
@@ -241,9 +244,7 @@ def create_app(
 
     def inner(framework: ASGIApp) -> ASGIApp:
         dispatch = Dispatch(framework, app.all_routes())
-        if settings.api_keys_file is None:
-            return dispatch
-        return auth.Guard(dispatch, settings.api_keys_file, quotas or Quotas(1), seat, settings.root_path)
+        return dispatch if ring is None else auth.Guard(dispatch, ring, Ledger(quotas, seat), settings.root_path)
 
     app.enter_by(
         lambda framework: Edge(
@@ -252,7 +253,7 @@ def create_app(
             AccessLog(settings),
             parts.limits,
             seat,
-            peers,
+            caller,
             settings.root_path,
         )
     )

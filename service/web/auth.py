@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import InvalidInput
-from ..runtime.board import Seat
 from ..runtime.caller import CALLER
 from ..runtime.quotas import Allowance, Ledger, Quotas, Refusal
 from .keys import Key, Keys, read
 from .observability import log
+from .peers import Peers
 from .problems import problem, responses
 
 # Seconds between the looks at the file. A key that is removed is valid for as long, and then in no new request.
@@ -30,7 +30,7 @@ SCHEME = "apiKey"
 STATUSES = (401, 403, 429)
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """A key and where its limits are counted."""
 
     key: Key
@@ -38,28 +38,32 @@ class _Entry(NamedTuple):
     slot: int | None
 
 
-class Guard:
-    """Answers requests without a valid key, and those beyond the key's limits, before their bodies are read.
+class Unauthorized(NamedTuple):
+    """Why a request has no valid key."""
+
+    detail: str
+    error: str = ""
+    """The end of `WWW-Authenticate`."""
+
+
+class Ring:
+    """The keys of a file, which is read again when it has changed.
 
     Args:
-        app: the layers below.
         file: of keys.
-        quotas: the limits' memory, of all processes.
-        seat: of this process.
-        root_path: prefix of all paths.
+        quotas: the memory of their limits, of all processes.
+        peers: name the clients of requests without a valid key.
 
     Raises:
-        InvalidInput: the file of keys cannot be read, or is not valid.
+        InvalidInput: the file cannot be read, or is not valid.
     """
 
-    def __init__(self, app: ASGIApp, file: Path, quotas: Quotas, seat: Seat, root_path: str = "") -> None:
-        self._app = app
+    def __init__(self, file: Path, quotas: Quotas, peers: Peers) -> None:
         self._file = file
         self._quotas = quotas
-        self._ledger = Ledger(quotas, seat)
-        self._root_path = root_path
-        self._signature = _signature(self._file)
-        self._load(read(self._file))
+        self._peers = peers
+        self._signature = _signature(file)
+        self._load(read(file))
         self._look_at = time.monotonic() + LOOK_SECONDS
 
     def _load(self, keys: Keys) -> None:
@@ -69,10 +73,12 @@ class Guard:
         except OverflowError as error:
             raise InvalidInput(f"LATENTSERVE_API_KEYS_FILE: {error}; restart it") from None
         self._keys = keys
-        self._entries = {key.id: _Entry(key, f"key:{key.id}", slots.get(key.id)) for key in keys.keys}
+        self._entries = {key.id: Entry(key, f"key:{key.id}", slots.get(key.id)) for key in keys.keys}
 
-    def _look(self, now: float) -> None:
-        """Read the file again if it has changed. If it is not valid then, the former keys stay."""
+    def look(self, now: float) -> None:
+        """Read the file again if it has changed, at most once a second. If it is not valid, the former keys stay."""
+        if now < self._look_at:
+            return
         self._look_at = now + LOOK_SECONDS
         signature = _signature(self._file)
         if signature == self._signature:
@@ -85,17 +91,53 @@ class Guard:
         else:
             log.info("API keys read", keys=len(self._entries))
 
+    def entry(self, scope: Scope) -> Entry | Unauthorized:
+        """The key of a request, or why it has none."""
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        # No answer quotes the header, whose value may be a key in a form that this service does not read.
+        if not given:
+            return Unauthorized("this service needs an API key: Authorization: Bearer KEY")
+        if len(given) > 1:
+            return Unauthorized(f"Authorization is given {len(given)} times; send it once")
+        if given[0][: len(_BEARER)].lower() != _BEARER:
+            return Unauthorized("Authorization must be the word Bearer, a blank and an API key")
+        key = self._keys.find(given[0][len(_BEARER) :].strip())
+        if key is None:
+            return Unauthorized("the API key is unknown, or no longer valid", ', error="invalid_token"')
+        return self._entries[key.id]
+
+    def name(self, scope: Scope) -> str:
+        """The caller of an ASGI scope: its key if that is valid, else the address of its client."""
+        entry = self.entry(scope)
+        return entry.caller if isinstance(entry, Entry) else self._peers.name(scope)
+
+
+class Guard:
+    """Answers requests without a valid key, and those beyond the key's limits, before their bodies are read.
+
+    Args:
+        app: the layers below.
+        ring: the keys.
+        ledger: counts their requests.
+        root_path: prefix of all paths.
+    """
+
+    def __init__(self, app: ASGIApp, ring: Ring, ledger: Ledger, root_path: str = "") -> None:
+        self._app = app
+        self._ring = ring
+        self._ledger = ledger
+        self._root_path = root_path
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope."""
         if scope["type"] != "http" or is_open(path := scope["path"].removeprefix(self._root_path)):
             await self._app(scope, receive, send)
             return
         now = time.monotonic()
-        if now >= self._look_at:
-            self._look(now)
-        entry = self._entry(scope)
-        if isinstance(entry, Response):
-            await entry(scope, receive, send)
+        self._ring.look(now)
+        entry = self._ring.entry(scope)
+        if isinstance(entry, Unauthorized):
+            await _unauthorized(scope, entry)(scope, receive, send)
             return
         CALLER.set(entry.caller)
         if not entry.key.opens(path):
@@ -109,21 +151,6 @@ class Guard:
                 await self._app(scope, receive, send)
             finally:
                 self._ledger.leave(entry.slot)
-
-    def _entry(self, scope: Scope) -> _Entry | Response:
-        """The key of a request, or the answer to one that has none."""
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        # No answer quotes the header, whose value may be a key in a form that this service does not read.
-        if not given:
-            return _unauthorized(scope, "this service needs an API key: Authorization: Bearer KEY")
-        if len(given) > 1:
-            return _unauthorized(scope, f"Authorization is given {len(given)} times; send it once")
-        if given[0][: len(_BEARER)].lower() != _BEARER:
-            return _unauthorized(scope, "Authorization must be the word Bearer, a blank and an API key")
-        key = self._keys.find(given[0][len(_BEARER) :].strip())
-        if key is None:
-            return _unauthorized(scope, "the API key is unknown, or no longer valid", ', error="invalid_token"')
-        return self._entries[key.id]
 
 
 def is_open(path: str) -> bool:
@@ -146,8 +173,8 @@ def _refused(scope: Scope, status: int, slug: str, detail: str, headers: dict[st
     return problem(status, slug, detail, headers=headers)
 
 
-def _unauthorized(scope: Scope, detail: str, error: str = "") -> Response:
-    return _refused(scope, 401, "unauthorized", detail, {"WWW-Authenticate": _REALM + error})
+def _unauthorized(scope: Scope, cause: Unauthorized) -> Response:
+    return _refused(scope, 401, "unauthorized", cause.detail, {"WWW-Authenticate": _REALM + cause.error})
 
 
 def _forbidden(scope: Scope, key: Key, path: str) -> Response:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
+from starlette.types import Scope
+
 from ..runtime.admission import Admission
 from .heads import completed
 from .metrics import Metrics
@@ -51,7 +53,7 @@ class Door:
         max_wait: seconds that a request without a deadline may be predicted to take.
         metrics: counts refusals.
         lanes: the predicted wait of small jobs in the lane of the paths that begin so.
-        peers: name the callers.
+        caller: names the caller of an ASGI scope.
         root_path: path prefix that a proxy may have stripped.
         is_draining: whether answers close their connection.
     """
@@ -62,13 +64,13 @@ class Door:
         max_wait: float = math.inf,
         metrics: Metrics | None = None,
         lanes: Mapping[str, Callable[[], float]] | None = None,
-        peers: Peers = Peers(),  # noqa: B008
+        caller: Callable[[Scope], str] = Peers().name,  # noqa: B008
         root_path: str = "",
         is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self.patience = patience
         self.admission = Admission(max_wait, _later, time.perf_counter)
-        self.caller = peers.name
+        self.caller = caller
         """The caller of an ASGI scope."""
         self._metrics = metrics
         self._lanes = {path.encode(): wait for path, wait in _with_root(root_path, lanes or {}).items()}

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,7 +23,6 @@ from .failures import internal
 from .metrics import Metrics
 from .observability import REQUEST_ID, log
 from .parts import BodyLimits
-from .peers import Peers
 from .problems import from_domain
 from .routing import STARTED
 
@@ -47,11 +46,11 @@ class Edge:
         access_log: AccessLog,
         limits: BodyLimits,
         seat: Seat,
-        peers: Peers,
+        caller: Callable[[Scope], str],
         root_path: str = "",
     ) -> None:
         self.app = app
-        self.peers = peers
+        self.caller = caller
         self.root_path = root_path
         self.metrics = metrics
         self.access_log = access_log
@@ -110,7 +109,7 @@ class _Exchange:
         if task is None:
             raise RuntimeError("an ASGI application runs in a task")
         REQUEST_ID.set(self.request_id)
-        CALLER.set(edge.peers.name(self.scope))
+        CALLER.set(edge.caller(self.scope))
         # The protocol notes when the first byte arrived.
         start: float = self.scope.setdefault(STARTED, time.perf_counter())
         edge.metrics.in_flight.add(1)

@@ -211,6 +211,13 @@ def test_the_caller_is_the_key(guarded: TestClient, monkeypatch: pytest.MonkeyPa
     assert seen == ["key:alice"]
 
 
+def test_the_door_tells_callers_apart_by_their_keys_and_others_by_their_addresses(guarded: TestClient) -> None:
+    app: Any = guarded.app
+    keyed = scope("/vae/kl", [(b"authorization", f"Bearer {SECRETS['alice']}".encode())])
+    assert app.parts.door.caller(keyed) == "key:alice"
+    assert app.parts.door.caller(scope("/vae/kl", [(b"authorization", b"Bearer alice")])) == "peer:y"
+
+
 def test_the_log_names_the_key_by_its_id_and_nothing_tells_the_key_itself(
     guarded: TestClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
