@@ -9,9 +9,13 @@ from __future__ import annotations
 import mmap
 import time
 from collections.abc import Callable, Sequence
+from zlib import crc32
 
 # Seconds after which a replica that does not report is taken to be busy or stopped.
 FRESH_SECONDS = 5.0
+
+# Columns for the bodies of callers. Two callers seldom have the same.
+CALLERS = 1024
 
 # The columns that do not depend on the lanes and engines.
 _LIVE, _CLOSED, _BEAT, _STUCK, _BODY_BYTES = range(5)
@@ -25,7 +29,8 @@ class Board:
         self.replicas = replicas
         self._queue = {name: _FIXED + 2 * index for index, name in enumerate(lanes)}
         self._ready = {name: _FIXED + 2 * len(lanes) + index for index, name in enumerate(engines)}
-        columns = _FIXED + 2 * len(lanes) + len(engines)
+        self._callers = _FIXED + 2 * len(lanes) + len(engines)
+        columns = self._callers + CALLERS
         memory = mmap.mmap(-1, 8 * (columns * replicas + 1))
         self._numbers: memoryview[float] = memoryview(memory).cast("d")
         self._draining = columns * replicas
@@ -117,13 +122,21 @@ class Seat:
         """Note that the engine is ready in this replica."""
         self.board._column(self.board._ready[engine])[self.replica] = 1.0
 
-    def add_body_bytes(self, size: int) -> None:
-        """Count bytes of bodies that this replica holds; negative when it lets go of them."""
+    def add_body_bytes(self, size: int, caller: str) -> None:
+        """Count bytes of bodies of a caller that this replica holds; negative when it lets go of them."""
         self._bodies[self.replica] += size
+        self._bodies_of(caller)[self.replica] += size
 
     def body_bytes(self) -> int:
         """Bytes of the bodies that all replicas hold."""
         return int(sum(self._bodies))
+
+    def caller_bytes(self, caller: str) -> int:
+        """Bytes of the bodies of a caller that all replicas hold, with those of others that share its column."""
+        return int(sum(self._bodies_of(caller)))
+
+    def _bodies_of(self, caller: str) -> memoryview[float]:
+        return self.board._column(self.board._callers + crc32(caller.encode()) % CALLERS)
 
     def set_queue(self, lane: str, items: int, cost: float) -> None:
         """Report the jobs that wait in a lane of this replica, and their cost."""

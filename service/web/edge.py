@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import BodyTooLarge, Overloaded, ShuttingDown
+from ..errors import BodyTooLarge, ShuttingDown
 from ..runtime.board import Seat
 from ..runtime.caller import CALLER
 from .access_log import AccessLog
 from .door import SAFE_ID
 from .failures import internal
+from .holding import SMALL_BODY_BYTES, Holding
 from .metrics import Metrics
 from .observability import REQUEST_ID, log
 from .parts import BodyLimits
@@ -95,6 +96,7 @@ class _Exchange:
         self._send = send
         self.status = 0
         self.body_bytes = 0
+        self.holding: Holding | None = None
         self.body_is_complete = self.method in {"GET", "HEAD"}  # their bodies are not read
         self.body_complete: asyncio.Event | None = None
         self.client_gone = False
@@ -133,8 +135,8 @@ class _Exchange:
             timer.cancel()
             if self.watcher is not None:
                 self.watcher.cancel()
-            if self.body_bytes:
-                edge.seat.add_body_bytes(-self.body_bytes)
+            if self.holding is not None:
+                self.holding.release()
             edge.metrics.in_flight.add(-1)
             self._record(time.perf_counter() - start)
 
@@ -162,16 +164,16 @@ class _Exchange:
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self.body_bytes += size
-            edge.seat.add_body_bytes(size)
             if not message.get("more_body", False):
                 self.body_is_complete = True
                 if self.body_complete is not None:
                     self.body_complete.set()
             if self.body_bytes > edge.limits.body_bytes:
                 return await self.receive()
-            held = edge.seat.body_bytes()
-            if held > edge.limits.inflight_bytes and held > self.body_bytes:
-                raise Overloaded("too many large bodies are being read; try again later", retry_after=1)
+            if self.body_bytes > SMALL_BODY_BYTES:
+                if self.holding is None:
+                    self.holding = Holding(edge.seat, edge.limits.inflight_bytes, CALLER.get())
+                self.holding.grow(self.body_bytes)
         return message
 
     async def send(self, message: Message) -> None:

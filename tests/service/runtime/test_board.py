@@ -31,10 +31,12 @@ def test_the_load_elsewhere_is_that_of_all_others_in_the_same_lane(board: Board)
 
 
 def test_the_bytes_of_bodies_are_those_of_all(board: Board) -> None:
-    board.seat(0).add_body_bytes(100)
-    board.seat(2).add_body_bytes(50)
-    board.seat(0).add_body_bytes(-30)
-    assert board.seat(1).body_bytes() == 120
+    board.seat(0).add_body_bytes(100, "a")
+    board.seat(2).add_body_bytes(50, "b")
+    board.seat(2).add_body_bytes(7, "a")
+    board.seat(0).add_body_bytes(-30, "a")
+    assert board.seat(1).body_bytes() == 127
+    assert [board.seat(1).caller_bytes(caller) for caller in ("a", "b", "c")] == [77, 50, 0]
 
 
 def test_an_engine_is_ready_if_it_is_in_every_replica_that_takes_connections(board: Board) -> None:
@@ -62,7 +64,7 @@ def test_a_row_that_is_reset_counts_nowhere(board: Board) -> None:
     seat = board.seat(0)
     seat.join()
     seat.set_queue("fast", 3, 3.0)
-    seat.add_body_bytes(5)
+    seat.add_body_bytes(5, "a")
     seat.close_connection()
     board.reset(0)
     assert board.live() == []

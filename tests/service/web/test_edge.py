@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from service.web import edge
+from service.web.holding import CALLER_PART, SMALL_BODY_BYTES
 from tests.service.conftest import Running
 from tests.service.http import assert_problem, conversation, scope
 
@@ -123,3 +124,57 @@ def test_a_large_answer_is_sent_in_pieces(checkpoints: Path, monkeypatch: pytest
     assert len(pieces) > 2
     assert all(len(piece["body"]) <= 50 for piece in pieces)
     assert [piece["more_body"] for piece in pieces] == [True] * (len(pieces) - 1) + [False]
+
+
+class Sender:
+    """A client that has sent a part of a body, and keeps the rest."""
+
+    def __init__(self, app: Any, caller: str, size: int) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self._first: dict[str, Any] | None = {"type": "http.request", "body": bytes(size), "more_body": True}
+        self.task = asyncio.create_task(app({**scope("/vae/kl", []), "client": (caller, 1)}, self.receive, self.send))
+
+    async def receive(self) -> dict[str, Any]:
+        if self._first is None:
+            await asyncio.Event().wait()
+        message, self._first = self._first, None
+        assert message is not None
+        return message
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+
+    @property
+    def status(self) -> int | None:
+        """None while the service waits for the rest."""
+        return self.sent[0]["status"] if self.sent else None
+
+
+def statuses(app: Any, senders: list[tuple[str, int]]) -> list[int | None]:
+    """What clients, of an address and a size each, get after the first parts of their bodies."""
+
+    async def run() -> list[int | None]:
+        started = []
+        for caller, size in senders:
+            started.append(Sender(app, caller, size))
+            for _ in range(10):
+                await asyncio.sleep(0)
+        found = [sender.status for sender in started]
+        for sender in started:
+            sender.task.cancel()
+        await asyncio.gather(*(sender.task for sender in started), return_exceptions=True)
+        return found
+
+    return asyncio.run(run())
+
+
+def test_who_holds_bodies_back_denies_nobody_else(checkpoints: Path) -> None:
+    """One caller holds a part of the limit at most, small bodies are always taken, and all is released at the end."""
+    limit = 10 * SMALL_BODY_BYTES
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu", max_inflight_bytes=limit))
+    most = int(CALLER_PART * limit)
+    attackers = [("1.1.1.1", most), ("1.1.1.1", SMALL_BODY_BYTES + 1), ("1.1.1.1", SMALL_BODY_BYTES)]
+    others = [("2.2.2.2", most), ("3.3.3.3", SMALL_BODY_BYTES + 1), ("3.3.3.3", SMALL_BODY_BYTES)]
+    for _ in range(2):
+        assert statuses(app, attackers + others) == [None, 503, None, None, 503, None]
+    assert statuses(app, [("1.1.1.1", 3 * limit), ("2.2.2.2", 100)]) == [None, None]  # one is taken, however large
