@@ -8,6 +8,7 @@ import math
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -19,6 +20,7 @@ from .runtime.board import Seat
 from .runtime.line_buffer import LINES
 from .runtime.sources import Source
 from .settings import Settings
+from .web.door import FULL
 from .web.observability import log
 from .web.protocol import Protocol as HttpProtocol
 
@@ -92,24 +94,26 @@ class Server(uvicorn.Server):
         # requests to visit them.
         gc.freeze()
 
-    def _adopt(self, connection: socket.socket) -> None:
-        task = asyncio.create_task(self._connect(connection))
+    def _adopt(self, connection: socket.socket, is_reserved: bool) -> None:
+        task = asyncio.create_task(self._connect(connection, is_reserved))
         self._adoptions.add(task)
         task.add_done_callback(self._adoptions.discard)
 
-    async def _connect(self, connection: socket.socket) -> None:
+    async def _connect(self, connection: socket.socket, is_reserved: bool) -> None:
+        protocol = partial(self._protocol, is_reserved)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
         except OSError:  # the client has gone
             connection.close()
             self._seat.close_connection()
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self, is_reserved: bool) -> asyncio.Protocol:
         return HttpProtocol(
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
             door=self._app.parts.door,
+            full=FULL if is_reserved else b"",
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

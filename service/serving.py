@@ -11,7 +11,7 @@ import torch
 
 from . import compilation
 from .app import Networks, create_app, load_networks, new_board
-from .errors import LatentserveError, Overloaded
+from .errors import LatentserveError
 from .runtime import background, sizing
 from .runtime.board import Board, Seat
 from .runtime.channel import Pair
@@ -23,9 +23,8 @@ from .runtime.supervisor import Rules, Supervisor
 from .server import Server
 from .settings import Settings
 from .web import keys, threads
-from .web.heads import whole
+from .web.door import FULL
 from .web.observability import log
-from .web.problems import from_domain
 
 # Descriptors of one process beside its connections.
 SPARE_DESCRIPTORS = 512
@@ -69,7 +68,7 @@ def serve(settings: Settings) -> tuple[int, str]:
         return 0, ""
     rules = Rules(settings.connections, settings.drain_seconds, settings.shutdown_seconds, settings.stall_seconds)
     supervisor = Supervisor(
-        listeners, prepared.board, _replica(prepared), rules, _refusal(), log.warning, lambda: log.info("ready")
+        listeners, prepared.board, _replica(prepared), rules, FULL, log.warning, lambda: log.info("ready")
     )
     return supervisor.run(), supervisor.reason
 
@@ -102,7 +101,7 @@ def _serve_alone(prepared: Prepared) -> None:
     settings, networks, listeners, board, compiling, quotas = prepared
     seat = board.seat(0)
     app = create_app(settings, networks, seat, compiling=compiling, quotas=quotas)
-    Server(app, settings, Listeners(listeners, seat, settings.connections, _refusal())).run()
+    Server(app, settings, Listeners(listeners, seat, settings.connections, FULL)).run()
 
 
 def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
@@ -121,9 +120,3 @@ def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
         return 0
 
     return run
-
-
-def _refusal() -> bytes:
-    """The bytes of the answer to a connection beyond the limit."""
-    error = Overloaded("the service stops, or has as many connections as LATENTSERVE_CONNECTIONS allows", retry_after=1)
-    return whole(from_domain(error))

@@ -123,7 +123,9 @@ class Settings(BaseSettings):
     max_elements: PositiveInt = Field(
         2**23, description="maximum elements of one JSON body, counted by its commas, or of one body of arrays"
     )
-    max_inflight_bytes: PositiveInt = Field(512 * MIB, description="maximum bytes of all request bodies held at once")
+    max_inflight_bytes: PositiveInt = Field(
+        512 * MIB, description="maximum bytes of all request bodies above 64 KiB held at once; one caller has half"
+    )
     connections: PositiveInt = Field(8192, description="maximum open connections")
     header_seconds: PositiveFloat = Field(10.0, description="seconds that a client may take for the head of a request")
     body_idle_seconds: PositiveFloat = Field(

@@ -28,6 +28,8 @@ Clock = Callable[[], float]
 # Python keeps the interpreter's lock for 5 ms, which is not lateness.
 TICK_SECONDS = 0.02
 LATE_SECONDS = 0.01
+# Seconds without a completion that count at most.
+MOST_STALL_SECONDS = 0.25
 # Seconds after which a measurement has half of its weight.
 HALF_LIFE_SECONDS = 0.5
 # The prediction is a mean, around which requests scatter: it may take this part of the time that is left.
@@ -105,8 +107,10 @@ class Admission:
         self._tried = -math.inf
         self.in_progress = 0
         """Requests that were admitted and have not ended."""
+        self._last_lag = 0.0
+        self._waited = 0.0  # seconds since a completion, while the loop was late
         self.lag = 0.0
-        """Seconds by which the event loop was late when it was last measured."""
+        """Seconds by which the event loop was late, at both of the last two measurements."""
 
     def predicted(self) -> float:
         """Seconds that a new request is predicted to take on the event loop."""
@@ -169,12 +173,15 @@ class Admission:
         seconds, arrived = now - self._ticked, self._newest - self._before
         lag = seconds - TICK_SECONDS
         is_late = lag >= LATE_SECONDS
+        # One stall, such as a suspension of the machine, says nothing of the time after it.
+        self.lag, self._last_lag = min(lag, self._last_lag) if is_late else 0.0, lag
         if is_late:
-            self.lag = lag
-            self._late.add(seconds, self._completions)
-            self._interval = self._late.mean
+            self._waited = min(self._waited + seconds, MOST_STALL_SECONDS)
+            if self._completions:
+                self._late.add(self._waited, self._completions)
+                self._interval, self._waited = self._late.mean, 0.0
         else:
-            self.lag = 0.0
+            self._waited = 0.0
             # The loop has kept up with these.
             self._interval = min(self._interval, seconds / max(1, arrived))
             self._passed = max(self._passed, self._before)

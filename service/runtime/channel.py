@@ -30,6 +30,7 @@ STOP = b"x"
 """Finish the running requests, and end."""
 FORCE = b"f"
 """End now."""
+_CONNECTION, _RESERVED = b"c", b"r"
 
 
 class Pair(NamedTuple):
@@ -54,18 +55,18 @@ def open_channel() -> tuple[Pair, Pair]:
     return Pair(ours, Messages(our_messages)), Pair(theirs, Messages(their_messages))
 
 
-def send_connection(channel: socket.socket, connection: socket.socket) -> None:
-    """Hand a connection over. The caller then closes its own copy.
+def send_connection(channel: socket.socket, connection: socket.socket, is_reserved: bool = False) -> None:
+    """Hand a connection over, one for probes if it `is_reserved`. The caller then closes its own copy.
 
     Raises:
         BlockingIOError: the replica has not taken the earlier ones yet.
         OSError: the replica has ended.
     """
-    socket.send_fds(channel, [b"c"], [connection.fileno()])
+    socket.send_fds(channel, [_RESERVED if is_reserved else _CONNECTION], [connection.fileno()])
 
 
-def receive_connections(channel: socket.socket) -> Iterator[socket.socket | None]:
-    """The connections that have been handed over; None for one that the system closed.
+def receive_connections(channel: socket.socket) -> Iterator[tuple[socket.socket | None, bool]]:
+    """The connections that have been handed over, and whether each is reserved; None for one that the system closed.
 
     The system closes a connection that arrives while this process has no free descriptor.
 
@@ -81,7 +82,7 @@ def receive_connections(channel: socket.socket) -> Iterator[socket.socket | None
             raise EOFError from error
         if not data:
             raise EOFError
-        yield socket.socket(fileno=descriptors[0]) if descriptors else None
+        yield socket.socket(fileno=descriptors[0]) if descriptors else None, data == _RESERVED
 
 
 class Messages:

@@ -41,6 +41,8 @@ KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 3, "TCP_US
 # A client that still sends its request needs a moment to read the refusal: the socket is closed later.
 LINGER_SECONDS = 1.0
 MOST_LINGERING = 256
+# Connections beyond the limit that serve probes alone, so that whoever watches the service hears of it.
+RESERVED = 32
 
 
 class CannotListen(LatentserveError):
@@ -125,6 +127,11 @@ def accept(listener: socket.socket, most: int = BURST) -> Iterator[socket.socket
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield connection
+
+
+def reserved(connections: int) -> int:
+    """The connections beyond a limit of `connections` that are reserved for probes."""
+    return min(RESERVED, math.ceil(connections / 4))
 
 
 class Refusals:

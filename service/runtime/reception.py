@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from .board import Board
 from .channel import send_connection
-from .listening import ALL, BURST, Refusals, accept
+from .listening import ALL, BURST, Refusals, accept, reserved
 from .replica import Replica
 
 # Seconds until a connection that no replica has taken is offered again.
@@ -22,7 +22,7 @@ class Reception:
         listeners: sockets that listen.
         replicas: the replicas.
         board: the board of the replicas.
-        max_connections: open connections of all replicas, beyond which one is refused.
+        connections: open connections of all replicas, beyond which some serve probes alone, and others are refused.
         refusal: the bytes of the answer to such a connection.
         selector: calls the `data` of the listeners when connections wait.
         after: calls a function after a number of seconds.
@@ -33,7 +33,7 @@ class Reception:
         listeners: Sequence[socket.socket],
         replicas: Sequence[Replica],
         board: Board,
-        max_connections: int,
+        connections: int,
         refusal: bytes,
         selector: selectors.BaseSelector,
         after: Callable[[float, Callable[[], None]], None],
@@ -41,11 +41,12 @@ class Reception:
         self._listeners = listeners
         self._replicas = replicas
         self._board = board
-        self._max_connections = max_connections
+        self._connections = connections
+        self._most = connections + reserved(connections)
         self._refusals = Refusals(refusal)
         self._selector = selector
         self._after = after
-        self._next: socket.socket | None = None
+        self._next: tuple[socket.socket, bool] | None = None
         self._turn = 0
         self._is_open = False
         self._is_closed = False
@@ -79,7 +80,7 @@ class Reception:
         for listener in self._listeners:
             listener.close()
         if self._next is not None:
-            self._next.close()
+            self._next[0].close()
         self._refusals.close()
 
     def _acceptor(self, listener: socket.socket) -> Callable[[int], None]:
@@ -88,14 +89,15 @@ class Reception:
     def _accept(self, listener: socket.socket, most: int = BURST) -> None:
         open_connections = sum(replica.open_connections for replica in self._replicas)
         for connection in accept(listener, most):
-            if open_connections >= self._max_connections:
+            is_reserved = open_connections >= self._connections
+            if open_connections >= self._most:
                 self._refusals.refuse(connection)
-            elif self._hand_over(connection):
+            elif self._hand_over(connection, is_reserved):
                 open_connections += 1
             elif self._is_closed:
                 self._refusals.refuse(connection)
             else:  # all queues are full: this connection is the next, and the others wait in the system
-                self._next = connection
+                self._next = connection, is_reserved
                 self._after(RETRY_SECONDS, self._retry)
                 self.update()
                 return
@@ -104,22 +106,22 @@ class Reception:
         """Hand over the connection that no replica has taken."""
         if self._next is None:
             return
-        if self._hand_over(self._next):
+        if self._hand_over(*self._next):
             self._next = None
             self.update()
         elif self._is_closed:
-            self._refusals.refuse(self._next)
+            self._refusals.refuse(self._next[0])
             self._next = None
         else:
             self._after(RETRY_SECONDS, self._retry)
 
-    def _hand_over(self, connection: socket.socket) -> bool:
+    def _hand_over(self, connection: socket.socket, is_reserved: bool) -> bool:
         """Give the connection to the least busy replica that takes it; False if none does."""
         for replica in self._by_load():
             if replica.channel is None:
                 continue
             try:
-                send_connection(replica.channel.connections, connection)
+                send_connection(replica.channel.connections, connection, is_reserved)
             except OSError:  # its queue is full, or it has just ended
                 continue
             connection.close()  # the replica has a copy of its own

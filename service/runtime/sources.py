@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .board import Seat
-from .listening import ALL, BURST, Refusals, accept
+from .listening import ALL, BURST, Refusals, accept, reserved
 
-Adopt = Callable[[socket.socket], None]
+Adopt = Callable[[socket.socket, bool], None]
+"""Takes a connection, and whether it is reserved for probes."""
 Stop = Callable[[bool], None]
 """Stops the server; True interrupts running requests."""
 
@@ -34,14 +35,15 @@ class Listeners:
     Args:
         listeners: sockets that listen.
         seat: counts the connections.
-        max_connections: open connections, beyond which one is refused.
+        connections: open connections, beyond which some serve probes alone, and others are refused.
         refusal: the bytes of the answer to such a connection.
     """
 
-    def __init__(self, listeners: Sequence[socket.socket], seat: Seat, max_connections: int, refusal: bytes) -> None:
+    def __init__(self, listeners: Sequence[socket.socket], seat: Seat, connections: int, refusal: bytes) -> None:
         self._listeners = listeners
         self._seat = seat
-        self._max_connections = max_connections
+        self._connections = connections
+        self._most = connections + reserved(connections)
         self._refusals = Refusals(refusal)
         self._opened = 0
 
@@ -65,8 +67,9 @@ class Listeners:
     def _accept(self, listener: socket.socket, most: int = BURST) -> None:
         self._refusals.close_due()
         for connection in accept(listener, most):
-            if self._opened - self._seat.board.closed(self._seat.replica) >= self._max_connections:
+            open_connections = self._opened - self._seat.board.closed(self._seat.replica)
+            if open_connections >= self._most:
                 self._refusals.refuse(connection)
             else:
                 self._opened += 1
-                self._adopt(connection)
+                self._adopt(connection, open_connections >= self._connections)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
 from collections.abc import Callable
 
 from ..errors import Overloaded
@@ -28,7 +27,7 @@ class Supervised:
         self.snapshot: Callable[[], bytes] = lambda: b"[]"
         """Returns the metrics of this process."""
         self._stop: Stop = lambda force: None
-        self._adopt: Adopt = socket.socket.close
+        self._adopt: Adopt = lambda connection, _: connection.close()
         self._questions: dict[bytes, asyncio.Future[list[bytes]]] = {}
         self._names = itertools.count()
 
@@ -73,11 +72,11 @@ class Supervised:
 
     def _take(self) -> None:
         try:
-            for connection in receive_connections(self._pair.connections):
+            for connection, is_reserved in receive_connections(self._pair.connections):
                 if connection is None:
                     self._seat.close_connection()
                 else:
-                    self._adopt(connection)
+                    self._adopt(connection, is_reserved)
         except EOFError:
             self._orphaned()
 

@@ -13,12 +13,13 @@ from typing import NamedTuple, TypeVar
 
 from starlette.types import Scope
 
+from ..errors import Overloaded
 from ..runtime.admission import Admission
-from .heads import completed
+from .heads import completed, whole
 from .metrics import Metrics
 from .observability import log
 from .peers import Peers
-from .problems import problem
+from .problems import from_domain, problem
 from .watch import Patience
 
 ValueT = TypeVar("ValueT")
@@ -34,6 +35,13 @@ REPORT_SECONDS = 1.0
 PACE_SECONDS = 0.002
 MOST_PAUSE_SECONDS = 2.0
 FREE_SECONDS = 0.1
+
+FULL = whole(
+    from_domain(
+        Overloaded("the service stops, or has as many connections as LATENTSERVE_CONNECTIONS allows", retry_after=1)
+    )
+)
+"""The answer to a connection beyond the limit."""
 
 
 class Refused(NamedTuple):

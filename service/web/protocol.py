@@ -20,8 +20,8 @@ from .watch import Patience, Phase
 
 # A larger body of a refused request is not read: its connection is closed.
 MAX_DISCARDED_BYTES = 256 * 1024
-# Seconds for a head on a connection beyond the limit.
-FULL_HEAD_SECONDS = 2.0
+# Seconds for the next request on a connection beyond the limit.
+FULL_SECONDS = 2.0
 _TIMEOUT = b"x-timeout-seconds"
 
 
@@ -49,7 +49,7 @@ class Protocol(Connection):
         self._full = full
         patience = self._door.patience
         if full:
-            patience = Patience(min(patience.head, FULL_HEAD_SECONDS), patience.body, patience.idle)
+            patience = Patience(*(min(seconds, FULL_SECONDS) for seconds in patience))
         super().__init__(config, server_state, app_state, _loop, patience)
         self._discards = False  # the request was refused, and its body is not read
         self._began = 0.0

@@ -79,7 +79,7 @@ def test_connections_are_shared_equally(pair: Live, count: int) -> None:
         assert [connections_of(pid, port) for pid in pids] == [count // 2, count // 2]
 
 
-def test_beyond_the_limit_a_connection_is_told_so(pair: Live) -> None:
+def test_beyond_the_limit_a_connection_is_told_so_and_probes_are_answered(pair: Live) -> None:
     port = int(pair.address.rpartition(":")[2])
     pids = children(pair.process.pid)
     until(lambda: sum(connections_of(pid, port) for pid in pids) == 0)
@@ -87,14 +87,20 @@ def test_beyond_the_limit_a_connection_is_told_so(pair: Live) -> None:
         for _ in range(80):
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         until(lambda: sum(connections_of(pid, port) for pid in pids) == 80)
-        answer = httpx2.get(f"{pair.address}/livez", timeout=60)
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert httpx2.get(f"{pair.address}{path}", timeout=60).status_code == 200
+        answer = httpx2.get(f"{pair.address}/vae/encoder-size?dimension=2", timeout=60)
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["x-latentserve-version"] == VERSION
         assert answer.headers["content-security-policy"] == POLICY
         assert "LATENTSERVE_CONNECTIONS" in answer.json()["detail"]
-    until(lambda: httpx2.get(f"{pair.address}/livez", timeout=60).is_success)
+        # Those beside them who say nothing hold the connections for probes for a moment only.
+        others = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(40)]
+        until(lambda: httpx2.get(f"{pair.address}/livez", timeout=60).is_success)
+        assert len(others) == 40
+    until(lambda: httpx2.get(f"{pair.address}/vae/encoder-size?dimension=2", timeout=60).is_success)
 
 
 def test_all_processes_give_the_same_bytes(pair: Live) -> None:

@@ -155,7 +155,8 @@ def test_a_loop_that_keeps_up_unlearns_that_it_was_slow() -> None:
 def test_a_lag_counts_until_it_is_gone() -> None:
     loop = Loop()
     loop.enter()
-    loop.turn(0.5)  # something blocked the loop
+    for _ in range(2):
+        loop.turn(0.5)  # something blocks the loop
     loop.exhaust_trials()
     assert loop.admission.lag >= LATE_SECONDS
     assert loop.excess(0.2) > 0
@@ -163,10 +164,25 @@ def test_a_lag_counts_until_it_is_gone() -> None:
     assert loop.excess(0.2) == 0
 
 
+def test_one_stall_refuses_nobody() -> None:
+    """The process or the machine was suspended, and then many requests wait."""
+    loop = Loop()
+    loop.saturate(0.001)
+    loop.enter(10)
+    loop.turn(3600.0)
+    for _ in range(100):
+        assert loop.excess(None) == 0
+        loop.enter()
+    loop.leave(1)
+    loop.turn(0.1)
+    assert loop.excess(None) == 0
+
+
 def test_while_requests_are_refused_one_is_tried_now_and_then() -> None:
     loop = Loop()
     loop.enter(10)
-    loop.turn(1.0)
+    for _ in range(2):
+        loop.turn(1.0)
     tried = 0
     for _ in range(100):
         tried += loop.excess(0.1) == 0

@@ -44,8 +44,9 @@ def test_a_connection_that_is_handed_over_survives_the_closing_of_the_first_copy
     client, accepted = socket.socketpair()
     with accepted:
         send_connection(ours.connections, accepted)
-    (received,) = receive_connections(theirs.connections)
+    ((received, is_reserved),) = receive_connections(theirs.connections)
     assert received is not None
+    assert not is_reserved
     with client, received:
         client.sendall(b"hello")
         assert received.recv(10) == b"hello"
@@ -65,10 +66,10 @@ def test_a_connection_that_finds_no_free_descriptor_is_reported_as_lost() -> Non
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(ours.connections.fileno(), client.fileno()), hard))
         try:
             connections = receive_connections(theirs.connections)
-            assert next(connections) is None
+            assert next(connections) == (None, False)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        received = next(connections)
+        received, _ = next(connections)
         assert received is not None
         received.close()
         assert client.recv(1) == b""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from service.runtime.board import Board
-from service.runtime.listening import KEEP_ALIVE, CannotListen, accept, connections_within, listen
+from service.runtime.listening import KEEP_ALIVE, CannotListen, accept, connections_within, listen, reserved
 from service.runtime.sources import Listeners
 
 
@@ -91,12 +91,33 @@ def test_open_files_limit_the_connections(limit: float, connections: int) -> Non
     assert connections_within(limit, 1000, 100) == connections
 
 
+def test_a_process_alone_reserves_connections_beyond_the_limit_and_then_refuses() -> None:
+    adopted: list[tuple[socket.socket, bool]] = []
+
+    async def serve() -> bytes:
+        source = Listeners([listener], Board(1, [], []).seat(0), 10, b"refused")
+        source.open(lambda connection, is_reserved: adopted.append((connection, is_reserved)))
+        with ExitStack() as stack:
+            clients = [
+                stack.enter_context(socket.create_connection(listener.getsockname(), 20))
+                for _ in range(10 + reserved(10) + 1)
+            ]
+            source.close()
+            for one, _ in adopted:
+                one.close()
+            return clients[-1].recv(100)
+
+    (listener,) = listen("127.0.0.1", 0)
+    assert asyncio.run(serve()) == b"refused"
+    assert [is_reserved for _, is_reserved in adopted] == [False] * 10 + [True] * reserved(10)
+
+
 def test_a_process_that_stops_takes_the_connections_that_wait() -> None:
     adopted: list[socket.socket] = []
 
     async def stop() -> None:
         source = Listeners([listener], Board(1, [], []).seat(0), 10, b"refused")
-        source.open(adopted.append)
+        source.open(lambda connection, _: adopted.append(connection))
         clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
         source.close()
         for one in (*clients, *adopted):

@@ -12,11 +12,12 @@ import pytest
 
 from service.runtime.board import Board
 from service.runtime.channel import Pair, open_channel, receive_connections
-from service.runtime.listening import listen
+from service.runtime.listening import listen, reserved
 from service.runtime.reception import Reception
 from service.runtime.replica import Replica
 
 MAX_CONNECTIONS = 100
+RESERVED = reserved(MAX_CONNECTIONS)
 
 
 class House:
@@ -40,6 +41,7 @@ class House:
         )
         self.due: list[Callable[[], None]] = []
         stack.callback(self.reception.close_copies)
+        self.reserved = 0
         self.held: list[list[socket.socket]] = [[], []]
         self.reception.update()
 
@@ -61,9 +63,10 @@ class House:
     def take(self) -> None:
         """Let the replicas take their connections."""
         for held, end in zip(self.held, self.ends, strict=True):
-            for connection in receive_connections(end.connections):
+            for connection, is_reserved in receive_connections(end.connections):
                 assert connection is not None
                 held.append(self.stack.enter_context(connection))
+                self.reserved += is_reserved
 
     def after(self, seconds: float, call: Callable[[], None]) -> None:
         self.due.append(call)
@@ -170,12 +173,19 @@ def test_at_the_end_connections_that_no_replica_takes_are_refused(house: House) 
         assert client.recv(100) == b"refused"
 
 
-def test_beyond_the_limit_a_connection_is_refused_until_another_closes(house: House) -> None:
+def test_beyond_the_limit_connections_are_reserved_and_then_refused_until_another_closes(house: House) -> None:
     house.connect(MAX_CONNECTIONS)
+    assert house.reserved == 0
+    house.connect(RESERVED)
+    assert house.reserved == RESERVED
     (refused,) = house.connect(1)
     refused.settimeout(20)
     assert refused.recv(100) == b"refused"
     assert refused.recv(100) == b""
     house.close(0, 1)
     house.connect(1)
-    assert sum(house.sizes()) == MAX_CONNECTIONS
+    assert sum(house.sizes()) == MAX_CONNECTIONS + RESERVED
+    house.close(0, RESERVED + 1)
+    before = house.reserved
+    house.connect(1)
+    assert house.reserved == before
