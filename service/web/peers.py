@@ -10,8 +10,9 @@ from starlette.types import Scope
 
 from ..settings import Network
 
-# Addresses whose names are kept. Beyond, a name is made again.
+# Addresses and headers whose names are kept, and bytes of such a header. Beyond, a name is made again.
 MOST_NAMES = 4096
+MOST_KEPT_BYTES = 256
 # Bits of an address of IPv6 that name its network. One host usually has all addresses of such a network.
 _HOST_NETWORK_BITS = 64
 _FORWARDED_FOR = b"x-forwarded-for"
@@ -30,6 +31,7 @@ class Peers:
         self._trusted = tuple(trusted)
         self._named = lru_cache(MOST_NAMES)(_named)
         self._is_trusted = lru_cache(MOST_NAMES)(self._in_trusted_network)
+        self._named_by_proxy = lru_cache(MOST_NAMES)(self._forwarded)
 
     def name(self, scope: Scope) -> str:
         """The name of the client of an ASGI scope; `UNKNOWN` if the scope has no address."""
@@ -37,22 +39,23 @@ class Peers:
         if client is None:
             return UNKNOWN
         if self._trusted and self._is_trusted(client[0]):
-            return self._named(self._forwarded(client[0], scope))
+            # A proxy may add a header of its own instead of appending to the one that came.
+            header = b",".join([value for name, value in scope["headers"] if name == _FORWARDED_FOR])
+            named = self._named_by_proxy if len(header) <= MOST_KEPT_BYTES else self._forwarded
+            return named(client[0], header)
         return self._named(client[0])
 
-    def _forwarded(self, peer: str, scope: Scope) -> str:
-        """The client that trusted proxies name; the nearest proxy `peer` if they name none."""
-        # A proxy may add a header of its own instead of appending to the one that came.
-        values = [value.decode("latin-1") for name, value in scope["headers"] if name == _FORWARDED_FOR]
+    def _forwarded(self, peer: str, header: bytes) -> str:
+        """The name of the client that trusted proxies name; of the nearest proxy `peer` if they name none."""
         nearest = peer
-        for text in reversed(",".join(values).split(",")):
+        for text in reversed(header.decode("latin-1").split(",")):
             address = _parsed(_without_port(text.strip()))
             if address is None:  # a trusted proxy vouches only for the addresses after this text
                 break
             nearest = str(address)
             if not self._is_trusted(nearest):
                 break
-        return nearest
+        return self._named(nearest)
 
     def _in_trusted_network(self, text: str) -> bool:
         address = _parsed(text)

@@ -60,6 +60,13 @@ def test_the_client_is_the_last_address_that_is_not_trusted(forwarded: tuple[str
     assert Peers(TRUSTED).name(scope("10.0.0.1", *forwarded)) == f"peer:{client}"
 
 
+def test_a_header_of_any_length_names_the_same_client() -> None:
+    peers = Peers(TRUSTED)
+    for count in (0, 1, 20, 4000):
+        forwarded = "1.2.3.4, " * count + "198.51.100.1"
+        assert [peers.name(scope("10.0.0.1", forwarded)) for _ in range(2)] == ["peer:198.51.100.1"] * 2
+
+
 def test_all_ways_to_write_an_address_name_one_client() -> None:
     peers = Peers(TRUSTED)
     assert peers.name(scope("::ffff:203.0.113.7")) == peers.name(scope("203.0.113.7")) == "peer:203.0.113.7"
