@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -67,6 +68,30 @@ def test_every_process_reads_a_changed_file(guarded: Guarded) -> None:
         time.sleep(0.1)
     # The limits of a key outlive the reading.
     assert set(statuses(guarded.live, "slow", 8)) == {429}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /v2 HTTP/1.1\r\nhost: x\r\nAuthorization %b\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nhost: x\r\n%b: Bearer\r\n x\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nhost: x\r\nhost: y\r\nAuthorization: Bearer %b\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nhost: x\r\nAuthorization: Bearer %b\x00\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nhost: x\r\nAuthorization: Bearer %b\r\nx: " + b"y" * 70_000 + b"\r\n\r\n",
+        b"POST /v2 HTTP/1.1\r\nhost: x\r\nAuthorization: Bearer %b\r\ncontent-length: z\r\n\r\n",
+        b"Authorization: Bearer %b\r\n\r\n",
+    ],
+)
+def test_no_answer_and_no_log_has_the_key_of_a_request_that_is_not_valid(guarded: Guarded, head: bytes) -> None:
+    secret = SECRETS["alice"].encode()
+    port = int(guarded.live.address.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(head.replace(b"%b", secret))
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+    assert secret not in answer
+    assert b"malformed request" in guarded.live.log.read_bytes()
+    assert secret not in guarded.live.log.read_bytes()
 
 
 def test_the_service_does_not_start_with_a_bad_file_and_says_which_line(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 
+from service.web.heads import FIXED, POLICY, POLICY_HEADER
 from service.web.protocol import Protocol
 
 Address = tuple[str, int]
@@ -78,6 +79,8 @@ def problem_of(answer: bytes) -> dict[str, Any]:
     assert b"\r\ncontent-type: application/problem+json" in head
     assert b"\r\nconnection: close" in head
     assert b"\r\nx-request-id: " in head
+    for name, value in [*FIXED.items(), (POLICY_HEADER, POLICY)]:
+        assert head.count(f"\r\n{name}: {value}".encode()) == head.lower().count(f"\r\n{name}:".encode()) == 1
     found: dict[str, Any] = json.loads(content)
     assert head.startswith(b"HTTP/1.1 %d " % found["status"])
     return found
