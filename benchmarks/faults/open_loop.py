@@ -24,7 +24,8 @@ class Load(NamedTuple):
     rate: float  # offered, a second
     seconds: float  # for which requests were offered
     latencies: tuple[float, ...]
-    refusals: tuple[float, ...]
+    refusals: tuple[float, ...]  # without those that were too late
+    too_late: int  # requests whose deadline passed: 504
     in_time: int  # answers that came while requests were still offered
 
     def good(self, within: float | None) -> float:
@@ -49,10 +50,11 @@ class OpenLoop:
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._latencies: list[float] = []
         self._refusals: list[float] = []
+        self._too_late = 0
 
     async def run(self, rate: float, seconds: float) -> Load:
         """Offer `rate` requests a second for some seconds, and wait for all answers."""
-        self._latencies, self._refusals = [], []
+        self._latencies, self._refusals, self._too_late = [], [], 0
         start = time.perf_counter()
         tasks = []
         for number, at in enumerate(arrivals(rate, seconds, seed=int(rate)).tolist()):
@@ -63,7 +65,9 @@ class OpenLoop:
         seconds = max(seconds, time.perf_counter() - start)
         in_time = len(self._latencies)
         await asyncio.gather(*tasks)
-        return Load(len(tasks) / seconds, seconds, tuple(self._latencies), tuple(self._refusals), in_time)
+        return Load(
+            len(tasks) / seconds, seconds, tuple(self._latencies), tuple(self._refusals), self._too_late, in_time
+        )
 
     async def _send(self, known: Known, intended: float) -> None:
         self._ledger.offer()
@@ -83,6 +87,8 @@ class OpenLoop:
         self._ledger.settle(fate, f"{known.name}: {answer.status} {answer.body[:200]!r}")
         if fate is Fate.ANSWERED:
             self._latencies.append(late)
+        elif answer.status == 504:
+            self._too_late += 1
         elif fate is Fate.REFUSED:
             self._refusals.append(late)
 

@@ -56,6 +56,8 @@ async def story(kinds: list[bytes], rate: float, seconds: float) -> tuple[Ledger
                 return
             if head.startswith(b"GET /full"):
                 writer.write(b"HTTP/1.1 503 X\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+            elif head.startswith(b"GET /late"):
+                writer.write(b"HTTP/1.1 504 X\r\nContent-Length: 0\r\n\r\n")
             else:
                 writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\nok")
 
@@ -69,18 +71,18 @@ async def story(kinds: list[bytes], rate: float, seconds: float) -> tuple[Ledger
 
 
 def test_each_arrival_is_offered_once_and_settled() -> None:
-    ledger, load, seen = asyncio.run(story([b"/a", b"/full", b"/close"], 200, 0.3))
+    ledger, load, seen = asyncio.run(story([b"/a", b"/full", b"/late", b"/close"], 200, 0.3))
     assert ledger.offered == len(seen) == ledger.fates.total()
     assert ledger.fates[Fate.ANSWERED] == len(load.latencies)
-    assert ledger.fates[Fate.REFUSED] == len(load.refusals)
-    thirds = [ledger.fates[fate] for fate in (Fate.ANSWERED, Fate.REFUSED, Fate.LOST)]
-    assert max(thirds) - min(thirds) <= 1
-    assert sum(thirds) == ledger.offered > 20
+    assert ledger.fates[Fate.REFUSED] == len(load.refusals) + load.too_late
+    quarters = [len(load.latencies), len(load.refusals), load.too_late, ledger.fates[Fate.LOST]]
+    assert max(quarters) - min(quarters) <= 1
+    assert sum(quarters) == ledger.offered > 20
     assert all(b"\r\nx-timeout-seconds: 1\r\n" in head for head in seen)
 
 
 def test_goodput_counts_answers_within_the_deadline_or_while_requests_are_offered() -> None:
-    load = Load(10.0, 2.0, (0.1, 0.2, 0.9, 3.0), (), in_time=3)
+    load = Load(10.0, 2.0, (0.1, 0.2, 0.9, 3.0), (), 0, in_time=3)
     assert load.good(0.5) == 1.0
     assert load.good(None) == 1.5
     assert load.latency(0.5) == 0.2
