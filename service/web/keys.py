@@ -26,7 +26,7 @@ _MOST_FILE_BYTES = 1 << 20
 # Bytes of a digest by which keys are looked up, before all its bytes are compared in constant time.
 _INDEX_BYTES = 8
 FORMAT = "ID sha256:HASH [rate=REQUESTS_PER_SECOND] [burst=REQUESTS] [concurrency=REQUESTS] [paths=/PATH,/PATH]"
-CURE = "`python -m service new-key --id NAME` prints a valid line"
+CURE = f"`python -m {__package__.partition('.')[0]} new-key --id NAME` prints a valid line"
 
 
 class Key(NamedTuple):
