@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -24,6 +25,9 @@ from .web.observability import log
 CLOSE_SECONDS = 1.0
 # Seconds between the reports of a process to the others.
 BEAT_SECONDS = 0.5
+# Seconds after which a thread that computes in Python lets another go on. By default it is 5 ms, which the event loop
+# waits for each time that it has something to do.
+SWITCH_SECONDS = 0.001
 
 
 def lifespan(health: Health, registrations: Gate, compiling: int | None) -> Callable[[FastAPI], Any]:
@@ -39,6 +43,7 @@ def lifespan(health: Health, registrations: Gate, compiling: int | None) -> Call
 
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[None]:
+        sys.setswitchinterval(SWITCH_SECONDS)
         for batcher in batchers:
             batcher.start()
         warming = asyncio.create_task(_warm_up(health, registrations, compiling))
