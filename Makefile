@@ -50,11 +50,12 @@ test-portable: .venv/complete ## run the numeric tests with fewer processor inst
 compile: .venv/complete
 	@$(BIN)/python -m service compile
 
-check: .venv/complete audit ## check style, types, import contracts, and the image's packages
+check: .venv/complete ## check style, types, import contracts, and the image's packages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@$(BIN)/python deploy/audit.py $(AUDIT_ARGS)
 
 audit: .venv/complete ## compare the image's packages with the known vulnerabilities
 	@$(BIN)/python deploy/audit.py $(AUDIT_ARGS)
