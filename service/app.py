@@ -333,7 +333,14 @@ def _batchers(
         "em": batcher("em", registration, *em_rules, threads=TURNS),
         # A large registration has no time limit: it stops when its client disconnects or its deadline passes.
         "em-large": batcher("em-large", registration, *em_rules, math.inf, threads=TURNS, nice=LARGE_NICE),
-        "vae": batcher("vae", vae_worker.VaeWorker(device), settings.batch_elements, vae_worker.cost, vae_worker.key),
+        "vae": batcher(
+            "vae",
+            vae_worker.VaeWorker(device),
+            settings.batch_elements,
+            vae_worker.cost,
+            vae_worker.key,
+            threads=TURNS,
+        ),
         **{
             name: batcher(
                 name,

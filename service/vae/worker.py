@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from .gaussian_kl import GaussianDivergence, GaussianPair, gaussian_kl_batch
 from .inputs import Array
 from .logistic import LabelledPoint, LogisticDivergence, logistic_divergence_batch
 from .noise import draw_noise
+from .parts import in_parts
 from .reparameterization import (
     Parametrization,
     Reparameterization,
@@ -55,7 +57,7 @@ WARM_UP: list[Job] = [
 ]
 
 
-def cost(job: Job) -> float:
+def cost(job: Job | ReparameterizationJob) -> float:
     """Number of elements of the job's largest array."""
     arrays = (job.x, job.w) if isinstance(job, LabelledPoint) else job[:2]
     return max(np.size(array) for array in arrays)
@@ -74,18 +76,19 @@ class VaeWorker:
 
     def __call__(self, jobs: Sequence[Job]) -> Sequence[Result | Exception]:
         """Outcomes of `jobs`, in order; all jobs have the same type."""
-        return COMPUTE[type(jobs[0])](jobs, device=self._device)
+        return COMPUTE[type(jobs[0])](jobs, self._device)
 
 
-def reparameterize(jobs: Sequence[ReparameterizeJob], *, device: torch.device) -> list[Reparameterized | InvalidInput]:
+def reparameterize(jobs: Sequence[ReparameterizeJob], device: torch.device) -> list[Reparameterized | InvalidInput]:
     """Outcomes of `jobs`, in order. Noise that was not given is drawn from the job's seed, in the shape of `mu`."""
     noises = [job.noise if job.noise is not None else draw_noise(job.seed, job.mu.shape) for job in jobs]
-    outcomes = reparameterize_batch(
+    outcomes = _compute(
+        reparameterize_batch,
         [
             ReparameterizationJob(job.mu, job.scale, job.parametrization, noise, job.grad_z, job.kl_weight)
             for job, noise in zip(jobs, noises, strict=True)
         ],
-        device=device,
+        device,
     )
     return [
         outcome if isinstance(outcome, InvalidInput) else Reparameterized(noise, outcome)
@@ -93,8 +96,14 @@ def reparameterize(jobs: Sequence[ReparameterizeJob], *, device: torch.device) -
     ]
 
 
+def _compute(batch: Callable[..., Sequence[Any]], jobs: Sequence[Any], device: torch.device) -> Sequence[Any]:
+    """`batch(jobs)`, on a processor in parts."""
+    compute = partial(batch, device=device)
+    return in_parts(compute, jobs, cost) if device.type == "cpu" else compute(jobs)
+
+
 COMPUTE: dict[type[Job], Callable[..., Sequence[Result | Exception]]] = {
     ReparameterizeJob: reparameterize,
-    GaussianPair: gaussian_kl_batch,
-    LabelledPoint: logistic_divergence_batch,
+    GaussianPair: partial(_compute, gaussian_kl_batch),
+    LabelledPoint: partial(_compute, logistic_divergence_batch),
 }
