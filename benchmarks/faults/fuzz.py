@@ -45,6 +45,7 @@ DEADLINE = 10
 SILENCE = 1.0
 # At least this share reaches an engine, or the mutations are too coarse to test anything behind the schema.
 LEAST_AT_ENGINES = 0.3
+SCRAPE_SECONDS = 5.0
 FOLDER = ROOT / "build" / "faults"
 _MOST_KEPT = 50
 HEADERS = (
@@ -235,13 +236,23 @@ async def jobs(port: int) -> int:
     )
 
 
+async def _scrape(port: int) -> None:
+    """Collect the metrics now and then, as Prometheus does. A process that dies loses what it counted since then."""
+    while True:
+        with suppress(OSError):
+            await jobs(port)
+        await asyncio.sleep(SCRAPE_SECONDS)
+
+
 async def drive(port: int, total: int, seed: int, first: int = 0) -> Report:
     """Send requests `first` to `first` + `total` - 1 of `seed`, and known ones among them."""
     calls = random.Random(seed).sample(pool(), 100)  # noqa: S311
     known = await learn(port, known_calls(calls))
     fuzzer = _Fuzzer(port, total, seed, first, known)
     before, start = await jobs(port), time.perf_counter()
+    scraping = asyncio.create_task(_scrape(port))
     await asyncio.gather(*(fuzzer.work() for _ in range(CONNECTIONS)))
+    scraping.cancel()
     seconds = time.perf_counter() - start
     others = fuzzer.controls.fates[Fate.ANSWERED] + fuzzer.repeats
     fuzzer.fuzzed.close()
