@@ -17,10 +17,10 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
 import uvloop
 
 from benchmarks.faults.encoding import encoded, joined, split
+from benchmarks.faults.forms import malformed
 from benchmarks.faults.judging import PATIENCE, REFUSALS, Client, Known, known_calls, learn
 from benchmarks.faults.ledger import Fate, Ledger
 from benchmarks.faults.log import tracebacks
@@ -195,30 +195,6 @@ class _Fuzzer:
             self._kept += 1
             FOLDER.mkdir(parents=True, exist_ok=True)
             (FOLDER / f"{self._seed}-{fuzzed.number}.http").write_bytes(fuzzed.request)
-
-
-def malformed(answer: Answer) -> str:
-    """What is wrong with the form of an answer; empty if nothing is."""
-    kind = answer.header(b"content-type")
-    if answer.status >= 500 and answer.status not in REFUSALS:
-        return "a status that no request may cause"
-    if answer.status >= 400:
-        if kind != b"application/problem+json":
-            return "an error that is no problem"
-        try:
-            problem = orjson.loads(answer.body)
-        except ValueError:
-            return "a problem that is no JSON"
-        return "" if problem["status"] == answer.status else "a problem with another status"
-    if kind == b"application/json":
-        try:
-            content = orjson.loads(answer.body)  # refuses NaN
-        except ValueError:
-            return "an answer that is no JSON"
-        results = content.get("results", ()) if isinstance(content, dict) else ()
-        if any(result.get("status", 200) >= 500 and result["status"] not in REFUSALS for result in results):
-            return "a problem of a batch has a status that no request may cause"
-    return ""
 
 
 def is_repeatable(fuzzed: Fuzzed, answer: Answer) -> bool:

@@ -6,7 +6,8 @@ import json
 import random
 
 from benchmarks.faults.encoding import encoded, joined, split
-from benchmarks.faults.fuzz import malformed, request
+from benchmarks.faults.forms import malformed
+from benchmarks.faults.fuzz import request
 from benchmarks.faults.mutation import damaged
 from benchmarks.faults.trees import mutated
 from benchmarks.faults.valid import Draft, draft
