@@ -116,21 +116,23 @@ class Admission:
         """Seconds that a new request is predicted to take on the event loop."""
         return self.lag + (self._newest - self._passed) * self._interval
 
-    def excess(self, caller: str, timeout: float | None, lane: float = 0.0) -> float:
-        """The predicted seconds of a new request if it is to be refused, and 0 if it is to be admitted.
+    def late(self, timeout: float | None, lane: float = 0.0) -> float:
+        """The predicted seconds of a new request if they are too many, and 0 if not.
 
         Args:
-            caller: who it comes from.
             timeout: seconds until its deadline; None without one.
             lane: seconds that its lane predicts.
         """
         predicted = self.lag + (self._newest - self._passed) * self._interval + lane
         allowed = self._max_wait if timeout is None else timeout * MARGIN
-        if allowed <= 0:  # it has waited too long to be read
-            return predicted or MOST_JOB_SECONDS
-        if predicted <= allowed or self._has_share(caller, allowed / predicted) or self._is_trial():
+        if predicted <= allowed and allowed > 0:
             return 0.0
-        return predicted
+        return predicted or MOST_JOB_SECONDS  # which is 0 if the request has waited too long to be read
+
+    def spares(self, caller: str, timeout: float | None, predicted: float) -> bool:
+        """Whether a request that is predicted to be late is admitted nevertheless."""
+        allowed = self._max_wait if timeout is None else timeout * MARGIN
+        return allowed > 0 and (self._has_share(caller, allowed / predicted) or self._is_trial())
 
     def _has_share(self, caller: str, part: float) -> bool:
         """Whether a caller has less than its share of the requests that may be in progress: `part` of the present."""

@@ -108,19 +108,21 @@ class Door:
         """Whether the target of a request is that of a probe."""
         return url in self._probes
 
-    def excess(self, url: bytes, caller: str, timeout: float | None) -> float:
+    def excess(self, url: bytes, scope: Scope, timeout: float | None) -> float:
         """The predicted seconds of a request that is to be refused; 0 if it is to be admitted.
 
         Args:
             url: target of the request.
-            caller: who it comes from.
+            scope: its ASGI scope.
             timeout: seconds until its deadline; None without one.
         """
         lane = self._lanes.get(url[: url.find(b"/", 1) + 1]) or (
             self._lanes.get(url[: url.find(b"/", self._root_length + 1) + 1]) if self._root_length else None
         )
-        excess = self.admission.excess(caller, timeout, lane() if lane is not None else 0.0)
-        return 0.0 if excess and url in self._probes else excess
+        late = self.admission.late(timeout, 0.0 if lane is None else lane())
+        if not late or url in self._probes or self.admission.spares(self.caller(scope), timeout, late):
+            return 0.0
+        return late
 
     def refuse(self, method: bytes, request_id: bytes, predicted: float, *, close: bool, may_pause: bool) -> Refused:
         """The answer to a request that is refused.

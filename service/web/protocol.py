@@ -84,14 +84,14 @@ class Protocol(Connection):
             return 0.0 if door.is_probe(url) else 1.0
         timeout = dict(scope["headers"]).get(_TIMEOUT)
         if timeout is None:
-            return door.excess(url, door.caller(scope), None)
+            return door.excess(url, scope, None)
         try:
             seconds = float(timeout)
         except ValueError:
             seconds = 0.0
         if not seconds > 0:  # the route refuses it
             return 0.0
-        return door.excess(url, door.caller(scope), seconds - (time.perf_counter() - scope[STARTED]))
+        return door.excess(url, scope, seconds - (time.perf_counter() - scope[STARTED]))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: Any = cycle.scope

@@ -60,7 +60,9 @@ class Loop:
             self.turn(TICK_SECONDS)
 
     def excess(self, timeout: float | None, caller: str = ME, lane: float = 0.0) -> float:
-        return self.admission.excess(caller, timeout, lane)
+        """The predicted seconds if the request is refused."""
+        late = self.admission.late(timeout, lane)
+        return 0.0 if late and self.admission.spares(caller, timeout, late) else late
 
     def exhaust_trials(self) -> None:
         self.excess(1e-9, ME, 1.0)

@@ -18,12 +18,13 @@ from service.web.protocol import MAX_DISCARDED_BYTES, Protocol
 from tests.service.web.servers import Address, exchange, release, serving
 
 metrics = Metrics()
+NOBODY: dict[str, Any] = {}
 
 
 class Late(Door):
     """A door behind which a request without a deadline takes forever, and any other a second."""
 
-    def excess(self, url: bytes, caller: str, timeout: float | None) -> float:
+    def excess(self, url: bytes, scope: Any, timeout: float | None) -> float:
         if url.startswith((b"/held", b"/free")) or self.is_probe(url):
             return 0.0
         return 1.0 if timeout is None or timeout < 1 else 0.0
@@ -143,20 +144,20 @@ def test_refusals_are_counted(address: Address) -> None:
 def test_probes_are_always_admitted() -> None:
     door = Door(max_wait=0.0, lanes={"/em/": lambda: 3.0}, root_path="/prefix")
     door.admission.lag = 10.0
-    door.excess(b"/gan/generate", "", 0.1)  # the one that is tried now and then
-    assert door.excess(b"/gan/generate", "", 0.1) > 0
+    door.excess(b"/gan/generate", NOBODY, 0.1)  # the one that is tried now and then
+    assert door.excess(b"/gan/generate", NOBODY, 0.1) > 0
     for path in (b"/livez", b"/readyz", b"/metrics", b"/prefix/livez"):
-        assert door.excess(path, "", 0.1) == 0
+        assert door.excess(path, NOBODY, 0.1) == 0
 
 
 def test_a_path_waits_for_its_lane_with_and_without_the_prefix() -> None:
     door = Door(max_wait=2.0, lanes={"/em/": lambda: 3.0}, root_path="/prefix")
-    door.excess(b"/em/register", "", None)  # the one that is tried now and then
+    door.excess(b"/em/register", NOBODY, None)  # the one that is tried now and then
     for path in (b"/em/register", b"/em/register/batch", b"/prefix/em/register", b"/em/register?rows=pairs"):
-        assert door.excess(path, "", None) == 3.0
-        assert door.excess(path, "", 10.0) == 0
+        assert door.excess(path, NOBODY, None) == 3.0
+        assert door.excess(path, NOBODY, 10.0) == 0
     for path in (b"/emu/register", b"/vae/kl", b"/", b"*", b"/em"):
-        assert door.excess(path, "", None) == 0
+        assert door.excess(path, NOBODY, None) == 0
 
 
 def test_beyond_the_limit_a_connection_serves_probes_alone() -> None:
