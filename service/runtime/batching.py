@@ -8,7 +8,7 @@ have begun and stand still (`turns`). Nothing polls or sleeps.
 Guarantees, whatever the worker does:
 - Every submitted job ends: with its result, its own error, its cancellation, its deadline, or the shutdown.
 - A job that breaks the worker fails alone: the batch is halved until that job is isolated.
-- The queue is bounded in jobs and in cost. A job that is predicted not to start before its deadline is refused on
+- The queue is bounded in jobs and in cost. A job that is predicted not to end before its deadline is refused on
   arrival.
 """
 
@@ -33,6 +33,7 @@ from .observer import Observer, SilentObserver
 from .scheduling import FairQueue, Flow, size_class
 from .turns import SLICE_SECONDS, Turn
 
+_MARGIN = 0.8  # the part of its time in which a job must be predicted to end, because batches scatter
 # Callers of whom no job waits may use this much more of the queue, so that others cannot close it to them.
 _RESERVE = 1 / 8
 
@@ -160,7 +161,7 @@ class Batcher(Generic[JobT, ResultT]):
             timeout: seconds until the deadline; None for no deadline.
 
         Raises:
-            Overloaded: the queue is full, or the predicted wait is longer than `timeout`.
+            Overloaded: the queue is full, or the job is predicted to end after `timeout`.
             ShuttingDown: the batcher is closing.
             DeadlineExceeded: `timeout` passed before the result was ready.
             WorkerFailed: the worker failed on this job alone. OutOfMemory is one kind of it.
@@ -192,10 +193,9 @@ class Batcher(Generic[JobT, ResultT]):
                 f"the {self.name} queue is full ({self._elsewhere()[0] + queue.items} jobs wait); try again later",
                 retry_after=self.predicted_wait(),
             )
-        if timeout is not None and (wait := self.predicted_wait(caller, size)) > timeout:
+        if timeout is not None and (wait := self.predicted_wait(caller, size, cost)) > _MARGIN * timeout:
             raise Overloaded(
-                f"the jobs ahead take about {wait:.3g} s, longer than the {timeout:.3g} s allowed; allow more time or "
-                "try again later",
+                f"this takes about {wait:.3g} s, too long for the {timeout:.3g} s allowed; allow more or retry later",
                 retry_after=wait,
             )
         now, future = time.monotonic(), self._loop.create_future()
@@ -219,19 +219,19 @@ class Batcher(Generic[JobT, ResultT]):
         most_items, most_cost = limits.queue_items + int(limits.queue_items * spare), limits.queue_cost * (1 + spare)
         return items >= most_items or queued_cost + cost > most_cost
 
-    def predicted_wait(self, caller: str | None = None, size: int = 0) -> float:
+    def predicted_wait(self, caller: str | None = None, size: int = 0, cost: float = 0.0) -> float:
         """Predicted seconds until the present jobs of a caller and size are done, from the duration of recent batches.
 
-        Without a caller, until all present jobs are done.
+        Without a caller, until all present jobs are done. With the cost of a new job, until it is done behind them.
         """
         if caller is None:
             queued = sum(map(self._seconds, self._queue.flows()))
         else:
             queued = self._queue.ahead(caller, size, self._seconds)
-        if self._running is None:
-            return queued
-        left = max(0.0, self._forecast.seconds(self._running.parts[0].flow.size) - self.running_seconds)
-        return queued + (left if self._most_begun == 1 else min(left, SLICE_SECONDS))
+        if self._running is not None:
+            left = max(0.0, self._forecast.seconds(self._running.parts[0].flow.size) - self.running_seconds)
+            queued += left if self._most_begun == 1 else min(left, SLICE_SECONDS)
+        return queued and queued + self._forecast.seconds(size) * min(1.0, cost / self._limits.batch_cost)
 
     def _seconds(self, flow: Flow[Entry[JobT, ResultT]]) -> float:
         """Predicted seconds of the jobs of a flow that wait."""

@@ -11,9 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from ..errors import DeadlineExceeded, LatentserveError
+from ..errors import DeadlineExceeded, LatentserveError, Overloaded
 from .problems import from_domain, from_validation, problem
 from .routing import name_deadline
+
+# Key of the scope's state that notes that the request was refused because of overload.
+REFUSED = "latentserve.refused"
 
 # All other exceptions are faults of the service.
 FAILURES: tuple[type[Exception], ...] = (LatentserveError, RequestValidationError, HTTPException)
@@ -24,6 +27,8 @@ async def answer_failure(request: Request, error: Exception) -> Response:
     if isinstance(error, DeadlineExceeded):
         return from_domain(name_deadline(request, error))
     if isinstance(error, LatentserveError):
+        if isinstance(error, Overloaded):
+            request.scope.get("state", {})[REFUSED] = True  # for the connection, whose scope shares this object
         return from_domain(error)
     if isinstance(error, RequestValidationError):
         model = error.body

@@ -13,7 +13,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from .connection import Connection
-from .door import SAFE_ID, Door
+from .door import READ_PACE_SECONDS, SAFE_ID, Door
+from .failures import REFUSED
 from .routing import STARTED
 from .transport import unread_seconds
 from .watch import Patience, Phase
@@ -55,6 +56,7 @@ class Protocol(Connection):
         self._began = 0.0
         self._paused_at: float | None = None
         self._pause = 0.0
+        self._was_unread = False
 
     # -- admission ----------------------------------------------------------------------------------------------
 
@@ -66,6 +68,7 @@ class Protocol(Connection):
     def take(self) -> None:
         """Start the request, refuse it, or queue it behind the one before."""
         unread = 0.0 if self._paused_at is None else self._unread()
+        self._was_unread = unread > 0
         scope: Any = self.scope
         scope[STARTED] = self._began - unread
         cycle = self.cycle
@@ -120,7 +123,10 @@ class Protocol(Connection):
             self._write_refusal(scope["method"].encode(), dict(scope["headers"]), excess, close)
         if self._is_ending:
             self.pipeline.clear()
+        refused = self.cycle.scope["state"].get(REFUSED) and not self.pipeline
         super().on_response_complete()
+        if refused and not self._was_unread and not self.transport.is_closing():
+            self._pause_reading(self._door.next_turn(READ_PACE_SECONDS))
 
     # -- refusals -----------------------------------------------------------------------------------------------
 
@@ -144,12 +150,8 @@ class Protocol(Connection):
         close = self.expect_100_continue or b"transfer-encoding" in fields or not self.parser.should_keep_alive()
         close = close or int(fields.get(b"content-length", 0)) > MAX_DISCARDED_BYTES
         self._discards = True
-        pause = self._write_refusal(self.parser.get_method(), fields, excess, close, may_pause and not close)
-        if pause:
-            self._pause = pause
-            self._paused_at = time.perf_counter()
-            self.flow.pause_reading()
-            self.loop.call_later(pause, self._resume)
+        may_pause = may_pause and not close
+        self._pause_reading(self._write_refusal(self.parser.get_method(), fields, excess, close, may_pause))
 
     def _write_refusal(
         self, method: bytes, fields: Mapping[bytes, bytes], excess: float, close: bool, may_pause: bool = False
@@ -166,6 +168,13 @@ class Protocol(Connection):
         if close:
             self._linger()
         return pause
+
+    def _pause_reading(self, seconds: float) -> None:
+        if seconds:
+            self._pause = seconds
+            self._paused_at = time.perf_counter()
+            self.flow.pause_reading()
+            self.loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
         if not self.transport.is_closing():

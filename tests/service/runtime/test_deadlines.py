@@ -104,7 +104,7 @@ def test_a_job_that_cannot_meet_its_deadline_is_refused_on_arrival() -> None:
         waiting = [asyncio.create_task(batcher.submit(job)) for job in range(20)]
         await asyncio.sleep(0)
         assert batcher.predicted_wait() >= 19 * 0.05
-        with pytest.raises(Overloaded, match="longer than"):
+        with pytest.raises(Overloaded, match="too long for"):
             batcher.submit(21, timeout=0.1).send(None)  # raises before the event loop takes a turn
         gate.event.set()
         await asyncio.gather(*waiting)
@@ -200,3 +200,27 @@ def test_the_limits_of_the_queue_cover_what_waits_elsewhere(items: int, cost: fl
 
     limits = WIDE._replace(queue_items=2, queue_cost=10)
     run(story, Gate(is_open=True), limits=limits, elsewhere=lambda: elsewhere[0])
+
+
+def test_under_overload_the_worker_does_nothing_in_vain() -> None:
+    """Of ten times the jobs that it can do, it begins only those that it can end in time."""
+    seconds, timeout = 0.02, 0.4
+    begun = 0
+
+    def worker(jobs: list[int]) -> list[int]:
+        nonlocal begun
+        begun += 1
+        time.sleep(seconds)
+        return jobs
+
+    async def story(batcher: Batcher[int, int]) -> None:
+        await batcher.submit(0)
+        outcomes = await asyncio.gather(*(batcher.submit(job, timeout) for job in range(200)), return_exceptions=True)
+        done = sum(not isinstance(outcome, BaseException) for outcome in outcomes)
+        refused = sum(isinstance(outcome, Overloaded) for outcome in outcomes)
+        # A job takes at least `seconds`, however slow the machine is.
+        assert refused >= 200 - 0.8 * timeout / seconds
+        assert begun - 1 <= timeout / seconds
+        assert done + refused + sum(isinstance(outcome, DeadlineExceeded) for outcome in outcomes) == 200
+
+    run(story, worker, limits=Limits(1, 1, 1000, 1000))

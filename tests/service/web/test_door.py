@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -9,9 +10,12 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from fastapi import Request
 
+from service.errors import InvalidInput, Overloaded
 from service.version import VERSION
-from service.web.door import Door
+from service.web.door import MOST_PAUSE_SECONDS, Door
+from service.web.failures import REFUSED, answer_failure
 from service.web.heads import FIXED
 from service.web.metrics import Metrics
 from service.web.protocol import MAX_DISCARDED_BYTES, Protocol
@@ -164,3 +168,30 @@ def test_beyond_the_limit_a_connection_serves_probes_alone() -> None:
     with serving(Full) as address:
         probe = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
         assert [status for status, _, _ in answers(address, probe + probe + LAST)] == [200, 200, 503]
+
+
+def test_whoever_repeats_refused_requests_at_once_is_read_in_turn() -> None:
+    """The pauses grow with the number of refusals, up to a limit, and a pause is announced by Retry-After."""
+
+    async def refuse() -> list[float]:
+        door, pauses = Door(), []
+        for _ in range(4000):
+            answer, pause = door.refuse(b"GET", b"id", 0.1, close=False, may_pause=True)
+            pauses.append(pause)
+            assert int(answer.partition(b"retry-after: ")[2].partition(b"\r")[0]) >= pause
+        assert door.refuse(b"GET", b"id", 0.1, close=False, may_pause=False).pause == 0
+        return pauses
+
+    pauses = asyncio.run(refuse())
+    assert pauses[0] == 0
+    assert MOST_PAUSE_SECONDS / 2 < max(pauses) <= MOST_PAUSE_SECONDS
+
+
+def test_a_request_that_the_application_refuses_because_of_overload_is_marked_for_its_connection() -> None:
+    async def refused(error: Exception) -> bool:
+        state: dict[str, Any] = {}
+        await answer_failure(Request({"type": "http", "state": state}), error)
+        return bool(state.get(REFUSED))
+
+    assert asyncio.run(refused(Overloaded("full", retry_after=1)))
+    assert not asyncio.run(refused(InvalidInput("wrong")))
