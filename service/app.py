@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,7 @@ from .runtime.batch import JobT, ResultT
 from .runtime.batching import Batcher, Limits
 from .runtime.board import Board, Seat
 from .runtime.collector import replica_instruments
+from .runtime.device_guard import DeviceGuard
 from .runtime.gate import Gate
 from .runtime.instruments import snapshot
 from .runtime.quotas import Ledger, Quotas
@@ -49,6 +49,7 @@ from .web.edge import Edge
 from .web.failures import FAILURES, answer_failure
 from .web.health import Health
 from .web.metrics import Metrics
+from .web.observability import log
 from .web.parts import BodyLimits
 from .web.peers import Peers
 from .web.problems import ProblemDetails
@@ -191,16 +192,17 @@ def create_app(
     quotas = quotas or Quotas(1)
     ring = None if settings.api_keys_file is None else auth.Ring(settings.api_keys_file, quotas, peers)
     caller = peers.name if ring is None else ring.name
+    guard = DeviceGuard(partial(devices.computes, device), lambda error: log.critical("device lost", exc_info=error))
 
     async def snapshots() -> Sequence[bytes]:
         return [metrics.snapshot(), snapshot(replica_instruments())]
 
     gan_worker = GanWorker(generator, discriminator, device, companion)
-    batchers = _batchers(settings, device, gan_worker, metrics, seat)
+    batchers = _batchers(settings, device, guard, gan_worker, metrics, seat)
     registrations = Gate("registration is being compiled", COMPILE_SECONDS, settings.queue_items)
 
     parts = Parts(
-        health=Health(VERSION, described(manifest.files), batchers, collect or snapshots, seat, metrics),
+        health=Health(VERSION, described(manifest.files), batchers, collect or snapshots, seat, metrics, guard),
         limits=BodyLimits(settings.max_body_bytes, settings.max_inflight_bytes, settings.max_elements),
         em=EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort, registrations),
         vae=vae.VaeEngine(batchers["vae"]),
@@ -290,7 +292,7 @@ def _check_root_path(root_path: str, routes: Sequence[Route]) -> None:
 
 
 def _batchers(
-    settings: Settings, device: torch.device, gan_worker: GanWorker, metrics: Metrics, seat: Seat
+    settings: Settings, device: torch.device, guard: DeviceGuard, gan_worker: GanWorker, metrics: Metrics, seat: Seat
 ) -> dict[str, Batcher[Any, Any]]:
     def batcher(
         name: str,
@@ -300,21 +302,22 @@ def _batchers(
         key: Callable[[JobT], Hashable] = lambda _: None,
         size: Callable[[JobT], float] | None = None,
         cancel: Callable[[JobT], None] = lambda _: None,
-        stall_seconds: float = settings.stall_seconds,
-        is_short: Callable[[list[JobT]], bool] = lambda _: False,
+        pass_seconds: Callable[[JobT], float] = lambda _: 0.0,
         threads: int = 1,
+        is_short: Callable[[list[JobT]], bool] = lambda _: False,
         nice: int = 0,
     ) -> Batcher[JobT, ResultT]:
         return Batcher(
             name,
-            worker,
+            guard.guarded(worker),
             limits=Limits(settings.batch_items, batch_cost, settings.queue_items, batch_cost * settings.queue_batches),
             cost=cost,
             key=key,
             size=size or cost,
             cancel=cancel,
             is_out_of_memory=devices.is_out_of_memory,
-            stall_seconds=stall_seconds,
+            stall_seconds=settings.stall_seconds,
+            pass_seconds=pass_seconds,
             observer=metrics.engine(name, partial(seat.set_queue, name)),
             elsewhere=seat.elsewhere(name),
             is_short=is_short,
@@ -331,8 +334,8 @@ def _batchers(
     batch_images = dict.fromkeys(gan_jobs.LANES, settings.batch_images) | {"gan-inversions": gan_jobs.INVERSION_COST}
     return {
         "em": batcher("em", registration, *em_rules, threads=TURNS),
-        # A large registration has no time limit: it stops when its client disconnects or its deadline passes.
-        "em-large": batcher("em-large", registration, *em_rules, math.inf, threads=TURNS, nice=LARGE_NICE),
+        # A large registration has no time limit: it stops if its client leaves, its deadline passes or it stalls.
+        "em-large": batcher("em-large", registration, *em_rules, em_worker.pass_seconds, TURNS, nice=LARGE_NICE),
         "vae": batcher(
             "vae",
             vae_worker.VaeWorker(device),

@@ -69,6 +69,10 @@ class ShuttingDown(Overloaded):
     """The service is stopping and accepts no new work."""
 
 
+class DeviceLost(Overloaded):
+    """The device of this process has failed. Another process takes its place."""
+
+
 class DeadlineExceeded(LatentserveError):
     """The caller's deadline passed before the result was ready."""
 
@@ -100,6 +104,7 @@ HTTP_STATUS: dict[type[LatentserveError], StatusOf] = {
     UnsupportedMediaType: StatusOf(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
     InvalidInput: StatusOf(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input"),
     Overloaded: StatusOf(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
+    DeviceLost: StatusOf(HTTPStatus.SERVICE_UNAVAILABLE, "device-lost"),
     ShuttingDown: StatusOf(HTTPStatus.SERVICE_UNAVAILABLE, "shutting-down"),
     DeadlineExceeded: StatusOf(HTTPStatus.GATEWAY_TIMEOUT, "deadline-exceeded"),
     OutOfMemory: StatusOf(HTTPStatus.SERVICE_UNAVAILABLE, "out-of-memory"),

@@ -69,7 +69,11 @@ def _report(health: Health, warming: asyncio.Task[None]) -> None:
 async def _beat(health: Health) -> None:
     with suppress(asyncio.CancelledError):
         while True:
-            health.seat.beat(stuck=bool(health.stuck()))
+            stuck = health.stuck()
+            health.seat.beat(stuck=bool(stuck))
+            if stuck and health.seat.board.replicas == 1 and not health.failed.is_set():
+                log.critical("the process is stuck and ends", what=stuck)
+                health.failed.set()
             await asyncio.sleep(BEAT_SECONDS)
 
 

@@ -68,6 +68,9 @@ class Server(uvicorn.Server):
         self._has_signals = has_signals
         self._opening: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
+        self._failing: asyncio.Task[None] | None = None
+        self.failed = False
+        """Whether the process ended because it could not go on."""
         self._adoptions: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.server_state.connections = Connections(self._seat)
@@ -82,6 +85,7 @@ class Server(uvicorn.Server):
         self.servers = []
         self._opening = asyncio.create_task(self._open())
         self._settling = asyncio.create_task(self._settle())
+        self._failing = asyncio.create_task(self._fail())
         self.started = True
 
     async def _open(self) -> None:
@@ -93,6 +97,10 @@ class Server(uvicorn.Server):
         # The compiled loops live as long as the process. The garbage collector took a tenth of the time of small
         # requests to visit them.
         gc.freeze()
+
+    async def _fail(self) -> None:
+        await self._app.parts.health.failed.wait()
+        self.failed = self.should_exit = True
 
     def _adopt(self, connection: socket.socket, is_reserved: bool) -> None:
         task = asyncio.create_task(self._connect(connection, is_reserved))
@@ -118,7 +126,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take the last connections, finish what runs, and stop the application."""
-        for task in (self._opening, self._settling):
+        for task in (self._opening, self._settling, self._failing):
             if task is not None:
                 task.cancel()
         self._source.close()

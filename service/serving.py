@@ -17,6 +17,7 @@ from .runtime.board import Board, Seat
 from .runtime.channel import Pair
 from .runtime.listening import address_of, connections_within, listen, raise_descriptor_limit
 from .runtime.quotas import Quotas
+from .runtime.replica import end_now
 from .runtime.sources import Listeners
 from .runtime.supervised import Supervised
 from .runtime.supervisor import Rules, Supervisor
@@ -64,9 +65,14 @@ def serve(settings: Settings) -> tuple[int, str]:
     gc.collect()
     gc.freeze()
     if size.processes == 1:
-        _serve_alone(prepared)
-        return 0, ""
-    rules = Rules(settings.connections, settings.drain_seconds, settings.shutdown_seconds, settings.stall_seconds)
+        return _serve_alone(prepared), ""
+    rules = Rules(
+        settings.connections,
+        settings.drain_seconds,
+        settings.shutdown_seconds,
+        settings.stall_seconds,
+        settings.hang_seconds,
+    )
     supervisor = Supervisor(
         listeners, prepared.board, _replica(prepared), rules, FULL, log.warning, lambda: log.info("ready")
     )
@@ -97,11 +103,16 @@ def _compile_in_background(listeners: Sequence[socket.socket]) -> int | None:
     return background.start(lambda: compilation.compile_all(sizing.processors()), close)
 
 
-def _serve_alone(prepared: Prepared) -> None:
+def _serve_alone(prepared: Prepared) -> int:
+    """Serve until a signal, or until the process cannot go on. Returns the exit status: 0, or 1."""
     settings, networks, listeners, board, compiling, quotas = prepared
     seat = board.seat(0)
     app = create_app(settings, networks, seat, compiling=compiling, quotas=quotas)
-    Server(app, settings, Listeners(listeners, seat, settings.connections, FULL)).run()
+    server = Server(app, settings, Listeners(listeners, seat, settings.connections, FULL))
+    server.run()
+    if server.failed:
+        end_now(1)  # the interpreter's clean-up would wait for threads that hang, and use a device that is lost
+    return 0
 
 
 def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:

@@ -162,7 +162,10 @@ class Settings(BaseSettings):
         20.0, le=86400, description="seconds after the drain for running requests to finish"
     )
     stall_seconds: PositiveFloat = Field(
-        900.0, description="seconds after which a running batch counts as stalled and /livez fails"
+        900.0, description="seconds without progress after which a running batch counts as stalled and /livez fails"
+    )
+    hang_seconds: PositiveFloat = Field(
+        30.0, ge=5, description="seconds after which a process whose event loop stands still is killed and replaced"
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")

@@ -70,6 +70,8 @@ class LikelihoodJob(NamedTuple):
     assignment: Float64
 
 
+# Pairs x D in a second, a tenth of what one idle processor computes.
+LEAST_SPEED = 1e7
 StepJob = ExpectJob | MaximizeJob | LikelihoodJob
 Job = RegisterJob | RegisterChunk | StepJob
 ChunkResult = list[Outcome | LatentserveError]
@@ -100,6 +102,16 @@ def effort(job: Job) -> float:
     if isinstance(job, RegisterJob):
         return job.plan.effort
     return cost(job) * (STEP_EFFORT + int(job.source.shape[1]))
+
+
+def pass_seconds(job: Job) -> float:
+    """Seconds that the job may compute between two polls: one pass over all pairs, on a slow processor."""
+    if isinstance(job, (RegisterJob, RegisterChunk)):
+        plans = (job.plan,) if isinstance(job, RegisterJob) else job.plans
+        numbers = max(len(one.problem.target) * one.problem.source.size for one in plans)
+    else:
+        numbers = len(job.target) * job.source.size
+    return numbers / LEAST_SPEED
 
 
 def key(job: Job) -> Hashable:

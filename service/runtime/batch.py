@@ -35,3 +35,7 @@ class Batch(Generic[JobT, ResultT]):
     entries: list[Entry[JobT, ResultT]]
     parts: list[Part[Entry[JobT, ResultT]]]
     turn: Turn | None
+
+    def silent_seconds(self, running_seconds: float) -> float:
+        """Seconds for which the batch may have made no progress, after `running_seconds` without a pause."""
+        return running_seconds if self.turn is None else min(running_seconds, self.turn.silent_seconds)

@@ -23,11 +23,11 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Generic, NamedTuple
 
-from ..errors import DeadlineExceeded, LatentserveError, OutOfMemory, Overloaded, ShuttingDown, WorkerFailed
+from ..errors import DeadlineExceeded, LatentserveError, Overloaded, ShuttingDown
 from .batch import Batch, Entry, JobT, ResultT
 from .caller import CALLER
 from .forecast import Forecast
-from .isolation import attempt
+from .isolation import attempt, explained
 from .lane_threads import LaneThreads
 from .observer import Observer, SilentObserver
 from .scheduling import FairQueue, Flow, size_class
@@ -62,7 +62,8 @@ class Batcher(Generic[JobT, ResultT]):
         size: jobs of one caller whose sizes differ by much do not wait for one another; see `scheduling`.
         cancel: called when the result of a job is no longer needed, so that a running worker may stop.
         is_out_of_memory: whether an error means that the device is out of memory.
-        stall_seconds: a batch that runs longer counts as stalled.
+        stall_seconds: a batch that runs longer, or gives no way for longer, counts as stalled; see `turns`.
+        pass_seconds: how much longer than that a job may take between two chances to give way.
         observer: receives the events.
         elsewhere: jobs in the same queue of other processes, and their cost. The limits of the queue cover them.
         is_short: whether a batch takes a few milliseconds at most. The event loop then runs it itself, because waking
@@ -83,6 +84,7 @@ class Batcher(Generic[JobT, ResultT]):
         cancel: Callable[[JobT], None] = lambda _: None,
         is_out_of_memory: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
         stall_seconds: float = math.inf,
+        pass_seconds: Callable[[JobT], float] = lambda _: 0.0,
         observer: Observer | None = None,
         elsewhere: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
         is_short: Callable[[list[JobT]], bool] = lambda _: False,
@@ -98,6 +100,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._cancel = cancel
         self._is_out_of_memory = is_out_of_memory
         self._stall_seconds = stall_seconds
+        self._pass_seconds = pass_seconds
         self._observer: Observer = observer or SilentObserver()
         self._elsewhere = elsewhere
         self._is_short = is_short
@@ -138,8 +141,11 @@ class Batcher(Generic[JobT, ResultT]):
             await self._threads.join(timeout)
 
     def is_alive(self) -> bool:
-        """Whether the worker's threads are alive and its batch has not stalled."""
-        return self._threads.is_alive() and self.running_seconds < self._stall_seconds
+        """Whether the worker's threads are alive, and its batch has made progress lately."""
+        silent, batch = self.running_seconds, self._running
+        if silent >= self._stall_seconds and batch is not None:
+            silent = batch.silent_seconds(silent) - max(self._pass_seconds(entry.job) for entry in batch.entries)
+        return self._threads.is_alive() and silent < self._stall_seconds
 
     @property
     def limits(self) -> Limits:
@@ -311,13 +317,7 @@ class Batcher(Generic[JobT, ResultT]):
             return error
         with contextlib.suppress(Exception):  # an observer that fails must not cost the other jobs their results
             self._observer.failed(error)
-        explained: LatentserveError
-        if self._is_out_of_memory(error):
-            explained = OutOfMemory("this request alone needs more memory than the device has; make it smaller")
-        else:
-            explained = WorkerFailed(f"the computation failed: {type(error).__name__}")
-        explained.__cause__ = error
-        return explained
+        return explained(error, is_out_of_memory=self._is_out_of_memory(error))
 
     def _begun(self) -> list[Batch[JobT, ResultT]]:
         return self._paused if self._running is None else [self._running, *self._paused]
@@ -330,9 +330,8 @@ class Batcher(Generic[JobT, ResultT]):
 
     def _pause_soon(self, batch: Batch[JobT, ResultT], seconds: float) -> None:
         """Called by the thread of a batch whose slice of `seconds` has ended."""
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the loop was closed, because the batch ran past the shutdown's timeout
+        # The loop is closed if the batch runs past the shutdown's timeout.
+        with contextlib.suppress(RuntimeError):
             self._threads.loop.call_soon_threadsafe(self._pause, batch, seconds)
 
     def _pause(self, batch: Batch[JobT, ResultT], seconds: float) -> None:

@@ -64,7 +64,11 @@ class Board:
 
     def silent_seconds(self, replica: int) -> float:
         """Seconds since the last report of a running replica, or since its start."""
-        return time.monotonic() - self._column(_BEAT)[replica]
+        return time.monotonic() - self.last_beat(replica)
+
+    def last_beat(self, replica: int) -> float:
+        """The time, by `time.monotonic`, of the last report of a running replica, or of its start."""
+        return self._column(_BEAT)[replica]
 
     def can_serve(self, replica: int) -> bool:
         """Whether the replica takes connections, has reported lately, and none of its lanes is stuck."""

@@ -6,6 +6,9 @@ import torch
 
 from ..errors import InvalidInput
 
+# What a RuntimeError says that means a lack of memory.
+OUT_OF_MEMORY = ("can't allocate memory", "cuda error: out of memory", "cublas_status_alloc_failed")
+
 
 def prepare(name: str) -> torch.device:
     """Choose the device, and configure torch so that a result does not depend on its batch.
@@ -43,9 +46,24 @@ def describe(device: torch.device) -> str:
     return f"cpu {torch.backends.cpu.get_cpu_capability()}"
 
 
+def computes(device: torch.device) -> bool:
+    """Whether the device computes, or only lacks memory.
+
+    After a failed assertion, an illegal access to memory or a fault of the hardware, every call of CUDA in the process
+    fails, and CUDA reports it at some later call. So the names of errors do not tell, but a small computation does.
+    """
+    if device.type == "cpu":
+        return True
+    try:
+        return float(torch.ones(2, device=device).sum()) == 2
+    except (RuntimeError, MemoryError) as error:
+        return is_out_of_memory(error)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` means that the device or the process ran out of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    # The CPU allocator raises a plain RuntimeError.
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    # The CPU's allocator, CUDA's own calls and cuBLAS raise plain ones.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in text for sign in OUT_OF_MEMORY)

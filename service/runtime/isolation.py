@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..errors import OutOfMemory, WorkerFailed
 from .batch import JobT, ResultT
 
 
@@ -24,3 +25,12 @@ def attempt(
         return list(results)
     middle = len(jobs) // 2
     return attempt(worker, jobs[:middle]) + attempt(worker, jobs[middle:])
+
+
+def explained(error: BaseException, *, is_out_of_memory: bool) -> WorkerFailed:
+    """What the client is told of the `error` of its job alone."""
+    found = WorkerFailed(f"the computation failed: {type(error).__name__}")
+    if is_out_of_memory:
+        found = OutOfMemory("this request alone needs more memory than the device has; make it smaller")
+    found.__cause__ = error
+    return found

@@ -20,6 +20,7 @@ from . import channel
 from .board import Board
 from .collector import Collector
 from .line_buffer import LINES
+from .pulse import Pulse
 from .reception import Reception
 from .replica import Replica, Run
 
@@ -36,6 +37,7 @@ class Rules(NamedTuple):
     drain_seconds: float
     shutdown_seconds: float
     stall_seconds: float
+    hang_seconds: float
 
 
 class Supervisor:
@@ -67,6 +69,7 @@ class Supervisor:
         self._log = log
         self._ready: Callable[[], object] | None = ready
         self._selector = selectors.DefaultSelector()
+        self._pulses = [Pulse() for _ in range(board.replicas)]
         self._replicas = [Replica(number, board) for number in range(board.replicas)]
         self._reception = Reception(
             listeners, self._replicas, board, rules.connections, refusal, self._selector, self._after
@@ -160,10 +163,18 @@ class Supervisor:
         for replica in self._replicas:
             if not replica.pid or replica.is_ending:
                 continue
-            silent = self._board.silent_seconds(replica.number)
-            if self._board.is_stuck(replica.number) or silent > self._rules.stall_seconds:
+            number = replica.number
+            silent = self._board.silent_seconds(number)
+            if self._board.is_stuck(number) or silent > self._rules.stall_seconds:
                 self._log("replica is stuck", pid=replica.pid, silent_seconds=silent)
                 self._stop_one(replica)
+            elif self._board.is_live(number) and silent > CHECK_SECONDS:
+                still = self._pulses[number].look(replica.pid, self._board.last_beat(number), time.monotonic())
+                if still > self._rules.hang_seconds:
+                    # It reads no orders any more.
+                    self._log("replica hangs and is killed", pid=replica.pid, still_seconds=still)
+                    replica.is_ending = True
+                    replica.kill()
         self._reception.update()
         if self._ready is not None and self._board.are_ready():
             self._ready()

@@ -8,6 +8,7 @@ meanwhile, because the worker is called for other jobs.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -26,13 +27,14 @@ class Turn:
         pause: called by the thread with the seconds of the slice that has ended.
     """
 
-    __slots__ = ("_go", "_is_wanted", "_pause", "_since", "charged", "paused_seconds")
+    __slots__ = ("_go", "_is_wanted", "_pause", "_seen", "_since", "charged", "paused_seconds")
 
     def __init__(self, is_wanted: Callable[[], bool], pause: Callable[[float], object]) -> None:
         self._is_wanted = is_wanted
         self._pause = pause
         self._go = threading.Semaphore(0)
         self._since = 0.0
+        self._seen = math.inf
         self.charged = 0.0
         """Seconds of the slices that have ended."""
         self.paused_seconds = 0.0
@@ -40,7 +42,7 @@ class Turn:
 
     def begin(self) -> None:
         """Note that the first slice begins, on this thread."""
-        self._since = time.perf_counter()
+        self._since = self._seen = time.perf_counter()
         _local.turn = self
 
     def end(self) -> None:
@@ -49,15 +51,20 @@ class Turn:
 
     def give_way(self) -> None:
         """Pause, if the slice is over and another batch waits."""
-        now = time.perf_counter()
+        now = self._seen = time.perf_counter()
         used = now - self._since
         if used < SLICE_SECONDS or not self._is_wanted():
             return
         self.charged += used
         self._pause(used)
         self._go.acquire()
-        self._since = time.perf_counter()
+        self._since = self._seen = time.perf_counter()
         self.paused_seconds += self._since - now
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the work began, gave way or went on: how long it may have made no progress."""
+        return max(0.0, time.perf_counter() - self._seen)
 
     def resume(self) -> None:
         """Let the paused batch go on."""

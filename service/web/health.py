@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from ..runtime.batching import Batcher
 from ..runtime.board import Seat
+from ..runtime.device_guard import DeviceGuard
 from .metrics import Metrics, exposition
 from .parts import part
 from .problems import problem
@@ -32,11 +33,15 @@ class Health:
     """The numbers that this process shares with the others of the service."""
     metrics: Metrics
     """Those of this process."""
+    guard: DeviceGuard = field(default_factory=DeviceGuard)
+    """That of the device."""
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once this process takes connections."""
     warm: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once all engines of this process are ready."""
     warm_up_failed: bool = False
+    failed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once this process serves alone and will not go on. It then ends, so that it is started again."""
 
     def join(self) -> None:
         """Begin to take connections."""
@@ -44,9 +49,9 @@ class Health:
         self.joined.set()
 
     def stuck(self) -> list[str]:
-        """What will not go on: a warm-up that failed, and lanes whose worker died or whose batch has stalled."""
+        """What will not go on: a warm-up that failed, a lost device, and lanes that died or have stalled."""
         lanes = [name for name, batcher in self.batchers.items() if not batcher.is_alive()]
-        return ["warm-up", *lanes] if self.warm_up_failed else lanes
+        return [*["warm-up"] * self.warm_up_failed, *["device"] * self.guard.is_lost, *lanes]
 
     def dead(self) -> str:
         """Why no process can serve; empty if one can."""

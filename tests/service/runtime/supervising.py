@@ -18,7 +18,7 @@ from service.runtime.board import Board
 from service.runtime.listening import listen
 from service.runtime.supervisor import Rules, Supervisor
 
-rules = Rules(connections=10, drain_seconds=0.0, shutdown_seconds=1.0, stall_seconds=60.0)
+rules = Rules(connections=10, drain_seconds=0.0, shutdown_seconds=1.0, stall_seconds=60.0, hang_seconds=60.0)
 
 def received(pair):
     select.select([pair.messages.socket], [], [])

@@ -87,3 +87,35 @@ def run(seat, pair):
     status, reason, events, left = supervise(run)
     assert (status, reason, left) == (2, "the end", None)
     assert "replica is stuck" in events
+
+
+def test_a_replica_whose_event_loop_stands_still_is_killed_and_started_again() -> None:
+    run = """
+marker = mmap.mmap(-1, 1)
+rules = rules._replace(hang_seconds=0.5)
+supervisor_module.CHECK_SECONDS = 0.1
+
+def run(seat, pair):
+    seat.join()
+    if seat.replica == 1:
+        while marker[0] < 3:
+            seat.beat(stuck=False)
+            time.sleep(0.01)
+        until_stopped(pair)
+        return 0
+    if marker[0] == 0:
+        marker[0] = 1
+        time.sleep(3600)
+    if marker[0] == 1:
+        marker[0] = 2
+        while True:
+            pass
+    marker[0] = 3
+    seat.board.reset(0)
+    seat.board.reset(1)
+    pair.messages.send(channel.REFUSED, b"the end")
+    return 2
+"""
+    status, reason, events, left = supervise(run)
+    assert (status, reason, left) == (2, "the end", None)
+    assert events.count("replica hangs and is killed") == events.count("replica died") == 2
