@@ -33,7 +33,7 @@ MOST_STALL_SECONDS = 0.25
 # Seconds after which a measurement has half of its weight.
 HALF_LIFE_SECONDS = 0.5
 # The prediction is a mean, around which requests scatter: it may take this part of the time that is left.
-MARGIN = 0.4
+MARGIN = 0.5
 # Seconds that a job in a lane counts at most.
 MOST_JOB_SECONDS = 0.01
 # Seconds between two requests that are admitted although they would be refused.
@@ -57,7 +57,7 @@ class Interval:
 
 
 class Line:
-    """The jobs that wait in one lane.
+    """The jobs in one lane.
 
     Args:
         clock: the present time in seconds.
@@ -69,9 +69,15 @@ class Line:
         self._ended = 0.0
         self.items = 0
         """Jobs that wait."""
+        self._running = 0
+
+    def dispatched(self, items: int) -> None:
+        """Note that a batch of `items` jobs begins."""
+        self._running += items
 
     def finished(self, items: int, seconds: float) -> None:
         """Note that a batch ended, which took `seconds`, or longer if the loop was late to note it."""
+        self._running -= items
         now = self._clock()
         since, self._ended = now - self._ended, now
         # The time since the last batch is that of this one only if it did not wait for jobs.
@@ -79,7 +85,7 @@ class Line:
 
     def wait(self) -> float:
         """Seconds that a new small job is predicted to wait."""
-        return self.items * min(self._interval.mean, MOST_JOB_SECONDS)
+        return (self.items + self._running) * min(self._interval.mean, MOST_JOB_SECONDS)
 
 
 class Admission:

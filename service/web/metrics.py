@@ -161,6 +161,7 @@ class EngineObserver:
 
     def dispatched(self, waits: Sequence[float]) -> None:
         """Observe the batch's size and each job's wait."""
+        self._line.dispatched(len(waits))
         self._size.observe(len(waits))
         for wait in waits:
             self._waits.observe(wait)

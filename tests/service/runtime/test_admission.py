@@ -215,11 +215,16 @@ def test_a_lane_counts_its_jobs_and_not_how_slow_they_are() -> None:
     now = 0.0
     line = Line(lambda: now)
     line.items = 200
+    line.dispatched(100)
     now = 0.1
     line.finished(100, 0.1)
     assert line.wait() == pytest.approx(200 * 0.001, rel=0.01)
+    line.dispatched(50)
+    assert line.wait() == pytest.approx(250 * 0.001, rel=0.01)
+    line.finished(50, 0.05)
     for _ in range(20):
         now += 1.0
+        line.dispatched(1)
         line.finished(1, 1.0)
     assert line.wait() == 200 * MOST_JOB_SECONDS
     line.items = 0
