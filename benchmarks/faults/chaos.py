@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks.faults.scenarios import clients, deaths, overload, surroundings
+from benchmarks.faults.scenarios import bodies, clients, deaths, overload, surroundings
 from benchmarks.faults.scenarios.outcome import Outcome, Skipped
 from benchmarks.serving.processes import NotStarted
 
@@ -15,6 +15,7 @@ SCENARIOS: dict[str, Callable[[bool], Outcome]] = {
     "hang-ups": clients.hang_ups,
     "slow-loris": clients.slow_loris,
     "held-bodies": clients.held_bodies,
+    "greedy-bodies": bodies.greedy,
     "full-queue": overload.full_queue,
     "deadlines": overload.with_deadlines,
     "no-deadlines": overload.without_deadlines,
