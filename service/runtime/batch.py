@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .scheduling import Part
+from .flows import Part
 from .turns import Turn
 
 JobT = TypeVar("JobT")

@@ -21,30 +21,24 @@ import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Generic, NamedTuple
+from typing import Generic
 
 from ..errors import DeadlineExceeded, LatentserveError, Overloaded, ShuttingDown
 from .batch import Batch, Entry, JobT, ResultT
 from .caller import CALLER
+from .flows import Flow, size_class
 from .forecast import Forecast
 from .isolation import attempt, explained
 from .lane_threads import LaneThreads
+from .limits import Limits
 from .observer import Observer, SilentObserver
-from .scheduling import FairQueue, Flow, size_class
+from .scheduling import FairQueue
 from .turns import SLICE_SECONDS, Turn
 
-_MARGIN = 0.8  # the part of its time in which a job must be predicted to end, because batches scatter
-# Callers of whom no job waits may use this much more of the queue, so that others cannot close it to them.
-_RESERVE = 1 / 8
+__all__ = ["Batcher", "Limits"]
 
-
-class Limits(NamedTuple):
-    """Bounds of one Batcher. Costs are in the unit of its `cost` function: images, pairs or elements."""
-
-    batch_items: int
-    batch_cost: float
-    queue_items: int
-    queue_cost: float
+# The part of its time in which a job must be predicted to end, because batches scatter.
+_MARGIN = 0.8
 
 
 class Batcher(Generic[JobT, ResultT]):
@@ -68,7 +62,8 @@ class Batcher(Generic[JobT, ResultT]):
         elsewhere: jobs in the same queue of other processes, and their cost. The limits of the queue cover them.
         is_short: whether a batch takes a few milliseconds at most. The event loop then runs it itself, because waking
             the thread and being woken by it would take about as long as one small job.
-        threads: how many batches may have begun and not ended. Those of one caller take half of them at most.
+        threads: how many batches may have begun and not ended. Those of one caller take half of them at most, and the
+            last is for jobs that are smaller than all others that have begun.
         nice: how much the threads lower their priority, from 0 to 19.
     """
 
@@ -193,11 +188,11 @@ class Batcher(Generic[JobT, ResultT]):
         if self._closing:
             raise ShuttingDown("the service is stopping and accepts no new work", retry_after=1)
         cost, caller, size = self._cost(job), CALLER.get(), size_class(self._size(job))
-        queue = self._queue
-        if self._is_full(caller, cost):
+        queue, (items, queued_cost) = self._queue, self._elsewhere()
+        items += queue.items
+        if self._limits.is_full(items, queued_cost + queue.cost, cost, lambda: queue.has_jobs_of(caller)):
             raise Overloaded(
-                f"the {self.name} queue is full ({self._elsewhere()[0] + queue.items} jobs wait); try again later",
-                retry_after=self.predicted_wait(),
+                f"the {self.name} queue is full ({items} jobs wait); try again later", retry_after=self.predicted_wait()
             )
         if timeout is not None and (wait := self.predicted_wait(caller, size, cost)) > _MARGIN * timeout:
             raise Overloaded(
@@ -214,16 +209,6 @@ class Batcher(Generic[JobT, ResultT]):
         elif flow is not self._running.parts[0].flow:
             self._is_contended = True
         return entry
-
-    def _is_full(self, caller: str, cost: float) -> bool:
-        limits, (items, queued_cost) = self._limits, self._elsewhere()
-        items, queued_cost = items + self._queue.items, queued_cost + self._queue.cost
-        # An empty queue accepts any job, even one above the queue's limit, which could otherwise never be served.
-        if items < limits.queue_items and (queued_cost + cost <= limits.queue_cost or not items):
-            return False
-        spare = 0.0 if self._queue.has_jobs_of(caller) else _RESERVE
-        most_items, most_cost = limits.queue_items + int(limits.queue_items * spare), limits.queue_cost * (1 + spare)
-        return items >= most_items or queued_cost + cost > most_cost
 
     def predicted_wait(self, caller: str | None = None, size: int = 0, cost: float = 0.0) -> float:
         """Predicted seconds until the present jobs of a caller and size are done, from the duration of recent batches.
@@ -268,12 +253,23 @@ class Batcher(Generic[JobT, ResultT]):
         self._dispatch_due = False
         if self._running is not None:
             return
-        if (flow := self._queue.choose(room=len(self._paused) < self._most_begun)) is None:
+        if (flow := self._queue.choose(self._below())) is None:
             return
         if flow.paused:
             self._resume(next(batch for batch in self._paused if batch.parts[0].flow is flow))
         else:
             self._begin(flow)
+
+    def _below(self) -> float:
+        """The size below which a batch may begin. The last thread is for jobs that are smaller than all that stand."""
+        if not self._paused:
+            return math.inf
+        if len(self._threads) <= len(self._paused) < self._most_begun and not self._threads.add():
+            self._most_begun = len(self._threads)
+        free = self._most_begun - len(self._paused)
+        if free == 1:
+            return min(batch.parts[0].flow.size for batch in self._paused)
+        return math.inf if free > 1 else -math.inf
 
     def _begin(self, flow: Flow[Entry[JobT, ResultT]]) -> None:
         entries, parts = self._queue.take(flow, self._limits.batch_items, self._limits.batch_cost)
@@ -287,8 +283,6 @@ class Batcher(Generic[JobT, ResultT]):
             return
         if self._most_begun > 1:
             batch.turn = Turn(lambda: self._is_contended, partial(self._pause_soon, batch))
-            if len(self._threads) <= len(self._paused):
-                self._threads.add()
         self._threads.put(jobs, batch.turn, partial(self._finished, batch))
 
     def _start(self, batch: Batch[JobT, ResultT]) -> None:

@@ -45,12 +45,16 @@ class LaneThreads(Generic[JobT, OutcomeT]):
         """The number of threads."""
         return len(self._threads)
 
-    def add(self) -> None:
-        """Start one more thread."""
+    def add(self) -> bool:
+        """Start one more thread; whether the system allowed it."""
         # A daemon thread, so that a stalled worker cannot keep the process from ending.
         thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
         self._threads.append(thread)
-        thread.start()
+        return True
 
     def is_alive(self) -> bool:
         """Whether there is a thread, and none has ended."""

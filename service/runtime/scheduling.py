@@ -21,75 +21,12 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic
+
+from .flows import Caller, EntryT, Flow, Part
 
 # Debts of callers without jobs are looked through once there are this many more of them than callers with jobs.
 MOST_DEBTS = 64
-
-
-class Entry(Protocol):
-    """A job that waits."""
-
-    key: Hashable
-    """Jobs share a batch only if their keys are equal."""
-    cost: float
-    flow: Flow[Any]
-    """Where it waits; `FairQueue.put` sets it."""
-
-
-EntryT = TypeVar("EntryT", bound=Entry)
-
-
-def size_class(size: float) -> int:
-    """The class of a job by its size: sizes of one class differ by a factor of less than four."""
-    return math.frexp(size)[1] >> 1
-
-
-class Flow(Generic[EntryT]):
-    """The waiting jobs of one caller that are of about one size."""
-
-    __slots__ = ("begun", "caller", "cost", "held", "items", "keys", "paused", "seconds", "size")
-
-    def __init__(self, caller: Caller[EntryT], size: int) -> None:
-        self.caller = caller
-        self.size = size
-        self.seconds = 0.0
-        """Virtual time."""
-        self.keys: OrderedDict[Hashable, OrderedDict[EntryT, None]] = OrderedDict()
-        self.items = 0
-        self.cost = 0.0
-        self.held = 0
-        """Batches with jobs of this flow that have begun and not ended."""
-        self.begun = False
-        """Whether it leads one of them. Then no other begins."""
-        self.paused = False
-        """Whether the one that it leads waits for its next turn."""
-
-
-class Caller(Generic[EntryT]):
-    """The flows of one caller."""
-
-    __slots__ = ("active", "begun", "flows", "name", "now", "seconds")
-
-    def __init__(self, name: str, seconds: float) -> None:
-        self.name = name
-        self.seconds = seconds
-        """Virtual time."""
-        self.flows: dict[int, Flow[EntryT]] = {}
-        self.active: dict[int, Flow[EntryT]] = {}
-        """Those with jobs that wait or have begun."""
-        self.now = 0.0
-        """The virtual time at which a flow begins that was idle."""
-        self.begun = 0
-        """Batches led by its flows that have begun and not ended."""
-
-
-class Part(NamedTuple, Generic[EntryT]):
-    """The part of one flow in a batch."""
-
-    flow: Flow[EntryT]
-    share: float
-    """Of the cost of the batch."""
 
 
 class FairQueue(Generic[EntryT]):
@@ -165,9 +102,11 @@ class FairQueue(Generic[EntryT]):
     def discard(self, entry: EntryT) -> bool:
         """Remove a job, if it waits; whether it did."""
         flow: Flow[EntryT] = entry.flow
-        if entry not in flow.keys.get(entry.key, ()):
+        queue = flow.keys.get(entry.key)
+        if queue is None or entry not in queue:
             return False
-        self._remove(flow, entry)
+        del queue[entry]
+        self._removed(flow, entry.key, 1, entry.cost)
         self._rest(flow)
         return True
 
@@ -189,20 +128,19 @@ class FairQueue(Generic[EntryT]):
             caller.active[size] = flow
         return flow
 
-    def _remove(self, flow: Flow[EntryT], entry: EntryT) -> None:
-        queue = flow.keys[entry.key]
-        del queue[entry]
-        flow.items -= 1
-        self.items -= 1
+    def _removed(self, flow: Flow[EntryT], key: Hashable, items: int, cost: float) -> None:
+        """Note that jobs with one key have left a flow."""
+        flow.items -= items
+        self.items -= items
         # Costs are floats, so the cost of an empty queue is reset to exactly 0.
-        flow.cost = flow.cost - entry.cost if flow.items else 0.0
-        self.cost = self.cost - entry.cost if self.items else 0.0
-        if not queue:
-            del flow.keys[entry.key]
-            sharing = self._sharing[entry.key]
+        flow.cost = flow.cost - cost if flow.items else 0.0
+        self.cost = self.cost - cost if self.items else 0.0
+        if not flow.keys[key]:
+            del flow.keys[key]
+            sharing = self._sharing[key]
             del sharing[flow]
             if not sharing:
-                del self._sharing[entry.key]
+                del self._sharing[key]
 
     def _rest(self, flow: Flow[EntryT]) -> None:
         """Note that a flow is idle, if it is. Only debts are remembered, and none once all are idle."""
@@ -223,26 +161,27 @@ class FairQueue(Generic[EntryT]):
 
     # -- turns --------------------------------------------------------------------------------------------------
 
-    def choose(self, room: bool) -> Flow[EntryT] | None:
+    def choose(self, below: float = math.inf) -> Flow[EntryT] | None:
         """The flow whose turn it is: one with a batch that is paused, or one with jobs that wait.
 
         Args:
-            room: whether a further batch may begin.
+            below: batches of flows of a smaller size than this may begin.
         """
         best: Flow[EntryT] | None = None
         for caller in self._active.values():
             if best is None or caller.seconds < best.caller.seconds:
-                best = self._choose_of(caller, room) or best
+                best = self._choose_of(caller, below) or best
         if best is not None:
             self._now = max(self._now, best.caller.seconds)
             best.caller.now = max(best.caller.now, best.seconds)
         return best
 
-    def _choose_of(self, caller: Caller[EntryT], room: bool) -> Flow[EntryT] | None:
+    def _choose_of(self, caller: Caller[EntryT], below: float) -> Flow[EntryT] | None:
         best: Flow[EntryT] | None = None
-        room = room and caller.begun < self._most_begun
+        if caller.begun >= self._most_begun:
+            below = -math.inf
         for flow in caller.active.values():
-            ready = flow.paused or (room and not flow.begun and flow.items > 0)
+            ready = flow.paused or (flow.size < below and flow.items > 0 and not flow.begun)
             # Of two that have had as much, the smaller jobs come first.
             if ready and (best is None or (flow.seconds, flow.size) < (best.seconds, best.size)):
                 best = flow
@@ -280,14 +219,15 @@ class FairQueue(Generic[EntryT]):
         self, batch: list[EntryT], cost: float, flow: Flow[EntryT], key: Hashable, most_items: int, most_cost: float
     ) -> float:
         """Move jobs of one flow to a batch while it has room. Returns the cost of the batch."""
-        queue = flow.keys[key]
+        queue, items, before = flow.keys[key], len(batch), cost
         while queue and len(batch) < most_items:
             entry = next(iter(queue))
             if batch and cost + entry.cost > most_cost:
                 break
-            self._remove(flow, entry)
+            del queue[entry]
             batch.append(entry)
             cost += entry.cost
+        self._removed(flow, key, len(batch) - items, cost - before)
         return cost
 
     def charge(self, parts: list[Part[EntryT]], seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Hashable
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.runtime.scheduling import FairQueue, size_class
+from service.runtime.flows import size_class
+from service.runtime.scheduling import FairQueue
 
 
 class Job:
@@ -39,7 +41,7 @@ class World:
 
     def step(self, *arriving: Job) -> list[Job]:
         """Run one batch, during which jobs arrive."""
-        flow = self.queue.choose(room=True)
+        flow = self.queue.choose()
         assert flow is not None
         batch, parts = self.queue.take(flow, self.most, 1e9)
         seconds = sum(job.seconds for job in batch)
@@ -189,20 +191,20 @@ def test_a_paused_batch_takes_turns_with_the_jobs_of_others() -> None:
     queue: FairQueue[Job] = FairQueue()
     long, other = Job("a", 100.0), Job("b", 1.0)
     queue.put(long, "a", 3)
-    flow = queue.choose(room=True)
+    flow = queue.choose()
     assert flow is not None
     _, parts = queue.take(flow, 1, 1.0)
     queue.put(other, "b", 0)
     queue.put(Job("a", 100.0), "a", 3)
     queue.charge(parts, 1.0)
     flow.paused = True
-    second = queue.choose(room=True)
+    second = queue.choose()
     assert second is other.flow
-    assert queue.choose(room=False) is flow  # without a thread for it, the other job waits
+    assert queue.choose(below=-math.inf) is flow  # without a thread for it, the other job waits
     _, others = queue.take(second, 1, 1.0)
     queue.charge(others, 1.0)
     queue.end(others)
-    assert queue.choose(room=True) is flow  # the next job of the same flow waits for the one that has begun
+    assert queue.choose() is flow  # the next job of the same flow waits for the one that has begun
 
 
 def test_the_work_ahead_of_a_caller_does_not_include_what_others_have_queued_beyond_its_share() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from os import PRIO_PROCESS, getpriority
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -95,16 +96,33 @@ def test_long_jobs_of_several_callers_take_turns_and_those_of_one_run_in_order()
     assert sorted(play(story, worker).sizes) == [1] * 4
 
 
-def test_no_more_batches_begin_than_there_are_threads_and_the_rest_waits() -> None:
+def test_the_last_thread_is_for_jobs_that_are_smaller_than_all_that_have_begun() -> None:
     worker = Long()
 
     async def story(batcher: Batcher[int, int]) -> None:
         jobs = [submit(batcher, f"caller {number}", -number) for number in range(1, 10)]
-        await until(lambda: len(worker.began) == 4)
-        await asyncio.sleep(0.05)
-        assert len(worker.began) == 4
+        await until(lambda: len(worker.began) == 3)
+        assert await submit(batcher, "caller 10", 10) == 100
+        assert worker.began[3:] == [10]
         worker.released.set()
         assert await asyncio.gather(*jobs) == [-10 * number for number in range(1, 10)]
+
+    play(story, worker)
+
+
+def test_where_no_further_thread_can_start_jobs_wait_for_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Long()
+
+    async def story(batcher: Batcher[int, int]) -> None:
+        monkeypatch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        jobs = [submit(batcher, "a", -1)]
+        await until(lambda: worker.began == [-1])
+        jobs += [submit(batcher, "b", 2), submit(batcher, "c", -3)]
+        await asyncio.sleep(0.01)
+        assert worker.began == [-1]
+        worker.released.set()
+        assert await asyncio.gather(*jobs) == [-10, 20, -30]
+        monkeypatch.undo()
 
     play(story, worker)
 
