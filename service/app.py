@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
@@ -16,8 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from . import lanes
 from .em import routes as em
-from .em import worker as em_worker
 from .em.engine import EmEngine
 from .errors import CheckpointError, InvalidInput
 from .gan import caching, checkpoint, companions
@@ -28,8 +27,6 @@ from .gan.worker import GanWorker
 from .lifespan import lifespan
 from .models import described
 from .runtime import devices
-from .runtime.batch import JobT, ResultT
-from .runtime.batching import Batcher, Limits
 from .runtime.board import Board, Seat
 from .runtime.collector import replica_instruments
 from .runtime.device_guard import DeviceGuard
@@ -38,7 +35,6 @@ from .runtime.instruments import snapshot
 from .runtime.quotas import Ledger, Quotas
 from .settings import Settings
 from .vae import routes as vae
-from .vae import worker as vae_worker
 from .version import VERSION
 from .web import auth, pages
 from .web import health as probes
@@ -71,10 +67,6 @@ ENGINES = ("em", "vae", "gan")
 LANES = ("em", "em-large", "vae", *gan_jobs.LANES)
 # Expected seconds until registration is compiled, for the hint of requests that come too early.
 COMPILE_SECONDS = 60.0
-# Batches of one lane that may have begun and not ended. They take turns.
-TURNS = 4
-# How much the threads of lanes with long jobs lower their priority, so that short jobs and the event loop go first.
-LARGE_NICE = 10
 
 
 class Parts(NamedTuple):
@@ -198,7 +190,7 @@ def create_app(
         return [metrics.snapshot(), snapshot(replica_instruments())]
 
     gan_worker = GanWorker(generator, discriminator, device, companion)
-    batchers = _batchers(settings, device, guard, gan_worker, metrics, seat)
+    batchers = lanes.batchers(settings, device, guard, gan_worker, metrics, seat)
     registrations = Gate("registration is being compiled", COMPILE_SECONDS, settings.queue_items)
 
     parts = Parts(
@@ -289,71 +281,3 @@ def _check_root_path(root_path: str, routes: Sequence[Route]) -> None:
             f"LATENTSERVE_ROOT_PATH is {root_path!r}, but paths of the service begin with {first}; "
             "choose another prefix"
         )
-
-
-def _batchers(
-    settings: Settings, device: torch.device, guard: DeviceGuard, gan_worker: GanWorker, metrics: Metrics, seat: Seat
-) -> dict[str, Batcher[Any, Any]]:
-    def batcher(
-        name: str,
-        worker: Callable[[list[JobT]], Sequence[ResultT | Exception]],
-        batch_cost: float,
-        cost: Callable[[JobT], float],
-        key: Callable[[JobT], Hashable] = lambda _: None,
-        size: Callable[[JobT], float] | None = None,
-        cancel: Callable[[JobT], None] = lambda _: None,
-        pass_seconds: Callable[[JobT], float] = lambda _: 0.0,
-        threads: int = 1,
-        is_short: Callable[[list[JobT]], bool] = lambda _: False,
-        nice: int = 0,
-    ) -> Batcher[JobT, ResultT]:
-        return Batcher(
-            name,
-            guard.guarded(worker),
-            limits=Limits(settings.batch_items, batch_cost, settings.queue_items, batch_cost * settings.queue_batches),
-            cost=cost,
-            key=key,
-            size=size or cost,
-            cancel=cancel,
-            is_out_of_memory=devices.is_out_of_memory,
-            stall_seconds=settings.stall_seconds,
-            pass_seconds=pass_seconds,
-            observer=metrics.engine(name, partial(seat.set_queue, name)),
-            elsewhere=seat.elsewhere(name),
-            is_short=is_short,
-            threads=threads,
-            nice=nice,
-        )
-
-    registration = em_worker.EmWorker()
-    em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.effort, em_worker.cancel
-    gan_rules = gan_jobs.cost, gan_jobs.key, gan_jobs.size, gan_jobs.cancel
-    # On a GPU, the event loop would wait for the device.
-    is_short = gan_jobs.is_short if device.type == "cpu" else lambda _: False
-    # A batch of inversions is one image.
-    batch_images = dict.fromkeys(gan_jobs.LANES, settings.batch_images) | {"gan-inversions": gan_jobs.INVERSION_COST}
-    return {
-        "em": batcher("em", registration, *em_rules, threads=TURNS),
-        # A large registration has no time limit: it stops if its client leaves, its deadline passes or it stalls.
-        "em-large": batcher("em-large", registration, *em_rules, em_worker.pass_seconds, TURNS, nice=LARGE_NICE),
-        "vae": batcher(
-            "vae",
-            vae_worker.VaeWorker(device),
-            settings.batch_elements,
-            vae_worker.cost,
-            vae_worker.key,
-            threads=TURNS,
-        ),
-        **{
-            name: batcher(
-                name,
-                gan_worker,
-                batch_images[name],
-                *gan_rules,
-                is_short=is_short,
-                threads=TURNS,
-                nice=0 if name == "gan" else LARGE_NICE,
-            )
-            for name in gan_jobs.LANES
-        },
-    }

@@ -64,6 +64,7 @@ class Batcher(Generic[JobT, ResultT]):
             the thread and being woken by it would take about as long as one small job.
         threads: how many batches may have begun and not ended. Those of one caller take half of them at most, and the
             last is for jobs that are smaller than all others that have begun.
+        alone: of jobs that cost this or more, one at a time has begun and not ended, because of their memory.
         nice: how much the threads lower their priority, from 0 to 19.
     """
 
@@ -84,6 +85,7 @@ class Batcher(Generic[JobT, ResultT]):
         elsewhere: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
         is_short: Callable[[list[JobT]], bool] = lambda _: False,
         threads: int = 1,
+        alone: float = math.inf,
         nice: int = 0,
     ) -> None:
         self.name = name
@@ -100,6 +102,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._elsewhere = elsewhere
         self._is_short = is_short
         self._most_begun = threads
+        self._alone = alone
 
         self._queue: FairQueue[Entry[JobT, ResultT]] = FairQueue(max(1, threads // 2))
         self._running: Batch[JobT, ResultT] | None = None
@@ -215,10 +218,8 @@ class Batcher(Generic[JobT, ResultT]):
 
         Without a caller, until all present jobs are done. With the cost of a new job, until it is done behind them.
         """
-        if caller is None:
-            queued = sum(map(self._seconds, self._queue.flows()))
-        else:
-            queued = self._queue.ahead(caller, size, self._seconds)
+        flows, ahead = self._queue.flows, self._queue.ahead
+        queued = sum(map(self._seconds, flows())) if caller is None else ahead(caller, size, self._seconds)
         if self._running is not None:
             left = max(0.0, self._forecast.seconds(self._running.parts[0].flow.size) - self.running_seconds)
             queued += left if self._most_begun == 1 else min(left, SLICE_SECONDS)
@@ -253,7 +254,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._dispatch_due = False
         if self._running is not None:
             return
-        if (flow := self._queue.choose(self._below())) is None:
+        if (flow := self._queue.choose(self._below(), self._may_begin if self._paused else None)) is None:
             return
         if flow.paused:
             self._resume(next(batch for batch in self._paused if batch.parts[0].flow is flow))
@@ -266,10 +267,15 @@ class Batcher(Generic[JobT, ResultT]):
             return math.inf
         if len(self._threads) <= len(self._paused) < self._most_begun and not self._threads.add():
             self._most_begun = len(self._threads)
-        free = self._most_begun - len(self._paused)
-        if free == 1:
-            return min(batch.parts[0].flow.size for batch in self._paused)
-        return math.inf if free > 1 else -math.inf
+        sizes = [batch.parts[0].flow.size for batch in self._paused]
+        if len(sizes) >= self._most_begun:
+            return -math.inf
+        return min(sizes) if len(sizes) == self._most_begun - 1 else math.inf
+
+    def _may_begin(self, entry: Entry[JobT, ResultT]) -> bool:
+        """Whether a job would not be beside another, where both must be alone."""
+        begun = (other for batch in self._paused for other in batch.entries)
+        return entry.cost < self._alone or all(other.cost < self._alone for other in begun)
 
     def _begin(self, flow: Flow[Entry[JobT, ResultT]]) -> None:
         entries, parts = self._queue.take(flow, self._limits.batch_items, self._limits.batch_cost)

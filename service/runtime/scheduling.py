@@ -161,27 +161,35 @@ class FairQueue(Generic[EntryT]):
 
     # -- turns --------------------------------------------------------------------------------------------------
 
-    def choose(self, below: float = math.inf) -> Flow[EntryT] | None:
+    def choose(self, below: float = math.inf, may_begin: Callable[[EntryT], bool] | None = None) -> Flow[EntryT] | None:
         """The flow whose turn it is: one with a batch that is paused, or one with jobs that wait.
 
         Args:
             below: batches of flows of a smaller size than this may begin.
+            may_begin: whether a batch may begin with this job; by default with any.
         """
         best: Flow[EntryT] | None = None
         for caller in self._active.values():
             if best is None or caller.seconds < best.caller.seconds:
-                best = self._choose_of(caller, below) or best
+                best = self._choose_of(caller, below, may_begin) or best
         if best is not None:
             self._now = max(self._now, best.caller.seconds)
             best.caller.now = max(best.caller.now, best.seconds)
         return best
 
-    def _choose_of(self, caller: Caller[EntryT], below: float) -> Flow[EntryT] | None:
+    def _choose_of(
+        self, caller: Caller[EntryT], below: float, may_begin: Callable[[EntryT], bool] | None
+    ) -> Flow[EntryT] | None:
         best: Flow[EntryT] | None = None
         if caller.begun >= self._most_begun:
             below = -math.inf
         for flow in caller.active.values():
-            ready = flow.paused or (flow.size < below and flow.items > 0 and not flow.begun)
+            ready = flow.paused or (
+                flow.size < below
+                and flow.items > 0
+                and not flow.begun
+                and (may_begin is None or may_begin(next(iter(next(iter(flow.keys.values()))))))
+            )
             # Of two that have had as much, the smaller jobs come first.
             if ready and (best is None or (flow.seconds, flow.size) < (best.seconds, best.size)):
                 best = flow

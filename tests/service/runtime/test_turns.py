@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import sys
 import threading
 import time
@@ -56,10 +57,22 @@ def submit(batcher: Batcher[int, int], caller: str, job: int, timeout: float | N
     return asyncio.create_task(batcher.submit(job, timeout), context=context)
 
 
-def play(story: Callable[[Batcher[int, int]], Coroutine[Any, Any, None]], worker: Long) -> Recorder:
+def play(
+    story: Callable[[Batcher[int, int]], Coroutine[Any, Any, None]], worker: Long, alone: float = math.inf
+) -> Recorder:
     """Run `story` with one job to a batch and the long ones in a class of their own."""
     try:
-        return run(story, worker, limits=Limits(1, 1e9, 100, 1e9), threads=4, key=lambda job: job, size=_size)
+        limits = Limits(1, 1e9, 100, 1e9)
+        return run(
+            story,
+            worker,
+            limits=limits,
+            threads=4,
+            key=lambda job: job,
+            size=_size,
+            cost=lambda job: abs(job),
+            alone=alone,
+        )
     finally:
         worker.released.set()
 
@@ -108,6 +121,21 @@ def test_the_last_thread_is_for_jobs_that_are_smaller_than_all_that_have_begun()
         assert await asyncio.gather(*jobs) == [-10 * number for number in range(1, 10)]
 
     play(story, worker)
+
+
+def test_of_jobs_that_must_be_alone_one_at_a_time_has_begun() -> None:
+    worker = Long()
+
+    async def story(batcher: Batcher[int, int]) -> None:
+        jobs = [submit(batcher, "a", -5), submit(batcher, "b", -6), submit(batcher, "c", -1), submit(batcher, "d", 2)]
+        assert await jobs[3] == 20
+        await until(lambda: len(worker.began) == 3)
+        await asyncio.sleep(0.01)
+        assert -6 not in worker.began
+        worker.released.set()
+        assert await asyncio.gather(*jobs) == [-50, -60, -10, 20]
+
+    play(story, worker, alone=5.0)
 
 
 def test_where_no_further_thread_can_start_jobs_wait_for_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
