@@ -49,7 +49,6 @@ from .web.observability import log
 from .web.parts import BodyLimits
 from .web.peers import Peers
 from .web.problems import ProblemDetails
-from .web.watch import Patience
 
 # The timeout is described here and is not a parameter of the operations. Tools that test a service against its document
 # would try timeouts of a millisecond, and report the 504s as faults.
@@ -65,6 +64,7 @@ then, the answer is a 504. Without the header there is no deadline. `X-Request-I
 SLICES = (em, vae, gan, probes)
 ENGINES = ("em", "vae", "gan")
 LANES = ("em", "em-large", "vae", *gan_jobs.LANES)
+DOOR_LANES = ("em", "vae")  # of small jobs; a plain digit, which the event loop draws, has none
 # Expected seconds until registration is compiled, for the hint of requests that come too early.
 COMPILE_SECONDS = 60.0
 
@@ -179,7 +179,7 @@ def create_app(
     device = devices.prepare(settings.device)
     generator, discriminator, manifest, companion = networks or load_networks(settings)
     seat = seat or new_board(1).seat(0)
-    metrics = Metrics()
+    metrics = Metrics(DOOR_LANES)
     peers = Peers(settings.trusted_proxies)
     quotas = quotas or Quotas(1)
     ring = None if settings.api_keys_file is None else auth.Ring(settings.api_keys_file, quotas, peers)
@@ -204,16 +204,7 @@ def create_app(
             manifest.files[checkpoint.GENERATOR_FILE],
             companion is not None,
         ),
-        door=Door(
-            Patience(settings.header_seconds, settings.body_idle_seconds, settings.keepalive_seconds),
-            settings.max_wait_seconds,
-            metrics,
-            # A plain digit, which the event loop draws, has no lane.
-            {f"/{name}/": metrics.lines[name].wait for name in ("em", "vae")},
-            caller,
-            settings.root_path,
-            lambda: seat.board.draining,
-        ),
+        door=Door.of(settings, metrics, caller, lambda: seat.board.draining),
     )
     app = Application(
         parts,

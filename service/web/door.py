@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from ..errors import Overloaded
 from ..runtime.admission import Admission
+from ..settings import Settings
 from .heads import completed, whole
 from .metrics import Metrics
 from .observability import log
@@ -101,6 +102,15 @@ class Door:
             b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n\r\n"
             % len(self._body)
         )[:-2]
+
+    @classmethod
+    def of(
+        cls, settings: Settings, metrics: Metrics, caller: Callable[[Scope], str], is_draining: Callable[[], bool]
+    ) -> Door:
+        """The door of a service with these settings. Each lane of `metrics` has the paths of its name."""
+        patience = Patience(settings.header_seconds, settings.body_idle_seconds, settings.keepalive_seconds)
+        lanes = {f"/{name}/": line.wait for name, line in metrics.lines.items()}
+        return cls(patience, settings.max_wait_seconds, metrics, lanes, caller, settings.root_path, is_draining)
 
     def new_id(self) -> bytes:
         """An id that no other request has: 16 hexadecimal digits."""

@@ -24,9 +24,9 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """All metrics of one process."""
+    """All metrics of one process. `lanes` are those whose waits the door predicts."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: Sequence[str] = ()) -> None:
         self._usage = Usage()
         self._requests = Counter(
             Description("latentserve_requests", "Requests answered.", ("method", "route", "status"))
@@ -56,8 +56,8 @@ class Metrics:
         self.batch_seconds = Histogram(
             Description("latentserve_batch_seconds", "Seconds that the device took for one batch.", lane), SECONDS
         )
-        self.lines: dict[str, Line] = {}
-        """What waits in each lane."""
+        self.lines = {name: Line(time.perf_counter) for name in lanes}
+        """The jobs of these lanes."""
         self.failures = Counter(Description("latentserve_job_failures", "Jobs on which the worker failed.", lane))
 
     def answered(self, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
@@ -143,7 +143,7 @@ class EngineObserver:
         self._report = report
         self._labels = (name,)
         self._items = metrics.queue_items
-        self._line = metrics.lines[name] = Line(time.perf_counter)
+        self._line = metrics.lines.get(name)
         self._cost = metrics.queue_cost
         self._failures = metrics.failures
         self._waits: Series = metrics.queue_seconds.of(self._labels)
@@ -154,21 +154,24 @@ class EngineObserver:
 
     def queued(self, items: int, cost: float) -> None:
         """Set the queue's gauges, and report them to the other processes."""
-        self._line.items = items
+        if self._line is not None:
+            self._line.items = items
         self._report(items, cost)
         self._items.set(items, self._labels)
         self._cost.set(cost, self._labels)
 
     def dispatched(self, waits: Sequence[float]) -> None:
         """Observe the batch's size and each job's wait."""
-        self._line.dispatched(len(waits))
+        if self._line is not None:
+            self._line.dispatched(len(waits))
         self._size.observe(len(waits))
         for wait in waits:
             self._waits.observe(wait)
 
     def finished(self, items: int, seconds: float) -> None:
         """Observe the device's time."""
-        self._line.finished(items, seconds)
+        if self._line is not None:
+            self._line.finished(items, seconds)
         self._seconds.observe(seconds)
 
     def failed(self, error: BaseException) -> None:
