@@ -21,7 +21,7 @@ from .kinds import KINDS, TransformKind
 from .outcome import Outcome
 from .problem import POSE_TOLERANCE, Pose, Problem
 from .schemas.answers import MAX_MATRIX_DIMENSION
-from .schemas.options import GivenTransform
+from .schemas.options import MAX_WIRE_POINTS, GivenTransform
 from .schemas.registration import RegisterRequest
 from .schemas.steps import GivenParameters, Pair
 from .steps import Psi
@@ -31,8 +31,15 @@ def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
     """The problem of a request, with its source (N, D) and target (M, D). It is not checked: see `checks.check`.
 
     With `path` the outcome has the poses of all iterations, for a picture. Raises InvalidInput for a start whose matrix
-    or rotation does not fit the source.
+    or rotation does not fit the source, and for more than MAX_WIRE_POINTS points.
     """
+    points = len(body.source) + len(body.target)
+    if points > MAX_WIRE_POINTS:
+        raise InvalidInput(
+            f"the two clouds have {points:,} points, which are too many for one request",
+            pointer="/source" if len(body.source) > len(body.target) else "/target",
+            allowed=f"at most {MAX_WIRE_POINTS:,} points in both clouds",
+        )
     return Problem(
         body.source,
         body.target,

@@ -18,6 +18,10 @@ from . import png
 
 UINT8 = NDArray[np.uint8]
 
+# Bytes of a picture's file, and chunks of a PNG. Pictures of digits have a few thousand bytes, and profiles of colours
+# some hundred thousand. Pillow takes microseconds for each chunk, and copies its content several times.
+MAX_BYTES, MAX_CHUNKS = 1 << 20, 1 << 10
+
 GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 WEBP_SIGNATURE = b"RIFF"
 # First bytes of other pictures, for the error.
@@ -99,9 +103,21 @@ def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = No
         allowed: the accepted sizes, for errors; None names `max_pixels`.
 
     Raises:
-        InvalidInput: the data is not a PNG or WebP picture, or the picture is damaged, animated, too large, or
-            uniform once its transparent pixels are black.
+        InvalidInput: the data is not a PNG or WebP picture, or has more than MAX_BYTES or MAX_CHUNKS; or the picture
+            is damaged, animated, too large, or uniform once its transparent pixels are black.
     """
+    if len(data) > MAX_BYTES:
+        raise InvalidInput(
+            f"the picture's file has {len(data)} bytes, which is too large",
+            pointer=pointer,
+            allowed=f"at most {MAX_BYTES} bytes",
+        )
+    if data.startswith(png.SIGNATURE) and len(chunks := _chunks(data)) > MAX_CHUNKS:
+        raise InvalidInput(
+            f"the PNG has {len(chunks)} chunks, which are too many",
+            pointer=pointer,
+            allowed=f"at most {MAX_CHUNKS} chunks",
+        )
     if data.startswith(GIF_SIGNATURES):
         raise InvalidInput(
             "the picture is a GIF, which is not read; send each of its frames as a separate picture",
@@ -175,18 +191,23 @@ def _is_flat(channel: Image.Image) -> bool:
     return low == high
 
 
+def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+    """The chunks of a PNG: their kinds, and where their contents begin and stop."""
+    found, at = [], len(png.SIGNATURE)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        found.append((kind, at + 8, at + 8 + length))
+        at += length + 12
+    return found
+
+
 def _has_all_rows(data: bytes) -> bool:
     """Whether the pixel data of a PNG with valid chunks is as long as its header declares.
 
     Pillow fills missing rows with black and raises no error. (PNG specification, 11.2.2 and 11.2.4. The rows of an
     interlaced picture are slightly longer in total, so for them this is a lower bound.)
     """
-    parts, at = [], len(png.SIGNATURE)
-    width, height, depth, colour = struct.unpack_from(">IIBB", data, at + 8)
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"IDAT":
-            parts.append(data[at + 8 : at + 8 + length])
-        at += length + 12
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, len(png.SIGNATURE) + 8)
+    parts = [data[start:stop] for kind, start, stop in _chunks(data) if kind == b"IDAT"]
     expected: int = height * (1 + math.ceil(width * depth * PNG_SAMPLES[colour] / 8))
     return len(zlib.decompressobj().decompress(b"".join(parts), expected)) == expected

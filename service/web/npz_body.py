@@ -32,6 +32,8 @@ MEDIA_TYPE = "application/x-npz"
 CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 # More elements are decoded and encoded on a thread: these take about a millisecond.
 SMALL = 2**17
+# Texts of an array, of which no field has more than a few, and their bytes.
+MAX_TEXTS, MAX_TEXT_BYTES = 64, 1 << 14
 # The most elements for each byte of a larger archive. Numbers that are not constant do not come near it.
 EXPANSION = 2
 
@@ -118,7 +120,15 @@ def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check_text(name: str, array: NDArray[Any]) -> None:
-    """Raise InvalidInput for numbers that are no characters, and for surrogates, which an answer could not repeat."""
+    """Raise InvalidInput for many texts, and for long ones, which would become objects; for numbers that are no
+    characters; and for surrogates, which an answer could not repeat.
+    """
+    if array.size > MAX_TEXTS or array.nbytes > MAX_TEXT_BYTES:
+        raise InvalidInput(
+            f"the array has {array.size} texts of {array.nbytes} bytes, which are too many",
+            pointer=f"/{name}",
+            allowed=f"at most {MAX_TEXTS} texts of {MAX_TEXT_BYTES} bytes in all",
+        )
     codes = array.reshape(-1).view(np.uint32)
     if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes < 0xE000)).any():
         raise InvalidInput("the text is not valid unicode", pointer=f"/{name}", allowed="unicode text (dtype U)")
@@ -126,9 +136,11 @@ def _check_text(name: str, array: NDArray[Any]) -> None:
 
 def _first_not_finite(array: NDArray[Any]) -> Index | None:
     """Where the first number that is not finite lies in an array; None for scalars, which the schema checks."""
-    if array.dtype.kind != "f" or not array.ndim or np.isfinite(array).all():
+    if array.dtype.kind != "f" or not array.size or not array.ndim:
         return None
-    return tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+    finite = np.isfinite(array)
+    first = int(finite.argmin())  # `argwhere` would hold the interpreter's lock
+    return None if finite.flat[first] else tuple(int(index) for index in np.unravel_index(first, array.shape))
 
 
 def fields_of(arrays: Arrays) -> dict[str, Any]:

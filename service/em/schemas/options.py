@@ -25,6 +25,9 @@ from ..problem import MAX_ITERATIONS, MAX_OUTLIER_WEIGHT, MAX_PRIOR_PAIRS, MAX_S
 # The most numbers of an N x M array in an answer, about 80 MB of JSON: as many as a request's prior may have.
 MAX_WIRE_PAIRS = MAX_PRIOR_PAIRS
 
+# The most points of one registration, source and target together. The computation takes about 400 bytes for each.
+MAX_WIRE_POINTS = 2_500_000
+
 Number = Annotated[float, Field(allow_inf_nan=False)]
 # `checks.check` checks ranges, for the wire and for the library. The document shows the same constants.
 Sigma = Annotated[Number, WithJsonSchema({"type": "number", "minimum": MIN_SIGMA, "maximum": MAX_SIGMA})]

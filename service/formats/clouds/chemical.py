@@ -10,15 +10,24 @@ from ..arrays import Float64
 from .cloud_file import CloudFile
 from .text import lines, parse
 
-END = rb"[ \t]*\r?\n"
-NUMBER = rb"[ \t]+[-+.\deE]{1,40}"
+# The number of blanks is bounded, because a search among very many would hold the interpreter's lock.
+BLANKS = rb"[ \t]{0,99}"
+END = BLANKS + rb"\r?\n"
+NUMBER = rb"[ \t]{1,99}[-+.\deE]{1,40}"
 # The count, the comment, and the first atom.
 HEAD = re.compile(
-    rb"[ \t]*\d{1,12}" + END + rb"[^\r\n]{0,65536}\r?\n[ \t]*[A-Z][A-Za-z]{0,2}(?:" + NUMBER + rb"){3}(?:\s|\Z)"
+    BLANKS
+    + rb"\d{1,12}"
+    + END
+    + rb"[^\r\n]{0,65536}\r?\n"
+    + BLANKS
+    + rb"[A-Z][A-Za-z]{0,2}(?:"
+    + NUMBER
+    + rb"){3}(?:\s|\Z)"
 )
 # The count, a blank line, and four columns that begin with an atomic number.
 HEAD_OF_NUMBERS = re.compile(
-    rb"[ \t]*\d{1,12}" + END + END + rb"[ \t]*\d{1,3}(?:" + NUMBER + rb"){3}[ \t]*(?:\r?\n|\Z)"
+    BLANKS + rb"\d{1,12}" + END + END + BLANKS + rb"\d{1,3}(?:" + NUMBER + rb"){3}" + BLANKS + rb"(?:\r?\n|\Z)"
 )
 ATOMIC_NUMBER = re.compile(r"0{0,2}([1-9]\d{0,2})")
 HEAVIEST = 118

@@ -12,11 +12,13 @@ from ..arrays import Float64
 from .cloud_file import CloudFile
 from .text import lines, parse
 
-END = rb"[ \t]*(?:\r\n|\r|\n)"
-NUMBER = rb"[ \t]*[-+.\deE]{1,40}"
+# The number of blanks is bounded, because a search among very many would hold the interpreter's lock.
+BLANKS = rb"[ \t]{0,99}"
+END = BLANKS + rb"(?:\r\n|\r|\n)"
+NUMBER = BLANKS + rb"[-+.\deE]{1,40}"
 # Columns, rows, the scanner's position and three axes, and a 4 x 4 matrix; the points follow.
 HEAD = re.compile(
-    rb"[ \t]*\d{1,9}" + END + rb"[ \t]*\d{1,9}" + END
+    BLANKS + rb"\d{1,9}" + END + BLANKS + rb"\d{1,9}" + END
     + rb"(?:" + NUMBER + rb"(?:[ \t]" + NUMBER + rb"){2}" + END + rb"){4}"
     + rb"(?:" + NUMBER + rb"(?:[ \t]" + NUMBER + rb"){3}" + END + rb"){4}"
 )  # fmt: skip

@@ -32,7 +32,7 @@ FOREIGN = {
     b"\xd0\xcf\x11\xe0": "Excel's XLS",
 }
 READ = "npy, npz, PLY, PCD, LAS, LAZ, or text with numbers (XYZ, CSV, TXT, PTS, PTX)"
-OBJECT = re.compile(rb"\s*\{\s*[\"}]")
+OBJECT = re.compile(rb"\s{0,99}\{\s{0,99}[\"}]")
 
 
 def read_cloud(
