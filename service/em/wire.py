@@ -26,6 +26,9 @@ from .schemas.registration import RegisterRequest
 from .schemas.steps import GivenParameters, Pair
 from .steps import Psi
 
+# Points whose matches become Python's numbers in one call.
+_PART = 1 << 16
+
 
 def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
     """The problem of a request, with its source (N, D) and target (M, D). It is not checked: see `checks.check`.
@@ -184,7 +187,9 @@ def _matching(matching: NDArray[np.int64]) -> NDArray[np.int64] | list[int | Non
     """The matching (N,) as it is, or as a list with None for the points without a partner."""
     if matching[matching.argmin()] != UNMATCHED:  # `min` takes four times as long
         return matching
-    return [None if j == UNMATCHED else j for j in matching.tolist()]
+    # Part by part: one list of all numbers would hold the interpreter's lock.
+    parts = (matching[start : start + _PART].tolist() for start in range(0, len(matching), _PART))
+    return [None if j == UNMATCHED else j for part in parts for j in part]
 
 
 def iterations(body: RegisterRequest, outcome: Outcome) -> Iterations:

@@ -125,7 +125,8 @@ def _check_text(name: str, array: NDArray[Any]) -> None:
     """
     if array.size > MAX_TEXTS or array.nbytes > MAX_TEXT_BYTES:
         raise InvalidInput(
-            f"the array has {array.size} texts of {array.nbytes} bytes, which are too many",
+            f"the array has {array.size} texts of {array.nbytes} bytes; at most {MAX_TEXTS} texts of "
+            f"{MAX_TEXT_BYTES} bytes are read",
             pointer=f"/{name}",
             allowed=f"at most {MAX_TEXTS} texts of {MAX_TEXT_BYTES} bytes in all",
         )

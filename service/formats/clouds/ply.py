@@ -89,7 +89,7 @@ def read_ply(file: CloudFile) -> Float64:
     if order:
         return _binary(file, end.end(), order, before, vertex, axes, after)
     if magic and magic[1] == b"\r":
-        file = replace(file, data=file.data.replace(b"\r", b"\n"))
+        file = replace(file, data=text.with_line_feeds(file.data))
     return _ascii(file, end.end(), before, vertex, axes, after)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,8 +17,9 @@ from .cloud_file import CloudFile
 
 BOM = b"\xef\xbb\xbf"
 UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-# Bytes that are searched in one call.
-_PART = 2**20
+# Bytes that are searched, or copied, in one call; and bytes in which each character may be changed.
+_PART, _SHORT_PART = 2**20, 2**16
+_LINE_FEEDS = bytes.maketrans(b"\r", b"\n")
 # NumPy splits a line before it counts its fields, at 24 bytes a field.
 MAX_LINE = 2**20
 
@@ -29,7 +31,8 @@ SPACED_NAMES = re.compile(r'"[^"]*"|[^\s(\[]{0,200}\s?[(\[][^()\[\]]{0,40}[)\]]|
 # A number with the exponent of Fortran's double precision.
 FORTRAN = re.compile(r"[+-]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})[dD][+-]\d{1,3}")
 # U+2212 before digits, as word processors and typesetters write a minus sign.
-MINUS = re.compile(rb"\xe2\x88\x92(?=[\d.])")
+MINUS_SIGN = b"\xe2\x88\x92"
+MINUS = re.compile(MINUS_SIGN + rb"(?=[\d.])")
 # Words that tools write for a missing number.
 MISSING = frozenset(
     {"nan", "-nan", "+nan", "-nan(ind)", "nan(ind)", "1.#qnan", "-1.#ind", "1.#ind", "na", "n/a", "#n/a"}
@@ -62,17 +65,48 @@ def as_text(file: CloudFile) -> CloudFile:
     data = file.data
     encoding = UTF16.get(data[:2])
     if encoding is not None:
-        try:
-            data = data[2:].decode(encoding).encode()
-        except UnicodeError as error:
-            raise file.malformed(
-                f"the file begins with the byte order mark of UTF-16, and the rest is not UTF-16: {error}"
-            ) from None
+        data = _decoded(file, encoding)
     if contains(data, b"\r") and not contains(data, b"\n"):
-        data = data.replace(b"\r", b"\n")
-    if contains(data, b"\xe2\x88\x92"):
-        data = MINUS.sub(b"-", data)
+        data = with_line_feeds(data)
+    if contains(data, MINUS_SIGN):
+        data = _with_hyphens(data)
     return replace(file, data=data)
+
+
+# All of these work part by part: one call for a large file would hold the interpreter's lock.
+def _decoded(file: CloudFile, encoding: str) -> bytes:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    parts: list[bytes] = []
+    for start in range(2, len(file.data) + 1, _SHORT_PART):
+        try:
+            text = decoder.decode(file.data[start : start + _SHORT_PART], final=start + _SHORT_PART >= len(file.data))
+            parts.append(text.encode())
+        except UnicodeError as error:
+            reason = error.reason if isinstance(error, UnicodeDecodeError) else error
+            raise file.malformed(
+                "the file begins with the byte order mark of UTF-16, and the rest is not UTF-16: "
+                f"{reason} after byte {start}"
+            ) from None
+    return b"".join(parts)
+
+
+def with_line_feeds(data: bytes) -> bytes:
+    """The text with a line feed for each carriage return."""
+    return b"".join(data[start : start + _PART].translate(_LINE_FEEDS) for start in range(0, len(data), _PART))
+
+
+def _with_hyphens(data: bytes) -> bytes:
+    parts: list[bytes] = []
+    start = 0
+    while start < len(data):
+        stop = min(start + _SHORT_PART, len(data))
+        # A minus sign and the digit after it belong to one part.
+        cut = MINUS.search(data, max(start, stop - len(MINUS_SIGN)), stop + len(MINUS_SIGN))
+        if cut is not None and start < cut.start() < stop <= cut.end():
+            stop = cut.start()
+        parts.append(MINUS.sub(b"-", data[start:stop]))
+        start = stop
+    return b"".join(parts)
 
 
 def lines(file: CloudFile, start: int = 0) -> Iterator[tuple[int, str]]:

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
+from service.em.schemas.options import MAX_WIRE_POINTS
 from service.formats.arrays import to_npy
 from tests.problems.registration import bijection
 from tests.service.archives import NPZ, arrays, assert_same, flat, npz, post
@@ -240,3 +241,17 @@ def test_points_without_coordinates_are_nan_and_minus_one(client: TestClient) ->
     assert found["matching"][5] == -1
     assert np.isnan(found["points"][5]).all()
     assert len(found["warnings"]) == 1
+
+
+@pytest.mark.parametrize("texts", [np.full(100_000, "a"), np.array(["a" * 100_000])])
+def test_many_texts_and_long_ones_are_refused(client: TestClient, texts: NDArray[Any]) -> None:
+    problem = assert_problem(post(client, "/em/register", npz(GOOD | {"include": texts})), 422)
+    assert problem["errors"][0]["pointer"] == "/include"
+    assert "at most 64 texts" in problem["detail"]
+
+
+def test_points_beyond_the_limit_are_refused(client: TestClient) -> None:
+    source = np.zeros((MAX_WIRE_POINTS, 1))
+    problem = assert_problem(post(client, "/em/register", npz({"source": source, "target": [[0.0]]})), 422)
+    assert problem["errors"][0]["pointer"] == "/source"
+    assert "2,500,001 points" in problem["detail"]

@@ -12,6 +12,8 @@ from PIL import Image, ImageSequence
 
 from service.errors import InvalidInput
 from service.formats.images import (
+    MAX_BYTES,
+    MAX_CHUNKS,
     animate,
     decode,
     encode,
@@ -156,3 +158,22 @@ def test_an_opaque_black_picture_is_one() -> None:
     out = io.BytesIO()
     Image.new("RGBA", (32, 32), (0, 0, 0, 255)).save(out, "PNG")
     assert not decode(out.getvalue(), 1024).any()
+
+
+def with_chunk(content: bytes, count: int = 1) -> bytes:
+    """A PNG of LEVELS with `count` more chunks, of text."""
+    picture = encode(LEVELS, "png")
+    body = b"tEXta\0" + content
+    chunk = (len(body) - 4).to_bytes(4) + body + zlib.crc32(body).to_bytes(4)
+    return picture[:33] + chunk * count + picture[33:]
+
+
+def test_the_bytes_and_the_chunks_of_a_file_are_bounded() -> None:
+    assert np.array_equal(decode(with_chunk(b"x", 1000), 256), LEVELS)
+    assert np.array_equal(decode(with_chunk(b"x" * 1000), 256), LEVELS)
+    with pytest.raises(InvalidInput, match="10003 chunks") as refusal:
+        decode(with_chunk(b"x", 10_000), 256, "/images/3")
+    assert (refusal.value.pointer, refusal.value.allowed) == ("/images/3", f"at most {MAX_CHUNKS} chunks")
+    with pytest.raises(InvalidInput, match="bytes, which is too large") as refusal:
+        decode(with_chunk(b"x" * MAX_BYTES), 256, "/images/3")
+    assert refusal.value.allowed == f"at most {MAX_BYTES} bytes"
