@@ -32,6 +32,8 @@ RANKED = 10_000
 BULK = 64.0
 # The relative rounding of an extent, and more.
 ROUNDING = 1e-9
+# The least unit: the compiler may multiply by 1 / unit, which must be finite.
+LEAST_UNIT = 2.0**-1000
 # Clouds of more points than this exceed the processor's caches.
 ORDERED = 20_000
 POINTS_PER_CELL = 32
@@ -222,8 +224,8 @@ def _measure(points: Float64) -> tuple[Float64, float, float]:
 
 
 def _unit(extent: float) -> float:
-    """The largest power of two that is not above an extent, except for rounding."""
-    return 2.0 ** math.floor(math.log2(extent) + ROUNDING) if extent > 0 else 1.0
+    """The largest power of two that is not above an extent, except for rounding; at least LEAST_UNIT."""
+    return max(2.0 ** math.floor(math.log2(extent) + ROUNDING), LEAST_UNIT) if extent > 0 else 1.0
 
 
 @compiled

@@ -75,13 +75,19 @@ def bin_weight(outliers: float, sigma: float, dimension: int, log_volume: float,
 def outlier_volume(points: Float64, dimension: int) -> float:
     """The volume V (length^D) that outliers are spread over: the box of `points` (P, N).
 
-    Each side is at least a tenth of the longest, because outliers may lie outside a flat cloud's plane.
+    Each side is at least a tenth of the longest, because outliers may lie outside a flat cloud's plane. In hundreds of
+    dimensions V may be infinite or 0; see `log_of_volume`.
     """
     sides = np.empty(dimension)
     for d in range(dimension):
         sides[d] = points[d].max() - points[d].min()
     longest = sides.max() if sides.max() > 0 else 1.0
     return float(np.maximum(sides, longest / 10).prod())
+
+
+def log_of_volume(volume: float) -> float:
+    """log V, with V between 1e-300 and 1e300, so that it is finite."""
+    return math.log(min(max(volume, 1e-300), 1e300))
 
 
 def cutoff_for(source_count: int, target_count: int) -> float:

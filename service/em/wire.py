@@ -125,8 +125,9 @@ def rotation_and_scale(linear: Float64 | None, kind: TransformKind) -> tuple[Flo
     """
     if linear is None or not (kind.scales or kind.deforms):
         return linear, 1.0
-    # ‖sR‖² = s² D; a determinant would underflow sooner.
-    scale = float(np.linalg.norm(linear)) / math.sqrt(len(linear))
+    # ‖sR‖² = s² D, in a unit in which the square neither overflows nor underflows.
+    unit = 2.0 ** math.frexp(float(np.abs(linear).max()))[1]
+    scale = float(np.linalg.norm(linear / unit)) / math.sqrt(len(linear)) * unit
     if kind.deforms and math.isclose(scale, 1.0, rel_tol=1e-12):
         scale = 1.0
     rotation = linear / scale

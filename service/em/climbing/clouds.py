@@ -12,7 +12,7 @@ from ..coordinates import Frame
 from ..kernel.cells import Cells, cells
 from ..kernel.fitting import move
 from ..kernel.truncated import EStep, empty_e_step
-from ..model import NONE, Model, Parameters, bin_weight, log_root
+from ..model import NONE, Model, Parameters, bin_weight, log_of_volume, log_root
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -44,7 +44,7 @@ class Clouds:
     def __init__(self, points: Frame, model: Model, volume: float, some: Int64 | None = None) -> None:
         self.model = model
         self.dimension = points.dimension
-        self.log_volume = math.log(volume)
+        self.log_volume = log_of_volume(volume)
         self.source, self.target = points.source, points.target
         if some is not None and model.normalize == "columns":
             self.target = np.ascontiguousarray(self.target[:, some])

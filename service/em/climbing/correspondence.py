@@ -23,6 +23,8 @@ Int64 = NDArray[np.int64]
 # least e^-FAINT of the largest likelihood.
 PARTNERS = 24
 FAINT = 16.0
+# The rounding of larger exponents is more than a millionth of the responsibilities.
+ROUGH = 1e9
 
 
 class Correspondence(NamedTuple):
@@ -113,10 +115,15 @@ def _dense(view: View) -> Float64:
     for a, b in zip(view.moved, y, strict=True):
         squares += (a[:, None] - b) ** 2
     squares *= -view.precision
-    squares += view.log_factor[:, None]
     if len(view.offset):
         squares -= view.offset
-    return np.asarray(np.exp(squares, out=squares))
+    # The rounding of large exponents cancels in those relative to the row's largest, whose r the E-step has found.
+    most = squares.max(1)
+    rough = np.abs(most) > ROUGH
+    squares += np.where(rough, -most, view.log_factor)[:, None]
+    np.exp(squares, out=squares)
+    squares[rough] *= view.peak[rough, None]
+    return squares
 
 
 def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int, poll: Poll) -> tuple[Int64, Float64]:

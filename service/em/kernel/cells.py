@@ -60,8 +60,10 @@ def _span(points: Float64) -> tuple[Float64, Float64]:
 @compiled
 def cell_of(value: float, low: float, side: float, count: int) -> int:
     """The cell of a coordinate, from 0 to `count` - 1. Coordinates beyond the grid belong to the outermost cells."""
-    # Bounded as a float: what a float beyond the integers converts to depends on the processor.
-    return int(min(max((value - low) / side, 0.0), count - 1.0))
+    # Bounded as a float: what a float beyond the integers converts to depends on the processor. NaN is in the first
+    # cell, so that no number leads out of the arrays.
+    place = (value - low) / side
+    return int(min(place if place > 0.0 else 0.0, count - 1.0))
 
 
 @compiled

@@ -6,7 +6,7 @@ the responsibilities through a few moments only (`Sums`):
 - translation: A stays, t = mean(q) - A mean(p), all means weighted by r;
 - rigid (D = 2 or 3): A is the proper rotation nearest to the cross-covariance, in space by its quaternion, which
   excludes mirror images (Horn 1987, J. Opt. Soc. Am. A 4);
-- similarity: that rotation times s = tr(Aᵀ C) / var(p) (Umeyama 1991, eq. 42);
+- similarity: that rotation times s = tr(Aᵀ C) / var(p) (Umeyama 1991, eq. 42), at least LEAST_SCALE;
 - affine: A = C var(p)^-1, weighted linear regression, damped by a ridge of 1e-12 of the variance (Levenberg 1944):
   along an axis more than about 1e5 times thinner than the others, A converges in several steps.
 """
@@ -27,6 +27,16 @@ Float64 = NDArray[np.float64]
 
 # The ridge, as a share of the variance, that makes the variance invertible.
 RIDGE = 1e-12
+# Below this, responsibilities are what `truncated.exp_of` leaves of terms that are cut off. Their products with squares
+# of coordinates would underflow.
+LEAST_TOTAL = 1e-100
+# The largest number of a transform, whose square can be summed.
+MOST = 1e75
+# A variance below this share of the mean square is the rounding of their difference.
+CANCELLED = 1e-15
+# The least scale of a similarity, from which its rotation can still be told. If all points match one target, the best
+# scale is 0.
+LEAST_SCALE = 1e-60
 # The most sweeps of Jacobi's method, each of which doubles the correct digits, and the elements that count as 0.
 SWEEPS = 12
 NEGLIGIBLE = 1e-18
@@ -106,9 +116,12 @@ def sums_of_columns(source: Float64, target: Float64, dimension: int, found: ESt
 
 @compiled
 def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
-    """The best transform (D, D + 1) of a kind, given by its code. A copy of `transform` if no pair has weight.
+    """The best transform (D, D + 1) of a kind, given by its code.
 
-    `transform` (D, D + 1) is that of the E-step. A translation keeps its A. Raises ValueError for an unknown code.
+    It is a copy of `transform` if the pairs have no weight, or if a number of the best one is beyond MOST. `transform`
+    (D, D + 1) is that of the E-step. If all pairs have one source point, an affine transform keeps its A, and a
+    similarity its scale. A translation always keeps its A, and so do all kinds if the weight is below LEAST_TOTAL.
+    Raises ValueError for an unknown code.
     """
     dimension = transform.shape[0]
     total = sums.within[dimension, dimension]
@@ -117,7 +130,7 @@ def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
     p = sums.within[dimension, :dimension] / total
     q = sums.across[dimension] / total
     linear: Float64 = np.ascontiguousarray(transform[:, :dimension])
-    if kind != TRANSLATION:
+    if kind != TRANSLATION and total > LEAST_TOTAL:
         # Cross-covariance, target by source.
         cross = np.empty((dimension, dimension))
         spread = np.empty((dimension, dimension))
@@ -125,10 +138,10 @@ def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
             for e in range(dimension):
                 cross[d, e] = sums.across[e, d] / total - q[d] * p[e]
                 spread[d, e] = sums.within[d, e] / total - p[d] * p[e]
-        if kind == AFFINE:
-            ridge = RIDGE * np.trace(spread)
-            if not ridge > 0:
-                return transform.copy()
+        variance = np.trace(spread)
+        varies = variance > CANCELLED * (variance + (p * p).sum())
+        if kind == AFFINE and varies:
+            ridge = RIDGE * variance
             # Solving for the change of A leaves undetermined directions as they were. The ridge then only makes a
             # thin cloud converge in more than one step.
             missing = cross - linear @ spread
@@ -137,16 +150,16 @@ def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
             linear = linear + np.ascontiguousarray(np.linalg.solve(spread, np.ascontiguousarray(missing.T)).T)
         elif kind in (RIGID, SIMILARITY):
             linear = rotation(cross)
-        else:
+        elif kind != AFFINE:
             raise ValueError("no M-step has this code")
         if kind == SIMILARITY:
-            variance = np.trace(spread)
-            if variance > 0:
-                linear = linear * ((linear * cross).sum() / variance)
+            before = math.sqrt((transform[:, :dimension] ** 2).sum() / dimension)
+            scale = (linear * cross).sum() / variance if varies else before
+            linear = linear * max(scale, LEAST_SCALE)
     out = np.empty((dimension, dimension + 1))
     out[:, :dimension] = linear
     out[:, dimension] = q - linear @ p
-    return out
+    return out if np.abs(out).max() <= MOST else transform.copy()
 
 
 @compiled
@@ -160,7 +173,8 @@ def _rotation_in_plane(cross: Float64) -> Float64:
     """The angle φ that maximises tr(Rᵀ C) = (c_11 + c_22) cos φ + (c_21 - c_12) sin φ, as a matrix (2, 2)."""
     along, beside = cross[0, 0] + cross[1, 1], cross[1, 0] - cross[0, 1]
     length = math.hypot(along, beside)
-    cosine, sine = (along / length, beside / length) if length > 0 else (1.0, 0.0)
+    # The compiler may multiply by 1 / length, which would overflow for less.
+    cosine, sine = (along / length, beside / length) if length > 1e-300 else (1.0, 0.0)
     out = np.empty((2, 2))
     out[0, 0], out[0, 1], out[1, 0], out[1, 1] = cosine, -sine, sine, cosine
     return out

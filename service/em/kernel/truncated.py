@@ -239,7 +239,7 @@ def _expect_dense(
                 weight[j] = distance[j] * precision
         least = least_of(weight, size)
         best = 0
-        while weight[best] > least:
+        while best < size - 1 and weight[best] > least:
             best += 1
         base = min(least, -math.log(bin_weight)) if bin_weight > 0 else least
         total, residual = 0.0, 0.0

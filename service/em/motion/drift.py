@@ -33,7 +33,7 @@ from ..jit import compiled
 from ..kernel.cells import Cells, cells
 from ..kernel.truncated import UNMATCHED, EStep, empty_e_step, weigh
 from ..loop import Ending, iterate
-from ..model import LEAST_OUTLIERS, MOST_OUTLIERS, NONE, log_root
+from ..model import LEAST_OUTLIERS, MOST_OUTLIERS, NONE, log_of_volume, log_root
 from .coherence import determined, motion, normal_equations, solved
 
 Float64 = NDArray[np.float64]
@@ -200,7 +200,7 @@ def _expect(scene: DriftClouds, state: DriftState) -> tuple[DriftEStep, float, f
     P, n = scene.source.shape
     m, D, w, cutoff = scene.target.shape[1], scene.dimension, state.outliers, scene.cutoff
     gauss = D * log_root(state.sigma)
-    bin_weight = n * w / (1 - w) * math.exp(min(gauss - math.log(scene.volume), 700.0))
+    bin_weight = n * w / (1 - w) * math.exp(min(gauss - log_of_volume(scene.volume), 700.0))
     grid = cells(np.ascontiguousarray(state.moved), state.sigma * math.sqrt(2 * cutoff))
     e_step = DriftEStep(empty_e_step(P, m), np.zeros(n), np.zeros((P, n)), np.full(n, UNMATCHED), np.zeros(n))
     _gather(scene.target, grid, 0.5 / state.sigma**2, bin_weight, cutoff, *e_step)

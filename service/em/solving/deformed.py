@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +10,7 @@ from ..climbing.correspondence import View, correspondence
 from ..climbing.record import Record
 from ..coordinates import Frame
 from ..kernel.cells import cells
-from ..model import Parameters, bin_weight, cutoff_for, outlier_volume
+from ..model import Parameters, bin_weight, cutoff_for, log_of_volume, outlier_volume
 from ..motion.nonrigid import Deformation, deform
 from ..outcome import Outcome, Trace
 from ..problem import Problem
@@ -85,7 +83,7 @@ def _view(points: Frame, found: Deformation) -> View:
     grid = cells(points.target, sigma * (2 * cutoff) ** 0.5)
     evidence = found.e_step.of_targets.evidence
     shift = float(evidence.min())
-    log_volume = math.log(outlier_volume(points.target, points.dimension))
+    log_volume = log_of_volume(outlier_volume(points.target, points.dimension))
     return View(
         np.ascontiguousarray(found.moved),
         grid,

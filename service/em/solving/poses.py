@@ -27,6 +27,7 @@ from ..kinds import ROTATION_DIMENSIONS
 from ..model import EXACT, LEAST_OUTLIERS, MOST_POSE_OUTLIERS, NONE, Model, Parameters, cutoff_for, outlier_volume
 from ..outcome import Outcome, RunnerUp
 from ..problem import Problem
+from ..ranges import check_ranges
 from ..starting.named import given
 from ..starting.pose_starts import pose_start
 from ..starting.starts import PoseStart
@@ -63,7 +64,7 @@ MATCHED = 4
 def register_pose(problem: Problem) -> Outcome:
     """Register one problem that `checks.check` has returned.
 
-    Raises InvalidInput where the points do not determine a transform of this kind.
+    Raises InvalidInput where the points do not determine a transform of this kind, and where `check_ranges` does.
     """
     points = frame(
         problem.source,
@@ -71,6 +72,7 @@ def register_pose(problem: Problem) -> Outcome:
         one_unit=problem.kind.one_unit,
         keep_order=problem.prior_name == "given",
     )
+    check_ranges(problem, points)
     check_rank(points, problem.kind.rank(points.dimension), problem.transform)
     record = Record(problem)
     try:
@@ -91,7 +93,8 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
     """The climb from `start`, and the answer."""
     model, parameters = _model(problem, points), _parameters(problem, points, start)
     D = points.dimension
-    grown = 1.0 if problem.kind.one_unit else abs(float(np.linalg.det(start.transform[:, :D])))
+    with np.errstate(over="ignore"):  # in hundreds of dimensions; `log_of_volume` bounds it
+        grown = 1.0 if problem.kind.one_unit else abs(float(np.linalg.det(start.transform[:, :D])))
     volume = max(outlier_volume(points.target, D), outlier_volume(points.source, D) * grown)
     runner_up = None
     if start.runner_up is not None and not len(model.log_prior):

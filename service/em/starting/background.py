@@ -14,6 +14,8 @@ Float64 = NDArray[np.float64]
 
 # The least density, in kernels, so that the density is nowhere 0.
 LEAST = 0.1
+# The square of a smaller width would underflow; the points then are in one place.
+LEAST_WIDTH = 1e-100
 # Points in a block of the sum, which bounds memory.
 BLOCK = 256
 
@@ -23,10 +25,10 @@ def log_density(at: Float64, others: Float64, width: float, dimension: int) -> F
 
     The density is per unit of length^D. It could overflow in many dimensions, but its logarithm does not. The first
     min(n, m) points of both clouds must be the same, and each is omitted from its own density. All densities are 1 if
-    `width` is not positive or m < 2.
+    `width` is below LEAST_WIDTH or m < 2.
     """
     n, m = at.shape[1], others.shape[1]
-    if m < 2 or width <= 0:
+    if m < 2 or width < LEAST_WIDTH:
         return np.zeros(n)
     total = np.zeros(n)
     for first in range(0, n, BLOCK):

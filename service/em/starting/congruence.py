@@ -76,7 +76,9 @@ def bases(source: Float64, target: Distances, count: int, around: int, chooser: 
     # Regular clouds have many equal distances. They are sorted in single precision, in which they are still equal.
     groups = groups[np.argsort(sides[groups].max(1).astype(np.float32), kind="stable")].reshape(-1, CONGRUENCE.rivals)
     few = target.sorted[:: max(1, len(target.sorted) // 200), 1:].ravel()
-    often, edges = np.histogram(few, 64)
+    low, high = float(few.min()), float(few.max())
+    # Distances that are equal but for rounding have no 64 numbers of single precision between them.
+    often, edges = np.histogram(few, 64, range=(low, max(high, low * (1 + 2e-5), 1e-30)))
     # Products of integers are exact, so that the first of equally rare triangles is chosen on every processor.
     frequency = (often + 1)[np.clip(np.searchsorted(edges, sides) - 1, 0, 63)].prod(1)
     chosen = groups[np.arange(len(groups)), frequency[groups].argmin(1)]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..coordinates import Frame
 from ..problem import Pose, Problem
+from ..ranges import start_in_frame
 
 Float64 = NDArray[np.float64]
 
@@ -19,10 +20,13 @@ def start_name(problem: Problem) -> str:
 
 
 def named(problem: Problem, points: Frame) -> Float64:
-    """The transform (D, D + 1) of the start "identity", else that of the start "centroid"."""
+    """The transform (D, D + 1) of the start "identity", else that of the start "centroid".
+
+    Raises InvalidInput where `start_in_frame` does.
+    """
     D = points.dimension
     if problem.init_name == "identity":
-        return points.from_caller(Pose(np.eye(D), np.zeros(D)))
+        return start_in_frame(points, Pose(np.eye(D), np.zeros(D)))
     out = np.eye(D, D + 1)
     scale = 1.0
     if problem.kind.scales:
@@ -35,14 +39,14 @@ def named(problem: Problem, points: Frame) -> Float64:
 def given(problem: Problem, points: Frame) -> Float64:
     """The transform (D, D + 1) that the caller gives.
 
-    Raises TypeError if `init` is a name.
+    Raises TypeError if `init` is a name, and InvalidInput where `start_in_frame` does.
     """
     init = problem.init
     if isinstance(init, Pose):
-        return points.from_caller(init)
+        return start_in_frame(points, init)
     if isinstance(init, str):
         raise TypeError(f"init {init!r} is not a transform")
-    return points.from_caller(Pose(np.eye(points.dimension), init))
+    return start_in_frame(points, Pose(np.eye(points.dimension), init))
 
 
 def deviation(points: Float64) -> float:

@@ -71,7 +71,7 @@ def _scaled(
         poll()
         end, _ = _descended(points, kind, begin, last, width)
         score = -math.inf
-        if np.linalg.det(end.transform[:, : points.dimension]) > 0:
+        if np.linalg.slogdet(end.transform[:, : points.dimension])[0] > 0:
             poll()
             score = anneal(pyramid, TRANSLATION, end.transform, max(2 * end.sigma, last), last, poll=poll).score
         found.append(end)
