@@ -18,7 +18,7 @@ import uvloop
 
 from benchmarks.faults.judging import Client, known_calls, learn
 from benchmarks.faults.launcher import CLOCK, GROUP
-from benchmarks.faults.ledger import Ledger
+from benchmarks.faults.ledger import Fate, Ledger
 from benchmarks.faults.running import service
 from benchmarks.faults.scenarios.outcome import TERM_SECONDS, Outcome, Skipped, small
 from benchmarks.faults.traffic import Traffic
@@ -54,7 +54,7 @@ def logs(quick: bool) -> Outcome:
 
 
 def _logged(name: str, ledger: Ledger, quick: bool, stderr: IO[bytes] | None, hook: str = "") -> str:
-    with service(2, hook=hook, stderr=stderr) as server:
+    with service(2, hook=hook, stderr=stderr, drain_seconds=1) as server:
         uvloop.run(_send(server.port, ledger, LINES // 4 if quick else LINES))
         start = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
@@ -76,7 +76,8 @@ async def _send(port: int, ledger: Ledger, count: int) -> None:
     async def ask(place: int) -> None:
         client = Client(port, ledger, patience=20)
         for number in range(count // 8):
-            await client.ask(quick[(place + number) % len(quick)])
+            if await client.ask(quick[(place + number) % len(quick)]) is Fate.LOST:
+                break  # the others would be lost too, each after the patience of its client
         client.close()
 
     await asyncio.gather(*map(ask, range(8)))
