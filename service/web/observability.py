@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
@@ -100,4 +101,7 @@ class _LineHandler(logging.Handler):
 
 
 def _dumps(value: object, default: Callable[[object], object]) -> str:
-    return orjson.dumps(value, default=default).decode()
+    try:
+        return orjson.dumps(value, default=default).decode()
+    except TypeError:  # a text is not Unicode, such as the name of a file
+        return json.dumps(value, default=default)

@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import DeadlineExceeded, InvalidInput, OutOfMemory, Overloaded, WorkerFailed
 from service.runtime.batching import Batcher, Limits
-from tests.service.runtime.batchers import Gate, run, until
+from tests.service.runtime.batchers import Gate, Recorder, run, until
 
 
 def test_jobs_that_arrive_together_share_a_batch() -> None:
@@ -113,6 +113,25 @@ def test_an_exit_exception_does_not_end_the_worker(error: BaseException, short: 
         assert await batcher.submit(1) == 1
 
     run(story, worker, is_short=lambda _: short)
+
+
+def test_an_observer_that_fails_costs_no_job_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Recorder, "failed", fail)
+
+    def worker(jobs: list[int]) -> list[int]:
+        if 3 in jobs:
+            raise ValueError("poison")
+        return jobs
+
+    async def story(batcher: Batcher[int, int]) -> None:
+        outcomes = await asyncio.gather(*map(batcher.submit, range(8)), return_exceptions=True)
+        assert isinstance(outcomes.pop(3), WorkerFailed)
+        assert outcomes == [0, 1, 2, 4, 5, 6, 7]
+
+    run(story, worker)
 
 
 def test_an_error_returned_for_one_job_fails_that_job_without_a_second_run() -> None:
