@@ -30,8 +30,9 @@ START_ITERATIONS = 50
 SEARCH_POINTS = 30
 SEARCH_EFFORT = {2: 1e7, 3: 3.5e7}  # for each of these points, by D
 SAMPLE_POINTS, SAMPLE_EFFORT = 1000, 1e6  # for each point of the sample
-# A displacement of each point costs about as much as this many of the iterations without one.
-DISPLACEMENT = 6
+# A displacement of each point adds about this many times the effort of the iterations without one. Beyond MOST_ADDED it
+# is not counted: it would change no lane, and what is refused depends on the iterations.
+DISPLACEMENT, MOST_ADDED = 5, 1e11
 # Edge of the box that the truncated kernel covers, in sigma.
 REACH = 10.0
 
@@ -61,11 +62,12 @@ def plan(problem: Problem) -> Plan:
         key: Hashable = group, iterations, problem.tolerance
     else:
         cost = (n + m) * _neighbours(problem)
-        iterations = (problem.max_iterations + START_ITERATIONS) * (DISPLACEMENT if problem.kind.deforms else 1)
+        iterations = problem.max_iterations + START_ITERATIONS
         # A unique key: this engine computes problems one by one, so that a batch would only delay the first.
         key = object()
-    effort = (cost * dimension + ITERATION_OVERHEAD) * iterations + search_effort(problem)
-    return Plan(problem, engine, cost, effort, key)
+    effort = (cost * dimension + ITERATION_OVERHEAD) * iterations
+    added = min(DISPLACEMENT * effort, MOST_ADDED) if problem.kind.deforms else 0.0
+    return Plan(problem, engine, cost, effort + added + search_effort(problem), key)
 
 
 def search_effort(problem: Problem) -> float:

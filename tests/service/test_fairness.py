@@ -20,7 +20,7 @@ from service.settings import Settings
 Request = Callable[[Parts], Coroutine[Any, Any, Any]]
 
 
-def rigid(points: int = 60, **options: Any) -> Request:
+def rigid(points: int = 120, **options: Any) -> Request:
     """A search for the pose of unrelated clouds, which takes a fraction of a second."""
     rng = np.random.default_rng(points)
     source, target = rng.normal(size=(2, points, 2))

@@ -110,3 +110,9 @@ def test_each_problem_of_a_batch_is_checked_and_planned_once(client: TestClient,
     answer = client.post("/em/register/batch", json={"problems": problems})
     assert all("matching" in result for result in answer.json()["results"])
     assert calls == {"check": 3, "plan": 3, "choose_engine": 3}
+
+
+@pytest.mark.parametrize("transform", ["rigid", "affine", "nonrigid"])
+def test_a_million_points_are_not_refused(transform: Transform) -> None:
+    cloud = np.random.default_rng(0).normal(size=(1_000_000, 3))
+    assert plan(check(Problem(cloud, cloud, transform=transform))).effort < Settings().max_effort
