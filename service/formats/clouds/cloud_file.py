@@ -18,6 +18,8 @@ from .deadline import Deadline
 MAX_ELEMENTS = 2**23
 # Names of the coordinates in PLY, PCD and in the header of a table.
 AXES = ("x", "y", "z")
+# Bytes that are searched in one call.
+_PART = 2**20
 # Maximum names in an error; a table may have thousands.
 MAX_LISTED = 20
 
@@ -141,7 +143,8 @@ class CloudFile:
     def warn_of_rest(self, start: int, what: str) -> None:
         """Warn of bytes from `start` on that the header does not explain; blank lines at the end are no points."""
         rest = len(self.data) - start
-        if rest > 0 and not self.data[start:].isspace():
+        parts = range(start, len(self.data), _PART)
+        if rest > 0 and not all(self.data[part : part + _PART].isspace() for part in parts):
             self.warnings.append(f"{what}, and {rest} bytes follow that are not read")
 
     def points(self, values: NDArray[np.generic]) -> Float64:

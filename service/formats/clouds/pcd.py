@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from math import prod
 from typing import NamedTuple
 
@@ -137,7 +138,8 @@ def _numbers(file: CloudFile, found: dict[str, list[str]], keyword: str) -> list
 
 def _ascii(file: CloudFile, header: Header, axes: list[int]) -> Float64:
     try:
-        values = text.parse(line for _, line in text.lines(file, header.start))
+        # One line more than declared suffices to refuse the file.
+        values = text.parse(islice((line for _, line in text.lines(file, header.start)), header.points + 1))
     except ValueError as error:
         raise file.malformed(
             f"the PCD file's points cannot be read: {error}", "a line of numbers for each point"
@@ -146,7 +148,7 @@ def _ascii(file: CloudFile, header: Header, axes: list[int]) -> Float64:
     if values.shape != (header.points, columns):
         raise file.malformed(
             f"the PCD header declares {header.points} points of {columns} values, "
-            f"and the file has {len(values)} of {values.shape[1]}",
+            f"and the file has {'more' if len(values) > header.points else len(values)} of {values.shape[1]}",
             WHOLE,
         )
     return file.points(values[:, [sum(header.counts[:axis]) for axis in axes]])

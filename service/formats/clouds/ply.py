@@ -147,7 +147,9 @@ def _ascii(
 def _warn_of_lines(file: CloudFile, start: int, elements: list[Element], vertex: Element) -> None:
     """Warn of lines that no element of an ascii file explains."""
     declared = sum(element.rows for element in elements if element.properties)
-    found = sum(not line.isspace() for line in io.BytesIO(file.data[start:]))
+    stream = io.BytesIO(file.data)  # without a copy
+    stream.seek(start)
+    found = sum(not line.isspace() for line in stream)
     if found > declared:
         file.warnings.append(
             f"the PLY header declares {vertex.rows} vertices, and {found - declared} lines at the end are not read"
@@ -155,7 +157,8 @@ def _warn_of_lines(file: CloudFile, start: int, elements: list[Element], vertex:
 
 
 def _ascii_with_lists(file: CloudFile, rows: Iterator[str], vertex: Element, axes: list[int]) -> Float64:
-    points: list[list[float]] = []
+    points = np.empty((vertex.rows, len(axes)))
+    count = 0
     for row in rows:
         fields = row.split()
         places, at = [], 0
@@ -167,14 +170,13 @@ def _ascii_with_lists(file: CloudFile, rows: Iterator[str], vertex: Element, axe
                     raise ValueError(f"a list has {fields[places[-1]]} items")
             if at != len(fields):
                 raise ValueError(f"{len(fields)} values in place of {at}")
-            points.append([float(fields[places[axis]]) for axis in axes])
+            points[count] = [float(fields[places[axis]]) for axis in axes]
         except (ValueError, IndexError) as error:
-            raise file.malformed(f"vertex {len(points)} of the PLY file cannot be read: {error}", WHOLE) from None
-    if len(points) != vertex.rows:
-        raise file.malformed(
-            f"the PLY header declares {vertex.rows} vertices, and the file has {len(points)} of them", WHOLE
-        )
-    return file.points(np.array(points))
+            raise file.malformed(f"vertex {count} of the PLY file cannot be read: {error}", WHOLE) from None
+        count += 1
+    if count != vertex.rows:
+        raise file.malformed(f"the PLY header declares {vertex.rows} vertices, and the file has {count} of them", WHOLE)
+    return file.points(points)
 
 
 def _binary(
