@@ -32,6 +32,9 @@ class LineBuffer:
 
     def __init__(self, descriptor: int = STDERR) -> None:
         self._descriptor = descriptor
+        self._poll = select.poll() if hasattr(select, "poll") else None  # not on all systems
+        if self._poll is not None:
+            self._poll.register(descriptor, select.POLLOUT)
         self.forget()
 
     def forget(self) -> None:
@@ -47,13 +50,15 @@ class LineBuffer:
 
     def write(self, line: str, *, urgent: bool = True) -> None:
         """Write `line`: at once, after the lines that wait, if it is `urgent`; else within `FLUSH_SECONDS`."""
-        text = line.encode(errors="backslashreplace") + b"\n"
-        with self._lock:
-            if len(self._lines) < MOST_WAITING and self._bytes + len(text) <= MOST_BYTES:
-                self._put(text)
-            else:
-                self.lose()
-        if urgent or len(self._lines) == MOST_LINES or (self._timer is None and not self._flush_later()):
+        text = (line + "\n").encode("utf-8", "backslashreplace")
+        waiting = len(self._lines)
+        # Without the lock, which would take as long as the rest: an append is whole, and the bytes may be inexact.
+        if waiting < MOST_WAITING and self._bytes < MOST_BYTES:
+            self._lines.append(text)
+            self._bytes += len(text)
+        else:
+            self.lose()
+        if urgent or waiting + 1 == MOST_LINES or (self._timer is None and not self._flush_later()):
             self.flush()
 
     def lose(self, lines: int = 1) -> None:
@@ -92,12 +97,13 @@ class LineBuffer:
 
     def _send(self) -> int | None:
         """Write one group of lines. Returns how many of them are lost; None if the reader takes no more now."""
-        group = [self._lines.popleft()]
-        size = len(group[0])
-        while self._lines and size + len(self._lines[0]) <= ATOMIC_BYTES:
-            group.append(self._lines.popleft())
-            size += len(group[-1])
-        self._bytes -= size
+        lines = self._lines
+        line = lines.popleft()
+        group, size = [line], len(line)
+        while lines and size + len(line := lines[0]) <= ATOMIC_BYTES:
+            size += len(line)
+            group.append(lines.popleft())
+        self._bytes = max(0, self._bytes - size) if lines else 0
         # What a full disk took of a line ends here.
         begin = b"\n" * self._is_torn
         text = begin + b"".join(group)
@@ -121,9 +127,7 @@ class LineBuffer:
 
     def _is_writable(self) -> bool:
         """Whether a write would not wait. Another process may fill a blocking pipe a moment later."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
-        return bool(poll.poll(0))
+        return self._poll is None or bool(self._poll.poll(0))
 
 
 def _report(lines: int) -> bytes:
@@ -133,4 +137,5 @@ def _report(lines: int) -> bytes:
 
 
 LINES = LineBuffer()
-os.register_at_fork(after_in_child=LINES.forget)
+if hasattr(os, "register_at_fork"):  # not on all systems
+    os.register_at_fork(after_in_child=LINES.forget)
