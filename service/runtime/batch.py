@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from .flows import Part
+from .forecast import Forecast
 from .turns import Turn
 
 JobT = TypeVar("JobT")
@@ -35,6 +36,11 @@ class Batch(Generic[JobT, ResultT]):
     entries: list[Entry[JobT, ResultT]]
     parts: list[Part[Entry[JobT, ResultT]]]
     turn: Turn | None
+
+    def left(self, forecast: Forecast) -> float:
+        """Predicted seconds that it takes after its last pause."""
+        whole = forecast.seconds(self.parts[0].flow.size, len(self.entries))
+        return whole if self.turn is None else max(0.0, whole - self.turn.charged)
 
     def silent_seconds(self, running_seconds: float) -> float:
         """Seconds for which the batch may have made no progress, after `running_seconds` without a pause."""

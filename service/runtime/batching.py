@@ -197,7 +197,8 @@ class Batcher(Generic[JobT, ResultT]):
             raise Overloaded(
                 f"the {self.name} queue is full ({items} jobs wait); try again later", retry_after=self.predicted_wait()
             )
-        if timeout is not None and (wait := self.predicted_wait(caller, size, cost)) > _MARGIN * timeout:
+        wait = 0.0 if timeout is None else self.predicted_wait(caller, size)
+        if timeout is not None and wait and (wait := wait + self._forecast.seconds(size)) > _MARGIN * timeout:
             raise Overloaded(
                 f"this takes about {wait:.3g} s, too long for the {timeout:.3g} s allowed; allow more or retry later",
                 retry_after=wait,
@@ -213,22 +214,21 @@ class Batcher(Generic[JobT, ResultT]):
             self._is_contended = True
         return entry
 
-    def predicted_wait(self, caller: str | None = None, size: int = 0, cost: float = 0.0) -> float:
+    def predicted_wait(self, caller: str | None = None, size: int = 0) -> float:
         """Predicted seconds until the present jobs of a caller and size are done, from the duration of recent batches.
 
-        Without a caller, until all present jobs are done. With the cost of a new job, until it is done behind them.
+        Without a caller, until all present jobs are done.
         """
-        flows, ahead = self._queue.flows, self._queue.ahead
-        queued = sum(map(self._seconds, flows())) if caller is None else ahead(caller, size, self._seconds)
-        if self._running is not None:
-            left = max(0.0, self._forecast.seconds(self._running.parts[0].flow.size) - self.running_seconds)
-            queued += left if self._most_begun == 1 else min(left, SLICE_SECONDS)
-        return queued and queued + self._forecast.seconds(size) * min(1.0, cost / self._limits.batch_cost)
-
-    def _seconds(self, flow: Flow[Entry[JobT, ResultT]]) -> float:
-        """Predicted seconds of the jobs of a flow that wait."""
-        batches = max(len(flow.keys), flow.items / self._limits.batch_items, flow.cost / self._limits.batch_cost)
-        return math.ceil(batches) * self._forecast.seconds(flow.size)
+        queue, waiting = self._queue, self._forecast.waiting
+        wait = sum(map(waiting, queue.flows())) if caller is None else queue.ahead(caller, size, waiting)
+        for batch in self._begun():
+            flow, left = batch.parts[0].flow, batch.left(self._forecast)
+            left = max(0.0, left - self.running_seconds) if batch is self._running else left
+            if self._most_begun == 1 or caller is None or (flow.caller.name, flow.size) == (caller, size):
+                wait += left
+            elif batch is self._running:  # it gives way
+                wait += min(left, SLICE_SECONDS)
+        return wait
 
     def _expire(self, entry: Entry[JobT, ResultT]) -> None:
         self._abandon(entry, DeadlineExceeded("no result before the request's deadline"))
@@ -297,7 +297,7 @@ class Batcher(Generic[JobT, ResultT]):
 
     def _finished(self, batch: Batch[JobT, ResultT], outcomes: list[ResultT | BaseException], seconds: float) -> None:
         self._running, self._running_since = None, math.inf
-        self._forecast.observe(batch.parts[0].flow.size, seconds)
+        self._forecast.observe(batch.parts[0].flow.size, seconds, len(batch.entries))
         self._queue.charge(batch.parts, seconds if batch.turn is None else max(0.0, seconds - batch.turn.charged))
         self._queue.end(batch.parts)
         self._observer.finished(len(batch.entries), seconds)

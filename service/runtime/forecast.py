@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .flows import Flow
+
 # Weight of the latest batch in the running mean of seconds per batch.
 SMOOTHING = 0.2
 # Longer batches count as this multiple of the mean, so that one unusual batch does not inflate the forecast.
@@ -9,20 +13,25 @@ MAX_GROWTH = 2.0
 
 
 class Forecast:
-    """Running means of the seconds of batches: of each size class, and of all."""
+    """Running means of the seconds of batches for each of their jobs: of each size class, and of all."""
 
     def __init__(self) -> None:
         self._of_size: dict[int, float] = {}
         self._of_all = 0.0
 
-    def observe(self, size: int, seconds: float) -> None:
-        """Note that a batch of this size class took `seconds`."""
+    def observe(self, size: int, seconds: float, jobs: int) -> None:
+        """Note that a batch of `jobs` of this size class took `seconds`."""
+        seconds /= jobs
         self._of_size[size] = _mean(self._of_size.get(size, 0.0), seconds)
         self._of_all = _mean(self._of_all, seconds)
 
-    def seconds(self, size: int) -> float:
-        """Mean seconds of batches of a size class, or of all if there was none of this one; 0 at first."""
-        return self._of_size.get(size, self._of_all)
+    def seconds(self, size: int, jobs: int = 1) -> float:
+        """Seconds of so many jobs of a size class, or of all if there was none of this one; 0 at first."""
+        return jobs * self._of_size.get(size, self._of_all)
+
+    def waiting(self, flow: Flow[Any]) -> float:
+        """Seconds of the jobs of a flow that wait."""
+        return self.seconds(flow.size, flow.items)
 
 
 def _mean(mean: float, seconds: float) -> float:
