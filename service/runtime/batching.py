@@ -278,7 +278,8 @@ class Batcher(Generic[JobT, ResultT]):
         return entry.cost < self._alone or all(other.cost < self._alone for other in begun)
 
     def _begin(self, flow: Flow[Entry[JobT, ResultT]]) -> None:
-        entries, parts = self._queue.take(flow, self._limits.batch_items, self._limits.batch_cost)
+        most = self._forecast.jobs_within(flow.size, self._limits.batch_seconds, self._limits.batch_items)
+        entries, parts = self._queue.take(flow, most, self._limits.batch_cost)
         batch = Batch(entries, parts, None)
         self._start(batch)
         self._observer.queued(self._queue.items, self._queue.cost)

@@ -29,6 +29,11 @@ class Forecast:
         """Seconds of so many jobs of a size class, or of all if there was none of this one; 0 at first."""
         return jobs * self._of_size.get(size, self._of_all)
 
+    def jobs_within(self, size: int, seconds: float, most: int) -> int:
+        """How many jobs of a size class take at most so many seconds together: from 1 to `most`."""
+        each = self.seconds(size)
+        return most if each * most <= seconds else max(1, int(seconds / each))
+
     def waiting(self, flow: Flow[Any]) -> float:
         """Seconds of the jobs of a flow that wait."""
         return self.seconds(flow.size, flow.items)

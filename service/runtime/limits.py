@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ class Limits(NamedTuple):
     batch_cost: float
     queue_items: int
     queue_cost: float
+    batch_seconds: float = math.inf
+    """Predicted seconds of a batch of more than one job."""
 
     def is_full(self, items: int, cost: float, more: float, caller_waits: Callable[[], bool]) -> bool:
         """Whether a queue of `items` jobs and their `cost` has no room for one job that costs `more`.
