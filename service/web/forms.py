@@ -45,6 +45,8 @@ class _Parser(MultiPartParser):
             headers, self._whole(stream), max_files=max_parts, max_fields=max_parts, max_part_size=sys.maxsize
         )
         self._complete = False
+        self.texts: dict[int, bytes] = {}
+        """The texts that need not be decoded, by their places among the parts."""
 
     async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async for chunk in stream:
@@ -59,6 +61,15 @@ class _Parser(MultiPartParser):
             file.file.close()
             file.file = _Memory()
 
+    def on_part_end(self) -> None:
+        text = self._current_part
+        if text.file is None and self._charset == "utf-8":
+            # To decode and encode a large text, the event loop would stand still for half a second.
+            self.texts[len(self.items)] = bytes(text.data)
+            self.items.append((text.field_name, ""))
+        else:
+            super().on_part_end()
+
     def on_end(self) -> None:
         self._complete = True
 
@@ -72,8 +83,9 @@ async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]
         DeadlineExceeded: the body does not arrive before the request's deadline.
     """
     refuse_encoding(request)
+    parser = _Parser(request.headers, request.stream(), max_parts)
     try:
-        form = await within_deadline(request, _Parser(request.headers, request.stream(), max_parts).parse)
+        form = await within_deadline(request, parser.parse)
     except MultiPartException as error:
         raise MalformedBody(f"the form cannot be read: {error.message}", allowed="multipart/form-data") from None
     except UnicodeError:  # the charset parameter names a codec that cannot decode the text
@@ -85,8 +97,10 @@ async def read_parts(request: Request, max_parts: int = MAX_PARTS) -> list[Part]
             # Some charsets decode to surrogates, which an answer in UTF-8 cannot contain.
             Part(name.encode(errors="replace").decode(), _content(value), value.filename or "")
             if isinstance(value, UploadFile)
-            else Part(name.encode(errors="replace").decode(), value.encode(errors="replace"), None)
-            for name, value in form.multi_items()
+            else Part(
+                name.encode(errors="replace").decode(), parser.texts.get(place, value.encode(errors="replace")), None
+            )
+            for place, (name, value) in enumerate(form.multi_items())
         ]
     finally:
         await form.close()

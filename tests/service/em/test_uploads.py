@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from service.em.uploads import Form, read_form
 from service.errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody, UnsupportedMediaType
 from service.formats.clouds.writing import WRITERS, Format, write_cloud
+from service.formats.json_numbers import reading
 
 POINTS = np.array([[0.1, -2.0], [1 / 3, 4.0], [5.0, 6e10]])
 Post = Callable[..., dict[str, Any]]
@@ -25,6 +26,7 @@ Post = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def read() -> Post:
     """Send a form to `read_form` and give its answer, or raise its error."""
+    reading.warm_up()  # a service does it at its start
     outcome: list[object] = []
 
     async def endpoint(request: Request) -> Response:
@@ -195,6 +197,19 @@ def test_surrogates_of_a_strange_charset_do_not_survive(post: Post) -> None:
     content = b'--x\r\nContent-Disposition: form-data; name="\\ud800"\r\n\r\n\\ud800\r\n--x--\r\n'
     fields = post(content=content, headers={"content-type": "multipart/form-data; boundary=x; charset=unicode_escape"})
     assert fields == {"?": "?"}
+
+
+def test_texts_arrive_byte_for_byte_in_utf_8_and_decoded_from_other_charsets(post: Post) -> None:
+    def form(text: bytes) -> bytes:
+        return b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + text + b"\r\n--x--\r\n"
+
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    assert post(content=form("größe".encode()), headers=kind) == {"a": "größe"}
+    assert post(content=form(b"gr\xf6"), headers=kind) == {"a": "gr\ufffd"}
+    with pytest.raises(MalformedBody, match="UTF-8"):
+        post(content=form(b'["gr\xf6"]'), headers=kind)
+    latin = {"content-type": "multipart/form-data; boundary=x; charset=latin-1"}
+    assert post(content=form(b"gr\xf6"), headers=latin) == {"a": "grö"}
 
 
 def test_an_endless_number_of_parts_is_refused(post: Post) -> None:
