@@ -15,7 +15,9 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 class Resources(NamedTuple):
     """Sums over the processes of a service at one time."""
 
-    pss: float  # MB; a page that several processes share counts once
+    # MB; a page that several processes share counts once. Pages of files do not count: other programs that map the same
+    # libraries share them, so that the part of this service would rise when such a program ends.
+    pss: float
     rss: float  # MB; it counts once for each
     descriptors: int
     threads: int
@@ -33,7 +35,8 @@ def resources(pid: int) -> Resources:
             statm = (folder / "statm").read_text().split()
             found = len(os.listdir(folder / "fd"))  # noqa: PTH208
             threads += int((folder / "stat").read_text().rpartition(")")[2].split()[17])
-            pss += sum(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) * 1024 / 1e6
+            own = (int(line.split()[1]) for line in rollup if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
+            pss += sum(own) * 1024 / 1e6
             rss += int(statm[1]) * PAGE / 1e6
             descriptors += found
             processes += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -32,6 +33,7 @@ class DeviceGuard:
     ) -> Callable[[list[JobT]], Sequence[ResultT | Exception]]:
         """`worker`, which raises DeviceLost once the device is lost, for all later jobs too."""
 
+        @functools.wraps(worker, updated=())
         def run(jobs: list[JobT]) -> Sequence[ResultT | Exception]:
             if self.is_lost:
                 raise _error()

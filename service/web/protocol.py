@@ -110,7 +110,7 @@ class Protocol(Connection):
 
     def on_response_complete(self) -> None:
         """Refuse the queued requests that have become late, and go on with the next."""
-        while self.pipeline and not self.transport.is_closing() and not self._is_ending:
+        while self.pipeline and not self.transport.is_closing():
             cycle, _ = self.pipeline[-1]
             scope: Any = cycle.scope
             excess = self._excess(scope, scope["raw_path"])
@@ -121,8 +121,8 @@ class Protocol(Connection):
             self._joining.flush()
             close = not cycle.keep_alive or cycle.waiting_for_100_continue or cycle.more_body
             self._write_refusal(scope["method"].encode(), dict(scope["headers"]), excess, close)
-        if self._is_ending:
-            self.pipeline.clear()
+            if close:
+                self.pipeline.clear()
         refused = self.cycle.scope["state"].get(REFUSED) and not self.pipeline
         super().on_response_complete()
         if refused and not self._was_unread and not self.transport.is_closing():

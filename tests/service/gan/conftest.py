@@ -103,7 +103,7 @@ def rich(furnished: Path) -> Iterator[TestClient]:
 @pytest.fixture
 def hopeless(rich: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     """`rich`, with thresholds that no latent passes, so that each choice of a digit examines 2,048."""
-    worker = rich.app.parts.gan.lanes["gan"]._worker  # type: ignore[attr-defined]
+    worker = rich.app.parts.gan.lanes["gan"]._worker.__wrapped__  # type: ignore[attr-defined]
     monkeypatch.setattr(worker, "_companions", worker._companions._replace(thresholds=(2.0,) * 10))
     return rich
 
