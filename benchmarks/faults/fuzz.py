@@ -38,7 +38,7 @@ CONNECTIONS = 6
 MUTATED, DAMAGED_BODY, DAMAGED_HEAD, REPEATED = 0.65, 0.05, 0.04, 0.03
 # Share of the mutations that the schema is likely to refuse.
 HOSTILE = 0.35
-# After every so many fuzzed requests, one connection sends one whose answer is known.
+# Fuzzed requests between two requests whose answer is known, on one connection.
 CONTROL_EVERY = 10
 DEADLINE = 10
 # Seconds without an answer after which bytes that may be no request are ended.

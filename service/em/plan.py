@@ -71,7 +71,7 @@ def plan(problem: Problem) -> Plan:
 
 
 def search_effort(problem: Problem) -> float:
-    """Upper bound of the search for a pose from anywhere, in the unit of `Plan.effort`; 0 if there is none."""
+    """Upper bound of the search for a pose from anywhere, in the unit of `Plan.effort`; 0 without a search."""
     kind, dimension = problem.kind, problem.source.shape[1]
     searched = kind.rotates or kind.shears
     if not searched or problem.init_name != "auto" or dimension not in ROTATION_DIMENSIONS:

@@ -11,7 +11,7 @@ widely in price:
 - Of a lane, the number of its jobs counts, and not how slow they are: each counts as a few milliseconds at most. What
   a certain job of a certain caller waits for is predicted by its lane, which knows both.
 
-So registrations that take an hour refuse nobody, and are not refused because they are slow.
+So a registration that takes an hour causes no refusals, and is not refused because it is slow.
 
 While requests are refused, a caller that has less than its share of those in progress is still admitted. So is one
 request now and then, so that a wrong prediction corrects itself.

@@ -26,11 +26,11 @@ class Forecast:
         self._of_all = _mean(self._of_all, seconds)
 
     def seconds(self, size: int, jobs: int = 1) -> float:
-        """Seconds of so many jobs of a size class, or of all if there was none of this one; 0 at first."""
+        """Seconds of `jobs` jobs of a size class, by the mean of all sizes if this one is unknown; 0 at first."""
         return jobs * self._of_size.get(size, self._of_all)
 
     def jobs_within(self, size: int, seconds: float, most: int) -> int:
-        """How many jobs of a size class take at most so many seconds together: from 1 to `most`."""
+        """The number of jobs of a size class, from 1 to `most`, that take at most `seconds` together."""
         each = self.seconds(size)
         return most if each * most <= seconds else max(1, int(seconds / each))
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +65,26 @@ def free_port() -> int:
         return port
 
 
+@contextmanager
+def running(
+    command: list[str], environment: Mapping[str, str], port: int, log: Path
+) -> Iterator[subprocess.Popen[Any]]:
+    """A service that is ready on `port`, until the end of the block.
+
+    Its log goes to the file `log`, because a pipe without a reader would fill up and block the service.
+    """
+    with log.open("wb") as stderr, subprocess.Popen(command, cwd=ROOT, env=environment, stderr=stderr) as process:
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
 def wait_until_ready(address: str, process: subprocess.Popen[Any], seconds: float = 240) -> None:
     """Wait until the service is ready. The first start on a machine compiles, which may take minutes."""
     deadline = time.monotonic() + seconds
@@ -88,21 +108,8 @@ def start() -> Start:
         command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
-            # The log goes to a file, because a pipe without a reader would fill up and block the service.
-            with (
-                log.open("wb") as stderr,
-                subprocess.Popen(command, cwd=ROOT, env=environment, stderr=stderr) as process,
-            ):
-                live = Live(f"http://127.0.0.1:{port}", process, log)
-                try:
-                    wait_until_ready(live.address, process)
-                    yield live
-                finally:
-                    process.terminate()
-                    try:
-                        process.wait(30)
-                    except subprocess.TimeoutExpired:
-                        process.kill()
+            with running(command, environment, port, log) as process:
+                yield Live(f"http://127.0.0.1:{port}", process, log)
 
     return run
 

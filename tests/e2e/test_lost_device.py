@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.e2e.conftest import ROOT, children, free_port, wait_until_ready
+from tests.e2e.conftest import children, free_port, running, wait_until_ready
 
 # The service, whose device is lost at the first encoder of dimension 13 in a process.
 SCRIPT = """
@@ -44,19 +44,8 @@ def faulty(log: Path, processes: int) -> Iterator[tuple[str, subprocess.Popen[by
     port = free_port()
     command = [sys.executable, "-c", SCRIPT, "serve", "--port", str(port)]
     settings = {"LATENTSERVE_PROCESSES": str(processes), "LATENTSERVE_SHUTDOWN_SECONDS": "5"}
-    with (
-        log.open("wb") as stderr,
-        subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stderr=stderr) as process,
-    ):
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}", process)
-            yield f"http://127.0.0.1:{port}", process
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with running(command, os.environ | settings, port, log) as process:
+        yield f"http://127.0.0.1:{port}", process
 
 
 def sample(address: str, seed: int) -> httpx2.Response:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from service.formats.clouds.writing import WRITERS, write_cloud
 from service.formats.npz import write_arrays
-from tests.service.archives import npz
+from tests.service.archives import OF_EVERY_KIND, npz
 from tests.service.formats.clouds.builders import archive, npy, pcd, ply
 
 FOLDER = Path(__file__).parent / "corpus"
@@ -105,18 +105,7 @@ def _interlaced() -> bytes:
 
 def archives() -> dict[str, bytes]:
     """Archives with arrays of every kind, stored and deflated, and one as the service writes it."""
-    fields: dict[str, Any] = {
-        "source": FLAT,
-        "single": np.float32(0.1),
-        "offsets": np.array([0, 3]),
-        "bytes": np.arange(4, dtype=np.uint8),
-        "flag": np.array(True),
-        "word": np.array("σ-rigid"),
-        "words": np.array(["a", "bcd"]),
-        "stack": np.arange(24, dtype=">f2").reshape(2, 3, 4),
-        "turned": np.asfortranarray(np.arange(6, dtype=">i4").reshape(2, 3)),
-        "none": np.empty((0, 2)),
-    }
+    fields: dict[str, Any] = {"source": FLAT, **OF_EVERY_KIND}
     few = {"source": FLAT, "target": FLAT + 1, "transform": np.array("rigid")}
     return {
         "every.npz": _dated(npz(fields)),

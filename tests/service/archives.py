@@ -10,6 +10,18 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
 NPZ = "application/x-npz"
+# Fields of every type and order that archives may have.
+OF_EVERY_KIND: dict[str, Any] = {
+    "single": np.float32(0.1),
+    "offsets": np.array([0, 3]),
+    "bytes": np.arange(4, dtype=np.uint8),
+    "flag": np.array(True),
+    "word": np.array("σ-rigid"),
+    "words": np.array(["a", "bcd"]),
+    "stack": np.arange(24, dtype=">f2").reshape(2, 3, 4),
+    "turned": np.asfortranarray(np.arange(6, dtype=">i4").reshape(2, 3)),
+    "none": np.empty((0, 2)),
+}
 
 
 def npz(fields: dict[str, Any], *, compressed: bool = False) -> bytes:

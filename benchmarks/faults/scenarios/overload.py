@@ -23,7 +23,7 @@ DEADLINE = 1.0
 CLIENTS = 32
 # Of one request, which then takes about a tenth of a second of a core: the generator takes next to nothing beside it.
 ITERATIONS = 400
-# What the assignment of a deadline promises: of its peak, so much of the goodput is left under any load.
+# The least goodput under any overload, as a share of its peak.
 LEAST_OF_PEAK = 0.9
 
 

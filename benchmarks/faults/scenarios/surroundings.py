@@ -33,7 +33,7 @@ MEMORY = 2 << 30
 
 
 def logs(quick: bool) -> Outcome:
-    """stderr on a full disk, to a broken pipe, to a pipe that nobody reads, and closed: only log lines are lost."""
+    """stderr on a full disk, to a broken pipe, to a pipe without a reader, and closed: only log lines are lost."""
     ledger = Ledger()
     lines = []
     with open("/dev/full", "wb") as full:  # noqa: PTH123

@@ -20,7 +20,7 @@ _BEYOND, _HALF_BITS = 0x10000, 10
 # The least and the greatest character of 2, 3 and 4 bytes of UTF-8.
 _LEAST = np.array([0x80, 0x800, 0x10000])
 _MOST = 0x10FFFF
-# A hexadecimal digit, or the character of an escape, that is none.
+# The code of a byte that is not a hexadecimal digit, or not the character of an escape.
 _NONE = -1
 
 

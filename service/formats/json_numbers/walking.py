@@ -58,7 +58,7 @@ END, PLACE, DEPTH, NEXT, REACH = range(5)
 RECORDS, NUMBERS, UNDECIDED = 5, 6, 7
 # Bytes of the text, objects and arrays, and keys, without those of the records' arrays.
 BYTES, CONTAINERS, KEYS = 8, 9, 10
-# The first key that occurs twice in its object, and how many levels are open there; 0 if there is none.
+# The first key that occurs twice in its object, and the number of levels open there; 0 if no key occurs twice.
 AGAIN_START, AGAIN_STOP, AGAIN_DEPTH = 11, 12, 13
 # The member of the outermost object with the most text besides arrays: its key, and its bytes.
 LARGEST_START, LARGEST_STOP, LARGEST_BYTES = 14, 15, 16

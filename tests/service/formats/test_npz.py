@@ -14,22 +14,11 @@ import pytest
 from service.errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody
 from service.formats.arrays import to_npy
 from service.formats.npz import read_arrays, write_arrays
-from tests.service.archives import arrays, npz
+from tests.service.archives import OF_EVERY_KIND, arrays, npz
 from tests.service.formats.clouds.builders import archive, npy
 
 LIMIT = 10**6
-FIELDS: dict[str, Any] = {
-    "points": np.arange(6.0).reshape(3, 2),
-    "single": np.float32(0.1),
-    "offsets": np.array([0, 3]),
-    "bytes": np.arange(4, dtype=np.uint8),
-    "flag": np.array(True),
-    "word": np.array("σ-rigid"),
-    "words": np.array(["a", "bcd"]),
-    "stack": np.arange(24, dtype=">f2").reshape(2, 3, 4),
-    "turned": np.asfortranarray(np.arange(6, dtype=">i4").reshape(2, 3)),
-    "none": np.empty((0, 2)),
-}
+FIELDS: dict[str, Any] = {"points": np.arange(6.0).reshape(3, 2), **OF_EVERY_KIND}
 
 
 @pytest.mark.parametrize("compressed", [False, True])
