@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.serving import interference, mixtures, pictures, registrations, starts, together
+from benchmarks.serving import interference, mixtures, pictures, registrations, scaling, starts, together
 from benchmarks.serving.arena import Arena
 from benchmarks.serving.contenders import CONTENDERS, TWO_PROCESSES, describe
 from benchmarks.serving.peers.options import one_thread
@@ -23,6 +23,7 @@ SCENARIOS: dict[str, Callable[[Arena], str]] = {
     "start": starts.table,
     "open": pictures.open_loop,
     "npy": pictures.npy,
+    "scaling": scaling.table,
     "register": registrations.overhead,
     "interference": interference.table,
     "mixtures": mixtures.table,

@@ -165,20 +165,20 @@ def _lateness(samples: list[Sample]) -> str:
 
 def npy(arena: Arena) -> str:
     """64 images an answer, as one npy array."""
-    lines = [["npy of 64 images", "images/s", *COLUMNS]]
-    connections = max(16, 8 * len(os.sched_getaffinity(0)))
-    for name, samples in _in_rounds(arena, b"GET /gan/generate?count=64&format=npy&seed=", connections):
-        lines.append([name, f"{64 * median(samples, lambda sample: sample.rate):,.0f}", *closed_cells(samples)])
-    return grid(lines)
-
-
-def _in_rounds(arena: Arena, head: bytes, connections: int) -> Iterable[tuple[str, list[Sample]]]:
-    """Closed loops of requests that only Latentserve answers."""
     samples: dict[str, list[Sample]] = defaultdict(list)
     for round_ in range(arena.rounds):
         for name in arena.rotated(round_, [name for name in arena.names if is_ours(name)]):
             with arena.server(name) as server:
                 warm(server, name)
-                requests = Seeds(head, b" HTTP/1.1\r\nhost: localhost\r\n\r\n", first_seed())
-                samples[name].append(measured(server, Load(requests, connections, arena.seconds), arena.clients))
-    return samples.items()
+                samples[name].append(measured(server, npy_load(arena), arena.clients))
+    lines = [["npy of 64 images", "images/s", *COLUMNS]]
+    for name, rounds in samples.items():
+        lines.append([name, f"{64 * median(rounds, lambda sample: sample.rate):,.0f}", *closed_cells(rounds)])
+    return grid(lines)
+
+
+def npy_load(arena: Arena) -> Load:
+    """A closed loop of requests for 64 images each, over 8 connections a core. Only Latentserve answers them."""
+    head = b"GET /gan/generate?count=64&format=npy&seed="
+    requests = Seeds(head, b" HTTP/1.1\r\nhost: localhost\r\n\r\n", first_seed())
+    return Load(requests, max(16, 8 * len(os.sched_getaffinity(0))), arena.seconds)
