@@ -32,7 +32,8 @@ from benchmarks.serving.connection import Answer, Call, Caller
 from benchmarks.serving.mixtures import essence, pool
 from benchmarks.serving.processes import ROOT
 
-CONNECTIONS = 6
+# Connections for whole requests; and bytes that may be no request, which wait on connections beside them.
+CONNECTIONS, MOST_UNFRAMED = 8, 16
 # Shares of the requests: with mutated fields, with damaged bodies, with damaged heads; and of the answers with status
 # 200, those that are asked for again.
 MUTATED, DAMAGED_BODY, DAMAGED_HEAD, REPEATED = 0.65, 0.05, 0.04, 0.03
@@ -107,8 +108,15 @@ class _Fuzzer:
         self.statuses: Counter[int] = Counter()
         self.slowest, self.slowest_number = 0.0, -1
         self.repeats = self._kept = 0
+        self._beside = asyncio.Semaphore(MOST_UNFRAMED)
 
-    async def work(self) -> None:
+    async def run(self) -> None:
+        """Send all requests. Those that are not framed may be answered at their end only, so the others pass them."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(CONNECTIONS):
+                tasks.create_task(self._work(tasks))
+
+    async def _work(self, tasks: asyncio.TaskGroup) -> None:
         """Send requests over one connection, and those that are not framed over connections of their own."""
         caller, again = Caller(self._port), Caller(self._port)
         control = Client(self._port, self.controls)
@@ -117,10 +125,11 @@ class _Fuzzer:
                 await control.ask(self._known[number // CONTROL_EVERY % len(self._known)])
             fuzzed = request(self._seed, number)
             self.fuzzed.offer()
-            start = time.perf_counter()
             if not fuzzed.is_framed:
-                await self._unframed(fuzzed)
+                await self._beside.acquire()
+                tasks.create_task(self._unframed(fuzzed)).add_done_callback(lambda _: self._beside.release())
                 continue
+            start = time.perf_counter()
             try:
                 answer = await asyncio.wait_for(caller.raw(fuzzed.request), PATIENCE)
             except TimeoutError:
@@ -227,7 +236,7 @@ async def drive(port: int, total: int, seed: int, first: int = 0) -> Report:
     fuzzer = _Fuzzer(port, total, seed, first, known)
     before, start = await jobs(port), time.perf_counter()
     scraping = asyncio.create_task(_scrape(port))
-    await asyncio.gather(*(fuzzer.work() for _ in range(CONNECTIONS)))
+    await fuzzer.run()
     scraping.cancel()
     seconds = time.perf_counter() - start
     others = fuzzer.controls.fates[Fate.ANSWERED] + fuzzer.repeats
