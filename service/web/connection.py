@@ -52,7 +52,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for the first request."""
-        self._joining = JoiningTransport(transport, self._begins_answer)
+        self._joining = JoiningTransport(transport, self._begins_answer, self._lingers)
         super().connection_made(self._joining)
         self._watch = Watch(self._patience, self.loop, self._expired, self._is_ours)
 
@@ -225,11 +225,23 @@ class Connection(HttpToolsProtocol):
         self.transport.write(whole(problem(status, slug, detail), [(b"x-request-id", request_id.encode())]))
         self._linger()
 
+    def _lingers(self) -> bool:
+        """Whether the client is still sending, and gets a moment to read the answer.
+
+        If the connection were closed at once, the bytes that are on their way would be answered by a reset, which
+        destroys the answer if the client has not read it (RFC 9112, 9.6). Most clients read once all is sent.
+        """
+        if self._is_ending or not self._in_message or self.transport.is_closing():
+            return False
+        self._linger()
+        return True
+
     def _linger(self) -> None:
         """Close the connection, after a moment in which a client that is still sending can read the answer."""
         self._is_ending = True
         if not self.transport.can_write_eof():
             self.transport.close()
             return
+        self.flow.resume_reading()
         self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)

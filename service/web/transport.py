@@ -25,12 +25,20 @@ class JoiningTransport(asyncio.Transport):
     Args:
         transport: of the connection.
         begins_answer: whether the bytes that are being written are the head of an answer.
+        lingers: called when the connection is to be closed; whether it is closed later, by another call of `close`.
     """
 
-    def __init__(self, transport: asyncio.Transport, begins_answer: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        begins_answer: Callable[[], bool],
+        lingers: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__()
         self._transport = transport
         self._begins_answer = begins_answer
+        self._lingers = lingers
+        self._is_ending = False
         self._head: Any = b""
 
     def write(self, data: Any) -> None:
@@ -50,9 +58,11 @@ class JoiningTransport(asyncio.Transport):
             self._transport.write(head)
 
     def close(self) -> None:
-        """Write the head that was kept, and close the connection."""
+        """Write the head that was kept, and close the connection, unless it lingers."""
         self.flush()
-        self._transport.close()
+        if self._is_ending or not self._lingers():
+            self._transport.close()
+        self._is_ending = True
 
     def write_eof(self) -> None:
         """Write the head that was kept, and end this direction."""
@@ -65,7 +75,7 @@ class JoiningTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         """Whether the connection is closed, or about to be."""
-        return self._transport.is_closing()
+        return self._is_ending or self._transport.is_closing()
 
     def can_write_eof(self) -> bool:
         """Whether one direction can end."""

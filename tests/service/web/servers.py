@@ -21,12 +21,12 @@ release = threading.Event()
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Read the body, after `release` if the path says so, and answer 200 with its length."""
+    """Read the body, unless the path says otherwise, and answer 200 with its length. `/held` waits for `release`."""
     if scope["path"] == "/broken":
         raise RuntimeError("the application fails")
     if scope["path"] == "/held":
         await asyncio.to_thread(release.wait, 60)
-    size, more = 0, True
+    size, more = 0, scope["path"] != "/unread"
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -37,7 +37,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
         return
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(content))]})
+    headers = [(b"content-length", b"%d" % len(content)), (b"connection", b"close")][: 1 + (scope["path"] == "/unread")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 
 

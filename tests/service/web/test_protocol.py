@@ -113,6 +113,14 @@ def test_the_body_after_an_offer_to_upgrade_is_read(address: Address, parts: lis
     assert len(answers) == b"".join(parts).count(b"HTTP/1.1")
 
 
+@pytest.mark.parametrize("framing", [b"content-length: %d\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n%x\r\n"])
+def test_a_client_that_sends_all_of_a_body_that_is_not_read_gets_the_answer(address: Address, framing: bytes) -> None:
+    body = bytes(16 << 20)
+    answer = exchange(address, b"POST /unread HTTP/1.1\r\nhost: x\r\n" + framing % len(body) + body)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n0")
+
+
 def test_an_offer_to_upgrade_to_a_websocket_is_ignored(address: Address) -> None:
     assert exchange(address, OFFER.replace(b"h2c", b"websocket") + b"hello").endswith(b"\r\n\r\n5")
 
