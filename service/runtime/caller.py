@@ -6,3 +6,5 @@ from contextvars import ContextVar
 
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 """`key:` and the id of the API key, else `peer:` and the address of the client; empty outside a request."""
+# Key of an ASGI scope under which the connection notes the same.
+SCOPE_CALLER = "latentserve.caller"

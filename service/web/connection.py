@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from .cycle import Cycle
 from .heads import whole
 from .observability import log
 from .problems import problem
-from .transport import JoiningTransport
 from .watch import Patience, Phase, Watch
 
 MAX_HEADER_BYTES = 64 * 1024
 # Seconds in which a client that is still sending can read the answer to a request that was refused.
 LINGER_SECONDS = 2.0
+_SLASH = ord("/")
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Rejection(Exception):
@@ -32,7 +37,12 @@ class Rejection(Exception):
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. It reads each request, and rejects those that break the rules of HTTP or come too slowly."""
+    """One connection. It reads each request, and rejects those that break the rules of HTTP or come too slowly.
+
+    Uvicorn's methods for each request are replaced and not extended, because small requests are most of the work.
+    """
+
+    cycle: Cycle
 
     def __init__(
         self,
@@ -47,26 +57,20 @@ class Connection(HttpToolsProtocol):
         self._in_message = self._in_head = False
         self._is_offer = False  # the head offers an upgrade
         self._is_ending = False  # nothing more is read
+        self._is_closing = False  # nothing more is answered
+        self._discards = False  # the request has been answered, and its body is not kept
         self._header_bytes = self._hosts = 0
-        self._answered: RequestResponseCycle | None = None
+        self._began = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for the first request."""
-        self._joining = JoiningTransport(transport, self._begins_answer, self._lingers)
-        super().connection_made(self._joining)
+        super().connection_made(transport)
         self._watch = Watch(self._patience, self.loop, self._expired, self._is_ours)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer."""
         self._watch.stop()
         super().connection_lost(exc)
-
-    def _begins_answer(self) -> bool:
-        cycle = self.cycle
-        if cycle is None or not cycle.response_started or cycle is self._answered:
-            return False
-        self._answered = cycle
-        return True
 
     # -- the client's time --------------------------------------------------------------------------------------
 
@@ -117,10 +121,13 @@ class Connection(HttpToolsProtocol):
         self.data_received(b"".join([*lines, b"\r\n", rest]))
 
     def on_message_begin(self) -> None:
-        """Begin to count the bytes of the headers."""
+        """Note when the request began, and begin to count the bytes of its headers."""
+        self._began = time.perf_counter()
         self._in_message = self._in_head = True
         self._header_bytes = self._hosts = 0
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_url(self, url: bytes) -> None:
         """Read a part of the request's target, which counts as a header."""
@@ -156,34 +163,93 @@ class Connection(HttpToolsProtocol):
 
     def take(self) -> None:
         """Start the request whose head has been read, or queue it behind the one before."""
-        super().on_headers_complete()
+        self.start_or_queue(self.new_scope())
+
+    def new_scope(self) -> dict[str, Any]:
+        """The ASGI scope of the request whose head has been read."""
+        url = self.url
+        if url[0] == _SLASH and b"#" not in url:
+            raw_path, _, query = url.partition(b"?")
+        else:
+            parsed = httptools.parse_url(url)
+            raw_path, query = parsed.path, parsed.query or b""
+        path = raw_path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": self.parser.get_http_version(),
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "method": self.parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+        }
+
+    def start_or_queue(self, scope: dict[str, Any]) -> None:
+        """Start a request, or queue it behind the one before."""
+        before = self.cycle
+        self.cycle = cycle = Cycle(
+            self,
+            scope,
+            self.transport,
+            self.flow,
+            self.server_state.default_headers,
+            self.expect_100_continue,
+            scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+        )
+        if before is None or before.response_complete:
+            self.start(cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def start(self, cycle: Cycle) -> None:
+        """Run the application on a request."""
+        cycle.task = task = self.loop.create_task(cycle.run_asgi(self.app))
+        self.tasks.add(task)
+
+    def ended(self, cycle: Cycle) -> None:
+        """Note that the application has ended on a request."""
+        # Here and not in a callback of the task, which would take another turn of the event loop.
+        self.tasks.discard(cycle.task)
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body, unless the request has been answered."""
-        if not self.cycle.response_complete:
-            self._watch.received(len(body))
-            super().on_body(body)
+        cycle = self.cycle
+        if self._discards or cycle.response_complete:
+            return
+        self._watch.received(len(body))
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """Note that the next bytes begin a new request."""
         if self._is_offer:
             return
         self._in_message = False
-        if self.cycle.response_complete:
+        if self._discards or self.cycle.response_complete:
+            self._discards = False
             self._watch.enter(Phase.IDLE)
         else:
             self.cycle.more_body = False
             self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        """Send an answer without a body, and go on with the next request."""
-        self._joining.flush()
+        """Go on with the next request."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            cycle: Any = self.pipeline.pop()[0]
+            self.start(cycle)
         elif not self._in_message:
             self._watch.enter(Phase.IDLE)
 
@@ -206,7 +272,7 @@ class Connection(HttpToolsProtocol):
         Earlier requests that were complete are still answered, and then the connection closes without this answer,
         which clients would take for one of those.
         """
-        if self.transport.is_closing():
+        if self.is_closing():
             return
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -218,27 +284,41 @@ class Connection(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started or self.pipeline:
-                self.transport.close()
+                self.close()
                 return
         request_id = secrets.token_hex(8)
         log.info("malformed request", request_id=request_id, reason=detail)
         self.transport.write(whole(problem(status, slug, detail), [(b"x-request-id", request_id.encode())]))
         self._linger()
 
-    def _lingers(self) -> bool:
-        """Whether the client is still sending, and gets a moment to read the answer.
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """Close the connection, once it has answered."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.close()
+        else:
+            self.cycle.keep_alive = False
+
+    def close(self) -> None:
+        """Close the connection; after a moment, if the client is still sending."""
+        if self._in_message and not self._is_ending:
+            self._linger()
+        else:
+            self._is_closing = True
+            self.transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed, or about to be."""
+        return self._is_closing or self.transport.is_closing()
+
+    def _linger(self) -> None:
+        """Close the connection, after a moment in which a client that is still sending can read the answer.
 
         If the connection were closed at once, the bytes that are on their way would be answered by a reset, which
         destroys the answer if the client has not read it (RFC 9112, 9.6). Most clients read once all is sent.
         """
-        if self._is_ending or not self._in_message or self.transport.is_closing():
-            return False
-        self._linger()
-        return True
-
-    def _linger(self) -> None:
-        """Close the connection, after a moment in which a client that is still sending can read the answer."""
-        self._is_ending = True
+        self._is_ending = self._is_closing = True
         if not self.transport.can_write_eof():
             self.transport.close()
             return

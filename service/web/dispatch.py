@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fastapi import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .cycle import Headers
 from .failures import FAILURES, answer_failure
 from .routing import StrictRoute
+
+# Sends the status, the headers and the body of an answer, or returns False.
+Answer = Callable[[int, Headers, bytes | memoryview], bool]
 
 
 class Dispatch:
@@ -40,6 +45,11 @@ class Dispatch:
             response = await route.answer(request)
         except FAILURES as error:
             response = await answer_failure(request, error)
+        # Without its messages, each of which is a coroutine in each layer.
+        if type(response) is Response and response.background is None:
+            answer: Answer | None = getattr(send, "answer", None)
+            if answer is not None and answer(response.status_code, response.raw_headers, response.body):
+                return
         await response(scope, receive, send)
 
     def _route(self, scope: Scope) -> StrictRoute | None:

@@ -16,20 +16,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import BodyTooLarge, ShuttingDown
 from ..runtime.board import Seat
-from ..runtime.caller import CALLER
+from ..runtime.caller import CALLER, SCOPE_CALLER
 from .access_log import AccessLog
+from .cycle import Cycle, Headers
 from .door import SAFE_ID
 from .failures import internal
 from .holding import SMALL_BODY_BYTES, Holding
 from .metrics import Metrics
 from .observability import REQUEST_ID, log
 from .parts import BodyLimits
+from .presence import Presence
 from .problems import from_domain
 from .routing import STARTED
 
-# Seconds after which a running request is watched for a disconnected client. A watch costs a task, and most requests
-# end earlier.
-WATCH_AFTER_SECONDS = 0.05
+# Seconds, up to twice as many, after which a running request is watched for a disconnected client. A watch costs a
+# task, and most requests end earlier.
+WATCH_AFTER_SECONDS = 0.03
 # A client that reads at once would take a larger body in one call, which holds the interpreter's lock.
 PIECE_BYTES = 1 << 18
 # Nginx's status for a client that closed the connection before its answer. It is logged and counted, never sent.
@@ -57,6 +59,7 @@ class Edge:
         self.access_log = access_log
         self.limits = limits
         self.seat = seat
+        self.presence: Presence[_Exchange] = Presence(WATCH_AFTER_SECONDS, _Exchange.watch)
         # An id for each request: a random number for this object, then a counter.
         self._prefix = secrets.token_hex(4)
         self._counter = itertools.count(secrets.randbits(32))
@@ -85,7 +88,7 @@ def _below(root_path: str, scope: Scope) -> Scope:
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its answer. It is the `send` of the layers below."""
 
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self.edge = edge
@@ -94,6 +97,7 @@ class _Exchange:
         self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
         self._receive = receive
         self._send = send
+        self._task: asyncio.Task[object]
         self.status = 0
         self.body_bytes = 0
         self.holding: Holding | None = None
@@ -110,29 +114,30 @@ class _Exchange:
         edge, task = self.edge, asyncio.current_task()
         if task is None:
             raise RuntimeError("an ASGI application runs in a task")
+        self._task = task
         REQUEST_ID.set(self.request_id)
-        CALLER.set(edge.caller(self.scope))
+        CALLER.set(self.scope.get(SCOPE_CALLER) or edge.caller(self.scope))
         # The protocol notes when the first byte arrived.
         start: float = self.scope.setdefault(STARTED, time.perf_counter())
         edge.metrics.in_flight.add(1)
-        timer = task.get_loop().call_later(WATCH_AFTER_SECONDS, self._watch, task)
+        edge.presence.enter(self)
         try:
-            await edge.app(self.scope, self.receive, self.send)
+            await edge.app(self.scope, self.receive, self)
         except asyncio.CancelledError:
             task.uncancel()
             if self.client_gone:
                 self.status = CLIENT_CLOSED_REQUEST
             elif self.status == 0:  # the shutdown's timeout passed
                 late = ShuttingDown("the service stopped before this request was finished; try again", retry_after=1)
-                await from_domain(late)(self.scope, self.receive, self.send)
+                await from_domain(late)(self.scope, self.receive, self)
         except ClientDisconnect:  # the client left while it sent its body
             self.status = CLIENT_CLOSED_REQUEST
         except Exception as error:
             log.error("request failed", path=self.scope["path"], exc_info=error)
             if self.status == 0:
-                await internal()(self.scope, self.receive, self.send)
+                await internal()(self.scope, self.receive, self)
         finally:
-            timer.cancel()
+            edge.presence.leave(self)
             if self.watcher is not None:
                 self.watcher.cancel()
             if self.holding is not None:
@@ -140,17 +145,18 @@ class _Exchange:
             edge.metrics.in_flight.add(-1)
             self._record(time.perf_counter() - start)
 
-    def _watch(self, task: asyncio.Task[object]) -> None:
-        self.watcher = asyncio.create_task(self._cancel_when_gone(task))
+    def watch(self) -> None:
+        """Cancel the request if its client leaves."""
+        self.watcher = asyncio.create_task(self._cancel_when_gone())
 
-    async def _cancel_when_gone(self, task: asyncio.Task[object]) -> None:
+    async def _cancel_when_gone(self) -> None:
         if not self.body_is_complete:  # until then the application reads, and detects a disconnect
             self.body_complete = asyncio.Event()
             await self.body_complete.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.client_gone = True
-        task.cancel()
+        self._task.cancel()
 
     async def receive(self) -> Message:
         edge = self.edge
@@ -176,13 +182,11 @@ class _Exchange:
                 self.holding.grow(self.body_bytes)
         return message
 
-    async def send(self, message: Message) -> None:
+    async def __call__(self, message: Message) -> None:
+        """Send a message of the application."""
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-            request_id = (b"x-request-id", self.request_id.encode())
-            message["headers"] = [*message.get("headers", ()), request_id]
-            if self.edge.seat.board.draining:  # a request that the client sends later could be lost at the end
-                message["headers"].append(CLOSE_HEADER)
+            message["headers"] = [*message.get("headers", ()), *self._own_headers()]
         elif len(message.get("body", b"")) > PIECE_BYTES:
             await self._send_in_pieces(message)
             return
@@ -190,11 +194,26 @@ class _Exchange:
         if message.get("more_body"):
             await asyncio.sleep(0)  # a client that reads at once would take all parts in one turn of the event loop
 
+    def answer(self, status: int, headers: Headers, body: bytes | memoryview) -> bool:
+        """Send a whole answer at once. Returns False, and sends nothing, if it must go out message by message."""
+        if len(body) > PIECE_BYTES or not isinstance(self._send, Cycle):
+            return False
+        is_sent = self._send.answer(status, [*headers, *self._own_headers()], body)
+        if is_sent:
+            self.status = status
+        return is_sent
+
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        own = [(b"x-request-id", self.request_id.encode())]
+        if self.edge.seat.board.draining:  # a request that the client sends later could be lost at the end
+            own.append(CLOSE_HEADER)
+        return own
+
     async def _send_in_pieces(self, message: Message) -> None:
         body = memoryview(message["body"])
         for start in range(0, len(body), PIECE_BYTES):
             more = start + PIECE_BYTES < len(body) or message.get("more_body", False)
-            await self.send({**message, "body": body[start : start + PIECE_BYTES], "more_body": more})
+            await self({**message, "body": body[start : start + PIECE_BYTES], "more_body": more})
 
     def _record(self, seconds: float) -> None:
         route = self.scope.get("route")

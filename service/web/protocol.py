@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
+from ..runtime.caller import SCOPE_CALLER
 from .connection import Connection
+from .cycle import Cycle
 from .door import READ_PACE_SECONDS, SAFE_ID, Door
 from .failures import REFUSED
 from .routing import STARTED
 from .transport import unread_seconds
-from .watch import Patience, Phase
+from .watch import Patience
 
 # A larger body of a refused request is not read: its connection is closed.
 MAX_DISCARDED_BYTES = 256 * 1024
@@ -52,24 +52,17 @@ class Protocol(Connection):
         if full:
             patience = Patience(*(min(seconds, FULL_SECONDS) for seconds in patience))
         super().__init__(config, server_state, app_state, _loop, patience)
-        self._discards = False  # the request was refused, and its body is not read
-        self._began = 0.0
         self._paused_at: float | None = None
         self._pause = 0.0
         self._was_unread = False
 
     # -- admission ----------------------------------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        """Note when the request began."""
-        self._began = time.perf_counter()
-        super().on_message_begin()
-
     def take(self) -> None:
         """Start the request, refuse it, or queue it behind the one before."""
         unread = 0.0 if self._paused_at is None else self._unread()
         self._was_unread = unread > 0
-        scope: Any = self.scope
+        scope = self.new_scope()
         scope[STARTED] = self._began - unread
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
@@ -78,9 +71,9 @@ class Protocol(Connection):
                 # What has waited unread has little time left. If the client tries again, it shall have all of it.
                 self._refuse(excess, may_pause=not unread)
                 return
-        super().take()
+        self.start_or_queue(scope)
 
-    def _excess(self, scope: Any, url: bytes) -> float:
+    def _excess(self, scope: dict[str, Any], url: bytes) -> float:
         """The predicted seconds of a request that is to be refused; 0 if it is to be admitted."""
         door = self._door
         if self._full:
@@ -96,21 +89,22 @@ class Protocol(Connection):
             return 0.0
         return door.excess(url, scope, seconds - (time.perf_counter() - scope[STARTED]))
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def start(self, cycle: Cycle) -> None:
+        """Run the application on a request that is admitted."""
         scope: Any = cycle.scope
-        caller = self._door.caller(scope)
-        number = self._door.admission.enter(caller)
-        task = self.loop.create_task(cycle.run_asgi(app))
-        task.add_done_callback(partial(self._ended, number, caller))
-        self.tasks.add(task)
+        # Noted for the layers above, because to name it takes a look at the headers.
+        cycle.caller = scope[SCOPE_CALLER] = self._door.caller(scope)
+        cycle.number = self._door.admission.enter(cycle.caller)
+        super().start(cycle)
 
-    def _ended(self, number: int, caller: str, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        self._door.admission.leave(number, caller)
+    def ended(self, cycle: Cycle) -> None:
+        """Note that the application has ended on a request."""
+        super().ended(cycle)
+        self._door.admission.leave(cycle.number, cycle.caller)
 
     def on_response_complete(self) -> None:
         """Refuse the queued requests that have become late, and go on with the next."""
-        while self.pipeline and not self.transport.is_closing():
+        while self.pipeline and not self.is_closing():
             cycle, _ = self.pipeline[-1]
             scope: Any = cycle.scope
             excess = self._excess(scope, scope["raw_path"])
@@ -118,30 +112,16 @@ class Protocol(Connection):
                 break
             self.pipeline.pop()
             cycle.response_complete = True
-            self._joining.flush()
             close = not cycle.keep_alive or cycle.waiting_for_100_continue or cycle.more_body
             self._write_refusal(scope["method"].encode(), dict(scope["headers"]), excess, close)
             if close:
                 self.pipeline.clear()
         refused = self.cycle.scope["state"].get(REFUSED) and not self.pipeline
         super().on_response_complete()
-        if refused and not self._was_unread and not self.transport.is_closing():
+        if refused and not self._was_unread and not self.is_closing():
             self._pause_reading(self._door.next_turn(READ_PACE_SECONDS))
 
     # -- refusals -----------------------------------------------------------------------------------------------
-
-    def on_body(self, body: bytes) -> None:
-        """Keep a part of the body, unless the request was refused."""
-        if not self._discards:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """Note that the next bytes begin a new request."""
-        if self._discards:
-            self._discards = self._in_message = False
-            self._watch.enter(Phase.IDLE)
-        else:
-            super().on_message_complete()
 
     def _refuse(self, excess: float, may_pause: bool) -> None:
         """Answer the request whose head has just been read, and discard its body."""

@@ -1,0 +1,162 @@
+"""The answer to a request: what reaches the socket, and in how many writes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from service.web.cycle import Cycle
+from service.web.heads import completed
+
+DATE = (b"date", b"today")
+VALUES = st.binary(max_size=8)
+FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Recording(asyncio.Transport):
+    """A transport, and the carrier of one cycle, that record what is done with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[bytes | str] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.events.append(bytes(data))
+
+    def on_response_complete(self) -> None:
+        self.events.append("complete")
+
+    def ended(self, cycle: Cycle) -> None:
+        self.events.append("ended")
+
+    def close(self) -> None:
+        self.events.append("close")
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def new(recording: Recording, method: str = "GET", *, keep_alive: bool = True) -> Cycle:
+    return Cycle(recording, {"method": method}, recording, FlowControl(recording), [DATE], False, keep_alive)
+
+
+def start(status: int, *headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def part(body: bytes, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def sent(method: str, *messages: dict[str, Any], keep_alive: bool = True) -> list[bytes | str]:
+    """The events of a request whose application sends `messages`."""
+    recording = Recording()
+
+    async def application(_: Any, __: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    asyncio.run(new(recording, method, keep_alive=keep_alive).run_asgi(application))
+    return recording.events
+
+
+def head(line: bytes, *lines: bytes) -> bytes:
+    return completed(b"\r\n".join([b"HTTP/1.1 " + line, b"date: today", *lines, b"", b""]))
+
+
+def length(size: int) -> tuple[bytes, bytes]:
+    return b"content-length", b"%d" % size
+
+
+def test_a_head_and_the_first_part_of_its_body_are_one_write() -> None:
+    events = sent("GET", start(200, length(9)), part(b"first", True), part(b"rest"))
+    assert events == [head(b"200 OK", b"content-length: 9") + b"first", b"rest", "complete", "ended"]
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "headers", "body", "line"),
+    [("GET", 204, [], b"", b"204 No Content"), ("GET", 304, [], b"", b"304 Not Modified"),
+     ("HEAD", 200, [length(5)], b"hello", b"200 OK")],
+)  # fmt: skip
+def test_a_head_without_a_body_is_written(
+    method: str, status: int, headers: list[tuple[bytes, bytes]], body: bytes, line: bytes
+) -> None:
+    lines = [b"%b: %b" % header for header in headers]
+    assert sent(method, start(status, *headers), part(body)) == [head(line, *lines), "complete", "ended"]
+
+
+def test_a_body_of_unknown_length_is_sent_in_chunks() -> None:
+    events = sent("GET", start(200), part(b"", True), part(b"0123456789abcdef", True), part(b""))
+    begin = head(b"200 OK", b"transfer-encoding: chunked")
+    assert events == [begin, b"10\r\n0123456789abcdef\r\n", b"0\r\n\r\n", "complete", "ended"]
+
+
+@pytest.mark.parametrize(("keep_alive", "given"), [(False, []), (True, [(b"connection", b"x, Close")])])
+def test_the_last_answer_of_a_connection_says_so_and_closes_it(
+    keep_alive: bool, given: list[tuple[bytes, bytes]]
+) -> None:
+    first, *events = sent("GET", start(200, length(0), *given), part(b""), keep_alive=keep_alive)
+    assert isinstance(first, bytes)
+    assert first.lower().count(b"\r\nconnection: ") == 1
+    assert events == ["close", "complete", "ended"]
+
+
+@given(st.sampled_from(["GET", "HEAD"]), st.sampled_from([200, 204, 404]), VALUES, st.booleans(), st.binary())
+def test_a_whole_answer_is_what_its_messages_are(
+    method: str, status: int, value: bytes, keep_alive: bool, body: bytes
+) -> None:
+    body = b"" if status == 204 else body
+    headers = [length(len(body)), (b"x-value", FORBIDDEN.sub(b"", value))]
+    recording = Recording()
+    assert new(recording, method, keep_alive=keep_alive).answer(status, headers, body)
+    messages = start(status, *headers), part(body)
+    assert [*recording.events, "ended"] == sent(method, *messages, keep_alive=keep_alive)
+
+
+@given(st.binary(max_size=4), VALUES)
+def test_no_header_can_end_its_line(name: bytes, value: bytes) -> None:
+    cycle = new(recording := Recording())
+    valid = re.fullmatch(rb"[^\x00-\x20\x7f()<>@,;:\[\]={}\\\"A-Z]+", name) and not FORBIDDEN.search(value)
+    reserved = name in {b"connection", b"date"}
+    if valid and not reserved:
+        cycle.answer(204, [(name, value)], b"")
+        assert recording.events[0] == head(b"204 No Content", name + b": " + value)
+    elif not valid:
+        with pytest.raises(RuntimeError):
+            cycle.answer(204, [(name, value)], b"")
+        assert recording.events == []
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[part(b"early")], [start(200, length(1)), start(200)], [start(200, length(3)), part(b"long")],
+     [start(200, length(3)), part(b"s")], [start(200, length(1)), part(b"x"), part(b"x")], [start(200, (b"a b", b""))]],
+)  # fmt: skip
+def test_an_application_that_breaks_a_rule_fails(messages: list[dict[str, Any]]) -> None:
+    async def application(cycle: Cycle) -> None:
+        for message in messages:
+            await cycle(message)
+
+    with pytest.raises(RuntimeError):
+        asyncio.run(application(new(Recording())))
+
+
+def test_an_application_that_fails_answers_500_or_closes_the_connection() -> None:
+    first, *events = sent("GET", part(b"early"))
+    assert isinstance(first, bytes)
+    assert first.startswith(b"HTTP/1.1 500 ")
+    assert events == ["close", "complete", "ended"]
+    assert sent("GET", start(200, length(3))) == ["close", "ended"]
+
+
+def test_a_client_that_does_not_read_is_waited_for() -> None:
+    cycle = new(recording := Recording())
+    cycle.flow.pause_writing()
+    assert not cycle.answer(200, [length(0)], b"")
+    assert recording.events == []
