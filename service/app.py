@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
@@ -19,7 +20,7 @@ from . import lanes
 from .em import routes as em
 from .em.engine import EmEngine
 from .errors import CheckpointError, InvalidInput
-from .gan import caching, checkpoint, companions
+from .gan import caching, checkpoint, companions, passes
 from .gan import jobs as gan_jobs
 from .gan import routes as gan
 from .gan.networks import Discriminator, Generator
@@ -29,6 +30,7 @@ from .models import described
 from .runtime import devices
 from .runtime.board import Board, Seat
 from .runtime.collector import replica_instruments
+from .runtime.device_client import DeviceClient, DeviceLink
 from .runtime.device_guard import DeviceGuard
 from .runtime.gate import Gate
 from .runtime.instruments import snapshot
@@ -158,6 +160,7 @@ def create_app(
     collect: Callable[[], Awaitable[Sequence[bytes]]] | None = None,
     compiling: int | None = None,
     quotas: Quotas | None = None,
+    link: DeviceLink | None = None,
 ) -> Application:
     """Build the application: place the engines on the device, and mount the routes.
 
@@ -169,6 +172,7 @@ def create_app(
         compiling: a descriptor that becomes readable when the loops of registration have been compiled; None if this
             process loads or compiles them itself.
         quotas: of all processes, for the limits of API keys; by default of this one.
+        link: to the process that computes on a GPU for all processes; by default this one computes by itself.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged, or a file differs from its manifest.
@@ -176,8 +180,9 @@ def create_app(
             keys is not valid.
     """
     settings = settings or Settings()
-    device = devices.prepare(settings.device)
-    generator, discriminator, manifest, companion = networks or load_networks(settings)
+    found = networks or load_networks(settings)
+    device, kind, forward = _place(settings.device, found, link)
+    manifest, companion = found.manifest, found.companions
     seat = seat or new_board(1).seat(0)
     metrics = Metrics(DOOR_LANES)
     peers = Peers(settings.trusted_proxies)
@@ -189,8 +194,8 @@ def create_app(
     async def snapshots() -> Sequence[bytes]:
         return [metrics.snapshot(), snapshot(replica_instruments())]
 
-    gan_worker = GanWorker(generator, discriminator, device, companion)
-    batchers = lanes.batchers(settings, device, guard, gan_worker, metrics, seat)
+    gan_worker = GanWorker(found.generator, forward, companion)
+    batchers = lanes.batchers(settings, guard, gan_worker, metrics, seat)
     registrations = Gate("registration is being compiled", COMPILE_SECONDS, settings.queue_items)
 
     parts = Parts(
@@ -200,7 +205,7 @@ def create_app(
         vae=vae.VaeEngine(batchers["vae"]),
         gan=gan.GanEngine(
             {name: batchers[name] for name in gan_jobs.LANES},
-            caching.build_tag(manifest.files, VERSION, devices.describe(device)),
+            caching.build_tag(manifest.files, VERSION, kind),
             manifest.files[checkpoint.GENERATOR_FILE],
             companion is not None,
         ),
@@ -243,6 +248,16 @@ def create_app(
         )
     )
     return app
+
+
+def _place(name: str, networks: Networks, link: DeviceLink | None) -> tuple[torch.device, str, passes.Passes]:
+    """The device of this process, the kind of processor that draws, and the forward passes there."""
+    generator, discriminator, _, companion = networks
+    if link is not None and link.has_device():
+        client = DeviceClient(link, passes.FUNCTIONS)
+        return devices.prepare("cpu"), link.state.text, passes.remote(client, companion is not None)
+    device = devices.prepare(name)
+    return device, devices.describe(device), passes.local(generator, discriminator, device, companion)
 
 
 def _add_pages(app: Application, root_path: str) -> None:

@@ -24,7 +24,7 @@ from numba.core.dispatcher import Dispatcher
 from .em import worker as em_worker
 from .formats.json_numbers import reading as json_numbers
 from .gan import drawing
-from .runtime.replica import end_with
+from .runtime.forking import end_with
 
 _EM = em_worker.__name__.rpartition(".")[0]
 

@@ -21,6 +21,8 @@ from .settings import Settings
 from .vae import worker as vae_worker
 from .web.metrics import Metrics
 
+# Its arrays come from JSON and go to JSON, and a GPU takes longer to copy them than a processor to compute.
+CPU = torch.device("cpu")
 # Predicted seconds of a batch. All of its results come at its end, so a longer one would miss deadlines. A registration
 # of 100 x 100 points in 400 iterations takes 40 ms alone, 13 ms in batches of 8, 11 ms of 16 and 10 ms of 52.
 BATCH_SECONDS = 0.2
@@ -33,7 +35,7 @@ LARGE_NICE = 10
 
 
 def batchers(
-    settings: Settings, device: torch.device, guard: DeviceGuard, gan_worker: GanWorker, metrics: Metrics, seat: Seat
+    settings: Settings, guard: DeviceGuard, gan_worker: GanWorker, metrics: Metrics, seat: Seat
 ) -> dict[str, Batcher[Any, Any]]:
     """The batcher of each lane, by its name. They are not started."""
 
@@ -80,7 +82,7 @@ def batchers(
     em_rules = settings.batch_pairs, em_worker.cost, em_worker.key, em_worker.effort, em_worker.cancel
     gan_rules = gan_jobs.cost, gan_jobs.key, gan_jobs.size, gan_jobs.cancel
     # On a GPU, the event loop would wait for the device.
-    is_short = gan_jobs.is_short if device.type == "cpu" else lambda _: False
+    is_short = gan_jobs.is_short if gan_worker.on_processor else lambda _: False
     # A batch of inversions is one image.
     batch_images = dict.fromkeys(gan_jobs.LANES, settings.batch_images) | {"gan-inversions": gan_jobs.INVERSION_COST}
     return {
@@ -97,7 +99,7 @@ def batchers(
         ),
         "vae": batcher(
             "vae",
-            vae_worker.VaeWorker(device),
+            vae_worker.VaeWorker(CPU),
             settings.batch_elements,
             vae_worker.cost,
             vae_worker.key,

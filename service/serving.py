@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,12 +14,17 @@ import torch
 from . import compilation
 from .app import Networks, create_app, load_networks, new_board
 from .errors import LatentserveError
-from .runtime import background, sizing
+from .gan import passes
+from .runtime import background, devices, sizing
 from .runtime.board import Board, Seat
 from .runtime.channel import Pair
+from .runtime.device_client import DeviceLink
+from .runtime.device_process import DeviceProcess
+from .runtime.device_server import DeviceServer
+from .runtime.device_state import DeviceState
+from .runtime.forking import end_now
 from .runtime.listening import address_of, connections_within, listen, raise_descriptor_limit
 from .runtime.quotas import Quotas
-from .runtime.replica import end_now
 from .runtime.sources import Listeners
 from .runtime.supervised import Supervised
 from .runtime.supervisor import Rules, Supervisor
@@ -40,6 +47,7 @@ class Prepared(NamedTuple):
     board: Board
     compiling: int | None
     quotas: Quotas | None
+    link: DeviceLink | None = None
 
 
 def serve(settings: Settings) -> tuple[int, str]:
@@ -60,7 +68,9 @@ def serve(settings: Settings) -> tuple[int, str]:
     log.info("listening", address=address_of(listeners), processes=size.processes, limited_by=size.limited_by)
     torch.set_num_threads(1)
     compiling = _compile_in_background(listeners)
-    prepared = Prepared(settings, networks, listeners, new_board(size.processes), compiling, quotas)
+    device = _device_process(settings, networks, size.processes)
+    link = None if device is None else DeviceLink(device.address, device.state)
+    prepared = Prepared(settings, networks, listeners, new_board(size.processes), compiling, quotas, link)
     # What exists now lives as long as the process, so the garbage collector need not visit it, nor copy its pages.
     gc.collect()
     gc.freeze()
@@ -74,7 +84,7 @@ def serve(settings: Settings) -> tuple[int, str]:
         settings.hang_seconds,
     )
     supervisor = Supervisor(
-        listeners, prepared.board, _replica(prepared), rules, FULL, log.warning, lambda: log.info("ready")
+        listeners, prepared.board, _replica(prepared), rules, FULL, log.warning, lambda: log.info("ready"), device
     )
     return supervisor.run(), supervisor.reason
 
@@ -103,9 +113,34 @@ def _compile_in_background(listeners: Sequence[socket.socket]) -> int | None:
     return background.start(lambda: compilation.compile_all(sizing.processors()), close)
 
 
+def _device_process(settings: Settings, networks: Networks, replicas: int) -> DeviceProcess | None:
+    """The process that computes on a GPU for all replicas; None if there is no GPU, or one process alone."""
+    if replicas == 1 or settings.device == "cpu" or torch.version.cuda is None:
+        return None
+    if sizing.find_gpu(settings.device, os.environ) is None:
+        return None
+
+    def compute(listener: socket.socket, state: DeviceState) -> int:
+        try:
+            device = devices.prepare(settings.device)
+        except LatentserveError as error:
+            state.refused(error.detail)
+            return 2
+        if device.type == "cpu":
+            state.unneeded()
+            return 0
+        generator, discriminator, _, companions = networks
+        functions = passes.on_cuda(generator, discriminator, device, companions)
+        server = DeviceServer(listener, passes.FUNCTIONS, functions, state, partial(devices.computes, device))
+        state.ready(devices.describe(device))
+        return server.run()
+
+    return DeviceProcess(compute)
+
+
 def _serve_alone(prepared: Prepared) -> int:
     """Serve until a signal, or until the process cannot go on. Returns the exit status: 0, or 1."""
-    settings, networks, listeners, board, compiling, quotas = prepared
+    settings, networks, listeners, board, compiling, quotas, _ = prepared
     seat = board.seat(0)
     app = create_app(settings, networks, seat, compiling=compiling, quotas=quotas)
     server = Server(app, settings, Listeners(listeners, seat, settings.connections, FULL))
@@ -117,11 +152,11 @@ def _serve_alone(prepared: Prepared) -> int:
 
 def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
     def run(seat: Seat, pair: Pair) -> int:
-        settings, networks, _, _, compiling, quotas = prepared
+        settings, networks, _, _, compiling, quotas, link = prepared
         source = Supervised(pair, seat)
         threads.share(seat.board.replicas)
         try:
-            app = create_app(settings, networks, seat, source.collect, compiling, quotas)
+            app = create_app(settings, networks, seat, source.collect, compiling, quotas, link)
         except LatentserveError as error:
             source.refuse(error.detail)
             return 2

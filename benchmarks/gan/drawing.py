@@ -17,12 +17,13 @@ import torch
 from service.formats.images import UINT8, to_uint8
 from service.gan import checkpoint, sampling
 from service.gan.networks import Generator
+from service.gan.packing import Float32
 
 ROUNDS, SECONDS = 9, 0.1
 PASS = 64
 
 
-def module_levels(generator: Generator, rows: sampling.Float32) -> UINT8:
+def module_levels(generator: Generator, rows: Float32) -> UINT8:
     """Images (B, 32, 32), in grey levels, of latents `rows` (B, 128), by passes of 64 through the module."""
     with torch.inference_mode():
         images = [generator(part)[:, 0] for part in torch.split(torch.from_numpy(rows), PASS)]
@@ -46,7 +47,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     generator, _, _ = checkpoint.load(chosen.checkpoints)
-    sampler = sampling.Sampler(generator, torch.device("cpu"))
+    sampler = sampling.Sampler(generator)
     print(f"{'images':>7} {'module, ms':>11} {'compiled, ms':>13} {'ratio':>6}")
     for count in (1, 8, 64):
         rows = sampling.latents(0, count)

@@ -49,7 +49,7 @@ class Digits:
     def __init__(self, deflate: Deflate = deflate, by_torch: bool = False) -> None:
         torch.set_num_threads(1)
         self._generator = checkpoint.load(CHECKPOINTS)[0]
-        self._sampler = self._by_torch if by_torch else sampling.Sampler(self._generator, torch.device("cpu"))
+        self._sampler = self._by_torch if by_torch else sampling.Sampler(self._generator)
         self._deflate = deflate
         for count in (1, 64):
             self(range(count))

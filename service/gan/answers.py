@@ -19,7 +19,7 @@ from .encoding import Encoding, encode
 from .fields import AnimationFormat, Format
 from .jobs import Result
 from .networks import IMAGE_SIZE, LATENT_DIM
-from .sampling import Float32
+from .packing import Float32
 from .schemas import Drawing, InterpolateQuery
 
 # Up to this size the worker encodes a picture with its batch, in about a tenth of a millisecond. Larger ones and WebP

@@ -14,12 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..formats.images import UINT8
 from . import sampling
 from .classifier import probabilities
 from .companions import Companions
 from .critic import acceptance
 from .networks import LATENT_DIM
-from .sampling import Float32, Sampler, to_input
+from .packing import Float32
+from .sampling import to_input
 
 # Latents screened at once. About one latent in ten shows a given digit, so a chunk usually contains one that passes.
 CHUNK_ROWS = 16
@@ -133,8 +135,9 @@ def at_once(compute: Callable[[Float32], Float32], rows: Float32) -> Float32:
 
 def choose(
     requests: Sequence[ChoiceRequest],
-    sampler: Sampler,
     companions: Companions,
+    draw: Callable[[Float32], UINT8],
+    judge: Callable[[Float32], Float32],
     in_parts: Callable[[Callable[[Float32], Float32], Float32], Float32] = at_once,
 ) -> list[Choice]:
     """One choice for each of `requests`, in order.
@@ -144,15 +147,17 @@ def choose(
     tries without success, the candidate with the highest score is chosen. On a tie of scores, the first candidate is
     the best.
 
-    The device of `sampler` has all networks except the classifier of latents, which is on the CPU.
-    `in_parts(compute, rows)` returns `compute(rows)`, and may compute some of the rows at a time.
+    `draw` returns images (B, 32, 32) in grey levels of latents (B, 128), and `judge` the logs (B,) of the critic for
+    images (B, 32, 32) in [-1, 1]. `in_parts(compute, rows)` returns `compute(rows)`, and may compute some of the rows
+    at a time.
     """
     streams = [_Stream(request, companions) for request in requests]
     chosen: list[Choice | None] = [None] * len(requests)
     pending = []
 
     def critic(rows: Float32) -> Float32:
-        return _criticise(rows, sampler, companions)
+        # The critic judges 8-bit levels, as all networks of images do.
+        return judge(to_input(draw(rows)))
 
     for place, (request, stream) in enumerate(zip(requests, streams, strict=True)):
         if request.rejection:
@@ -201,9 +206,3 @@ class _Trial:
         if self._best is not None and (not offer or self.tries >= MAX_TRIES or self._cancelled()):
             return Choice(self._best.latent, False, last if offer else self.stream.drawn)
         return None
-
-
-def _criticise(rows: Float32, sampler: Sampler, companions: Companions) -> Float32:
-    # The critic judges 8-bit levels, as all networks of images do.
-    images = to_input(sampler(rows))
-    return sampling.logits(companions.judge, images, sampler.device)

@@ -1,67 +1,84 @@
-"""The generator's forward pass on a CUDA device: latents to grey levels.
+"""Functions of rows on a CUDA device.
 
-Every pass has the same number of rows, so that an image's bytes do not depend on its batch. Two passes are on their way
-at a time: while the device computes one, the latents and levels of the other are copied. The levels are computed on the
-device, so that a pixel is one byte of the copy instead of four.
+Every pass has the same number of rows, so that a row's result does not depend on its batch. A pass is a CUDA graph: the
+processor starts its copies and kernels by one call, which takes half as long as starting each. Two passes are on their
+way at a time: while the device computes one, the inputs and results of the other are copied.
 """
 
 from __future__ import annotations
 
-import threading
-from itertools import cycle, islice
+import queue
+from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..formats.images import UINT8
-from .networks import IMAGE_SIZE, LATENT_DIM, Generator
 from .packing import Float32
 
-# Passes that are on their way at the same time.
+# Passes of one function that are on their way at the same time.
 PASSES = 2
+# Runs before a graph is captured: the first ones choose kernels and reserve memory.
+WARM_UPS = 3
 
 
-class CudaGenerator:
-    """G on a CUDA device. Several threads may call it; each has streams and buffers of its own.
+class CudaFunction:
+    """A function on a CUDA device whose result has a row for each row of its input. Several threads may call it.
 
     Args:
-        generator: is moved to the device.
+        compute: maps a tensor (rows, *row) on the device to one whose rows have the shape `result`.
+        row: shape of an input row, which is float32.
+        result: shape of a row of the result.
+        dtype: type of the result.
         device: of type "cuda".
         rows: of one pass. Missing ones are zeros.
     """
 
-    def __init__(self, generator: Generator, device: torch.device, rows: int) -> None:
-        self._generator = generator.to(device).eval()
-        self._device = device
+    def __init__(
+        self,
+        compute: Callable[[Tensor], Tensor],
+        row: tuple[int, ...],
+        result: tuple[int, ...],
+        dtype: torch.dtype,
+        device: torch.device,
+        rows: int,
+    ) -> None:
         self._rows = rows
-        self._of_thread = threading.local()
-        # The streams do not wait for the copies of the weights, which are in the default stream.
+        # The streams of passes do not wait for the copies of weights, which are in the default stream.
         torch.cuda.synchronize(device)
+        self._free: queue.SimpleQueue[_Pass] = queue.SimpleQueue()
+        for _ in range(PASSES):
+            self._free.put(_Pass(compute, torch.empty((rows, *row)), torch.empty((rows, *result), dtype=dtype), device))
+        self._result = result
+        self._dtype = torch.empty(0, dtype=dtype).numpy().dtype
 
-    def __call__(self, latents: Float32) -> UINT8:
-        """Images G(z) (B, 32, 32), in 8-bit grey levels, of `latents` (B, 128)."""
-        images = np.empty((len(latents), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-        passes, rows = self._passes(), self._rows
-        turns = cycle(passes)
+    def __call__(self, rows: Float32) -> NDArray[Any]:
+        """Results (B, *result) of `rows` (B, *row)."""
+        results = np.empty((len(rows), *self._result), self._dtype)
+        begun: deque[_Pass] = deque()
         try:
-            for start in range(0, len(latents), rows):
-                turn = next(turns)
+            for start in range(0, len(rows), self._rows):
+                turn = self._next(begun)
+                begun.append(turn)
+                turn.begin(rows[start : start + self._rows], results[start : start + self._rows])
+            for turn in begun:
                 turn.finish()
-                turn.begin(latents[start : start + rows], images[start : start + rows])
-            # The pass that began first ends first.
-            for turn in islice(turns, PASSES):
-                turn.finish()
-        finally:  # after an error, no later call may write to these images
-            for turn in passes:
-                turn.forget()
-        return images
+        finally:
+            for turn in begun:
+                turn.forget()  # after an error, no later call may write to these results
+                self._free.put(turn)
+        return results
 
-    def _passes(self) -> list[_Pass]:
-        passes: list[_Pass] | None = getattr(self._of_thread, "passes", None)
-        if passes is None:
-            passes = self._of_thread.passes = [_Pass(self._generator, self._device, self._rows) for _ in range(PASSES)]
-        return passes
+    def _next(self, begun: deque[_Pass]) -> _Pass:
+        """A pass that is free, or else the oldest of `begun`, once it is done."""
+        try:
+            return self._free.get(block=not begun)
+        except queue.Empty:
+            begun[0].finish()
+            return begun.popleft()
 
 
 def levels(images: Tensor) -> Tensor:
@@ -70,43 +87,63 @@ def levels(images: Tensor) -> Tensor:
 
 
 class _Pass:
-    """One forward pass at a time, in a stream of its own, with page-locked memory for its inputs and outputs.
+    """One pass at a time, in a stream of its own, with page-locked memory for its inputs and results.
 
     The processor continues while the device copies from and to page-locked memory.
     """
 
-    def __init__(self, generator: Generator, device: torch.device, rows: int) -> None:
-        self._generator = generator
-        self._device = device
+    def __init__(
+        self, compute: Callable[[Tensor], Tensor], inputs: Tensor, results: Tensor, device: torch.device
+    ) -> None:
+        self._inputs, self._results = _page_locked(inputs), _page_locked(results)
+        self._wanted: NDArray[Any] | None = None
+        # A thread that waits for the device leaves its processor to others.
+        self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._latents = _page_locked((rows, LATENT_DIM), torch.float32)
-        self._levels = _page_locked((rows, IMAGE_SIZE, IMAGE_SIZE), torch.uint8)
-        self._images: UINT8 | None = None
+        on_device = torch.empty(inputs.shape, device=device)
 
-    @torch.inference_mode()
-    def begin(self, latents: Float32, images: UINT8) -> None:
-        """Start the pass of `latents` (b, 128), b ≤ rows, whose levels `finish` writes to `images` (b, 32, 32)."""
-        rows = self._latents.numpy()
-        rows[: len(latents)] = latents
-        rows[len(latents) :] = 0
+        def run() -> None:
+            on_device.copy_(self._inputs, non_blocking=True)
+            self._results.copy_(compute(on_device), non_blocking=True)
+
+        self._start = _captured(run, self._stream)
+
+    def begin(self, rows: Float32, results: NDArray[Any]) -> None:
+        """Start the pass of `rows` (b, *row), whose results `finish` writes to `results` (b, *result)."""
+        self._done.synchronize()  # after an error, the device may still read the inputs
+        inputs = self._inputs.numpy()
+        inputs[: len(rows)] = rows
+        inputs[len(rows) :] = 0
         with torch.cuda.stream(self._stream):
-            inputs = self._latents.to(self._device, non_blocking=True)
-            self._levels.copy_(levels(self._generator(inputs)[:, 0]), non_blocking=True)
+            self._start()
             self._done.record(self._stream)
-        self._images = images
+        self._wanted = results
 
     def finish(self) -> None:
-        """Wait for the pass, and write its images, if one has begun."""
-        images, self._images = self._images, None
-        if images is not None:
+        """Wait for the pass, and write its results, if one has begun."""
+        results, self._wanted = self._wanted, None
+        if results is not None:
             self._done.synchronize()
-            images[:] = self._levels.numpy()[: len(images)]
+            results[:] = self._results.numpy()[: len(results)]
 
     def forget(self) -> None:
-        """Leave the images of a pass that has begun as they are."""
-        self._images = None
+        """Leave the results of a pass that has begun as they are."""
+        self._wanted = None
 
 
-def _page_locked(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype, pin_memory=True)
+@torch.inference_mode()
+def _captured(run: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
+    """A function that starts what `run` started, as a CUDA graph."""
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UPS):
+            run()
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    # Other threads may use the device meanwhile.
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        run()
+    return graph.replay
+
+
+def _page_locked(tensor: Tensor) -> Tensor:
+    return tensor.pin_memory()

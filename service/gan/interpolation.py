@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .sampling import Float32
+from .packing import Float32
 
 
 def path(keys: Float32, frames: int, *, loop: bool) -> Float32:

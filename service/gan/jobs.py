@@ -11,7 +11,7 @@ from . import sampling
 from .choosing import Choice
 from .encoding import Encoding
 from .inversion import Inversion
-from .sampling import Float32
+from .packing import Float32
 
 
 class GenerateJob(NamedTuple):

@@ -12,22 +12,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.special
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..formats.images import UINT8, from_uint8
-from .cuda import CudaGenerator
 from .drawing import draw
-from .networks import IMAGE_SIZE, LATENT_DIM, Discriminator, Generator
-from .packing import Packed, pack
+from .networks import IMAGE_SIZE, LATENT_DIM, Generator
+from .packing import Float32, pack
 
-Float32 = NDArray[np.float32]
 Network = Callable[[Tensor], Tensor]
 
-# Rows of one forward pass. On CUDA every pass is padded with zeros to exactly this many, because the shape determines
-# the kernel and thereby the rounding.
+# Rows of one forward pass of torch. On CUDA every pass has exactly this many, because the shape determines the kernel
+# and thereby the rounding.
 FORWARD_ROWS = 64
 
 
@@ -83,32 +79,24 @@ def truncate(rows: Float32, truncation: float) -> Float32:
 
 
 class Sampler:
-    """G on one device: compiled loops on the processor, torch on CUDA.
+    """G on the processor, as compiled loops. Later changes of the module's weights have no effect."""
 
-    On the processor, later changes of the module's weights have no effect.
-    """
-
-    def __init__(self, generator: Generator, device: torch.device) -> None:
-        self.device = device
-        self._generator = CudaGenerator(generator, device, FORWARD_ROWS) if device.type == "cuda" else pack(generator)
+    def __init__(self, generator: Generator) -> None:
+        self._generator = pack(generator)
 
     def __call__(self, rows: Float32) -> UINT8:
         """Images G(z) (B, 32, 32), in 8-bit grey levels, of latents `rows` (B, 128)."""
-        if isinstance(self._generator, Packed):
-            return draw(self._generator, rows)
-        return self._generator(rows)
+        return draw(self._generator, rows)
 
 
-def probability_of_real(discriminator: Discriminator, images: Float32, device: torch.device) -> Float32:
-    """Probabilities D(x) (B,), in [0, 1], of `images` (B, 32, 32) in [-1, 1]."""
-    # torch's sigmoid rounds the last few elements of an array differently from the rest; scipy's does not.
-    probability: Float32 = scipy.special.expit(logits(discriminator.logits, images, device))
-    return probability
-
-
-def logits(network: Network, images: Float32, device: torch.device) -> Float32:
-    """Outputs of `network` for `images` (B, 32, 32) in [-1, 1]: (B,) for a discriminator, (B, 10) for a classifier."""
-    return _forward(network, images[:, None], device)
+@torch.inference_mode()
+def logits(network: Network, images: Float32) -> Float32:
+    """Outputs of `network` on the processor for `images` (B, 32, 32) in [-1, 1]: (B,) for a discriminator, (B, 10) for
+    a classifier.
+    """
+    parts = torch.split(torch.from_numpy(images[:, None]), FORWARD_ROWS)
+    found: Float32 = torch.cat([network(part) for part in parts]).numpy()
+    return found
 
 
 def to_input(images: UINT8) -> Float32:
@@ -123,19 +111,3 @@ def to_input(images: UINT8) -> Float32:
     )
     resized: Float32 = (scaled[:, 0] * 2 - 1).numpy()
     return resized
-
-
-@torch.inference_mode()
-def _forward(network: Network, rows: Float32, device: torch.device) -> Float32:
-    batch = torch.from_numpy(rows)
-    parts = [_one_pass(network, part, device) for part in torch.split(batch, FORWARD_ROWS)]
-    array: Float32 = torch.cat(parts).numpy()
-    return array
-
-
-def _one_pass(network: Network, rows: Tensor, device: torch.device) -> Tensor:
-    count = len(rows)
-    if device.type == "cuda":
-        padding = torch.zeros((FORWARD_ROWS - count, *rows.shape[1:]), dtype=rows.dtype)
-        rows = torch.cat([rows, padding])
-    return network(rows.to(device))[:count].cpu()

@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
+import scipy.special
 import torch
 from numpy.typing import NDArray
 
@@ -29,8 +30,10 @@ from .jobs import (
     Result,
     is_chosen,
 )
-from .networks import Discriminator, Generator
-from .sampling import Float32, Sampler, to_input
+from .networks import Generator
+from .packing import Float32
+from .passes import Passes
+from .sampling import to_input
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 # Rows that a processor draws, and that it judges, between two opportunities for other jobs: in 2 and about 15 ms.
@@ -40,23 +43,23 @@ GIVEN = DiscriminateJob, InvertJob
 
 
 class GanWorker:
-    """Draws, chooses, judges and inverts with the networks of one checkpoint on one device."""
+    """Draws, chooses, judges and inverts with the networks of one checkpoint.
 
-    def __init__(
-        self,
-        generator: Generator,
-        discriminator: Discriminator,
-        device: torch.device,
-        companions: Companions | None = None,
-    ) -> None:
+    Args:
+        generator: inverted on the processor.
+        passes: the forward passes of the networks of images.
+        companions: choose latents on the processor, where latents are drawn; None if the checkpoint has none.
+    """
+
+    def __init__(self, generator: Generator, passes: Passes, companions: Companions | None = None) -> None:
         self._inverter = Inverter(generator)
-        self._sampler = Sampler(generator, device)
-        self._discriminator = discriminator.to(device).eval()
-        self._device = device
+        self._passes = passes
         self._companions = companions
-        if companions is not None:  # the classifier of latents stays on the CPU, where latents are drawn
-            companions.classifier.to(device)
-            companions.critic.to(device)
+
+    @property
+    def on_processor(self) -> bool:
+        """Whether the forward passes compute on a processor of this process."""
+        return self._passes.on_processor
 
     def __call__(self, jobs: list[Job]) -> list[Result]:
         """Results of `jobs`, in order, with one pass of the generator and one of each judge over the whole batch.
@@ -99,20 +102,20 @@ class GanWorker:
     def _choose(self, requests: list[ChoiceRequest]) -> list[Choice]:
         if not requests:
             return []
-        if self._companions is None:  # the routes refuse such requests with a better message
+        if self._companions is None or self._passes.judge is None:  # the routes refuse this with a better message
             raise InvalidInput("this checkpoint has no companions")
-        return choose(requests, self._sampler, self._companions, self._in_parts)
+        return choose(requests, self._companions, self._passes.draw, self._passes.judge, self._in_parts)
 
     def _draw(self, latents: list[Float32]) -> list[UINT8]:
         if not latents:
             return []
-        return _split(self._in_parts(self._sampler, np.concatenate(latents), DRAWN_ROWS), latents)
+        return _split(self._in_parts(self._passes.draw, np.concatenate(latents), DRAWN_ROWS), latents)
 
     def _in_parts(
         self, compute: Callable[[NDArray[np.float32]], NDArray[ScalarT]], rows: Float32, size: int = JUDGED_ROWS
     ) -> NDArray[ScalarT]:
         """`compute(rows)`. On a processor other jobs may have their turn after each `size` rows."""
-        if self._device.type != "cpu" or len(rows) <= size:
+        if not self._passes.on_processor or len(rows) <= size:
             return compute(rows)
         found = []
         for start in range(0, len(rows), size):
@@ -127,20 +130,13 @@ class GanWorker:
         # The networks judge 8-bit levels, so that a drawn image has the same score when it is uploaded.
         images = [to_input(results[place].images) for place in places]
         together = np.concatenate(images)
-        real = _split(self._in_parts(self._probability_of_real, together), images)
+        # torch's sigmoid rounds the last few elements of an array differently from the rest; scipy's does not.
+        real = _split(scipy.special.expit(self._in_parts(self._passes.realness, together)), images)
         classes: Sequence[Float32 | None] = [None] * len(images)
-        if self._companions is not None:
-            classes = _split(probabilities(self._in_parts(self._digit_logits, together)), images)
+        if self._passes.digits is not None:
+            classes = _split(probabilities(self._in_parts(self._passes.digits, together)), images)
         for place, probability, by_class in zip(places, real, classes, strict=True):
             results[place] = results[place]._replace(probability=probability, class_probabilities=by_class)
-
-    def _probability_of_real(self, images: Float32) -> Float32:
-        return sampling.probability_of_real(self._discriminator, images, self._device)
-
-    def _digit_logits(self, images: Float32) -> Float32:
-        if self._companions is None:
-            raise RuntimeError("this checkpoint has no companions")
-        return sampling.logits(self._companions.classifier, images, self._device)
 
     def _invert(self, job: InvertJob) -> Result:
         inputs = (to_input(job.images) + np.float32(1)) * np.float32(127.5)
@@ -149,7 +145,7 @@ class GanWorker:
             for image in inputs
         ]
         latents = np.stack([inversion.latent.numpy() for inversion in found])
-        images = self._sampler(latents)
+        images = self._passes.draw(latents)
         return Result(images, latents, inversions=found)
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import traceback
 from collections.abc import Callable
 
-from .replica import SIGNALS, end_now, end_with
+from .forking import fork
 
 
 def start(work: Callable[[], None], close: Callable[[], None]) -> int:
@@ -17,23 +15,15 @@ def start(work: Callable[[], None], close: Callable[[], None]) -> int:
     In the new process, `close` drops what this one uses. The result is a descriptor that becomes readable when the work
     has ended, well or badly.
     """
-    parent = os.getpid()
     ended, ends = os.pipe()
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    if os.fork() == 0:
-        try:
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            end_with(parent)
-            os.close(ended)
-            close()
-            work()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            end_now(0)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def child() -> int:
+        os.close(ended)
+        close()
+        work()
+        return 0
+
+    fork(child)
     os.close(ends)
     return ended
 

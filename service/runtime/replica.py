@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 
 from .backoff import Backoff
 from .board import Board, Seat
 from .channel import Pair, open_channel
+from .forking import fork
 
-# Of <linux/prctl.h>: the signal that a process gets when its parent ends.
-_PR_SET_PDEATHSIG = 1
-# The supervisor's signals, which a replica ignores. A terminal sends SIGINT to all processes, and an orchestrator may
-# do so with SIGTERM. The supervisor then tells each replica what to do.
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Run = Callable[[Seat, Pair], int]
 """What a replica does: it returns the exit status."""
 
@@ -56,37 +49,21 @@ class Replica:
             OSError: the system has no descriptors, process ids or memory for it at present.
         """
         ours, theirs = open_channel()
-        parent = os.getpid()
         # A process that hangs before its first report counts as silent from now on.
         self._board.seat(self.number).beat(stuck=False)
-        # A signal between the fork and the change of its handlers would reach the supervisor's handler twice.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+        def work() -> int:
+            close()
+            for pair in (ours, *others):
+                pair.close()
+            return run(self._board.seat(self.number), theirs)
+
         try:
-            pid = os.fork()
+            pid = fork(work)
         except OSError:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             ours.close()
             theirs.close()
             raise
-        if pid == 0:
-            status = 1
-            try:
-                signal.set_wakeup_fd(-1)
-                for number in SIGNALS:
-                    signal.signal(number, signal.SIG_IGN)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-                end_with(parent)
-                close()
-                for pair in (ours, *others):
-                    pair.close()
-                status = run(self._board.seat(self.number), theirs)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                # Without the clean-up of the interpreter, which belongs to the supervisor.
-                end_now(status)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         theirs.close()
         self.pid, self.channel = pid, ours
         self._handed, self._serving_since, self.is_ending, self.snapshot = 0, 0.0, False, b"[]"
@@ -114,19 +91,3 @@ class Replica:
         """Send a signal to the process, if there is one."""
         if self.pid:
             os.kill(self.pid, number)
-
-
-def end_now(status: int) -> None:
-    """End this process without the interpreter's clean-up, even if its log cannot be written."""
-    try:
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
-
-
-def end_with(parent: int) -> None:
-    """Let this process be killed when `parent` ends, also if that is killed itself. On Linux; elsewhere nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the call
-            os._exit(1)

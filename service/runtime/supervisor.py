@@ -19,6 +19,7 @@ from typing import NamedTuple
 from . import channel
 from .board import Board
 from .collector import Collector
+from .device_process import DeviceProcess
 from .line_buffer import LINES
 from .pulse import Pulse
 from .reception import Reception
@@ -51,6 +52,7 @@ class Supervisor:
         refusal: the bytes of the answer to a connection beyond the limit.
         log: called with an event and its fields.
         ready: called once all replicas have been ready.
+        device: the process that computes on a GPU for all replicas, if there is one.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class Supervisor:
         refusal: bytes,
         log: Callable[..., object],
         ready: Callable[[], object] = lambda: None,
+        device: DeviceProcess | None = None,
     ) -> None:
         self._board = board
         self._run = run
         self._rules = rules
         self._log = log
+        self._device = device
         self._ready: Callable[[], object] | None = ready
         self._selector = selectors.DefaultSelector()
         self._pulses = [Pulse() for _ in range(board.replicas)]
@@ -90,6 +94,8 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
         self._selector.register(self._wake, selectors.EVENT_READ, self._signalled)
+        if self._device is not None:
+            self._start_device(self._device)
         for replica in self._replicas:
             self._start(replica)
         self._after(CHECK_SECONDS, self._check)
@@ -101,6 +107,8 @@ class Supervisor:
                     key.data(events)
             while self._timers and self._timers[0][0] <= time.monotonic():
                 heapq.heappop(self._timers)[2]()
+        if self._device is not None:
+            self._device.end()
         return self._status
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
@@ -119,11 +127,13 @@ class Supervisor:
             return
         self._selector.register(stream, selectors.EVENT_READ, lambda events: self._read(replica))
 
-    def _close_copies(self) -> None:
+    def _close_copies(self, *, keep_device: bool = False) -> None:
         self._selector.close()
         self._wake.close()
         self._waker.close()
         self._reception.close_copies()
+        if self._device is not None and not keep_device:
+            self._device.close()
 
     def _reap(self) -> None:
         while True:
@@ -133,6 +143,8 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            if self._device is not None and self._device.pid == pid:
+                self._device_ended(self._device, os.waitstatus_to_exitcode(status))
             for replica in self._replicas:
                 if replica.pid == pid:
                     self._ended(replica, os.waitstatus_to_exitcode(status))
@@ -175,12 +187,55 @@ class Supervisor:
                     self._log("replica hangs and is killed", pid=replica.pid, still_seconds=still)
                     replica.is_ending = True
                     replica.kill()
+        if self._device is not None and self._device.busy_seconds > self._rules.stall_seconds:
+            self._log("the process of the GPU is stuck and is killed", pid=self._device.pid)
+            self._device.kill()
         self._reception.update()
         if self._ready is not None and self._board.are_ready():
             self._ready()
             self._ready = None
         LINES.flush()  # those that their reader did not take
         self._after(CHECK_SECONDS, self._check)
+
+    # -- the process of the GPU ---------------------------------------------------------------------------------
+
+    def _start_device(self, device: DeviceProcess) -> None:
+        if self._status is not None:
+            return
+
+        def close() -> None:
+            self._close_copies(keep_device=True)
+            for replica in self._replicas:
+                if replica.channel is not None:
+                    replica.channel.close()
+
+        try:
+            device.start(close)
+        except OSError as error:
+            self._restart_device(device, "the process of the GPU cannot be started", error=str(error))
+
+    def _device_ended(self, device: DeviceProcess, status: int) -> None:
+        state, pid = device.state, device.pid
+        if state.is_unneeded:
+            device.pid = 0
+        elif state.reason and not self._board.live():
+            self._refused(state.reason)
+            device.ended()
+        else:
+            self._restart_device(device, "the process of the GPU died", pid=pid, status=status)
+
+    def _restart_device(self, device: DeviceProcess, event: str, **fields: object) -> None:
+        """Start another process after a pause, if the service does not stop."""
+        pause = device.ended()
+        if self._status is not None:
+            return
+        self._log(event, **fields, restart_seconds=pause)
+        if device.is_hopeless and not self._board.live():
+            self._log("the process of the GPU keeps dying at the start; the service ends")
+            self._end(1)
+            return
+        self._collector.restarts.add()
+        self._after(pause, lambda: self._start_device(device))
 
     # -- stop ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ FOLDER = ROOT / "checkpoints"
 
 def samples(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     generator, _, _ = checkpoint.load(FOLDER)
-    return sampling.Sampler(generator, torch.device("cpu"))(sampling.latents(0, count))
+    return sampling.Sampler(generator)(sampling.latents(0, count))
 
 
 def test_every_file_of_the_checkpoint_matches_the_manifest() -> None:
@@ -83,7 +84,7 @@ def test_the_service_draws_the_images_of_the_module() -> None:
     latents = sampling.latents(1, 256)
     with torch.inference_mode():
         expected = to_uint8(generator(torch.from_numpy(latents))[:, 0].numpy())
-    images = sampling.Sampler(generator, torch.device("cpu"))(latents)
+    images = sampling.Sampler(generator)(latents)
     assert np.abs(images.astype(int) - expected).max() <= 1
     assert (images != expected).mean() < 1e-4
 
@@ -92,15 +93,16 @@ def test_the_companions_find_every_digit_and_reject_some_images() -> None:
     generator, _, manifest = checkpoint.load(FOLDER)
     found = companions.load(FOLDER, manifest)
     assert found is not None
-    sampler = sampling.Sampler(generator, torch.device("cpu"))
+    sampler = sampling.Sampler(generator)
+    judge = partial(sampling.logits, found.judge)
     requests = [ChoiceRequest(seed, digit, 1.0, digit) for seed in range(40) for digit in range(10)]
-    choices = choose(requests, sampler, found)
+    choices = choose(requests, found, sampler, judge)
     images = sampler(np.stack([choice.latent for choice in choices]))
-    logits = sampling.logits(found.classifier, sampling.to_input(images), torch.device("cpu"))
+    logits = sampling.logits(found.classifier, sampling.to_input(images))
     assert (logits.argmax(1) == [request.digit for request in requests]).mean() >= 0.99
     assert all(choice.accepted for choice in choices)
     assert len({image.tobytes() for image in images}) == len(requests)
-    kept = choose([ChoiceRequest(seed, 0, rejection=True) for seed in range(40)], sampler, found)
+    kept = choose([ChoiceRequest(seed, 0, rejection=True) for seed in range(40)], found, sampler, judge)
     assert 1.2 < np.mean([choice.attempts for choice in kept]) < 8
     assert all(choice.accepted for choice in kept)
 
@@ -109,11 +111,11 @@ def test_a_small_truncation_gives_blends_and_a_large_one_digits() -> None:
     generator, _, manifest = checkpoint.load(FOLDER)
     found = companions.load(FOLDER, manifest)
     assert found is not None
-    sampler = sampling.Sampler(generator, torch.device("cpu"))
+    sampler = sampling.Sampler(generator)
 
     def mean_probability(truncation: float) -> float:
         images = sampler(sampling.latents(12345, 1000, truncation))
-        logits = sampling.logits(found.classifier, sampling.to_input(images), torch.device("cpu"))
+        logits = sampling.logits(found.classifier, sampling.to_input(images))
         return float(probabilities(logits).max(1).mean())
 
     whole = mean_probability(1.0)

@@ -23,7 +23,9 @@ from service.gan.classifier import Classifier, LatentClassifier
 from service.gan.companions import Companions
 from service.gan.critic import Critic
 from service.gan.networks import Discriminator, Generator
-from service.gan.sampling import Float32
+from service.gan.packing import Float32
+from service.gan.passes import local
+from service.gan.worker import GanWorker
 from service.settings import Settings
 from tests.service.conftest import wait_until_ready
 
@@ -32,6 +34,13 @@ def networks() -> tuple[Generator, Discriminator]:
     """The networks of the `checkpoints` fixture."""
     torch.manual_seed(0)
     return Generator().eval(), Discriminator().eval()
+
+
+def new_worker(
+    generator: Generator, discriminator: Discriminator, device: torch.device, companions: Companions | None = None
+) -> GanWorker:
+    """A worker whose networks are in this process, on `device`."""
+    return GanWorker(generator, local(generator, discriminator, device, companions), companions)
 
 
 def make_companions() -> Companions:
@@ -49,8 +58,8 @@ def make_companions() -> Companions:
 
 def judge(companions: Companions, latents: Float32) -> Float32:
     """The critic's logs (n,) for the images of `latents` (n, 128)."""
-    images = sampling.to_input(sampling.Sampler(networks()[0], torch.device("cpu"))(latents))
-    return sampling.logits(companions.judge, images, torch.device("cpu"))
+    images = sampling.to_input(sampling.Sampler(networks()[0])(latents))
+    return sampling.logits(companions.judge, images)
 
 
 def keep_with(companions: Companions, log_probability: float) -> Companions:

@@ -19,6 +19,7 @@ from service.gan.choosing import (
     screen,
 )
 from service.gan.companions import Companions
+from service.gan.passes import local
 from tests.service.gan.conftest import judge, keep_with, make_companions, networks
 
 CPU = torch.device("cpu")
@@ -27,10 +28,9 @@ KINDS = list(product([1.0, 0.6], [None, 3], [False, True]))
 
 
 def pick(requests: list[ChoiceRequest], companions: Companions, device: torch.device = CPU) -> list[Choice]:
-    generator, _ = networks()
-    companions.classifier.to(device)
-    companions.critic.to(device)
-    return choose(requests, sampling.Sampler(generator, device), companions)
+    passes = local(*networks(), device, companions)
+    assert passes.judge is not None
+    return choose(requests, companions, passes.draw, passes.judge)
 
 
 def same(one: Choice, other: Choice) -> bool:

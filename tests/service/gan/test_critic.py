@@ -32,12 +32,12 @@ def test_a_row_has_the_same_bits_in_any_batch() -> None:
 
 def test_the_offset_belongs_to_the_digit_of_the_classifier() -> None:
     companions, latents = make_companions(), sampling.latents(3, 40)
-    images = sampling.to_input(sampling.Sampler(networks()[0], torch.device("cpu"))(latents))
+    images = sampling.to_input(sampling.Sampler(networks()[0])(latents))
     with torch.no_grad():  # an untrained classifier finds one digit everywhere, unless its biases are balanced
-        mean = sampling.logits(companions.classifier, images, torch.device("cpu")).mean(0)
+        mean = sampling.logits(companions.classifier, images).mean(0)
         companions.classifier.linear.bias.sub_(torch.from_numpy(mean))
     before = judge(companions, latents)
-    digits = sampling.logits(companions.classifier, images, torch.device("cpu")).argmax(1)
+    digits = sampling.logits(companions.classifier, images).argmax(1)
     companions.critic.offsets.copy_(torch.arange(10.0))
     assert judge(companions, latents) - before == pytest.approx(digits, abs=1e-5)
     assert len(set(digits.tolist())) > 1

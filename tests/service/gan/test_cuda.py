@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from service.formats.images import to_uint8
 from service.gan import cuda
-from service.gan.cuda import CudaGenerator
+from service.gan.cuda import CudaFunction
 from service.gan.networks import Generator
 from service.gan.sampling import latents
 
@@ -33,7 +33,7 @@ class _Event:
 
 @pytest.fixture
 def as_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replaces streams and page-locked memory by what the processor has."""
+    """Replaces streams, graphs and page-locked memory by what the processor has."""
 
     @contextlib.contextmanager
     def stream(_: object) -> Iterator[None]:
@@ -41,9 +41,20 @@ def as_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
     monkeypatch.setattr(torch.cuda, "Stream", lambda _: None)
-    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    monkeypatch.setattr(torch.cuda, "Event", lambda blocking: _Event())
     monkeypatch.setattr(torch.cuda, "stream", stream)
-    monkeypatch.setattr(cuda, "_page_locked", lambda shape, dtype: torch.empty(shape, dtype=dtype))
+    monkeypatch.setattr(cuda, "_captured", lambda run, _: torch.inference_mode()(run))
+    monkeypatch.setattr(cuda, "_page_locked", torch.clone)
+
+
+def function(compute: Callable[[Tensor], Tensor], device: torch.device = CPU, rows: int = ROWS) -> CudaFunction:
+    """Images in grey levels of latents."""
+    return CudaFunction(compute, (128,), (32, 32), torch.uint8, device, rows)
+
+
+def drawing(generator: Generator) -> Callable[[Tensor], Tensor]:
+    """The levels of the images of latents."""
+    return lambda rows: cuda.levels(generator(rows)[:, 0])
 
 
 def test_levels_are_those_of_the_processor() -> None:
@@ -64,7 +75,7 @@ def test_each_image_is_at_its_place_and_the_passes_have_one_shape(count: int) ->
 
     generator = Recorded()
     rows = latents(3, count)
-    images = CudaGenerator(generator, CPU, ROWS)(rows)
+    images = function(drawing(generator))(rows)
     assert shapes == [(ROWS, 128)] * -(-count // ROWS)
     with torch.inference_mode():
         expected = [generator(torch.from_numpy(row[None])).numpy()[0, 0] for row in rows]
@@ -73,18 +84,27 @@ def test_each_image_is_at_its_place_and_the_passes_have_one_shape(count: int) ->
 
 
 @pytest.mark.usefixtures("as_cuda")
-def test_after_an_error_the_next_images_are_right() -> None:
-    generator = Generator()
-    draw = CudaGenerator(generator, CPU, ROWS)
+def test_after_errors_the_next_images_are_right() -> None:
+    draw = function(drawing(Generator()))
     expected = draw(latents(5, 20))
-    with pytest.raises(ValueError, match="broadcast"):
-        draw(np.zeros((ROWS + 1, 127), np.float32))
+    for _ in range(2 * cuda.PASSES):  # more than there are passes, so none is lost
+        with pytest.raises(ValueError, match="broadcast"):
+            draw(np.zeros((3 * ROWS, 127), np.float32))
     assert draw(latents(5, 20)).tobytes() == expected.tobytes()
+
+
+@pytest.mark.usefixtures("as_cuda")
+def test_threads_share_the_passes_and_get_their_own_images() -> None:
+    draw = function(drawing(Generator()))
+    expected = {seed: draw(latents(seed, 20)).tobytes() for seed in range(8)}
+    with ThreadPoolExecutor(8) as pool:
+        drawn = list(pool.map(lambda seed: draw(latents(seed % 8, 20)).tobytes(), range(64)))
+    assert drawn == [expected[seed % 8] for seed in range(64)]
 
 
 @pytest.mark.gpu
 def test_on_a_device_the_bytes_do_not_depend_on_the_batch_nor_on_other_threads() -> None:
-    draw = CudaGenerator(Generator(), CUDA, 64)
+    draw = function(drawing(Generator().to(CUDA)), CUDA, 64)
     together = draw(latents(7, 300))
     alone = np.concatenate([draw(row[None]) for row in latents(7, 300)])
     assert alone.tobytes() == together.tobytes()
@@ -94,9 +114,9 @@ def test_on_a_device_the_bytes_do_not_depend_on_the_batch_nor_on_other_threads()
 
 @pytest.mark.gpu
 def test_a_device_draws_what_the_module_computes() -> None:
-    generator = Generator()
+    generator = Generator().to(CUDA)
     rows = latents(11, 64)
-    drawn = CudaGenerator(generator, CUDA, 64)(rows)
+    drawn = function(drawing(generator), CUDA, 64)(rows)
     with torch.inference_mode():
         expected = to_uint8(generator(torch.from_numpy(rows).to(CUDA))[:, 0].cpu().numpy())
     assert drawn.tobytes() == expected.tobytes()

@@ -12,8 +12,8 @@ from service.gan import checkpoint, sampling
 from service.gan.inversion import GOOD_RESIDUAL, Inverter
 from service.gan.jobs import InvertJob
 from service.gan.networks import Discriminator, Generator
-from service.gan.worker import GanWorker
 from tests.e2e.conftest import ROOT
+from tests.service.gan.conftest import new_worker
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def inverter(generator: Generator) -> Inverter:
 
 
 def drawn(generator: Generator, count: int) -> list[torch.Tensor]:
-    images = sampling.Sampler(generator, CPU)(sampling.latents(11, count))
+    images = sampling.Sampler(generator)(sampling.latents(11, count))
     return [torch.from_numpy(image).float() for image in images]
 
 
@@ -47,7 +47,7 @@ def test_images_of_the_generator_are_inverted_to_within_a_grey_level(generator: 
         found = inverter.invert(image, 1.0)
         assert found.converged
         assert found.residual <= GOOD_RESIDUAL
-        again = sampling.Sampler(generator, CPU)(found.latent.numpy()[None])[0].astype(np.float64)
+        again = sampling.Sampler(generator)(found.latent.numpy()[None])[0].astype(np.float64)
         assert np.sqrt(np.square(again - image.numpy()).mean()) <= GOOD_RESIDUAL + 0.5
 
 
@@ -67,7 +67,7 @@ def test_a_cancelled_inversion_stops_at_once(generator: Generator, inverter: Inv
 
 
 def test_an_inversion_is_the_same_alone_and_in_any_batch(generator: Generator) -> None:
-    worker = GanWorker(generator, Discriminator(), CPU)
+    worker = new_worker(generator, Discriminator(), CPU)
     images = np.random.default_rng(0).integers(0, 256, (2, 28, 28), np.uint8)
     images[1] = 0
 

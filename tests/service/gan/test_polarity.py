@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from starlette.testclient import TestClient
 
 from service.formats.images import UINT8, encode
@@ -74,7 +73,7 @@ def test_no_image_of_mnist_is_flagged_and_every_inverted_one_is(real_data: Path,
 @pytest.mark.parametrize("truncation", [1.0, 0.5])
 def test_images_of_the_published_generator_are_not_flagged_and_their_inverses_are(truncation: float) -> None:
     generator, _, _ = checkpoint.load(ROOT / "checkpoints")
-    images = sampling.Sampler(generator, torch.device("cpu"))(sampling.latents(5, 1000, truncation))
+    images = sampling.Sampler(generator)(sampling.latents(5, 1000, truncation))
     assert not is_dark_on_light(images).any()
     assert is_dark_on_light(inverted(images)).all()
 

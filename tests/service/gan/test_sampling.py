@@ -12,7 +12,7 @@ from scipy import stats
 from service.gan import sampling
 from service.gan.jobs import DiscriminateJob, GenerateJob, Job, cost
 from service.gan.networks import Discriminator, Generator
-from service.gan.worker import GanWorker
+from tests.service.gan.conftest import new_worker
 from training import data
 
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ EXPECTED = [[-0.293339, 1.703831, 1.539192], [-0.59347, 1.547825, -0.502952]]
 @pytest.mark.parametrize("device", DEVICES)
 def test_seed_7_gives_the_same_bytes_alone_and_in_any_batch(device: torch.device) -> None:
     generator, discriminator = networks()
-    worker = GanWorker(generator, discriminator, device)
+    worker = new_worker(generator, discriminator, device)
     (alone,) = worker([GenerateJob(1, 7, score=True)])
     rng = np.random.default_rng(0)
     for size in [2, 3, 5, 8, 17, 31, 33, 63, 64, 65, 100]:
@@ -80,7 +80,7 @@ def test_seed_7_gives_the_same_bytes_alone_and_in_any_batch(device: torch.device
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_judgement_is_the_same_alone_and_in_any_batch(device: torch.device) -> None:
-    worker = GanWorker(*networks(), device)
+    worker = new_worker(*networks(), device)
     images = np.random.default_rng(0).integers(0, 256, (70, 32, 32), np.uint8)
     alone = [worker([DiscriminateJob(image[None])])[0].probability for image in images]
     for size in (2, 3, 7, 16, 33, 64, 70):
@@ -90,7 +90,7 @@ def test_a_judgement_is_the_same_alone_and_in_any_batch(device: torch.device) ->
 
 
 def test_a_mixed_batch_gives_each_job_its_own_result() -> None:
-    worker = GanWorker(*networks(), CPU)
+    worker = new_worker(*networks(), CPU)
     image = np.full((2, 28, 28), 200, np.uint8)
     latents = sampling.latents(3, 2)
     jobs: list[Job] = [
@@ -111,7 +111,7 @@ def test_a_mixed_batch_gives_each_job_its_own_result() -> None:
 
 
 def test_the_score_of_a_picture_is_the_score_of_its_levels() -> None:
-    worker = GanWorker(*networks(), CPU)
+    worker = new_worker(*networks(), CPU)
     (drawn,) = worker([GenerateJob(5, 11, score=True)])
     (judged,) = worker([DiscriminateJob(drawn.images)])
     assert np.array_equal(drawn.probability, judged.probability)  # type: ignore[arg-type]
@@ -127,6 +127,6 @@ def test_mnist_images_are_enlarged_as_in_training() -> None:
 def test_extreme_latents_also_give_grey_levels() -> None:
     generator, _ = networks()
     extreme = np.stack([np.full(128, value, np.float32) for value in (-1000, 1000, 0, 1e-30)])
-    images = sampling.Sampler(generator, CPU)(extreme)
+    images = sampling.Sampler(generator)(extreme)
     assert images.dtype == np.uint8
     assert images.shape == (4, 32, 32)

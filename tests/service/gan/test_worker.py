@@ -25,7 +25,7 @@ from service.gan.jobs import (
     lane,
 )
 from service.gan.worker import GanWorker
-from tests.service.gan.conftest import make_companions, networks
+from tests.service.gan.conftest import make_companions, networks, new_worker
 
 CPU = torch.device("cpu")
 DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
@@ -45,7 +45,7 @@ KINDS: dict[str, Job] = {
 
 
 def worker(device: torch.device = CPU) -> GanWorker:
-    return GanWorker(*networks(), device, make_companions())
+    return new_worker(*networks(), device, make_companions())
 
 
 def same(one: Result, other: Result) -> bool:
@@ -129,7 +129,7 @@ def test_an_array_is_the_file_that_numpy_writes() -> None:
 
 
 def test_class_probabilities_require_companions() -> None:
-    (with_them,), (without,) = (w([GenerateJob(2, 1, score=True)]) for w in (worker(), GanWorker(*networks(), CPU)))
+    (with_them,), (without,) = (w([GenerateJob(2, 1, score=True)]) for w in (worker(), new_worker(*networks(), CPU)))
     assert with_them.class_probabilities is not None
     assert with_them.class_probabilities.sum(1) == pytest.approx(np.ones(2), rel=1e-6)
     assert without.class_probabilities is None
@@ -159,7 +159,7 @@ def test_slow_jobs_have_other_lanes_and_share_no_batch_with_plain_images() -> No
 
 @pytest.mark.parametrize("name", ["digit", "digits", "interpolation of a digit"])
 def test_an_abandoned_choice_ends_early_and_changes_nothing_for_its_batch_mates(name: str) -> None:
-    gan_worker = GanWorker(*networks(), CPU, make_companions()._replace(thresholds=(2.0,) * 10))
+    gan_worker = new_worker(*networks(), CPU, make_companions()._replace(thresholds=(2.0,) * 10))
     mate, job = KINDS["digits"], KINDS[name]._replace(abandoned=threading.Event())  # type: ignore[call-arg]
     (alone,) = gan_worker([mate])
     cancel(job)

@@ -19,6 +19,7 @@ from service.runtime.listening import listen
 from service.runtime.supervisor import Rules, Supervisor
 
 rules = Rules(connections=10, drain_seconds=0.0, shutdown_seconds=1.0, stall_seconds=60.0, hang_seconds=60.0)
+device = None
 
 def received(pair):
     select.select([pair.messages.socket], [], [])
@@ -32,7 +33,7 @@ def until_stopped(pair):
 
 events = []
 note = lambda event, **fields: events.append(event)
-supervisor = Supervisor(listen("127.0.0.1", 0), Board(2, [], []), run, rules, b"", note)
+supervisor = Supervisor(listen("127.0.0.1", 0), Board(2, [], []), run, rules, b"", note, device=device)
 status = supervisor.run()
 try:
     left = os.waitpid(-1, os.WNOHANG)

@@ -1,0 +1,147 @@
+"""Calls of the process that computes on a GPU, from a replica."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DeviceLost, InvalidInput
+from .device_link import DONE, ROWS, Function, Memory, new_memory, pack_call, send_memory
+from .device_state import DeviceState
+
+_REPLY_BYTES = 4096
+# Seconds to wait for the start of the process, which loads CUDA and captures the graphs of its functions.
+START_SECONDS = 60.0
+_POLL_SECONDS = 0.01
+
+
+class DeviceLink(NamedTuple):
+    """How to reach the process: its address and its state."""
+
+    address: bytes
+    state: DeviceState
+
+    def has_device(self) -> bool:
+        """Wait until the process has started. Returns whether it computes on a GPU.
+
+        Raises:
+            InvalidInput: the device that was requested does not exist.
+            DeviceLost: the process does not start.
+        """
+        until = time.monotonic() + START_SECONDS
+        while not (self.state.is_ready or self.state.is_unneeded):
+            if self.state.reason:
+                raise InvalidInput(self.state.reason)
+            if time.monotonic() > until:
+                raise _lost()
+            time.sleep(_POLL_SECONDS)
+        return self.state.is_ready
+
+
+class DeviceClient:
+    """Calls functions of rows in another process. Several threads may call; each has a line of its own.
+
+    Args:
+        link: to the process.
+        functions: the same as those of the process.
+    """
+
+    def __init__(self, link: DeviceLink, functions: Sequence[Function]) -> None:
+        self._address, self._state = link
+        self._functions = functions
+        self._of_thread = threading.local()
+
+    def __call__(self, function: int, rows: NDArray[np.float32]) -> NDArray[Any]:
+        """Results (B, *result) of function number `function` for `rows` (B, *row).
+
+        Raises:
+            DeviceLost: the process has ended. Another one takes its place.
+            RuntimeError: the computation failed.
+        """
+        shape = self._functions[function]
+        results = np.empty((len(rows), *shape.result), shape.dtype)
+        for start in range(0, len(rows), ROWS):
+            self._exchange(function, rows[start : start + ROWS], results[start : start + ROWS])
+        return results
+
+    def _exchange(self, function: int, rows: NDArray[np.float32], results: NDArray[Any]) -> None:
+        line: _Line | None = getattr(self._of_thread, "line", None)
+        if line is not None and line.send(function, rows):
+            self._take(line, function, results)
+            return
+        # The process is another one than at the last call of this thread, or this is the first call.
+        self._drop(line)
+        if not self._state.is_ready:
+            raise _lost()
+        try:
+            line = self._of_thread.line = _Line(self._address, self._functions)
+        except OSError as error:
+            raise _lost() from error
+        if not line.send(function, rows):
+            self._drop(line)
+            raise _lost()
+        self._take(line, function, results)
+
+    def _take(self, line: _Line, function: int, results: NDArray[Any]) -> None:
+        reply = line.receive(function, results)
+        if not reply:
+            self._drop(line)
+            raise _lost()
+        if reply != DONE:
+            raise RuntimeError(f"the computation on the device failed: {reply[1:].decode(errors='replace')}")
+
+    def _drop(self, line: _Line | None) -> None:
+        if line is not None:
+            line.close()
+            self._of_thread.line = None
+
+
+class _Line:
+    """The connection and the memory of one thread."""
+
+    def __init__(self, address: bytes, functions: Sequence[Function]) -> None:
+        descriptor = new_memory(functions)
+        try:
+            self._memory = Memory(descriptor, functions)
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                self._socket.connect(address)
+                send_memory(self._socket, descriptor)
+            except OSError:
+                self._socket.close()
+                raise
+        finally:
+            os.close(descriptor)
+
+    def send(self, function: int, rows: NDArray[np.float32]) -> bool:
+        """Ask for the results of `rows` (b, *row), b ≤ 256. Returns whether the process still exists."""
+        self._memory[function].inputs[: len(rows)] = rows
+        try:
+            self._socket.send(pack_call(function, len(rows)))
+        except OSError:
+            return False
+        return True
+
+    def receive(self, function: int, results: NDArray[Any]) -> bytes:
+        """Wait for the results, and copy them to `results` (b, *result). Returns the answer; empty if there is none."""
+        try:
+            reply = self._socket.recv(_REPLY_BYTES)
+        except OSError:
+            return b""
+        results[:] = self._memory[function].results[: len(results)]
+        return reply
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+def _lost() -> DeviceLost:
+    return DeviceLost("the process that computes on the GPU has ended, and is replaced; try again", retry_after=5)

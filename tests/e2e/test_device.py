@@ -1,0 +1,128 @@
+"""Several processes and one GPU: one process draws for all of them. Here a processor stands in for the GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.e2e.conftest import Live, Start, children, free_port, running
+
+# The service on a machine whose GPU computes exactly what a processor computes.
+SCRIPT = """
+import sys
+from functools import partial
+from types import SimpleNamespace
+import torch
+from service.gan import passes, sampling
+from service.runtime import devices, sizing
+
+def on_cuda(generator, discriminator, device, companions):
+    networks = [discriminator.logits, companions.classifier, companions.judge]
+    return [sampling.Sampler(generator), *(partial(sampling.logits, network) for network in networks)]
+
+prepare = devices.prepare
+torch.version.cuda = "1.0"
+sizing.find_gpu = lambda device, environment: sizing.Gpu(2.0**40, False)
+devices.prepare = lambda name: prepare(name) if name == "cpu" else SimpleNamespace(type="cuda")
+devices.describe = lambda device: "a pretended GPU"
+devices.computes = lambda device: True
+passes.on_cuda = on_cuda
+from service.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+PATHS = [
+    "/gan/generate?seed=3",
+    "/gan/generate?seed=4&count=300&format=npy",
+    "/gan/generate?seed=5&count=5&scores=true&format=json",
+    "/gan/generate?seed=6&digit=4",
+    "/gan/generate?seed=7&sampler=rejection",
+    "/gan/interpolate?seeds=1,5&frames=3",
+]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A service of two processes, and a third one that draws."""
+    port, log = free_port(), tmp_path_factory.mktemp("device") / "log"
+    command = [sys.executable, "-c", SCRIPT, "serve", "--port", str(port)]
+    settings = {"LATENTSERVE_PROCESSES": "2", "LATENTSERVE_DEVICE": "cuda", "LATENTSERVE_DRAIN_SECONDS": "0"}
+    with running(command, os.environ | settings, port, log) as process:
+        yield Live(f"http://127.0.0.1:{port}", process, log)
+
+
+def ask(live: Live, path: str) -> httpx2.Response:
+    """The answer over a connection of its own, so that the processes take turns."""
+    return httpx2.get(live.address + path, timeout=60)
+
+
+def drawing(live: Live) -> int:
+    """The process that draws: the supervisor starts it first."""
+    return children(live.process.pid)[0]
+
+
+def test_the_bytes_are_those_of_the_process_that_draws_for_all(shared: Live, live: Live) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda path: ask(shared, path), PATHS * 4))
+    for path, answer in zip(PATHS * 4, found, strict=True):
+        assert answer.status_code == 200, answer.text
+        # The stand-in computes what the other service's processes compute by themselves.
+        assert answer.content == ask(live, path).content
+
+
+def test_pictures_of_another_kind_of_processor_have_another_tag(shared: Live, live: Live) -> None:
+    assert ask(shared, PATHS[0]).headers["etag"] != ask(live, PATHS[0]).headers["etag"]
+
+
+def test_if_the_process_that_draws_dies_the_others_go_on_and_it_is_replaced(shared: Live) -> None:
+    before = children(shared.process.pid)
+    os.kill(drawing(shared), signal.SIGKILL)
+    body = {"mu": [0.0], "sigma": [1.0], "grad_z": [1.0]}
+    assert httpx2.post(f"{shared.address}/vae/reparam-grad", json=body, timeout=60).status_code == 200
+    assert ask(shared, "/livez").status_code == 200
+    deadline = time.monotonic() + 60
+    statuses = set()
+    while True:
+        answer = ask(shared, f"/gan/generate?seed={time.monotonic_ns()}")
+        statuses.add(answer.status_code)
+        if answer.status_code == 200 and len(children(shared.process.pid)) == len(before):
+            break
+        if answer.status_code != 200:
+            assert answer.json()["type"] == "urn:latentserve:problem:device-lost"
+            assert answer.headers["retry-after"]
+        assert time.monotonic() < deadline
+    assert statuses <= {200, 503}
+    assert len(set(before) - set(children(shared.process.pid))) == 1
+    events = [json.loads(line)["event"] for line in shared.log.read_text().splitlines() if line.startswith("{")]
+    assert events.count("the process of the GPU died") == 1
+    assert "replica died" not in events
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_two_processes_give_the_bytes_of_one(start: Start) -> None:
+    answers = []
+    for processes in ("1", "2"):
+        with start(processes=processes, device="cuda", drain_seconds="0") as service, ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda path, service=service: ask(service, path), PATHS * 4))
+            assert all(answer.status_code == 200 for answer in found)
+            answers.append([(answer.content, answer.headers.get("etag")) for answer in found])
+    assert answers[0] == answers[1]
+
+
+def test_without_a_gpu_the_processes_draw_by_themselves(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    script = SCRIPT.replace('SimpleNamespace(type="cuda")', 'prepare("cpu")')
+    command = [sys.executable, "-c", script, "serve", "--port", str(port)]
+    settings = {"LATENTSERVE_PROCESSES": "2", "LATENTSERVE_DRAIN_SECONDS": "0"}
+    with running(command, os.environ | settings, port, log) as process:
+        service = Live(f"http://127.0.0.1:{port}", process, log)
+        assert len(children(process.pid)) == 2
+        assert all(ask(service, path).status_code == 200 for path in PATHS)

@@ -1,0 +1,231 @@
+"""The process that computes on a GPU for all replicas, here with functions of the processor."""
+
+from __future__ import annotations
+
+from tests.service.runtime.supervising import supervise
+
+# Two functions of rows, callers of them, and the process. Each replica's `run` is defined by the test.
+DEVICE = """
+import threading
+import numpy as np
+from concurrent.futures import ThreadPoolExecutor
+from service.errors import DeviceLost, InvalidInput
+from service.runtime.device_client import DeviceClient, DeviceLink
+from service.runtime.device_link import Function
+from service.runtime.device_process import DeviceProcess
+from service.runtime.device_server import DeviceServer
+
+FUNCTIONS = [Function((3,), (), np.float32), Function((2, 2), (4,), np.uint8)]
+starts = mmap.mmap(-1, 1)
+
+def total(rows):
+    if (rows == 13).any():
+        raise ValueError("thirteen")
+    if (rows == 14).any():
+        os.kill(os.getpid(), signal.SIGKILL)
+    if (rows == 15).any():
+        time.sleep(3600)
+    return rows.sum(1)
+
+def compute(listener, state):
+    starts[0] = starts[0] + 1
+    functions = [total, lambda rows: rows.reshape(-1, 4).astype(np.uint8)]
+    server = DeviceServer(listener, FUNCTIONS, functions, state, lambda: True)
+    state.ready("a processor")
+    server.run()
+
+device = DeviceProcess(compute)
+link = DeviceLink(device.address, device.state)
+
+def check(fact):
+    if not fact:
+        raise AssertionError
+
+def lost(call):
+    try:
+        call()
+    except DeviceLost:
+        return True
+
+def eventually(call):
+    for _ in range(1000):
+        try:
+            return call()
+        except DeviceLost:
+            time.sleep(0.01)
+
+ones = np.ones((5, 3), np.float32)
+
+def main(pair, test):
+    try:
+        check(link.has_device())
+        test(DeviceClient(link, FUNCTIONS))
+        pair.messages.send(channel.REFUSED, b"all is well")
+    except BaseException as error:
+        pair.messages.send(channel.REFUSED, repr(error).encode())
+        raise
+
+def run(seat, pair):
+    if seat.replica == 0:
+        main(pair, test)
+    until_stopped(pair)
+    return 0
+"""
+WELL = (2, "all is well")
+
+
+def outcome(test: str) -> tuple[tuple[int, str], list[str]]:
+    """Status and reason, and the events, of a service whose first replica runs `test`, and which then ends."""
+    status, reason, events, left = supervise(DEVICE + test)
+    assert left is None
+    return (status, reason), events
+
+
+def test_each_caller_gets_the_results_of_its_own_rows() -> None:
+    found, events = outcome("""
+def one(client, seed):
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 700))
+    if seed % 2:
+        rows = rng.normal(size=(count, 3)).astype(np.float32)
+        return np.array_equal(client(0, rows), rows.sum(1))
+    rows = rng.integers(0, 256, (count, 2, 2)).astype(np.float32)
+    found = client(1, rows)
+    return found.dtype == np.uint8 and np.array_equal(found, rows.reshape(-1, 4))
+
+def test(client):
+    with ThreadPoolExecutor(8) as pool:
+        check(all(pool.map(lambda seed: one(client, seed), range(400))))
+    check(client(0, np.empty((0, 3), np.float32)).shape == (0,))
+""")
+    assert (found, events) == (WELL, [])
+
+
+def test_a_computation_that_fails_leaves_the_process_to_others() -> None:
+    found, events = outcome("""
+def test(client):
+    for _ in range(3):
+        try:
+            client(0, 13 * ones)
+        except RuntimeError as error:
+            check("thirteen" in str(error))
+        else:
+            raise AssertionError
+        check(client(0, ones).tolist() == [3] * 5)
+""")
+    assert (found, events) == (WELL, [])
+
+
+def test_a_process_that_dies_loses_what_it_computed_and_is_replaced() -> None:
+    found, events = outcome("""
+def test(client):
+    for _ in range(2):
+        check(client(0, ones).tolist() == [3] * 5)
+        check(lost(lambda: client(0, 14 * ones)))
+        check(eventually(lambda: client(0, ones)).tolist() == [3] * 5)
+    check(starts[0] == 3)
+""")
+    assert (found, events) == (WELL, ["the process of the GPU died"] * 2)
+
+
+def test_a_process_that_hangs_is_killed_and_replaced() -> None:
+    found, events = outcome("""
+rules = rules._replace(stall_seconds=0.5)
+
+def run(seat, pair):
+    # The replicas report, so that only the other process is silent.
+    def report():
+        while True:
+            seat.beat(stuck=False)
+            time.sleep(0.05)
+    threading.Thread(target=report, daemon=True).start()
+    if seat.replica == 0:
+        main(pair, test)
+    until_stopped(pair)
+    return 0
+
+def test(client):
+    check(lost(lambda: client(0, 15 * ones)))
+    check(eventually(lambda: client(0, ones)).tolist() == [3] * 5)
+""")
+    assert (found, events) == (
+        WELL,
+        ["the process of the GPU is stuck and is killed", "the process of the GPU died"],
+    )
+
+
+def test_a_device_that_does_not_compute_any_more_ends_the_process() -> None:
+    found, events = outcome("""
+def compute(listener, state):
+    starts[0] = starts[0] + 1
+    functions = [total, total]
+    server = DeviceServer(listener, FUNCTIONS, functions, state, lambda: False)
+    state.ready("a processor")
+    server.run()
+
+device = DeviceProcess(compute)
+link = DeviceLink(device.address, device.state)
+
+def test(client):
+    check(client(0, ones).tolist() == [3] * 5)
+    check(lost(lambda: client(0, 13 * ones)))
+    check(eventually(lambda: client(0, ones)).tolist() == [3] * 5)
+    check(starts[0] == 2)
+""")
+    assert (found, events) == (WELL, ["the process of the GPU died"])
+
+
+def test_a_device_that_does_not_exist_ends_the_service_with_the_reason() -> None:
+    found, events = outcome("""
+def compute(listener, state):
+    state.refused("no such device")
+    return 2
+
+device = DeviceProcess(compute)
+link = DeviceLink(device.address, device.state)
+
+def run(seat, pair):
+    try:
+        link.has_device()
+    except InvalidInput as error:
+        check(error.detail == "no such device")
+        return 2
+""")
+    assert found == (2, "no such device")
+    assert "the process of the GPU died" not in events
+
+
+def test_without_a_device_the_replicas_compute_and_the_process_is_not_replaced() -> None:
+    found, events = outcome("""
+def compute(listener, state):
+    starts[0] = starts[0] + 1
+    state.unneeded()
+    return 0
+
+device = DeviceProcess(compute)
+link = DeviceLink(device.address, device.state)
+
+def run(seat, pair):
+    if seat.replica == 0:
+        check(not link.has_device())
+        time.sleep(0.5)
+        pair.messages.send(channel.REFUSED, b"all is well" if starts[0] == 1 else b"too many")
+    until_stopped(pair)
+    return 0
+""")
+    assert (found, events) == (WELL, [])
+
+
+def test_a_process_that_keeps_dying_at_the_start_ends_the_service() -> None:
+    found, events = outcome("""
+def compute(listener, state):
+    return 3
+
+device = DeviceProcess(compute)
+
+def run(seat, pair):
+    until_stopped(pair)
+    return 0
+""")
+    assert found == (1, "")
+    assert events[-1] == "the process of the GPU keeps dying at the start; the service ends"
