@@ -93,7 +93,7 @@ def animate(frames: UINT8, kind: str, fps: float, scale: int = 1) -> bytes:
     return out.getvalue()
 
 
-def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = None) -> UINT8:
+def decode(data: bytes | bytearray, max_pixels: int, pointer: str = "", allowed: object = None) -> UINT8:
     """A PNG or WebP picture as (H, W) 8-bit grey.
 
     Args:
@@ -159,7 +159,7 @@ def decode(data: bytes, max_pixels: int, pointer: str = "", allowed: object = No
         raise InvalidInput(_fault(data), pointer=pointer, allowed="PNG or WebP") from error
 
 
-def _fault(data: bytes) -> str:
+def _fault(data: bytes | bytearray) -> str:
     """Why `data` cannot be read."""
     for signature, kind in OTHER_SIGNATURES.items():
         if data.startswith(signature):
@@ -191,7 +191,7 @@ def _is_flat(channel: Image.Image) -> bool:
     return low == high
 
 
-def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+def _chunks(data: bytes | bytearray) -> list[tuple[bytes, int, int]]:
     """The chunks of a PNG: their kinds, and where their contents begin and stop."""
     found, at = [], len(png.SIGNATURE)
     while at + 8 <= len(data):
@@ -201,7 +201,7 @@ def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
     return found
 
 
-def _has_all_rows(data: bytes) -> bool:
+def _has_all_rows(data: bytes | bytearray) -> bool:
     """Whether the pixel data of a PNG with valid chunks is as long as its header declares.
 
     Pillow fills missing rows with black and raises no error. (PNG specification, 11.2.2 and 11.2.4. The rows of an

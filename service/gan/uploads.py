@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
@@ -158,10 +159,11 @@ def check_size(images: NDArray[np.uint8], most: int = MAX_COUNT) -> None:
 async def _read_pictures(request: Request, most: int, fields: tuple[str, ...]) -> Upload:
     kind = media_type(request)
     texts: dict[str, str] = {}
+    files: Sequence[bytes | bytearray]
     if kind == "multipart/form-data":
         files, texts = await _read_form(request, most, fields)
     elif kind in {"image/png", "image/webp"}:
-        files = [bytes(await read_body(request))]
+        files = [await read_body(request)]
     else:
         cure = "; send each frame as a separate picture" if kind in ANIMATED else ""
         declared = f"the media type {kind} is not supported" if kind else "the request declares no media type"
@@ -172,7 +174,7 @@ async def _read_pictures(request: Request, most: int, fields: tuple[str, ...]) -
     return Upload(await to_thread.run_sync(_decode, files, limiter=THREADS), texts)
 
 
-def _decode(files: list[bytes]) -> UINT8:
+def _decode(files: Sequence[bytes | bytearray]) -> UINT8:
     pictures = [decode(data, MAX_UPLOAD_PIXELS, f"/images/{index}", SIZES_TEXT) for index, data in enumerate(files)]
     for index, picture in enumerate(pictures):
         try:

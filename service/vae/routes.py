@@ -145,7 +145,7 @@ async def kl(request: Request) -> Response:
     vae = engine(request)
     if isinstance(body, LogisticRequest):
         return answer((await vae.submit(LabelledPoint(body.x, body.w, body.y), timeout))._asdict())
-    pair = _pair(body)
+    pair = await off_loop(np.size(body.q.mu), _pair, body)
     divergence = await vae.submit(pair, timeout)
     return answer(
         {

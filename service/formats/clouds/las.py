@@ -1,8 +1,9 @@
-"""LAS and LAZ, the formats of laser scans from the air, read by the optional package laspy.
+"""LAS and LAZ, the formats of laser scans from the air.
 
-laspy trusts a file's header: it loops over as many records and allocates as much memory as the header declares. The
-header is therefore checked here first, against the file's length and the operator's limits. LAZ is decompressed in a
-process of its own, because a damaged file can abort it; see `las_points.py`. That process needs Linux.
+The points of LAS are records of one size, each of which begins with its coordinates. LAZ is decompressed by the
+optional package laspy, in a process of its own, because a damaged file can abort it; see `las_points.py`. That process
+needs Linux. The header is checked first, against the file's length and the operator's limits: laspy allocates as much
+memory as it declares.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def read_las(file: CloudFile) -> Float64:
 
     Raises:
         MalformedBody: the header contradicts itself or the file's length, or the points cannot be decompressed.
-        InvalidInput: the server has no laspy, or cannot decompress LAZ because it does not run on Linux; there are no
+        InvalidInput: the server cannot decompress LAZ, because it has no laspy or does not run on Linux; there are no
             points, or a chosen column does not exist.
         BodyTooLarge: there are more than `max_elements` numbers, or points of too many bytes.
         DeadlineExceeded: the file's deadline passed during the decompression.
@@ -70,11 +71,17 @@ def read_las(file: CloudFile) -> Float64:
     file.check_shape(header.points, len(axes))
     if header.points * header.size > file.max_elements * BYTES_PER_ELEMENT:
         raise file.too_large(f"{header.points} points of {header.size} bytes each are too many")
-    _check_installed(file, header)
-    integers = _decompress(file, header) if header.compressed else _decode(file, header)
+    if header.compressed:
+        _check_installed(file)
+        integers = _decompress(file, header)
+    else:
+        integers = np.ndarray((header.points, 3), "<i4", file.data, header.start, (header.size, 4))
+    points = np.empty((header.points, len(axes)))
     with np.errstate(all="ignore"):  # `points` refuses coordinates that overflow
-        points = integers * np.array(header.scales) + np.array(header.offsets)
-    return file.points(points[:, axes])
+        for column, axis in enumerate(axes):
+            np.multiply(integers[:, axis], header.scales[axis], out=points[:, column])
+            points[:, column] += header.offsets[axis]
+    return file.points(points)
 
 
 def _header(file: CloudFile) -> Header:
@@ -131,26 +138,15 @@ def _warn_of_more_points(file: CloudFile, header: Header) -> None:
         )
 
 
-def _check_installed(file: CloudFile, header: Header) -> None:
-    if header.compressed and sys.platform != "linux":  # `las_points.py` reads /proc
+def _check_installed(file: CloudFile) -> None:
+    if sys.platform != "linux":  # `las_points.py` reads /proc
         raise file.invalid("the file is LAZ, which this server can decompress only on Linux", "LAS or another format")
-    if all(find_spec(package) for package in (("laspy", "lazrs") if header.compressed else ("laspy",))):
-        return
-    raise file.invalid(
-        f"the file is {'LAZ' if header.compressed else 'LAS'}, and this server lacks the packages that read it; its "
-        f"operator can install them with {INSTALL}",
-        "another format, such as PLY",
-    )
-
-
-def _decode(file: CloudFile, header: Header) -> NDArray[np.int32]:
-    """The integers of the coordinates, (N, 3), of an uncompressed file."""
-    from .las_points import decode
-
-    try:
-        return np.concatenate(list(decode(file.data, header.points)))
-    except Exception as error:  # laspy raises errors of many classes
-        raise file.malformed(f"the LAS file cannot be read: {str(error)[:200]}") from None
+    if not all(find_spec(package) for package in ("laspy", "lazrs")):
+        raise file.invalid(
+            "the file is LAZ, and this server lacks the packages that read it; its operator can install them with "
+            f"{INSTALL}",
+            "another format, such as LAS or PLY",
+        )
 
 
 def _decompress(file: CloudFile, header: Header) -> NDArray[np.int32]:

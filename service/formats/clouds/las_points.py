@@ -1,4 +1,4 @@
-"""The points of a LAS or LAZ file as laspy decodes them; run as a script, in a process of its own.
+"""The points of a LAZ file as laspy decodes them; run as a script, in a process of its own.
 
 The decompressor of LAZ, lazrs, aborts its process when a damaged file declares more memory than there is. `las.py`
 therefore runs this file as a script for LAZ: the file comes on standard input, and the integers go to standard output.

@@ -24,6 +24,8 @@ HEAD = re.compile(
 )  # fmt: skip
 HEAD_LINES = 10
 COUNT = re.compile(r"\d{1,9}")
+# Scans that are joined at a time. A file may have hundreds of thousands of scans of one point.
+JOINED = 1 << 10
 
 
 def read_ptx(file: CloudFile) -> Float64:
@@ -44,6 +46,7 @@ def read_ptx(file: CloudFile) -> Float64:
             allowed="no columns for this file",
         )
     stream = lines(file)
+    joined: list[Float64] = []
     scans: list[Float64] = []
     total = 0
     while head := list(islice(stream, HEAD_LINES)):
@@ -73,6 +76,10 @@ def read_ptx(file: CloudFile) -> Float64:
             placed = points @ matrix[:3] + matrix[3]
         placed[~points.any(1)] = np.nan
         scans.append(placed)
+        if len(scans) == JOINED:
+            joined.append(np.concatenate(scans))
+            scans.clear()
+    scans[:0] = joined
     return file.points(np.concatenate(scans))
 
 

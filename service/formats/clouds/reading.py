@@ -64,7 +64,7 @@ def read_cloud(
         BodyTooLarge: there are more than `max_elements` numbers.
         DeadlineExceeded: the deadline passed before a LAZ file was decompressed.
     """
-    file = CloudFile(data.removeprefix(text.BOM), filename, pointer, max_elements, columns, deadline or Deadline())
+    file = CloudFile(text.without_bom(data), filename, pointer, max_elements, columns, deadline or Deadline())
     return Cloud(_read(file), tuple(file.warnings))
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
@@ -22,6 +22,9 @@ _PART, _SHORT_PART = 2**20, 2**16
 _LINE_FEEDS = bytes.maketrans(b"\r", b"\n")
 # NumPy splits a line before it counts its fields, at 24 bytes a field.
 MAX_LINE = 2**20
+# Rows that NumPy reads in one call, and their numbers in its errors.
+PARSED_ROWS = 2**16
+ROW = re.compile(r"\brow (\d+)")
 
 QUOTED = re.compile(r'"([^"]*)"')
 # Replaces a separator inside quotes. It cannot occur otherwise, because text with NUL bytes is refused.
@@ -38,6 +41,13 @@ MISSING = frozenset(
     {"nan", "-nan", "+nan", "-nan(ind)", "nan(ind)", "1.#qnan", "-1.#ind", "1.#ind", "na", "n/a", "#n/a"}
     | {"null", "none", "<na>"}
 )
+
+
+def without_bom(data: bytes) -> bytes:
+    """The text without its byte order mark, copied part by part: one copy would hold the interpreter's lock."""
+    if not data.startswith(BOM):
+        return data
+    return b"".join(data[start : start + _PART] for start in range(len(BOM), len(data), _PART))
 
 
 def contains(data: bytes, mark: bytes) -> bool:
@@ -141,10 +151,25 @@ def parse(rows: Iterable[str], delimiter: str | None = None, use: Sequence[int] 
         ValueError: there are no rows, they differ in length, or a field is not a number.
     """
     iterator = iter(rows)
-    first = next(iterator, None)
-    if first is None:
+    head = next(iterator, None)
+    if head is None:
         raise ValueError("there are no rows")
-    return np.loadtxt(chain([first], iterator), np.float64, comments=None, delimiter=delimiter, usecols=use, ndmin=2)
+    parts: list[Float64] = []
+    # Part by part, because NumPy copies a table that grows, and holds the interpreter's lock meanwhile. Each part
+    # begins with the first row, whose length all rows must have.
+    while not parts or len(parts[-1]) == PARSED_ROWS:
+        some = chain([head], islice(iterator, PARSED_ROWS - (not parts)))
+        try:
+            part = np.loadtxt(some, np.float64, comments=None, delimiter=delimiter, usecols=use, ndmin=2)
+        except ValueError as error:
+            raise ValueError(_in_whole(str(error), PARSED_ROWS * len(parts) - bool(parts))) from None
+        parts.append(part[bool(parts) :])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _in_whole(error: str, before: int) -> str:
+    """NumPy's error of a row, with `before` added to its number."""
+    return ROW.sub(lambda match: f"row {int(match[1]) + before}", error)
 
 
 def unquote(line: str, delimiter: str | None) -> str:

@@ -30,6 +30,11 @@ def pair(shape: tuple[int, ...]) -> GaussianPair:
     return GaussianPair(mu, np.exp(scale), other_mu, other_scale, "sigma", "log_variance")
 
 
+def labels(x: tuple[int, ...], w: tuple[int, ...]) -> LabelledPoint:
+    rng = np.random.default_rng(0)
+    return LabelledPoint(rng.normal(size=x), rng.normal(size=w), rng.integers(0, 2, x[:-1]).astype(np.float64))
+
+
 def bits(outcomes: Sequence[Any]) -> list[bytes]:
     found: list[bytes] = []
     for outcome in outcomes:
@@ -46,7 +51,10 @@ JOBS: dict[str, list[Job]] = {
     "one row": [reparameterization("sigma", (1500,))],
     "pair": [pair((203, 7))],
     "wide pair": [pair((21, 131))],
-    "labels": [LabelledPoint(np.ones((203, 7)), np.ones(7), np.ones(203))],
+    "labels": [labels((203, 7), (203, 7))],
+    "labels of one model": [labels((203, 7), (7,))],
+    "labels of one weight": [labels((1403, 1), (1,))],
+    "label": [labels((1500,), (1500,))],
     "several pairs": [pair((n, 5)) for n in (1, 30, 200, 3, 60)],
     "several": [reparameterization("softplus", (n, 5)) for n in (1, 30, 200, 3, 60)],
 }
@@ -64,7 +72,7 @@ def test_parts_change_no_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(parts, "PART_ELEMENTS", 100)
     monkeypatch.setattr(parts, "give_way", give_way)
     assert bits(VaeWorker(CPU)(JOBS[name])) == whole
-    if name not in {"labels", "one row"}:  # these cannot be divided
+    if name not in {"label", "one row"}:  # these cannot be divided
         assert pauses > 2
 
 
@@ -73,6 +81,26 @@ def test_an_error_names_the_place_in_the_whole(monkeypatch: pytest.MonkeyPatch) 
     np.asarray(job.scale_q)[150, 3] = -1.0
     (whole,) = VaeWorker(CPU)([job])
     monkeypatch.setattr(parts, "PART_ELEMENTS", 100)
+    (divided,) = VaeWorker(CPU)([job])
+    assert isinstance(whole, InvalidInput)
+    assert isinstance(divided, InvalidInput)
+    assert (divided.detail, divided.pointer) == (whole.detail, whole.pointer)
+
+
+@pytest.mark.parametrize("y", [2.0, np.nan])
+def test_an_error_of_a_label_names_the_place_in_the_whole(y: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = labels((203, 7), (7,))
+    np.asarray(job.y)[150] = y
+    monkeypatch.setattr(parts, "PART_ELEMENTS", 100)
+    (divided,) = VaeWorker(CPU)([job])
+    assert isinstance(divided, InvalidInput)
+    assert divided.pointer == "/y/150"
+
+
+def test_a_gradient_that_overflows_over_all_parts_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = LabelledPoint(np.full((203, 7), 1e307), np.zeros(7), np.ones(203))
+    (whole,) = VaeWorker(CPU)([job])
+    monkeypatch.setattr(parts, "PART_ELEMENTS", 70)
     (divided,) = VaeWorker(CPU)([job])
     assert isinstance(whole, InvalidInput)
     assert isinstance(divided, InvalidInput)

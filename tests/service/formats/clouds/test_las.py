@@ -133,21 +133,29 @@ def test_damaged_compressed_files_are_refused_or_read(point_format: int) -> None
             continue
 
 
-def test_a_server_without_laspy_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_without_laspy_reads_las_and_names_the_extra_for_laz(monkeypatch: pytest.MonkeyPatch) -> None:
     data, compressed = write(), write(compress=True)
-    missing = {"lazrs"}
 
     def find(name: str) -> ModuleSpec | None:
-        return None if name in missing else ModuleSpec(name, None)
+        return None if name in {"laspy", "lazrs"} else ModuleSpec(name, None)
 
     monkeypatch.setattr(las, "find_spec", find)
     assert len(read_points(data)) == len(INTEGERS)
-    with pytest.raises(InvalidInput, match=r"LAZ.*pip install 'latentserve\[las\]'"):
+    with pytest.raises(InvalidInput, match=r"LAZ.*pip install 'latentserve\[las\]'") as caught:
         read_points(compressed, pointer="/target")
-    missing.add("laspy")
-    with pytest.raises(InvalidInput, match=r"LAS.*pip install 'latentserve\[las\]'") as caught:
-        read_points(data, pointer="/target")
     assert caught.value.pointer == "/target"
+
+
+def test_records_between_header_and_points_cost_nothing() -> None:
+    data = write()
+    start, records, size = *struct.unpack_from("<II", data, 96), 10**5 * las.VLR_HEADER
+    longer = bytearray(data[:start] + bytes(size) + data[start:])
+    struct.pack_into("<II", longer, 96, start + size, records + 10**5)
+    whole = bytes(longer)
+    tracemalloc.start()
+    assert np.array_equal(read_points(whole), read_points(data))
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
 
 
 def test_a_name_that_promises_las_is_checked() -> None:
