@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     checkpoints: Path = Field(
         Path(__file__).resolve().parent.parent / "checkpoints", description="folder of the published model"
     )
-    device: Device = Field("auto", description="auto, cpu, cuda or cuda:0; auto prefers CUDA")
+    device: Device = Field("auto", description="where digits are drawn: auto, cpu, cuda or cuda:0; auto prefers CUDA")
 
     max_body_bytes: PositiveInt = Field(128 * MIB, description="maximum bytes of one request body")
     max_elements: PositiveInt = Field(

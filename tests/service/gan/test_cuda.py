@@ -41,7 +41,7 @@ def as_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
     monkeypatch.setattr(torch.cuda, "Stream", lambda _: None)
-    monkeypatch.setattr(torch.cuda, "Event", lambda blocking: _Event())
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
     monkeypatch.setattr(torch.cuda, "stream", stream)
     monkeypatch.setattr(cuda, "_captured", lambda run, _: torch.inference_mode()(run))
     monkeypatch.setattr(cuda, "_page_locked", torch.clone)
