@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -27,6 +28,8 @@ class Entry(Generic[JobT, ResultT]):
     future: asyncio.Future[ResultT]
     context: contextvars.Context
     flow: Any = None
+    timeout: float = math.inf
+    deadline: float = math.inf
 
 
 @dataclass(eq=False, slots=True)
@@ -39,7 +42,7 @@ class Batch(Generic[JobT, ResultT]):
 
     def left(self, forecast: Forecast) -> float:
         """Predicted seconds that it takes after its last pause."""
-        whole = forecast.seconds(self.parts[0].flow.size, len(self.entries))
+        whole = forecast.batch(self.parts[0].flow.size, len(self.entries))
         return whole if self.turn is None else max(0.0, whole - self.turn.charged)
 
     def silent_seconds(self, running_seconds: float) -> float:

@@ -8,8 +8,8 @@ have begun and stand still (`turns`). Nothing polls or sleeps.
 Guarantees, whatever the worker does:
 - Every submitted job ends: with its result, its own error, its cancellation, its deadline, or the shutdown.
 - A job that breaks the worker fails alone: the batch is halved until that job is isolated.
-- The queue is bounded in jobs and in cost. A job that is predicted not to end before its deadline is refused on
-  arrival.
+- The queue is bounded in jobs and in cost. A job that is predicted not to end before its deadline is refused, on
+  arrival or when its turn comes (`deadlines`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Generic
 from ..errors import DeadlineExceeded, LatentserveError, Overloaded, ShuttingDown
 from .batch import Batch, Entry, JobT, ResultT
 from .caller import CALLER
+from .deadlines import Deadlines
 from .flows import Flow, size_class
 from .forecast import Forecast
 from .isolation import attempt, explained
@@ -36,9 +37,6 @@ from .scheduling import FairQueue
 from .turns import SLICE_SECONDS, Turn
 
 __all__ = ["Batcher", "Limits"]
-
-# The part of its time in which a job must be predicted to end, because batches scatter.
-_MARGIN = 0.8
 
 
 class Batcher(Generic[JobT, ResultT]):
@@ -110,6 +108,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._paused: list[Batch[JobT, ResultT]] = []
         self._is_contended = False
         self._forecast = Forecast()
+        self._deadlines = Deadlines(self._forecast, limits)
         self._closing = False
         self._dispatch_due = False
         self._idle = asyncio.Event()
@@ -165,7 +164,7 @@ class Batcher(Generic[JobT, ResultT]):
             timeout: seconds until the deadline; None for no deadline.
 
         Raises:
-            Overloaded: the queue is full, or the job is predicted to end after `timeout`.
+            Overloaded: the queue is full, or the job is predicted to end after `timeout`, now or when its turn comes.
             ShuttingDown: the batcher is closing.
             DeadlineExceeded: `timeout` passed before the result was ready.
             WorkerFailed: the worker failed on this job alone. OutOfMemory is one kind of it.
@@ -173,9 +172,7 @@ class Batcher(Generic[JobT, ResultT]):
             RuntimeError: the batcher was not started.
         """
         entry = self._admit(job, timeout)
-        timer = None
-        if timeout is not None:
-            timer = entry.future.get_loop().call_later(timeout, self._expire, entry)
+        timer = None if timeout is None else entry.future.get_loop().call_later(timeout, self._expire, entry)
         try:
             return await entry.future
         except asyncio.CancelledError:
@@ -197,14 +194,11 @@ class Batcher(Generic[JobT, ResultT]):
             raise Overloaded(
                 f"the {self.name} queue is full ({items} jobs wait); try again later", retry_after=self.predicted_wait()
             )
-        wait = 0.0 if timeout is None else self.predicted_wait(caller, size)
-        if timeout is not None and wait and (wait := wait + self._forecast.seconds(size)) > _MARGIN * timeout:
-            raise Overloaded(
-                f"this takes about {wait:.3g} s, too long for the {timeout:.3g} s allowed; allow more or retry later",
-                retry_after=wait,
-            )
         now, future = time.monotonic(), self._loop.create_future()
         entry: Entry[JobT, ResultT] = Entry(job, self._key(job), cost, now, future, contextvars.copy_context())
+        if timeout is not None:
+            self._deadlines.check(size, self.predicted_wait(caller, size), timeout)
+            entry.timeout, entry.deadline = timeout, now + timeout
         flow = queue.put(entry, caller, size)
         self._observer.queued(queue.items, queue.cost)
         self._idle.clear()
@@ -252,14 +246,19 @@ class Batcher(Generic[JobT, ResultT]):
 
     def _dispatch(self) -> None:
         self._dispatch_due = False
-        if self._running is not None:
-            return
-        if (flow := self._queue.choose(self._below(), self._may_begin if self._paused else None)) is None:
-            return
-        if flow.paused:
-            self._resume(next(batch for batch in self._paused if batch.parts[0].flow is flow))
-        else:
-            self._begin(flow)
+        while self._running is None:
+            if (flow := self._queue.choose(self._below(), self._may_begin if self._paused else None)) is None:
+                return
+            if flow.paused:
+                self._resume(next(batch for batch in self._paused if batch.parts[0].flow is flow))
+                return
+            now = time.monotonic()
+            # A job that is alone is tried, so that a wrong forecast corrects itself.
+            late = self._deadlines.late(flow, now) if self._queue.items > 1 else None
+            if late is None:
+                self._begin(flow, now)
+                return
+            self._abandon(late, self._deadlines.refusal(flow, late, now))
 
     def _below(self) -> float:
         """The size below which a batch may begin. The last thread is for jobs that are smaller than all that stand."""
@@ -277,8 +276,8 @@ class Batcher(Generic[JobT, ResultT]):
         begun = (other for batch in self._paused for other in batch.entries)
         return entry.cost < self._alone or all(other.cost < self._alone for other in begun)
 
-    def _begin(self, flow: Flow[Entry[JobT, ResultT]]) -> None:
-        most = self._forecast.jobs_within(flow.size, self._limits.batch_seconds, self._limits.batch_items)
+    def _begin(self, flow: Flow[Entry[JobT, ResultT]], now: float) -> None:
+        most = self._deadlines.most_jobs(flow, now)
         entries, parts = self._queue.take(flow, most, self._limits.batch_cost)
         batch = Batch(entries, parts, None)
         self._start(batch)

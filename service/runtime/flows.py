@@ -46,6 +46,10 @@ class Flow(Generic[EntryT]):
         self.paused = False
         """Whether the one that it leads waits for its next turn."""
 
+    def first(self) -> EntryT:
+        """The next of the jobs that wait."""
+        return next(iter(next(iter(self.keys.values()))))
+
 
 class Caller(Generic[EntryT]):
     """The flows of one caller."""

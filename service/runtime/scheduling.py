@@ -188,7 +188,7 @@ class FairQueue(Generic[EntryT]):
                 flow.size < below
                 and flow.items > 0
                 and not flow.begun
-                and (may_begin is None or may_begin(next(iter(next(iter(flow.keys.values()))))))
+                and (may_begin is None or may_begin(flow.first()))
             )
             # Of two that have had as much, the smaller jobs come first.
             if ready and (best is None or (flow.seconds, flow.size) < (best.seconds, best.size)):
