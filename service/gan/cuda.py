@@ -106,6 +106,8 @@ class _Pass:
             on_device.copy_(self._inputs, non_blocking=True)
             self._results.copy_(compute(on_device), non_blocking=True)
 
+        # A graph uses addresses. It does not keep the tensors there, nor the weights.
+        self._used = run
         self._start = _captured(run, self._stream)
 
     def begin(self, rows: Float32, results: NDArray[Any]) -> None:

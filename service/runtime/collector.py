@@ -39,10 +39,18 @@ class _Question:
 
 
 class Collector:
-    """Asks all replicas for their snapshots, and adds those of the supervisor and of replicas that ended."""
+    """Asks all replicas for their snapshots, and adds those of the supervisor and of replicas that ended.
+
+    `others` returns the ids of further processes, whose use of the machine is the supervisor's.
+    """
 
     def __init__(
-        self, replicas: Sequence[Replica], board: Board, tell: Tell, after: Callable[[float, Callable[[], None]], None]
+        self,
+        replicas: Sequence[Replica],
+        board: Board,
+        tell: Tell,
+        after: Callable[[float, Callable[[], None]], None],
+        others: Callable[[], Sequence[int]] = list,
     ) -> None:
         self._replicas = replicas
         self._board = board
@@ -52,7 +60,7 @@ class Collector:
         self._questions: dict[bytes, _Question] = {}
         # The counters of replicas that have ended, so that totals never decrease.
         self._ended = b"[]"
-        self._usage = Usage()
+        self._usage = Usage(others)
         self._live, self.restarts = replica_instruments()
 
     def ask(self, asker: Replica, name: bytes) -> None:

@@ -78,7 +78,7 @@ class Supervisor:
         self._reception = Reception(
             listeners, self._replicas, board, rules.connections, refusal, self._selector, self._after
         )
-        self._collector = Collector(self._replicas, board, self._tell, self._after)
+        self._collector = Collector(self._replicas, board, self._tell, self._after, self._others)
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = itertools.count()
         self._wake, self._waker = socket.socketpair()
@@ -198,6 +198,9 @@ class Supervisor:
         self._after(CHECK_SECONDS, self._check)
 
     # -- the process of the GPU ---------------------------------------------------------------------------------
+
+    def _others(self) -> list[int]:
+        return [self._device.pid] if self._device is not None and self._device.pid else []
 
     def _start_device(self, device: DeviceProcess) -> None:
         if self._status is not None:

@@ -1,18 +1,22 @@
-"""What this process uses: processor time, memory, files, and the garbage collector's work."""
+"""What this process uses, and others that report through it: processor time, memory, files, and garbage collection."""
 
 from __future__ import annotations
 
 import gc
+import os
 import platform
 import re
 import sys
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .instruments import Counter, Description, Gauge, Instrument
 from .line_buffer import LINES
 
 PROC = Path("/proc/self")
+_TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 1
 _COLLECTED = {
     "collections": "Number of times this generation was collected",
     "collected": "Objects collected during gc",
@@ -25,9 +29,14 @@ class Usage:
 
     The values of several processes add up. The memory of each is its proportional share, because replicas share pages:
     a page that ten processes share counts as a tenth in each.
+
+    `others` returns the ids of processes whose processor time, memory and files count here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, others: Callable[[], Sequence[int]] = list) -> None:
+        self._others = others
+        # The processor time of each, also of those that have ended, so that the total never decreases.
+        self._seconds: dict[int, float] = {}
         self._processor = Counter(Description("process_cpu_seconds", "Processor time in seconds."))
         self._resident = Gauge(
             Description("process_resident_memory_bytes", "Resident memory in bytes; shared pages count once.")
@@ -67,21 +76,39 @@ class Usage:
 
     def refresh(self) -> None:
         """Read the present values. Those of /proc are left out on systems without it."""
-        self._processor.values[()] = time.process_time()
         self._lost.values[()] = LINES.lost
         for generation, counts in enumerate(gc.get_stats()):
             for name, counter in self._collector.items():
                 counter.values[str(generation),] = counts[name]
         if sys.platform != "linux":
+            self._processor.values[()] = time.process_time()
             return
-        self._open.set(sum(1 for _ in (PROC / "fd").iterdir()))
-        self._resident.set(proportional_bytes())
+        files, memory = open_files(PROC), proportional_bytes(PROC)
+        for pid in self._others():
+            with suppress(OSError):  # it has just ended
+                folder = Path("/proc", str(pid))
+                self._seconds[pid] = processor_seconds(folder)
+                files, memory = files + open_files(folder), memory + proportional_bytes(folder)
+        self._processor.values[()] = time.process_time() + sum(self._seconds.values())
+        self._open.set(files)
+        self._resident.set(memory)
         limits = re.search(r"Max open files +(\d+)", (PROC / "limits").read_text())
         if limits:
             self._most.set(int(limits[1]))
 
 
-def proportional_bytes() -> int:
-    """The proportional share of this process in the memory that it has in common with others, in bytes."""
-    found = re.search(r"^Pss: +(\d+) kB", (PROC / "smaps_rollup").read_text(), re.MULTILINE)
+def open_files(folder: Path = PROC) -> int:
+    """Open file descriptors of the process whose folder in /proc this is."""
+    return sum(1 for _ in (folder / "fd").iterdir())
+
+
+def processor_seconds(folder: Path = PROC) -> float:
+    """Processor time of the process, in seconds."""
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / _TICKS  # user and system time: proc_pid_stat(5)
+
+
+def proportional_bytes(folder: Path = PROC) -> int:
+    """The proportional share of the process in the memory that it has in common with others, in bytes."""
+    found = re.search(r"^Pss: +(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0

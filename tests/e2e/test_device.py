@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from service.runtime.usage import proportional_bytes
 from tests.e2e.conftest import Live, Start, children, free_port, running
 
 # The service on a machine whose GPU computes exactly what a processor computes.
@@ -135,3 +136,13 @@ def test_without_a_gpu_the_processes_draw_by_themselves(tmp_path: Path) -> None:
         assert len(children(process.pid)) == 2
         for path in PATHS:
             insist(service, path)
+
+
+def test_the_metrics_include_the_memory_of_the_process_that_draws(shared: Live) -> None:
+    text = ask(shared, "/metrics").text
+    (reported,) = [
+        float(line.split()[1]) for line in text.splitlines() if line.startswith("process_resident_memory_bytes")
+    ]
+    shares = [proportional_bytes(Path(f"/proc/{pid}")) for pid in (shared.process.pid, *children(shared.process.pid))]
+    # Without the process that draws, it would be less than this.
+    assert reported > sum(shares) - 0.5 * min(shares)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,6 +32,19 @@ class _Event:
         """Do nothing."""
 
 
+def captured(run: Callable[[], None], _: object) -> Callable[[], None]:
+    """Runs again what was captured. As a graph, it keeps neither the tensors nor the networks that it uses."""
+    reference = weakref.ref(run)
+
+    @torch.inference_mode()
+    def replay() -> None:
+        run = reference()
+        assert run is not None, "the memory that the graph uses may belong to others"
+        run()
+
+    return replay
+
+
 @pytest.fixture
 def as_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replaces streams, graphs and page-locked memory by what the processor has."""
@@ -43,7 +57,7 @@ def as_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "Stream", lambda _: None)
     monkeypatch.setattr(torch.cuda, "Event", _Event)
     monkeypatch.setattr(torch.cuda, "stream", stream)
-    monkeypatch.setattr(cuda, "_captured", lambda run, _: torch.inference_mode()(run))
+    monkeypatch.setattr(cuda, "_captured", captured)
     monkeypatch.setattr(cuda, "_page_locked", torch.clone)
 
 
