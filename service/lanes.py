@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -70,7 +69,7 @@ def batchers(
             is_out_of_memory=devices.is_out_of_memory,
             stall_seconds=settings.stall_seconds,
             pass_seconds=pass_seconds,
-            observer=metrics.engine(name, partial(seat.set_queue, name)),
+            observer=metrics.engine(name, seat.reporter(name)),
             elsewhere=seat.elsewhere(name),
             is_short=is_short,
             threads=threads,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import isal
 import numba
@@ -79,10 +80,20 @@ def etag(build: str, query: GenerateQuery | InterpolateQuery) -> str:
     # `checkpoint` is a condition, not an input: the build tag already has the digests of the networks. The other fields
     # are numbers, strings and lists of numbers. Validated, equal ones are also written equally.
     request = {**query.__dict__, "checkpoint": None}
-    return f'"{hashlib.blake2b(f"{build} {request}".encode(), digest_size=16).hexdigest()}"'
+    digest = _of_build(build).copy()
+    digest.update(str(request).encode())
+    return f'"{digest.hexdigest()}"'
+
+
+@lru_cache(4)
+def _of_build(build: str) -> hashlib.blake2b:
+    """The digest of what all answers of a build begin with. It is to be copied."""
+    return hashlib.blake2b(f"{build} ".encode(), digest_size=16)
 
 
 def is_fresh(if_none_match: Sequence[str], etag: str) -> bool:
     """Whether the lines of `If-None-Match` match `etag`, by weak comparison or by `*` (RFC 9110, 13.1.2 and 5.3)."""
+    if not if_none_match:
+        return False
     names = [name.strip().removeprefix("W/") for line in if_none_match for name in line.split(",")]
     return etag in names or names == ["*"]

@@ -99,13 +99,13 @@ LANES: tuple[Lane, ...] = get_args(Lane)
 
 def cost(job: Job) -> float:
     """Approximate number of images that pass through the networks. It bounds queues and batches."""
+    if isinstance(job, GenerateJob):
+        return max(job.images, _choice_cost(job.images, job.digits is not None, job.rejection))
     if isinstance(job, InvertJob):
         return len(job.images) * INVERSION_COST
     if isinstance(job, InterpolateJob):
         return job.frames * len(job.seeds) + _choice_cost(len(job.seeds), job.digit is not None, False)
-    if isinstance(job, DiscriminateJob):
-        return len(job.images)
-    return max(job.images, _choice_cost(job.images, job.digits is not None, job.rejection))
+    return len(job.images)
 
 
 def size(job: Job) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from ..errors import InvalidInput
 from ..runtime.batching import Batcher
 from ..web.json_body import read_json
+from ..web.media import header_values
 from ..web.parts import part
 from ..web.routing import (
     COMPUTED,
@@ -52,9 +53,9 @@ class GanEngine(NamedTuple):
     """sha256 of the generator."""
     has_companions: bool
 
-    async def submit(self, job: Job, timeout: float | None) -> Result:
+    def submit(self, job: Job, timeout: float | None) -> Coroutine[Any, Any, Result]:
         """The result of `job`, from the batcher of its lane; see `Batcher.submit` for `timeout` and errors."""
-        return await self.lanes[lane(job)].submit(job, timeout)
+        return self.lanes[lane(job)].submit(job, timeout)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -250,7 +251,7 @@ def _require_companions(gan: GanEngine, name: str, allowed: object = "leave it o
 def _is_fresh(request: Request, headers: Mapping[str, str]) -> bool:
     """Whether the client already has the answer with these headers."""
     etag = headers.get("ETag")
-    return etag is not None and caching.is_fresh(request.headers.getlist("if-none-match"), etag)
+    return etag is not None and caching.is_fresh(header_values(request, b"if-none-match"), etag)
 
 
 def _with_checkpoint(response: Response, gan: GanEngine) -> Response:

@@ -142,14 +142,22 @@ class Seat:
     def _bodies_of(self, caller: str) -> memoryview[float]:
         return self.board._column(self.board._callers + crc32(caller.encode()) % CALLERS)
 
-    def set_queue(self, lane: str, items: int, cost: float) -> None:
-        """Report the jobs that wait in a lane of this replica, and their cost."""
-        column = self.board._queue[lane]
-        self.board._column(column)[self.replica] = items
-        self.board._column(column + 1)[self.replica] = cost
+    def reporter(self, lane: str) -> Callable[[int, float], None]:
+        """A function that reports the jobs that wait in a lane of this replica, and their cost, to the others."""
+        if self.board.replicas == 1:
+            return lambda items, cost: None
+        column, own = self.board._queue[lane], self.replica
+        all_items, all_costs = self.board._column(column), self.board._column(column + 1)
+
+        def report(items: int, cost: float) -> None:
+            all_items[own], all_costs[own] = items, cost
+
+        return report
 
     def elsewhere(self, lane: str) -> Callable[[], tuple[int, float]]:
         """A function that returns the jobs that wait in the same lane of all other replicas, and their cost."""
+        if self.board.replicas == 1:
+            return lambda: (0, 0.0)
         column, own = self.board._queue[lane], self.replica
         items, costs = self.board._column(column), self.board._column(column + 1)
         return lambda: (int(sum(items) - items[own]), max(0.0, sum(costs) - costs[own]))

@@ -50,7 +50,10 @@ class LineBuffer:
 
     def write(self, line: str, *, urgent: bool = True) -> None:
         """Write `line`: at once, after the lines that wait, if it is `urgent`; else within `FLUSH_SECONDS`."""
-        text = (line + "\n").encode("utf-8", "backslashreplace")
+        self.write_bytes((line + "\n").encode("utf-8", "backslashreplace"), urgent=urgent)
+
+    def write_bytes(self, text: bytes, *, urgent: bool) -> None:
+        """As `write`, for a line with its end."""
         waiting = len(self._lines)
         # Without the lock, which would take as long as the rest: an append is whole, and the bytes may be inexact.
         if waiting < MOST_WAITING and self._bytes < MOST_BYTES:

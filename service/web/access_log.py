@@ -53,7 +53,9 @@ class AccessLog:
             # Written here and not by structlog, whose processors take as long as the rest of a small request's log.
             fields["event"], fields["request_id"] = "request", request_id
             fields["level"], fields["timestamp"] = "info", self._now()
-            self._lines.write(orjson.dumps(fields).decode(), urgent=slow or status >= 500)
+            self._lines.write_bytes(
+                orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE), urgent=slow or status >= 500
+            )
         else:
             log.info("request", **fields)
 

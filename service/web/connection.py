@@ -23,6 +23,8 @@ from .watch import Patience, Phase, Watch
 MAX_HEADER_BYTES = 64 * 1024
 # Seconds in which a client that is still sending can read the answer to a request that was refused.
 LINGER_SECONDS = 2.0
+# Requests that wait behind one that runs. With more the connection is not read, and does not tell that its client left.
+MOST_WAITING = 8
 _SLASH = ord("/")
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -61,6 +63,8 @@ class Connection(HttpToolsProtocol):
         self._discards = False  # the request has been answered, and its body is not kept
         self._header_bytes = self._hosts = 0
         self._began = 0.0
+        # With requests in the pipeline, `cycle` is the last of them.
+        self._running: Cycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for the first request."""
@@ -68,8 +72,10 @@ class Connection(HttpToolsProtocol):
         self._watch = Watch(self._patience, self.loop, self._expired, self._is_ours)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
+        """Stop the timer, and the request that runs."""
         self._watch.stop()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnect()
         super().connection_lost(exc)
 
     # -- the client's time --------------------------------------------------------------------------------------
@@ -205,18 +211,22 @@ class Connection(HttpToolsProtocol):
         if before is None or before.response_complete:
             self.start(cycle)
         else:
-            self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
+            if len(self.pipeline) >= MOST_WAITING:
+                self.flow.pause_reading()
 
     def start(self, cycle: Cycle) -> None:
         """Run the application on a request."""
         cycle.task = task = self.loop.create_task(cycle.run_asgi(self.app))
         self.tasks.add(task)
+        self._running = cycle
 
     def ended(self, cycle: Cycle) -> None:
         """Note that the application has ended on a request."""
         # Here and not in a callback of the task, which would take another turn of the event loop.
         self.tasks.discard(cycle.task)
+        if self._running is cycle:
+            self._running = None
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body, unless the request has been answered."""

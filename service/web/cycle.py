@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -83,6 +83,7 @@ class Cycle(RequestResponseCycle):
         self.chunked_encoding: bool | None = None
         self.expected_content_length = 0
         self._head = b""
+        self._gone: Callable[[asyncio.Task[None]], object] | None = None
         self.number = 0
         """Of the request, for its admission."""
         self.caller = ""
@@ -104,7 +105,38 @@ class Cycle(RequestResponseCycle):
         finally:
             self._carrier.ended(self)
             # Otherwise this object and the connection would keep each other until the garbage collector runs.
-            self._carrier = _NOBODY
+            self._carrier, self._gone = _NOBODY, None
+
+    async def receive(self) -> Any:
+        """The next message for the application."""
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        event, flow = self.message_event, self.flow
+        if not self.disconnected and not self.response_complete:
+            if not event.is_set():
+                flow.resume_reading()
+                await event.wait()
+            event.clear()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = bytes(self.body), bytearray()
+        # Also after the last part, because a connection that is not read does not tell that its client has left.
+        flow.resume_reading()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    def watch(self, gone: Callable[[asyncio.Task[None]], object]) -> None:
+        """Call `gone` with the task of the application if the client leaves before the answer is complete."""
+        self._gone = gone
+        if self.disconnected:
+            gone(self.task)
+
+    def disconnect(self) -> None:
+        """Note that the client has left."""
+        self.disconnected = True
+        self.message_event.set()
+        if self._gone is not None:
+            self._gone(self.task)
 
     async def __call__(self, message: Mapping[str, Any]) -> None:
         """Send a message of the application, at the pace of the client.

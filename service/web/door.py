@@ -162,7 +162,7 @@ class Door:
         """Seconds until the turn of one more connection, each of which has `pace` seconds."""
         now = time.perf_counter()
         self._turn = min(max(self._turn, now) + pace, now + MOST_PAUSE_SECONDS + FREE_SECONDS)
-        return max(0.0, self._turn - now - FREE_SECONDS)
+        return min(max(0.0, self._turn - now - FREE_SECONDS), MOST_PAUSE_SECONDS)  # rounding could exceed it
 
     def _report(self) -> None:
         admission, refused, self._refusals = self.admission, self._refusals, 0

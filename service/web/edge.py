@@ -25,13 +25,9 @@ from .holding import SMALL_BODY_BYTES, Holding
 from .metrics import Metrics
 from .observability import REQUEST_ID, log
 from .parts import BodyLimits
-from .presence import Presence
 from .problems import from_domain
 from .routing import STARTED
 
-# Seconds, up to twice as many, after which a running request is watched for a disconnected client. A watch costs a
-# task, and most requests end earlier.
-WATCH_AFTER_SECONDS = 0.03
 # A client that reads at once would take a larger body in one call, which holds the interpreter's lock.
 PIECE_BYTES = 1 << 18
 # Nginx's status for a client that closed the connection before its answer. It is logged and counted, never sent.
@@ -59,7 +55,6 @@ class Edge:
         self.access_log = access_log
         self.limits = limits
         self.seat = seat
-        self.presence: Presence[_Exchange] = Presence(WATCH_AFTER_SECONDS, _Exchange.watch)
         # An id for each request: a random number for this object, then a counter.
         self._prefix = secrets.token_hex(4)
         self._counter = itertools.count(secrets.randbits(32))
@@ -97,34 +92,29 @@ class _Exchange:
         self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
         self._receive = receive
         self._send = send
-        self._task: asyncio.Task[object]
         self.status = 0
         self.body_bytes = 0
         self.holding: Holding | None = None
-        self.body_is_complete = self.method in {"GET", "HEAD"}  # their bodies are not read
-        self.body_complete: asyncio.Event | None = None
         self.client_gone = False
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id")
         self.request_id = given.decode() if given and SAFE_ID.fullmatch(given) else edge.new_id()
         self.declared_bytes = int(headers.get(b"content-length", 0))
-        self.watcher: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        edge, task = self.edge, asyncio.current_task()
-        if task is None:
-            raise RuntimeError("an ASGI application runs in a task")
-        self._task = task
+        edge = self.edge
         REQUEST_ID.set(self.request_id)
         CALLER.set(self.scope.get(SCOPE_CALLER) or edge.caller(self.scope))
         # The protocol notes when the first byte arrived.
         start: float = self.scope.setdefault(STARTED, time.perf_counter())
         edge.metrics.in_flight.add(1)
-        edge.presence.enter(self)
         try:
+            if isinstance(self._send, Cycle):
+                self._send.watch(self._gone)
             await edge.app(self.scope, self.receive, self)
         except asyncio.CancelledError:
-            task.uncancel()
+            if task := asyncio.current_task():
+                task.uncancel()
             if self.client_gone:
                 self.status = CLIENT_CLOSED_REQUEST
             elif self.status == 0:  # the shutdown's timeout passed
@@ -137,26 +127,15 @@ class _Exchange:
             if self.status == 0:
                 await internal()(self.scope, self.receive, self)
         finally:
-            edge.presence.leave(self)
-            if self.watcher is not None:
-                self.watcher.cancel()
             if self.holding is not None:
                 self.holding.release()
             edge.metrics.in_flight.add(-1)
             self._record(time.perf_counter() - start)
 
-    def watch(self) -> None:
-        """Cancel the request if its client leaves."""
-        self.watcher = asyncio.create_task(self._cancel_when_gone())
-
-    async def _cancel_when_gone(self) -> None:
-        if not self.body_is_complete:  # until then the application reads, and detects a disconnect
-            self.body_complete = asyncio.Event()
-            await self.body_complete.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        """Cancel the request, whose client has left."""
         self.client_gone = True
-        self._task.cancel()
+        task.cancel()
 
     async def receive(self) -> Message:
         edge = self.edge
@@ -170,10 +149,6 @@ class _Exchange:
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self.body_bytes += size
-            if not message.get("more_body", False):
-                self.body_is_complete = True
-                if self.body_complete is not None:
-                    self.body_complete.set()
             if self.body_bytes > edge.limits.body_bytes:
                 return await self.receive()
             if self.body_bytes > SMALL_BODY_BYTES:

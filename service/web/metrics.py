@@ -142,9 +142,9 @@ class EngineObserver:
         self._name = name
         self._report = report
         self._labels = (name,)
-        self._items = metrics.queue_items
+        self._items = metrics.queue_items.values
         self._line = metrics.lines.get(name)
-        self._cost = metrics.queue_cost
+        self._cost = metrics.queue_cost.values
         self._failures = metrics.failures
         self._waits: Series = metrics.queue_seconds.of(self._labels)
         self._size: Series = metrics.batch_size.of(self._labels)
@@ -157,8 +157,8 @@ class EngineObserver:
         if self._line is not None:
             self._line.items = items
         self._report(items, cost)
-        self._items.set(items, self._labels)
-        self._cost.set(cost, self._labels)
+        self._items[self._labels] = items
+        self._cost[self._labels] = cost
 
     def dispatched(self, waits: Sequence[float]) -> None:
         """Observe the batch's size and each job's wait."""

@@ -17,7 +17,7 @@ def board() -> Board:
 def test_a_forked_process_and_its_parent_share_the_numbers(board: Board) -> None:
     pid = os.fork()
     if pid == 0:
-        board.seat(1).set_queue("slow", 4, 2.5)
+        board.seat(1).reporter("slow")(4, 2.5)
         os._exit(0)
     os.waitpid(pid, 0)
     assert board.seat(0).elsewhere("slow")() == (4, 2.5)
@@ -25,7 +25,7 @@ def test_a_forked_process_and_its_parent_share_the_numbers(board: Board) -> None
 
 def test_the_load_elsewhere_is_that_of_all_others_in_the_same_lane(board: Board) -> None:
     for number in range(3):
-        board.seat(number).set_queue("fast", 10**number, 0.5 * 10**number)
+        board.seat(number).reporter("fast")(10**number, 0.5 * 10**number)
     assert [board.seat(number).elsewhere("fast")() for number in range(3)] == [(110, 55.0), (101, 50.5), (11, 5.5)]
     assert board.seat(0).elsewhere("slow")() == (0, 0.0)
 
@@ -63,7 +63,7 @@ def test_all_are_ready_once_every_engine_is_ready_in_every_replica(board: Board)
 def test_a_row_that_is_reset_counts_nowhere(board: Board) -> None:
     seat = board.seat(0)
     seat.join()
-    seat.set_queue("fast", 3, 3.0)
+    seat.reporter("fast")(3, 3.0)
     seat.add_body_bytes(5, "a")
     seat.close_connection()
     board.reset(0)

@@ -7,12 +7,15 @@ import re
 from typing import Any
 
 import pytest
+import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.server import ServerState
 
 from service.web.cycle import Cycle
 from service.web.heads import completed
+from service.web.protocol import Protocol
 
 DATE = (b"date", b"today")
 VALUES = st.binary(max_size=8)
@@ -25,6 +28,7 @@ class Recording(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.events: list[bytes | str] = []
+        self.is_read = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.events.append(bytes(data))
@@ -40,6 +44,12 @@ class Recording(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return False
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
 
 
 def new(recording: Recording, method: str = "GET", *, keep_alive: bool = True) -> Cycle:
@@ -160,3 +170,54 @@ def test_a_client_that_does_not_read_is_waited_for() -> None:
     cycle.flow.pause_writing()
     assert not cycle.answer(200, [length(0)], b"")
     assert recording.events == []
+
+
+def test_a_client_that_leaves_stops_the_request_that_runs_and_starts_none_that_waits() -> None:
+    seen: list[str] = []
+    body = b"x" * (HIGH_WATER_LIMIT + 1)
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        send.watch(lambda task: task.cancel())
+        assert await receive() == {"type": "http.request", "body": body, "more_body": False}
+        seen.append(scope["path"])
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("stopped")
+
+    async def run() -> None:
+        state = ServerState()
+        protocol = Protocol(uvicorn.Config(application, interface="asgi3", lifespan="off", log_config=None), state, {})
+        protocol.connection_made(recording := Recording())
+        protocol.data_received(b"POST /1 HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body))
+        (task,) = state.tasks
+        await asyncio.sleep(0)
+        protocol.data_received(body)
+        protocol.data_received(b"GET /2 HTTP/1.1\r\nhost: x\r\n\r\n")
+        async with asyncio.timeout(60):
+            while not seen:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert recording.is_read  # otherwise nobody would hear that the client has left
+        protocol.connection_lost(None)
+        async with asyncio.timeout(60):
+            await task
+        assert seen == ["/1", "stopped"]
+        assert not state.tasks
+
+    asyncio.run(run())
+
+
+def test_a_client_that_left_before_its_request_was_watched_stops_it() -> None:
+    async def application(_: Any, __: Any, send: Any) -> None:
+        send.disconnect()
+        send.watch(lambda task: task.cancel())
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        cycle = new(recording := Recording())
+        cycle.task = asyncio.create_task(cycle.run_asgi(application))
+        async with asyncio.timeout(60):
+            await cycle.task
+        assert recording.events == ["ended"]
+
+    asyncio.run(run())
