@@ -7,6 +7,7 @@ service's own command; the replicas are forked from it and have the same fault.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -60,7 +61,19 @@ def silent() -> None:
     os.close(2)
 
 
-HOOKS: dict[str, Callable[[], None]] = {"poison": poison, "clock": clock, "group": group, "silent": silent}
+def hung() -> None:
+    """Let no write to a file return, as on a disk of the network that hangs."""
+    write = os.write
+
+    def writing(descriptor: int, text: bytes) -> int:
+        while stat.S_ISREG(os.fstat(descriptor).st_mode):
+            time.sleep(1)
+        return write(descriptor, text)
+
+    setattr(os, "write", writing)  # noqa: B010
+
+
+HOOKS: dict[str, Callable[[], None]] = {hook.__name__: hook for hook in (poison, clock, group, silent, hung)}
 
 
 def main() -> int:

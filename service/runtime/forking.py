@@ -9,6 +9,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from .log_file import finish
+
 # Of <linux/prctl.h>: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
 # The parent's signals, which a child ignores. A terminal sends SIGINT to all processes, and an orchestrator may do so
@@ -57,6 +59,7 @@ def end_now(status: int) -> None:
     """End this process without the interpreter's clean-up, even if its log cannot be written."""
     try:
         sys.stderr.flush()
+        finish()
     finally:
         os._exit(status)
 

@@ -7,6 +7,8 @@ import stat
 import sys
 from contextlib import suppress
 
+from . import log_file
+
 STDIN, STDOUT, STDERR = range(3)
 
 
@@ -15,7 +17,7 @@ def prepare() -> None:
 
     A closed descriptor would become that of the next file or socket, and everything that is written to stderr would go
     there. A pipe or terminal is opened once more, because its other users, such as the shell, share the mode of the
-    inherited one.
+    inherited one. A write to a file always waits, so it gets a pipe and a process of its own.
     """
     for descriptor in (STDIN, STDOUT, STDERR):
         try:
@@ -33,3 +35,6 @@ def prepare() -> None:
             own = os.open(f"/proc/self/fd/{STDERR}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
             os.dup2(own, STDERR)
             os.close(own)
+    elif stat.S_ISREG(kind) and hasattr(os, "fork"):  # not on all systems
+        with suppress(OSError):
+            log_file.redirect(STDERR)

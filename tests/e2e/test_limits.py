@@ -62,7 +62,7 @@ def test_at_the_limit_of_open_files_probes_are_answered(tmp_path: Path) -> None:
         answer = httpx2.get(f"{live.address}/vae/encoder-size?dimension=2", timeout=60)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         until(lambda: httpx2.get(f"{live.address}/livez", timeout=60).is_success)
-        assert "fewer connections" in live.log.read_text()
+        until(lambda: "fewer connections" in live.log.read_text())
 
 
 def test_clients_that_leave_cost_nothing(live: Live) -> None:
@@ -70,7 +70,9 @@ def test_clients_that_leave_cost_nothing(live: Live) -> None:
     clouds = [[[i * a % 19, i * i % b] for i in range(150)] for a, b in ((3, 23), (7, 29))]
     options = {"transform": "rigid", "max_iterations": 100_000, "tolerance": 0}
     body = json.dumps({**options, "source": clouds[0], "target": clouds[1]}).encode()
-    head = b"POST /em/register HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    # With this much time a busy machine refuses none of them.
+    head = b"POST /em/register HTTP/1.1\r\nhost: x\r\nx-timeout-seconds: 36000\r\ncontent-type: application/json\r\n"
+    head += b"content-length: %d\r\n\r\n"
     with ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(socket.create_connection(("127.0.0.1", port_of(live)))).sendall(head % len(body) + body)

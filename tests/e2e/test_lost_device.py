@@ -71,7 +71,7 @@ def test_the_supervisor_replaces_a_process_whose_device_is_lost(tmp_path: Path) 
         assert len(set(before) - set(children(process.pid))) == 1
         wait_until_ready(address, process)
         assert all(sample(address, 1).is_success for _ in range(8))
-        assert events(log).count("device lost") == 1
+    assert events(log).count("device lost") == 1
 
 
 def test_without_a_supervisor_the_process_ends_with_status_1_and_says_why(tmp_path: Path) -> None:

@@ -33,11 +33,13 @@ MEMORY = 2 << 30
 
 
 def logs(quick: bool) -> Outcome:
-    """stderr on a full disk, to a broken pipe, to a pipe without a reader, and closed: only log lines are lost."""
+    """stderr on a full or hanging disk, to a broken or stalled pipe, and closed: only log lines are lost."""
     ledger = Ledger()
     lines = []
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         lines.append(_logged("full disk", ledger, quick, full))
+    with tempfile.TemporaryFile() as file:
+        lines.append(_logged("disk that hangs", ledger, quick, file, "hung"))
     lines.append(_logged("closed stderr", ledger, quick, None, "silent"))
     for name, keep in (("broken pipe", False), ("stalled pipe", True)):
         reading, writing = os.pipe()
