@@ -15,8 +15,8 @@ from service.jit import compiled_sources, source_digest
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Takes an E-step and M-steps of three kinds, and prints a digest of all bits. Among their loops are those of exponentials,
-# sums and rotations; all loops together would take minutes to compile.
+# Takes an E-step and M-steps of three kinds, and prints a digest of all bits. Among their loops are those of
+# exponentials, sums and rotations; all loops together would take minutes to compile.
 SCRIPT = """
 import hashlib
 import numpy as np
