@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from .flows import Part
 from .forecast import Forecast
@@ -32,6 +32,14 @@ class Entry(Generic[JobT, ResultT]):
     deadline: float = math.inf
 
 
+class Arrival(NamedTuple, Generic[JobT, ResultT]):
+    """A job that has come: the arguments of `FairQueue.put`."""
+
+    entry: Entry[JobT, ResultT]
+    caller: str
+    size: int
+
+
 @dataclass(eq=False, slots=True)
 class Batch(Generic[JobT, ResultT]):
     """Jobs that have begun. `parts` begins with the flow that leads it."""
@@ -48,3 +56,19 @@ class Batch(Generic[JobT, ResultT]):
     def silent_seconds(self, running_seconds: float) -> float:
         """Seconds for which the batch may have made no progress, after `running_seconds` without a pause."""
         return running_seconds if self.turn is None else min(running_seconds, self.turn.silent_seconds)
+
+
+def deliver(
+    entries: Sequence[Entry[JobT, ResultT]],
+    outcomes: Sequence[ResultT | BaseException],
+    explain: Callable[[BaseException], Exception],
+) -> None:
+    """End jobs with their outcomes. `explain` makes the error that a caller gets."""
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        if isinstance(outcome, BaseException):
+            # Run in the context of the request, so that the log line has its id.
+            error = entry.context.run(explain, outcome)
+            if not entry.future.done():
+                entry.future.set_exception(error)
+        elif not entry.future.done():
+            entry.future.set_result(outcome)

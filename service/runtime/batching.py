@@ -24,7 +24,7 @@ from functools import partial
 from typing import Generic
 
 from ..errors import DeadlineExceeded, LatentserveError, Overloaded, ShuttingDown
-from .batch import Batch, Entry, JobT, ResultT
+from .batch import Arrival, Batch, Entry, JobT, ResultT, deliver
 from .caller import CALLER
 from .deadlines import Deadlines
 from .flows import Flow, size_class
@@ -34,9 +34,13 @@ from .lane_threads import LaneThreads
 from .limits import Limits
 from .observer import Observer, SilentObserver
 from .scheduling import FairQueue
+from .standing import Standing
 from .turns import SLICE_SECONDS, Turn
 
 __all__ = ["Batcher", "Limits"]
+
+# Of the jobs that run alone, the forecast learns from one in this many: while they are alone, nobody needs it.
+_LONE_OBSERVED = 8
 
 
 class Batcher(Generic[JobT, ResultT]):
@@ -93,19 +97,18 @@ class Batcher(Generic[JobT, ResultT]):
         self._key = key
         self._size = size
         self._cancel = cancel
-        self._is_out_of_memory = is_out_of_memory
         self._stall_seconds = stall_seconds
         self._pass_seconds = pass_seconds
         self._observer: Observer = observer or SilentObserver()
+        self._explain = partial(explained, self._observer.failed, is_out_of_memory)
         self._elsewhere = elsewhere
         self._is_short = is_short
-        self._most_begun = threads
-        self._alone = alone
 
         self._queue: FairQueue[Entry[JobT, ResultT]] = FairQueue(max(1, threads // 2))
+        self._lone: Arrival[JobT, ResultT] | None = None
+        self._lone_jobs = 0
         self._running: Batch[JobT, ResultT] | None = None
         self._running_since = math.inf
-        self._paused: list[Batch[JobT, ResultT]] = []
         self._is_contended = False
         self._forecast = Forecast()
         self._deadlines = Deadlines(self._forecast, limits)
@@ -116,6 +119,7 @@ class Batcher(Generic[JobT, ResultT]):
         self._threads: LaneThreads[JobT, ResultT | BaseException] = LaneThreads(
             f"batcher-{name}", lambda jobs: attempt(self._worker, jobs), nice
         )
+        self._standing: Standing[JobT, ResultT] = Standing(self._threads, threads, alone)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- start and stop -----------------------------------------------------------------------------------------
@@ -128,6 +132,7 @@ class Batcher(Generic[JobT, ResultT]):
     async def close(self, timeout: float) -> None:
         """Refuse new jobs, let queued jobs finish within `timeout` seconds, then fail the rest with ShuttingDown."""
         self._closing = True
+        self._queue_lone()
         try:
             await asyncio.wait_for(self._idle.wait(), timeout)
         except TimeoutError:
@@ -172,7 +177,10 @@ class Batcher(Generic[JobT, ResultT]):
             RuntimeError: the batcher was not started.
         """
         entry = self._admit(job, timeout)
-        timer = None if timeout is None else entry.future.get_loop().call_later(timeout, self._expire, entry)
+        timer = None
+        if timeout is not None:
+            late = DeadlineExceeded("no result before the request's deadline")
+            timer = entry.future.get_loop().call_later(timeout, self._abandon, entry, late)
         try:
             return await entry.future
         except asyncio.CancelledError:
@@ -187,6 +195,7 @@ class Batcher(Generic[JobT, ResultT]):
             raise RuntimeError(f"batcher {self.name!r} was not started")
         if self._closing:
             raise ShuttingDown("the service is stopping and accepts no new work", retry_after=1)
+        self._queue_lone()
         cost, caller, size = self._cost(job), CALLER.get(), size_class(self._size(job))
         queue, (items, queued_cost) = self._queue, self._elsewhere()
         items += queue.items
@@ -199,9 +208,14 @@ class Batcher(Generic[JobT, ResultT]):
         if timeout is not None:
             self._deadlines.check(size, self.predicted_wait(caller, size), timeout)
             entry.timeout, entry.deadline = timeout, now + timeout
+        self._idle.clear()
+        if not queue.items and self._running is None and not self._standing and self._is_short([job]):
+            self._lone = Arrival(entry, caller, size)
+            self._observer.queued(1, cost)
+            self._dispatch_soon()
+            return entry
         flow = queue.put(entry, caller, size)
         self._observer.queued(queue.items, queue.cost)
-        self._idle.clear()
         if self._running is None:
             self._dispatch_soon()
         elif flow is not self._running.parts[0].flow:
@@ -218,14 +232,11 @@ class Batcher(Generic[JobT, ResultT]):
         for batch in self._begun():
             flow, left = batch.parts[0].flow, batch.left(self._forecast)
             left = max(0.0, left - self.running_seconds) if batch is self._running else left
-            if self._most_begun == 1 or caller is None or (flow.caller.name, flow.size) == (caller, size):
+            if self._standing.most == 1 or caller is None or (flow.caller.name, flow.size) == (caller, size):
                 wait += left
             elif batch is self._running:  # it gives way
                 wait += min(left, SLICE_SECONDS)
         return wait
-
-    def _expire(self, entry: Entry[JobT, ResultT]) -> None:
-        self._abandon(entry, DeadlineExceeded("no result before the request's deadline"))
 
     def _abandon(self, entry: Entry[JobT, ResultT], error: LatentserveError | None) -> None:
         """End `entry`: remove it from the queue, fail it with `error` if given, and signal a running worker."""
@@ -246,11 +257,13 @@ class Batcher(Generic[JobT, ResultT]):
 
     def _dispatch(self) -> None:
         self._dispatch_due = False
+        if self._lone is not None:
+            self._run_lone(self._lone)
         while self._running is None:
-            if (flow := self._queue.choose(self._below(), self._may_begin if self._paused else None)) is None:
+            if (flow := self._queue.choose(self._standing.below(), self._standing.may_begin)) is None:
                 return
             if flow.paused:
-                self._resume(next(batch for batch in self._paused if batch.parts[0].flow is flow))
+                self._resume(self._standing.remove(flow))
                 return
             now = time.monotonic()
             # A job that is alone is tried, so that a wrong forecast corrects itself.
@@ -260,34 +273,39 @@ class Batcher(Generic[JobT, ResultT]):
                 return
             self._abandon(late, self._deadlines.refusal(flow, late, now))
 
-    def _below(self) -> float:
-        """The size below which a batch may begin. The last thread is for jobs that are smaller than all that stand."""
-        if not self._paused:
-            return math.inf
-        if len(self._threads) <= len(self._paused) < self._most_begun and not self._threads.add():
-            self._most_begun = len(self._threads)
-        sizes = [batch.parts[0].flow.size for batch in self._paused]
-        if len(sizes) >= self._most_begun:
-            return -math.inf
-        return min(sizes) if len(sizes) == self._most_begun - 1 else math.inf
+    def _queue_lone(self) -> None:
+        """Let a job that came first wait for its turn like all others, because another has come."""
+        if self._lone is not None:
+            self._queue.put(*self._lone)
+            self._lone = None
 
-    def _may_begin(self, entry: Entry[JobT, ResultT]) -> bool:
-        """Whether a job would not be beside another, where both must be alone."""
-        begun = (other for batch in self._paused for other in batch.entries)
-        return entry.cost < self._alone or all(other.cost < self._alone for other in begun)
+    def _run_lone(self, lone: Arrival[JobT, ResultT]) -> None:
+        """Run a short job on the event loop, while there is no other. It then needs no turn, nor a place in a flow."""
+        self._lone = None
+        self._observer.queued(0, 0.0)
+        if lone.entry.future.done():  # it was cancelled, or its deadline has passed
+            self._settle()
+            return
+        self._observer.dispatched([time.monotonic() - lone.entry.arrived])
+        outcomes, seconds = self._threads.timed([lone.entry.job])
+        self._lone_jobs += 1
+        if self._lone_jobs % _LONE_OBSERVED == 1:
+            self._forecast.observe(lone.size, seconds, 1)
+        self._observer.finished(1, seconds)
+        deliver([lone.entry], outcomes, self._explain)
+        self._settle()
 
     def _begin(self, flow: Flow[Entry[JobT, ResultT]], now: float) -> None:
         most = self._deadlines.most_jobs(flow, now)
         entries, parts = self._queue.take(flow, most, self._limits.batch_cost)
-        batch = Batch(entries, parts, None)
-        self._start(batch)
+        self._start(batch := Batch(entries, parts, None))
         self._observer.queued(self._queue.items, self._queue.cost)
         self._observer.dispatched([self._running_since - entry.arrived for entry in entries])
         jobs = [entry.job for entry in entries]
         if self._is_short(jobs):
             self._finished(batch, *self._threads.timed(jobs))
             return
-        if self._most_begun > 1:
+        if self._standing.most > 1:
             batch.turn = Turn(lambda: self._is_contended, partial(self._pause_soon, batch))
         self._threads.put(jobs, batch.turn, partial(self._finished, batch))
 
@@ -301,29 +319,15 @@ class Batcher(Generic[JobT, ResultT]):
         self._queue.charge(batch.parts, seconds if batch.turn is None else max(0.0, seconds - batch.turn.charged))
         self._queue.end(batch.parts)
         self._observer.finished(len(batch.entries), seconds)
-        for entry, outcome in zip(batch.entries, outcomes, strict=True):
-            if isinstance(outcome, BaseException):
-                # Run in the context of the request, so that the log line has its id.
-                error = entry.context.run(self._explain, outcome)
-                if not entry.future.done():
-                    entry.future.set_exception(error)
-            elif not entry.future.done():
-                entry.future.set_result(outcome)
+        deliver(batch.entries, outcomes, self._explain)
         self._dispatch_soon()
         self._settle()
 
-    def _explain(self, error: BaseException) -> Exception:
-        if isinstance(error, LatentserveError):
-            return error
-        with contextlib.suppress(Exception):  # an observer that fails must not cost the other jobs their results
-            self._observer.failed(error)
-        return explained(error, is_out_of_memory=self._is_out_of_memory(error))
-
     def _begun(self) -> list[Batch[JobT, ResultT]]:
-        return self._paused if self._running is None else [self._running, *self._paused]
+        return [*self._standing] if self._running is None else [self._running, *self._standing]
 
     def _settle(self) -> None:
-        if self._running is None and not self._paused and not self._queue.items:
+        if self._running is None and not self._standing and not self._queue.items and self._lone is None:
             self._idle.set()
 
     # -- turns --------------------------------------------------------------------------------------------------
@@ -337,13 +341,10 @@ class Batcher(Generic[JobT, ResultT]):
     def _pause(self, batch: Batch[JobT, ResultT], seconds: float) -> None:
         self._running, self._running_since = None, math.inf
         self._queue.charge(batch.parts, seconds)
-        batch.parts[0].flow.paused = True
-        self._paused.append(batch)
+        self._standing.add(batch)
         self._dispatch()
 
     def _resume(self, batch: Batch[JobT, ResultT]) -> None:
-        self._paused.remove(batch)
-        batch.parts[0].flow.paused = False
         self._start(batch)
         if batch.turn is not None:
             batch.turn.resume()

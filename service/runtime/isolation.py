@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
-from ..errors import OutOfMemory, WorkerFailed
+from ..errors import LatentserveError, OutOfMemory, WorkerFailed
 from .batch import JobT, ResultT
 
 
@@ -27,10 +28,18 @@ def attempt(
     return attempt(worker, jobs[:middle]) + attempt(worker, jobs[middle:])
 
 
-def explained(error: BaseException, *, is_out_of_memory: bool) -> WorkerFailed:
-    """What the client is told of the `error` of its job alone."""
+def explained(
+    failed: Callable[[BaseException], object],
+    is_out_of_memory: Callable[[BaseException], bool],
+    error: BaseException,
+) -> Exception:
+    """What the client is told of the `error` of its job alone. `failed` is called first, unless it is the client's."""
+    if isinstance(error, LatentserveError):
+        return error
+    with contextlib.suppress(Exception):  # an observer that fails must not cost the other jobs their results
+        failed(error)
     found = WorkerFailed(f"the computation failed: {type(error).__name__}")
-    if is_out_of_memory:
+    if is_out_of_memory(error):
         found = OutOfMemory("this request alone needs more memory than the device has; make it smaller")
     found.__cause__ = error
     return found

@@ -101,7 +101,9 @@ class FairQueue(Generic[EntryT]):
 
     def discard(self, entry: EntryT) -> bool:
         """Remove a job, if it waits; whether it did."""
-        flow: Flow[EntryT] = entry.flow
+        flow: Flow[EntryT] | None = entry.flow
+        if flow is None:  # it was never put
+            return False
         queue = flow.keys.get(entry.key)
         if queue is None or entry not in queue:
             return False

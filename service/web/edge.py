@@ -22,6 +22,7 @@ from .cycle import Cycle, Headers
 from .door import SAFE_ID
 from .failures import internal
 from .holding import SMALL_BODY_BYTES, Holding
+from .media import HEADERS
 from .metrics import Metrics
 from .observability import REQUEST_ID, log
 from .parts import BodyLimits
@@ -96,7 +97,7 @@ class _Exchange:
         self.body_bytes = 0
         self.holding: Holding | None = None
         self.client_gone = False
-        headers = dict(scope["headers"])
+        headers = self.scope[HEADERS] = dict(scope["headers"])
         given = headers.get(b"x-request-id")
         self.request_id = given.decode() if given and SAFE_ID.fullmatch(given) else edge.new_id()
         self.declared_bytes = int(headers.get(b"content-length", 0))
