@@ -33,7 +33,9 @@ NONE = -1
 
 def single(found: Mapping[str, Any], registered: Float64) -> Arrays:
     """One answer: `found` from `wire.registration`, and the registered source (N, D) as `points`."""
-    matching = np.array([NONE if j is None else j for j in found["matching"]], np.int64)
+    # Read item by item: the conversion of a long list would hold the interpreter's lock.
+    items = (NONE if j is None else j for j in found["matching"])
+    matching = np.fromiter(items, np.int64, len(found["matching"]))
     numbers = {name: math.nan for name in ("scale", "log_likelihood") if found[name] is None}
     return flatten({"points": registered, **found, **numbers, "matching": matching})
 

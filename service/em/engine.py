@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast, overload
 from ..errors import DeadlineExceeded, InvalidInput, LatentserveError, WorkerFailed
 from ..runtime.batching import Batcher
 from ..runtime.gate import Gate
+from ..web.threads import off_loop
 from .cancellation import Flag
 from .outcome import Outcome
 from .plan import Plan, plan
@@ -61,7 +62,7 @@ class EmEngine(NamedTuple):
         Raises InvalidInput where `check` does and for an effort above `max_effort`, and whatever `Gate.passed` and
         `Batcher.submit` raise.
         """
-        job = registration(problem)
+        job = await off_loop(len(problem.source) + len(problem.target), registration, problem)
         self.check_effort(job.plan)
         timeout = await self.registrations.passed(timeout)
         outcome = await self._lane(job.plan.effort).submit(job, timeout)

@@ -7,6 +7,7 @@ from typing import Any
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
+from ..formats import json_slices
 from ..formats.arrays import Float64
 from ..web import npz_body
 from ..web.json_body import read_json
@@ -23,7 +24,7 @@ from ..web.routing import (
     read_fields,
     read_timeout,
 )
-from ..web.threads import THREADS, off_loop
+from ..web.threads import FEW_NUMBERS, THREADS, off_loop
 from . import answer_arrays, batches, checks, ragged, representations, uploads, wire
 from .engine import EmEngine
 from .missing import Present, separate
@@ -190,7 +191,8 @@ async def register_batch(request: Request) -> Response:
         plans, source_offsets = await ragged.read(arrays, reader)
     else:
         body = await read_json(request, RegisterBatchRequest, ("application/json", npz_body.MEDIA_TYPE))
-        plans = await off_loop(len(body.problems) * PROBLEM, reader.read_all, body.problems)
+        numbers = max(len(body.problems) * PROBLEM, json_slices.size(body.problems[: FEW_NUMBERS // PROBLEM]))
+        plans = await off_loop(numbers, reader.read_all, body.problems)
         source_offsets = batches.source_offsets(plans)
         if kind == npz_body.MEDIA_TYPE:
             answer_arrays.check_dimensions(plans)
@@ -201,7 +203,8 @@ async def register_batch(request: Request) -> Response:
             answer_arrays.elements(results, int(source_offsets[-1])),
         )
     else:
-        found = await off_loop(len(results) * PROBLEM, batches.answers, plans, results)
+        numbers = max(len(results) * PROBLEM, int(source_offsets[-1]))
+        found = await off_loop(numbers, batches.answers, plans, results)
         response = answer({"results": found})
     response.raw_headers.append(VARY)
     return response

@@ -240,7 +240,7 @@ def _check_length(length: int, header: npy.Plain, pointer: str) -> None:
         )
 
 
-def write_arrays(arrays: Arrays) -> bytes | bytearray:
+def write_arrays(arrays: Arrays) -> bytes | memoryview:
     """The arrays as an archive that `numpy.load` reads, not compressed; the same arrays always give the same bytes.
 
     The names are ASCII, the arrays of plain types, and all of them together smaller than 4 GiB.
@@ -262,12 +262,12 @@ def write_arrays(arrays: Arrays) -> bytes | bytearray:
     return _joined([*pieces, listing, end])
 
 
-def _joined(pieces: Sequence[bytes | memoryview]) -> bytes | bytearray:
+def _joined(pieces: Sequence[bytes | memoryview]) -> bytes | memoryview:
     """All pieces, copied in parts of at most `_PIECE` bytes."""
     size = sum(map(len, pieces))
     if size <= _PIECE:
         return b"".join(pieces)
-    out, at = bytearray(size), 0
+    out, at = memoryview(np.empty(size, np.uint8)), 0  # type: ignore[arg-type]
     for piece in pieces:
         for begin in range(0, len(piece), _PIECE):
             part = piece[begin : begin + _PIECE]

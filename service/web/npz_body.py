@@ -271,4 +271,4 @@ async def answer_npz(arrays: Callable[[], Arrays], elements: int) -> Response:
         content = write_arrays(arrays())
     else:
         content = await to_thread.run_sync(lambda: write_arrays(arrays()), limiter=THREADS)
-    return Response(content if isinstance(content, bytes) else memoryview(content), media_type=MEDIA_TYPE)
+    return Response(content, media_type=MEDIA_TYPE)

@@ -65,7 +65,7 @@ def archives(data: bytes) -> None:
     except LatentserveError:
         return
     assert sum(array.size for array in found.values()) <= MAX_ELEMENTS
-    again = read_arrays(write_arrays(found), MAX_ELEMENTS)
+    again = read_arrays(bytes(write_arrays(found)), MAX_ELEMENTS)
     assert again.keys() == found.keys()
     for name, array in found.items():
         assert array.flags.carray

@@ -13,6 +13,7 @@ from ..arrays import Float64
 from . import text
 from .cloud_file import AXES, CloudFile
 from .lzf import decompress
+from .pieces import binary
 
 MAX_HEADER = 2**16
 # Bytes that are decompressed for each number that a cloud may have. Other fields may precede the coordinates.
@@ -193,4 +194,4 @@ def write_pcd(points: Float64) -> bytes:
         f"SIZE{' 8' * dimension}\nTYPE{' F' * dimension}\nCOUNT{' 1' * dimension}\nWIDTH {count}\nHEIGHT 1\n"
         f"VIEWPOINT 0 0 0 1 0 0 0\nPOINTS {count}\nDATA binary\n"
     )
-    return header.encode() + points.astype("<f8").tobytes()
+    return binary(header.encode(), points)

@@ -16,6 +16,7 @@ from ...errors import LatentserveError
 from ..arrays import Float64
 from . import text
 from .cloud_file import AXES, CloudFile
+from .pieces import binary
 
 MAGIC = re.compile(rb"ply[ \t]*(\r\n|\n|\r)")
 END = rb"[\r\n]end_header[ \t]*"
@@ -291,4 +292,4 @@ def write_ply(points: Float64) -> bytes:
     count, dimension = points.shape
     names = "".join(f"property double {axis}\n" for axis in AXES[:dimension])
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {count}\n{names}end_header\n"
-    return header.encode() + points.astype("<f8").tobytes()
+    return binary(header.encode(), points)

@@ -14,6 +14,7 @@ from .attributes import without_attributes
 from .cloud_file import AXES, CloudFile
 from .complaints import not_a_number
 from .layout import COUNT, Layout, annotated, find_layout
+from .pieces import parts
 from .text import HIDDEN, contains, find_first, is_missing, is_number, lines, parse, split, unquote, with_e
 
 # Separators beside which a comma is a decimal point.
@@ -168,7 +169,7 @@ def write_csv(points: Float64) -> bytes:
     """The (N, D) points as a header and a line for each point; numbers read back exactly."""
     dimension = points.shape[1]
     names = AXES[:dimension] if dimension <= len(AXES) else [f"x{axis}" for axis in range(dimension)]
-    return ",".join(names).encode() + b"\n" + _text(points)
+    return _text(",".join(names).encode() + b"\n", points, b",")
 
 
 def write_xyz(points: Float64) -> bytes:
@@ -178,10 +179,14 @@ def write_xyz(points: Float64) -> bytes:
     """
     dimension = points.shape[1]
     names = b"# " + b" ".join(b"x%d" % axis for axis in range(dimension)) + b"\n" if dimension > len(AXES) else b""
-    return names + _text(points).replace(b",", b" ")
+    return _text(names, points, b" ")
 
 
-def _text(points: Float64) -> bytes:
+def _text(head: bytes, points: Float64, separator: bytes) -> bytes:
+    return b"".join([head, *(_lines(some, separator) for some in parts(points))])
+
+
+def _lines(points: Float64, separator: bytes) -> bytes:
     # orjson writes the shortest digits that read back exactly, a hundred times faster than Python.
     nested = orjson.dumps(np.ascontiguousarray(points), option=orjson.OPT_SERIALIZE_NUMPY)
-    return nested[2:-2].replace(b"],[", b"\n").replace(b"null", b"nan") + b"\n"
+    return nested[2:-2].replace(b"],[", b"\n").replace(b",", separator).replace(b"null", b"nan") + b"\n"

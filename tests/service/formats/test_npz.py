@@ -37,14 +37,14 @@ def test_what_is_written_is_read_by_numpy_to_the_bit() -> None:
     native = {name: np.asarray(value) for name, value in FIELDS.items()}
     data = write_arrays(native)
     assert write_arrays(native) == data
-    for found in (arrays(bytes(data)), read_arrays(data, LIMIT)):
+    for found in (arrays(bytes(data)), read_arrays(bytes(data), LIMIT)):
         assert found.keys() == native.keys()
         assert all(np.array_equal(found[name], native[name]) for name in native)
     with zipfile.ZipFile(io.BytesIO(data)) as archive_:
         assert archive_.testzip() is None
         assert {info.date_time for info in archive_.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert archive_.read("points.npy")[-48:] == native["points"].tobytes()
-    assert read_arrays(write_arrays({}), LIMIT) == {}
+    assert read_arrays(bytes(write_arrays({})), LIMIT) == {}
 
 
 @pytest.mark.parametrize(
