@@ -14,6 +14,7 @@ from . import steps
 from .cancellation import Flag
 from .checks import check
 from .choices import NORMALIZES
+from .kernel.single_precision import FEW_TARGETS
 from .kinds import KINDS
 from .outcome import Outcome
 from .plan import Plan, plan
@@ -203,6 +204,8 @@ def warm_up_jobs() -> list[RegisterJob]:
         for cloud in [_corners(3 if kind.dimensions is None else max(kind.dimensions))]
     ]
     turned = Problem(corners, corners, transform="rigid")
+    # So many targets are searched through cells, and no pose of two points stands out.
+    many = np.stack([np.arange(FEW_TARGETS + 1.0), np.zeros(FEW_TARGETS + 1)], 1)
     problems = [
         Problem(point, point),
         Problem(point, point, sigma=1.0),
@@ -212,5 +215,6 @@ def warm_up_jobs() -> list[RegisterJob]:
         turned._replace(init="identity"),
         turned._replace(matching="one_to_one", outlier_weight=0.1),
         turned._replace(prior="free", sigma=0.1),
+        Problem(many[:2], many, transform="rigid"),
     ]
     return [registration(problem) for problem in problems]
