@@ -106,12 +106,12 @@ def _drop(holder: Any, key: Any, rng: random.Random) -> None:
 
 
 def _replace(holder: Any, key: Any, rng: random.Random) -> None:
-    holder[key] = rng.choice((*NUMBERS, *OTHERS))
+    holder[key] = _copied(rng.choice((*NUMBERS, *OTHERS)))
 
 
 def _rename(holder: Any, key: Any, rng: random.Random) -> None:
     if isinstance(holder, dict):
-        holder[rng.choice((f"{key}s", str(key).upper(), "", "matrix", "init.matrix", "\udcff"))] = holder[key]
+        holder[rng.choice((f"{key}s", str(key).upper(), "", "matrix", "init.matrix", "\udcff"))] = _copied(holder[key])
 
 
 def _wrap(holder: Any, key: Any, rng: random.Random) -> None:

@@ -27,6 +27,12 @@ def test_a_request_is_the_same_in_every_run_and_framed_ones_declare_their_length
     assert request(8, 1) != request(7, 1)
 
 
+def test_a_request_does_not_depend_on_those_that_were_made_before() -> None:
+    numbers = range(3000)
+    forwards = [request(15, number) for number in numbers]
+    assert [request(15, number) for number in reversed(numbers)] == forwards[::-1]
+
+
 def test_registrations_are_valid_before_their_mutation() -> None:
     rng = random.Random(1)
     drafts = [found for found in (draft(rng) for _ in range(400)) if found.path == "/em/register"]
