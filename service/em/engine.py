@@ -10,11 +10,9 @@ from typing import Any, NamedTuple, cast, overload
 from ..errors import DeadlineExceeded, InvalidInput, LatentserveError, WorkerFailed
 from ..runtime.batching import Batcher
 from ..runtime.gate import Gate
-from ..web.threads import off_loop
 from .cancellation import Flag
 from .outcome import Outcome
 from .plan import Plan, plan
-from .problem import Problem
 from .steps import CompleteLikelihood, Expected, Maximized
 from .worker import (
     ExpectJob,
@@ -22,10 +20,10 @@ from .worker import (
     LikelihoodJob,
     MaximizeJob,
     RegisterChunk,
+    RegisterJob,
     Result,
     StepJob,
     effort,
-    registration,
 )
 
 
@@ -56,13 +54,11 @@ class EmEngine(NamedTuple):
         """
         return await self._lane(effort(job)).submit(job, timeout)
 
-    async def solve(self, problem: Problem, timeout: float | None) -> Outcome:
+    async def solve(self, job: RegisterJob, timeout: float | None) -> Outcome:
         """Register one problem; `timeout` is in seconds, None for no limit.
 
-        Raises InvalidInput where `check` does and for an effort above `max_effort`, and whatever `Gate.passed` and
-        `Batcher.submit` raise.
+        Raises InvalidInput for an effort above `max_effort`, and whatever `Gate.passed` and `Batcher.submit` raise.
         """
-        job = await off_loop(len(problem.source) + len(problem.target), registration, problem)
         self.check_effort(job.plan)
         timeout = await self.registrations.passed(timeout)
         outcome = await self._lane(job.plan.effort).submit(job, timeout)

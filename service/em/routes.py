@@ -29,6 +29,7 @@ from . import answer_arrays, batches, checks, ragged, representations, uploads, 
 from .engine import EmEngine
 from .missing import Present, separate
 from .outcome import Outcome
+from .problem import Problem
 from .schemas.answers import RegisterBatchAnswer, Registration
 from .schemas.registration import RegisterBatchRequest, RegisterRequest
 from .schemas.steps import (
@@ -41,7 +42,7 @@ from .schemas.steps import (
     MaximizationRequest,
 )
 from .steps import Psi
-from .worker import ExpectJob, LikelihoodJob, MaximizeJob
+from .worker import ExpectJob, LikelihoodJob, MaximizeJob, registration
 
 
 def engine(request: Request) -> EmEngine:
@@ -88,7 +89,7 @@ async def register(request: Request) -> Response:
     form = representations.negotiate(accepted(request))
     (body, present, warnings), timeout = await _read_registration(request), read_timeout(request)
     if form.kind == "json":
-        outcome = await engine(request).solve(wire.problem(body), timeout)
+        outcome = await _solve(request, wire.problem(body), timeout)
         response = answer(await off_loop(len(body.source), _found, outcome, body, present, warnings))
     elif form.kind == "npz":
         response = await _answer_arrays(request, body, present, warnings, timeout)
@@ -96,6 +97,11 @@ async def register(request: Request) -> Response:
         response = await _represent(request, form, body, present, warnings, timeout)
     response.raw_headers.append(VARY)
     return response
+
+
+async def _solve(request: Request, problem: Problem, timeout: float | None) -> Outcome:
+    job = await off_loop(len(problem.source) + len(problem.target), registration, problem)
+    return await engine(request).solve(job, timeout)
 
 
 def _found(outcome: Outcome, body: RegisterRequest, present: Present, warnings: tuple[str, ...]) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def _read_fields(fields: dict[str, Any]) -> tuple[RegisterRequest, Present]:
 async def _answer_arrays(
     request: Request, body: RegisterRequest, present: Present, warnings: tuple[str, ...], timeout: float | None
 ) -> Response:
-    outcome = await engine(request).solve(wire.problem(body)._replace(registered=True), timeout)
+    outcome = await _solve(request, wire.problem(body)._replace(registered=True), timeout)
     if outcome.registered is None:
         raise RuntimeError("the outcome lacks the registered cloud, which its problem requested")
     found = await off_loop(len(body.source), _found, outcome, body, present, warnings)
@@ -154,7 +160,7 @@ async def _represent(
     form.check_dimension(body.source.shape[1])
     moving = form.kind == "gif"
     problem = wire.problem(body, path=moving)._replace(responsibilities=False, trace=moving, registered=True)
-    outcome = await engine(request).solve(problem, timeout)
+    outcome = await _solve(request, problem, timeout)
     if outcome.registered is None:
         raise RuntimeError("the outcome lacks the registered cloud, which its problem requested")
     content = await to_thread.run_sync(

@@ -13,6 +13,7 @@ import pytest
 
 from service.app import Parts, create_app
 from service.em.problem import Problem
+from service.em.worker import registration
 from service.gan.jobs import GenerateJob
 from service.runtime.caller import CALLER
 from service.settings import Settings
@@ -25,12 +26,12 @@ def rigid(points: int = 120, **options: Any) -> Request:
     rng = np.random.default_rng(points)
     source, target = rng.normal(size=(2, points, 2))
     problem = Problem(source, target, transform="rigid", tolerance=0.0)
-    return lambda parts: parts.em.solve(problem._replace(**options), None)
+    return lambda parts: parts.em.solve(registration(problem._replace(**options)), None)
 
 
 def translation(parts: Parts) -> Coroutine[Any, Any, Any]:
     corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
-    return parts.em.solve(Problem(corner, corner + 1), None)
+    return parts.em.solve(registration(Problem(corner, corner + 1)), None)
 
 
 def digits(count: int, **options: Any) -> Request:

@@ -34,7 +34,7 @@ def test_registrations_wait_until_their_loops_are_compiled(batch: bool) -> None:
     async def story() -> None:
         em = engine(Gate("the reason", 30, 8))
         with pytest.raises(Overloaded, match="the reason"):
-            await (em.solve_all([plan(check(POINT))], Flag(), 0.01) if batch else em.solve(POINT, 0.01))
+            await (em.solve_all([plan(check(POINT))], Flag(), 0.01) if batch else em.solve(registration(POINT), 0.01))
 
     asyncio.run(asyncio.wait_for(story(), 60))
 
