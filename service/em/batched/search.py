@@ -36,8 +36,9 @@ from .votes import votes
 # carries no information, whereas fewer source points only make the same vote weaker.
 SOURCE_POINTS = 256
 TARGET_POINTS = 4096
-# Maximum pairs of all problems that are searched at once: 8 MB per temporary array.
-PAIRS = 1 << 20
+# Maximum pairs of all problems that are searched at once, unless one has more. A step on all their candidates takes
+# milliseconds, and other jobs may have their turn after it.
+PAIRS = 1 << 16
 # Widths in the annealing. Twelve, from the clouds' size to a quarter of the spacing, differ by 1.3 to 1.6 each.
 LEVELS = 12
 # EM steps of the winner after the annealing, which also estimate the width.

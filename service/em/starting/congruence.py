@@ -24,6 +24,10 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 
+# The progress of a triangle that is done.
+PROGRESS_END = -1
+
+
 class Distances(NamedTuple):
     """All distances in a cloud of m points, sorted for each of them."""
 
@@ -126,10 +130,15 @@ def congruent(
     low_scale: float,
     high_scale: float,
     budget: int,
+    part: int,
+    progress: Int64,
     transforms: Float64,
     scores: Float64,
 ) -> int:
     """Find the poses that map one triangle of the source to triangles of the target. Returns the number of hypotheses.
+
+    The work is done in parts: one call tests about `part` hypotheses, and the next goes on from its `progress`. The
+    poses do not depend on the parts.
 
     Args:
         corners: (3, 3) of the triangle.
@@ -142,6 +151,8 @@ def congruent(
         low_scale: the least scale.
         high_scale: the largest; equal to the least for a rigid pose, 1.
         budget: the most hypotheses to test; CONGRUENCE.looks third corners count as one.
+        part: the hypotheses of one call, counted in the same way.
+        progress: (4,) zeros at first, and PROGRESS_END in the first place after the last part.
         transforms: (K, 3, 4) receives the best poses.
         scores: (K,) receives their log-ratios, with a small preference for poses that turn little; -inf for none.
     """
@@ -149,7 +160,10 @@ def congruent(
     voxels, targets, gains, precision = place.nearest, place.points, place.gain[rung], place.precision[rung]
     low_x, low_y, low_z, side = place.low[0], place.low[1], place.low[2], place.side
     many_x, many_y, many_z = voxels.shape
-    scores[:] = -np.inf
+    begin, tried, looked, worst = int(progress[0]), int(progress[1]), int(progress[2]), int(progress[3])
+    if begin == 0:
+        scores[:] = -np.inf
+    progress[0] = PROGRESS_END
     p, q, r = corners[0], corners[1], corners[2].copy()
     pq, pr, qr = _length(p, q), _length(p, r), _length(q, r)
     own, other = np.zeros((3, 3)), np.zeros((3, 3))
@@ -166,11 +180,11 @@ def congruent(
         for d in range(3):
             for e in range(3):
                 local[t, d] += own[e, d] * (near[t, e] - pivot[e])
-    tried, looked, worst = 0, 0, 0
-    bar = -np.inf
+    bar = scores[worst]
+    stop = min(budget, tried + looked // CONGRUENCE.looks + part)
     rigid = low_scale == high_scale
     thirds, suitable = np.zeros((3, len(points) + 1)), np.empty(len(points) + 1, np.int64)
-    for i in range(len(points)):
+    for i in range(begin, len(points)):
         line, order = lines[i], orders[i]
         ax, ay, az = points[i, 0], points[i, 1], points[i, 2]
         first = max(int(np.searchsorted(line, low_scale * pq - tolerance)), 1)
@@ -249,6 +263,8 @@ def congruent(
                     if scores[k] < scores[worst]:
                         worst = k
                 bar = scores[worst]
-        if tried + looked // CONGRUENCE.looks > budget:
+        if tried + looked // CONGRUENCE.looks > stop:
+            if tried + looked // CONGRUENCE.looks <= budget and i + 1 < len(points):
+                progress[0], progress[1], progress[2], progress[3] = i + 1, tried, looked, worst
             break
     return tried + looked // CONGRUENCE.looks

@@ -59,7 +59,7 @@ def find_start(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> PoseSt
             Candidate("centroid", _centred(points, np.eye(D), scale), width),
         ]
     if not clear:
-        candidates += [Candidate("rotation", t, width) for t in _spread_rotations(points, pyramid, width, scale)]
+        candidates += [Candidate("rotation", t, width) for t in _spread_rotations(points, pyramid, width, scale, poll)]
     found: list[Annealing] = []
     for one in candidates:
         poll()
@@ -129,7 +129,7 @@ def rotations(dimension: int, count: int) -> Float64:
     )
 
 
-def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: float) -> list[Float64]:
+def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: float, poll: Poll) -> list[Float64]:
     """The best of many rotations about the centroids, (D, D + 1) each, after a few steps at one width and one scale."""
     D = points.dimension
     turns = rotations(D, SEARCH.rotations_in_plane if D == 2 else SEARCH.rotations_in_space)
@@ -139,7 +139,10 @@ def _spread_rotations(points: Frame, pyramid: Pyramid, width: float, scale: floa
     ends, scores = np.empty_like(starts), np.empty(len(starts))
     target = pyramid.target(SEARCH.rotation_targets).astype(np.float32)
     found = empty_e_step(len(source), source.shape[1])
-    _judge(starts, source, target, D, width, robust_bin(D), found, ends, scores)
+    for begin in range(0, len(starts), SEARCH.rotations_together):
+        poll()
+        some = slice(begin, begin + SEARCH.rotations_together)
+        _judge(starts[some], source, target, D, width, robust_bin(D), found, ends[some], scores[some])
     ends[:, :, :D] *= scale
     sample = _sample(points)
     kept: list[Float64] = []

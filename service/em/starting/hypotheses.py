@@ -12,7 +12,7 @@ from ..cancellation import Poll
 from ..coordinates import Frame
 from ..kernel.extent import clipped_deviation
 from ..kinds import SCALES
-from .congruence import Distances, bases, congruent, distances
+from .congruence import PROGRESS_END, Distances, bases, congruent, distances
 from .growing import grow
 from .landscape import Landscape, landscape
 from .pyramid import Pyramid
@@ -100,7 +100,7 @@ class Hypotheses:
 def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> Hypotheses:
     """Search for poses of this kind (RIGID or SIMILARITY, D = 2 or 3).
 
-    `poll` is called for each triangle, and may raise.
+    `poll` is called for each part of a triangle, and may raise.
     """
     D = points.dimension
     source, target = pyramid.source(HYPOTHESES.corners), _distinct(pyramid.target(HYPOTHESES.corners))
@@ -121,8 +121,7 @@ def hypotheses(points: Frame, pyramid: Pyramid, kind: int, poll: Poll) -> Hypoth
             made = bases(source, search.target, step.bases, GROWING.reaches[-1], chooser)
             left = step.budget // len(ranges)
             for corners, around in zip(made.corners, made.around, strict=True):
-                poll()
-                tried, new = search.one(corners, around, step, scales, left)
+                tried, new = search.one(corners, around, step, scales, left, poll)
                 out.add(new)
                 left -= tried
                 if out.clear():
@@ -145,18 +144,29 @@ class _Search:
         self._rungs = np.zeros(CONGRUENCE.kept, np.int64)
 
     def one(
-        self, corners: Float64, around: NDArray[np.int64], step: Try, scales: tuple[float, float], budget: int
+        self,
+        corners: Float64,
+        around: NDArray[np.int64],
+        step: Try,
+        scales: tuple[float, float],
+        budget: int,
+        poll: Poll,
     ) -> tuple[int, list[Hypothesis]]:
         """The number of hypotheses of one triangle, `corners` (3, 3), and its best poses.
 
-        `around` (n,) are the source points around it; `scales` are the least and the largest scale.
+        `around` (n,) are the source points around it; `scales` are the least and the largest scale. `poll` is called
+        before each part of the work.
         """
         D, transforms, scores, rungs = self._dimension, self._transforms, self._scores, self._rungs
         near = np.ascontiguousarray(self._tests[around[: CONGRUENCE.tests]])
         tolerance = step.tolerance * self._spacing
-        tried = congruent(
-            corners, near, self.target, self._place, step.rung, tolerance, D == 2, *scales, budget, transforms, scores
-        )
+        progress = np.zeros(4, np.int64)
+        rules = step.rung, tolerance, D == 2, *scales, budget, CONGRUENCE.part
+        tried = 0
+        while progress[0] != PROGRESS_END:
+            poll()
+            tried = congruent(corners, near, self.target, self._place, *rules, progress, transforms, scores)
+        poll()
         grow(self._kind, D, self._tests, around, self._everywhere, self._place, step.rung, transforms, scores, rungs)
         new = [
             Hypothesis(

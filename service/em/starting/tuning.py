@@ -91,6 +91,7 @@ class SearchTuning(NamedTuple):
     rotation_source: int = 120  # points that judge a rotation
     rotation_targets: int = 300
     rotations_kept: int = 10
+    rotations_together: int = 32  # judged between two opportunities for other jobs, in milliseconds
     upright: float = 1e-3  # score, times the trace of the rotation, that decides between equal rotations
     triangles_kept: int = 10  # poses from triangles that are annealed
     clear_kept: int = 2  # if the best of them stands out
@@ -119,6 +120,7 @@ class CongruenceTuning(NamedTuple):
     tests: int = 48  # the most source points near a triangle that test a hypothesis
     reject: float = -3.0  # summed log-ratio below which a hypothesis is rejected
     looks: int = 40  # third corners that can be visited in the time of one test of a hypothesis
+    part: int = 10_000  # hypotheses that are tested between two opportunities for other jobs, in milliseconds
     kept: int = 24  # hypotheses of a triangle that are refined
     upright: float = 1e-3  # log-ratio, times the trace of the rotation, that decides between equal hypotheses
     drawn: int = 200  # random triangles for each one used

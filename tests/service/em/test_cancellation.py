@@ -19,8 +19,9 @@ from service.em.outcome import Outcome
 from service.em.problem import Problem
 from service.em.register import register, register_batch
 from service.em.solving import literal_poses, poses
-from service.em.starting import annealing, pose_starts, translations
-from service.em.starting.tuning import ANNEALING
+from service.em.starting import annealing, global_start, hypotheses, pose_starts, translations
+from service.em.starting.congruence import congruent
+from service.em.starting.tuning import ANNEALING, CONGRUENCE, SEARCH
 from tests.problems.clouds import posed
 from tests.problems.registration import overlapping
 from tests.problems.tight import tight
@@ -181,3 +182,36 @@ def assert_cancelled(outcome: Outcome) -> None:
     assert outcome.translation_covariance is None
     assert outcome.registered is None
     assert outcome.runner_up is None
+
+
+def test_a_search_in_space_polls_between_parts_of_a_triangle_and_of_the_rotations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = {"rotations": 0, "hypotheses": 0}
+    marks = [(0, 0)]
+    judge = global_start._judge
+
+    def judged(starts: Float64, *others: Any) -> None:
+        done["rotations"] += len(starts)
+        judge(starts, *others)
+
+    def tested(*arguments: Any) -> int:
+        progress = arguments[-3]
+        before = progress[1] + progress[2] // CONGRUENCE.looks
+        count = congruent(*arguments)
+        done["hypotheses"] += count - before
+        return count
+
+    def hook() -> bool:
+        marks.append((done["rotations"], done["hypotheses"]))
+        return False
+
+    monkeypatch.setattr(global_start, "_judge", judged)
+    monkeypatch.setattr(hypotheses, "congruent", tested)
+    source, target = np.random.default_rng(0).normal(size=(2, 200, 3))
+    register(Problem(source, target, transform="rigid", cancelled=hook))
+    rotations, tests = np.diff([*marks, (done["rotations"], done["hypotheses"])], axis=0).T
+    assert done["rotations"] == SEARCH.rotations_in_space
+    assert rotations.max() <= SEARCH.rotations_together
+    # A part ends with the triangles of one corner.
+    assert CONGRUENCE.part < tests.max() < 2 * CONGRUENCE.part < done["hypotheses"]

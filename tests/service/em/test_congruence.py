@@ -14,7 +14,7 @@ from service.em.kernel.extent import box, clipped_deviation
 from service.em.kinds import RIGID
 from service.em.problem import Pose
 from service.em.starting.background import log_density
-from service.em.starting.congruence import bases, congruent, distances
+from service.em.starting.congruence import PROGRESS_END, bases, congruent, distances
 from service.em.starting.growing import grow
 from service.em.starting.hypotheses import Hypotheses, Hypothesis, hypotheses
 from service.em.starting.landscape import MISS, NO_TARGET, Landscape, landscape, log_ratio, next_to
@@ -32,7 +32,9 @@ def map_of(target: Float64) -> Landscape:
     return landscape(np.ascontiguousarray(target.T), np.ascontiguousarray(target.T), SPACING, 2 * SPACING, 3)
 
 
-def poses_of(problem: Posed, triangle: int = 0, budget: int = 100_000) -> tuple[int, Float64, Float64]:
+def poses_of(
+    problem: Posed, triangle: int = 0, budget: int = 100_000, part: int = 1 << 60
+) -> tuple[int, Float64, Float64]:
     """The number of hypotheses of one triangle of the source, its poses, and their log-ratios."""
     target = distances(np.ascontiguousarray(problem.target.T))
     made = bases(np.ascontiguousarray(problem.source.T), target, 10, 40, np.random.default_rng(0))
@@ -40,7 +42,10 @@ def poses_of(problem: Posed, triangle: int = 0, budget: int = 100_000) -> tuple[
     transforms, scores = np.zeros((CONGRUENCE.kept, 3, 4)), np.empty(CONGRUENCE.kept)
     flat = not problem.source[:, 2].any()
     place = map_of(problem.target)
-    tried = congruent(made.corners[triangle], near, target, place, 3, 0.05, flat, 1.0, 1.0, budget, transforms, scores)
+    rules = 3, 0.05, flat, 1.0, 1.0, budget, part
+    progress, tried = np.zeros(4, np.int64), 0
+    while progress[0] != PROGRESS_END:
+        tried = congruent(made.corners[triangle], near, target, place, *rules, progress, transforms, scores)
     return tried, transforms[scores > -np.inf], scores[scores > -np.inf]
 
 
@@ -51,6 +56,18 @@ def test_the_pose_that_puts_a_triangle_on_its_partners_is_the_best(family: str) 
     best = transforms[scores.argmax()]
     assert best[:, :3] == pytest.approx(problem.rotation, abs=1e-9)
     assert best[:, 3] == pytest.approx(problem.translation, abs=1e-9)
+
+
+@pytest.mark.parametrize("budget", [500, 100_000])
+@pytest.mark.parametrize("family", ["cube", "shell"])
+def test_the_poses_of_a_triangle_do_not_depend_on_the_parts_of_the_work(family: str, budget: int) -> None:
+    problem = posed(family, 80, noise=0.01, seed=2)
+    tried, transforms, scores = poses_of(problem, budget=budget)
+    for part in (1, 100, 1000):
+        other, moved, found = poses_of(problem, budget=budget, part=part)
+        assert other == tried
+        assert (moved == transforms).all()
+        assert (found == scores).all()
 
 
 def test_equal_distances_are_in_the_order_of_the_points() -> None:
