@@ -84,7 +84,9 @@ class DeviceClient:
             line = self._of_thread.line = _Line(self._address, self._functions)
         except OSError as error:
             raise _lost() from error
-        if not line.send(function, rows):
+        # If the process ended before it accepted the connection, either its state says so by now, or the supervisor
+        # has yet to close the connection.
+        if not (self._state.is_ready and line.send(function, rows)):
             self._drop(line)
             raise _lost()
         self._take(line, function, results)

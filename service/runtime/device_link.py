@@ -89,11 +89,25 @@ def _view(memory: mmap.mmap, offset: int, shape: tuple[int, ...], dtype: type[np
 
 
 def listen() -> socket.socket:
-    """A socket that listens at a name which the system chooses. Only processes of this machine reach it."""
+    """A socket that listens at a name which the system chooses. Only processes of this machine reach it.
+
+    It does not block.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind("")  # in the abstract namespace of Linux, which needs no file
     listener.listen(socket.SOMAXCONN)
+    listener.setblocking(False)
     return listener
+
+
+def refuse(listener: socket.socket) -> None:
+    """Close the connections that wait to be accepted."""
+    for _ in range(socket.SOMAXCONN):  # strangers may connect as fast as this closes
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        connection.close()
 
 
 def send_memory(connection: socket.socket, descriptor: int) -> None:

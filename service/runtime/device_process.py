@@ -45,6 +45,8 @@ class DeviceProcess:
         self.pid = 0
         was_ready = self.state.is_ready
         self.state.ended()
+        # They were made before the end was known. Without this, their callers would wait for the next process.
+        device_link.refuse(self._listener)
         return self._backoff.died(time.monotonic() - self._began if was_ready else None)
 
     @property

@@ -67,7 +67,6 @@ class DeviceServer:
         self._waiting: deque[_Call] = deque()
         self._collecting = threading.Lock()
         self._selector = selectors.DefaultSelector()
-        listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
 
     def run(self) -> NoReturn:

@@ -128,6 +128,40 @@ def test(client):
     assert (found, events) == (WELL, ["the process of the GPU died"] * 2)
 
 
+def test_a_call_that_comes_before_the_end_is_known_is_lost_and_does_not_wait_for_the_next_process() -> None:
+    found, events = outcome("""
+known = mmap.mmap(-1, 1)
+
+def compute(listener, state):
+    starts[0] = starts[0] + 1
+    while starts[0] == 2 and not known[0]:
+        time.sleep(0.01)
+    server = DeviceServer(listener, FUNCTIONS, [lambda rows: rows[:, 0] * 0 + os.getpid()] * 2, state, lambda: True)
+    state.ready("a processor")
+    server.run()
+
+device = DeviceProcess(compute)
+link = DeviceLink(device.address, device.state)
+
+def test(client):
+    pid = int(client(0, ones)[0])
+    os.kill(os.getppid(), signal.SIGSTOP)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        while open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+        check(link.state.is_ready)
+        call = ThreadPoolExecutor().submit(client, 0, ones)
+        time.sleep(0.2)
+    finally:
+        os.kill(os.getppid(), signal.SIGCONT)
+    check(isinstance(call.exception(20), DeviceLost))
+    known[0] = 1
+    check(eventually(lambda: client(0, ones))[0] != pid)
+""")
+    assert (found, events) == (WELL, ["the process of the GPU died"])
+
+
 def test_a_process_that_hangs_is_killed_and_replaced() -> None:
     found, events = outcome("""
 rules = rules._replace(stall_seconds=0.5)
