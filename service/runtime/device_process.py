@@ -59,6 +59,11 @@ class DeviceProcess:
         """Whether the maximum number of starts in a row has failed."""
         return self._backoff.is_hopeless
 
+    def give_up(self) -> None:
+        """Let replicas that wait for the start end, because the service ends."""
+        if not (self.state.is_ready or self.state.reason):
+            self.state.refused("the service ends")
+
     def close(self) -> None:
         """Close the copy of the socket in a process that only calls."""
         self._listener.close()

@@ -8,7 +8,7 @@ import time
 # Threads of the process that compute.
 THREADS = 2
 _TEXT_BYTES = 1024
-_PHASE, _BEGAN = 0, 1
+_PHASE, _FOUND, _BEGAN = 0, 1, 2
 _NUMBERS = _BEGAN + THREADS
 _STARTING, _READY, _UNNEEDED, _REFUSED = 0.0, 1.0, 2.0, 3.0
 
@@ -27,11 +27,16 @@ class DeviceState:
 
     def ready(self, device: str) -> None:
         """Note that calls are answered, and the kind of the device."""
+        self._numbers[_FOUND] = 1.0
         self._become(_READY, device)
 
     def unneeded(self) -> None:
-        """Note that there is no device, and that the replicas are to compute by themselves."""
-        self._become(_UNNEEDED, "")
+        """Note that there is no device, and that the replicas are to compute by themselves.
+
+        If there has been one, it is lost. Replicas use it, and results of a processor would differ, so this does nothing.
+        """
+        if not self._numbers[_FOUND]:
+            self._become(_UNNEEDED, "")
 
     def refused(self, reason: str) -> None:
         """Note why the service cannot start."""
@@ -54,7 +59,7 @@ class DeviceState:
 
     def ended(self) -> None:
         """Note that there is no process."""
-        for place in range(_NUMBERS):
+        for place in (_PHASE, *range(_BEGAN, _NUMBERS)):
             self._numbers[place] = 0.0
 
     def busy_seconds(self) -> float:

@@ -223,7 +223,7 @@ class Supervisor:
             device.pid = 0
         elif state.reason and not self._board.live():
             self._refused(state.reason)
-            device.ended()
+            device.pid = 0  # the replicas have yet to read the reason
         else:
             self._restart_device(device, "the process of the GPU died", pid=pid, status=status)
 
@@ -231,6 +231,7 @@ class Supervisor:
         """Start another process after a pause, if the service does not stop."""
         pause = device.ended()
         if self._status is not None:
+            device.give_up()
             return
         self._log(event, **fields, restart_seconds=pause)
         if device.is_hopeless and not self._board.live():
@@ -266,6 +267,8 @@ class Supervisor:
         if self._status is None:
             self._status = status
             self._reception.close()
+            if self._device is not None:
+                self._device.give_up()
             for replica in self._replicas:
                 self._stop_one(replica)
 

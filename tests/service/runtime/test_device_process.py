@@ -10,6 +10,7 @@ import threading
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
 from service.errors import DeviceLost, InvalidInput
+from service.runtime import device_client
 from service.runtime.device_client import DeviceClient, DeviceLink
 from service.runtime.device_link import Function
 from service.runtime.device_process import DeviceProcess
@@ -217,8 +218,11 @@ def compute(listener, state):
 
 device = DeviceProcess(compute)
 link = DeviceLink(device.address, device.state)
+rules = rules._replace(shutdown_seconds=3600)  # no replica waits for a process that has ended
+device_client.START_SECONDS = 3600
 
 def run(seat, pair):
+    time.sleep(seat.replica)
     try:
         link.has_device()
     except InvalidInput as error:
@@ -250,16 +254,45 @@ def run(seat, pair):
     assert (found, events) == (WELL, [])
 
 
+def test_a_device_that_disappears_is_waited_for() -> None:
+    found, events = outcome("""
+def compute(listener, state):
+    starts[0] = starts[0] + 1
+    if starts[0] == 2:
+        state.unneeded()
+        check(not state.is_unneeded)
+        return 0
+    server = DeviceServer(listener, FUNCTIONS, [total, total], state, lambda: True)
+    state.ready("a processor")
+    server.run()
+
+device = DeviceProcess(compute)
+link = DeviceLink(device.address, device.state)
+
+def test(client):
+    check(lost(lambda: client(0, 14 * ones)))
+    check(eventually(lambda: client(0, ones)).tolist() == [3] * 5)
+    check(starts[0] == 3)
+""")
+    assert (found, events) == (WELL, ["the process of the GPU died"] * 2)
+
+
 def test_a_process_that_keeps_dying_at_the_start_ends_the_service() -> None:
     found, events = outcome("""
 def compute(listener, state):
     return 3
 
 device = DeviceProcess(compute)
+link = DeviceLink(device.address, device.state)
+rules = rules._replace(shutdown_seconds=3600)  # no replica waits for a process that does not come any more
+device_client.START_SECONDS = 3600
 
 def run(seat, pair):
-    until_stopped(pair)
-    return 0
+    try:
+        link.has_device()
+    except InvalidInput as error:
+        check(error.detail == "the service ends")
+        return 2
 """)
     assert found == (1, "")
     assert events[-1] == "the process of the GPU keeps dying at the start; the service ends"
