@@ -165,7 +165,10 @@ class Settings(BaseSettings):
         900.0, description="seconds without progress after which a running batch counts as stalled and /livez fails"
     )
     hang_seconds: PositiveFloat = Field(
-        30.0, ge=5, description="seconds after which a process whose event loop stands still is killed and replaced"
+        30.0,
+        ge=5,
+        description="seconds after which a process is killed and replaced if its event loop, or its computation on a "
+        "GPU, stands still",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")

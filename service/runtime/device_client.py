@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Sequence
@@ -13,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DeviceLost, InvalidInput
-from .device_link import DONE, ROWS, Function, Memory, new_memory, pack_call, send_memory
+from .device_link import DONE, ROWS, Function, Memory, new_memory, pack_call, send_memory, unpack_reply
 from .device_state import DeviceState
 
 _REPLY_BYTES = 4096
 # Seconds to wait for the start of the process, which loads CUDA and captures the graphs of its functions.
 START_SECONDS = 60.0
 _POLL_SECONDS = 0.01
+_NUMBER_BYTES = 4
 
 
 class DeviceLink(NamedTuple):
@@ -81,7 +83,7 @@ class DeviceClient:
         if not self._state.is_ready:
             raise _lost()
         try:
-            line = self._of_thread.line = _Line(self._address, self._functions)
+            line = self._of_thread.line = _Line(self._address, self._state.key, self._functions)
         except OSError as error:
             raise _lost() from error
         # If the process ended before it accepted the connection, either its state says so by now, or the supervisor
@@ -93,11 +95,12 @@ class DeviceClient:
 
     def _take(self, line: _Line, function: int, results: NDArray[Any]) -> None:
         reply = line.receive(function, results)
-        if not reply:
+        if reply is None:
             self._drop(line)
             raise _lost()
-        if reply != DONE:
-            raise RuntimeError(f"the computation on the device failed: {reply[1:].decode(errors='replace')}")
+        outcome, reason = reply
+        if outcome != DONE:
+            raise RuntimeError(f"the computation on the device failed: {reason}")
 
     def _drop(self, line: _Line | None) -> None:
         if line is not None:
@@ -108,14 +111,16 @@ class DeviceClient:
 class _Line:
     """The connection and the memory of one thread."""
 
-    def __init__(self, address: bytes, functions: Sequence[Function]) -> None:
+    def __init__(self, address: bytes, key: bytes, functions: Sequence[Function]) -> None:
+        # Numbers begin anywhere, so that those of two lines differ.
+        self._number = int.from_bytes(os.urandom(_NUMBER_BYTES), "little")
         descriptor = new_memory(functions)
         try:
             self._memory = Memory(descriptor, functions)
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
                 self._socket.connect(address)
-                send_memory(self._socket, descriptor)
+                send_memory(self._socket, descriptor, key)
             except OSError:
                 self._socket.close()
                 raise
@@ -125,20 +130,28 @@ class _Line:
     def send(self, function: int, rows: NDArray[np.float32]) -> bool:
         """Ask for the results of `rows` (b, *row), b ≤ 256. Returns whether the process still exists."""
         self._memory[function].inputs[: len(rows)] = rows
+        self._number = (self._number + 1) % 256**_NUMBER_BYTES
         try:
-            self._socket.send(pack_call(function, len(rows)))
+            self._socket.send(pack_call(function, len(rows), self._number))
         except OSError:
             return False
         return True
 
-    def receive(self, function: int, results: NDArray[Any]) -> bytes:
-        """Wait for the results, and copy them to `results` (b, *result). Returns the answer; empty if there is none."""
+    def receive(self, function: int, results: NDArray[Any]) -> tuple[bytes, str] | None:
+        """Wait for the results, and copy them to `results` (b, *result).
+
+        Returns the outcome and the reason, or None if the process does not answer this call. The answer to another call
+        may come: to one of a caller that died, whose descriptor this connection has in the process, or to one of this
+        caller that an error interrupted.
+        """
         try:
-            reply = self._socket.recv(_REPLY_BYTES)
-        except OSError:
-            return b""
+            outcome, number, reason = unpack_reply(self._socket.recv(_REPLY_BYTES))
+        except (OSError, struct.error):
+            return None
+        if number != self._number:
+            return None
         results[:] = self._memory[function].results[: len(results)]
-        return reply
+        return outcome, reason
 
     def close(self) -> None:
         """Close the connection."""

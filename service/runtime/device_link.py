@@ -1,11 +1,13 @@
 """Calls of the process that computes on a GPU: messages over a Unix socket, and arrays in shared memory.
 
 A call is a batch of rows for one function. The caller writes them to memory that both processes share, and says so over
-the socket; the results return in the same way. Nothing is pickled.
+the socket; the results return in the same way. Nothing is pickled. A caller first sends a key that only the service's
+processes know. The memory of a stranger could shrink, and the process would die.
 """
 
 from __future__ import annotations
 
+import hmac
 import mmap
 import os
 import socket
@@ -21,10 +23,12 @@ from numpy.typing import NDArray
 ROWS = 256
 # Answers to a call.
 DONE, FAILED = b"d", b"f"
-_CALL = struct.Struct("<BI")
+_CALL = struct.Struct("<BII")
+_REPLY = struct.Struct("<cI")
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
-_MEMORY = b"m"
 _ALIGNMENT = 64
+# Bytes of an error's text in an answer.
+_REASON_BYTES = 1024
 
 
 class Function(NamedTuple):
@@ -110,17 +114,19 @@ def refuse(listener: socket.socket) -> None:
         connection.close()
 
 
-def send_memory(connection: socket.socket, descriptor: int) -> None:
-    """Hand over the memory of a caller."""
-    socket.send_fds(connection, [_MEMORY], [descriptor])
+def send_memory(connection: socket.socket, descriptor: int, key: bytes) -> None:
+    """Hand over the memory of a caller that knows `key`."""
+    socket.send_fds(connection, [key], [descriptor])
 
 
-def receive_memory(connection: socket.socket) -> int:
-    """The descriptor of the memory of a caller. Raises OSError if none arrives."""
-    data, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
-    if data != _MEMORY or len(descriptors) != 1:
-        raise OSError("the caller sent no memory")
-    return descriptors[0]
+def receive_memory(connection: socket.socket, key: bytes) -> int:
+    """The descriptor of the memory of a caller. Raises OSError if none arrives, or the caller does not know `key`."""
+    sent, descriptors, _, _ = socket.recv_fds(connection, len(key) + 1, 1)
+    if descriptors and hmac.compare_digest(sent, key):
+        return descriptors[0]
+    for descriptor in descriptors:
+        os.close(descriptor)
+    raise OSError("the caller sent no memory")
 
 
 def is_own(connection: socket.socket) -> bool:
@@ -129,12 +135,23 @@ def is_own(connection: socket.socket) -> bool:
     return bool(user == os.geteuid())
 
 
-def pack_call(function: int, count: int) -> bytes:
-    """The message that `count` rows wait for function number `function`."""
-    return _CALL.pack(function, count)
+def pack_call(function: int, count: int, number: int) -> bytes:
+    """The message that `count` rows wait for function number `function`. The reply has the `number` of the call."""
+    return _CALL.pack(function, count, number)
 
 
-def unpack_call(message: bytes) -> tuple[int, int]:
-    """Function and count of a message. Raises struct.error if it is none."""
-    function, count = _CALL.unpack(message)
-    return function, count
+def unpack_call(message: bytes) -> tuple[int, int, int]:
+    """Function, count and number of a call. Raises struct.error if `message` is none."""
+    function, count, number = _CALL.unpack(message)
+    return function, count, number
+
+
+def pack_reply(outcome: bytes, number: int, reason: str = "") -> bytes:
+    """The answer to the call with this number: DONE, or FAILED and the reason."""
+    return _REPLY.pack(outcome, number) + reason.encode(errors="replace")[:_REASON_BYTES]
+
+
+def unpack_reply(message: bytes) -> tuple[bytes, int, str]:
+    """Outcome, number and reason of an answer. Raises struct.error if `message` is none."""
+    outcome, number = _REPLY.unpack_from(message)
+    return outcome, number, message[_REPLY.size :].decode(errors="replace")

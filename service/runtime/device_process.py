@@ -12,6 +12,11 @@ from . import device_link
 from .backoff import Backoff
 from .device_state import DeviceState
 from .forking import fork
+from .pulse import Pulse
+
+# Seconds to wait for the end of the process that was killed. A fault of the device or its driver may delay it for ever.
+END_SECONDS = 5.0
+_POLL_SECONDS = 0.01
 
 Compute = Callable[[socket.socket, DeviceState], int]
 """What the process does: it answers calls that arrive at a socket, and reports its state. It returns an exit status."""
@@ -25,9 +30,12 @@ class DeviceProcess:
         self._listener = device_link.listen()
         self._began = 0.0
         self._backoff = Backoff()
+        self._pulse = Pulse()
         self.address: bytes = self._listener.getsockname()
         self.state = DeviceState()
         self.pid = 0
+        self.is_killed = False
+        """Whether the process was killed. It may take seconds to end."""
 
     def start(self, close: Callable[[], None]) -> None:
         """Fork the process. In it, `close` drops what the supervisor uses. Raises OSError if it cannot be started."""
@@ -38,7 +46,7 @@ class DeviceProcess:
 
         self.state.starting()
         self._began = time.monotonic()
-        self.pid = fork(work)
+        self.pid, self.is_killed = fork(work), False
 
     def ended(self) -> float:
         """Note that the process has ended. Returns the seconds to wait before the next start."""
@@ -49,10 +57,17 @@ class DeviceProcess:
         device_link.refuse(self._listener)
         return self._backoff.died(time.monotonic() - self._began if was_ready else None)
 
-    @property
-    def busy_seconds(self) -> float:
-        """Seconds since the oldest computation that has not ended began, or since the start; 0 if there is none."""
-        return self.state.busy_seconds() if self.pid else 0.0
+    def hangs(self, stall_seconds: float, hang_seconds: float) -> bool:
+        """Whether the start takes longer than `stall_seconds`, or a computation longer than `hang_seconds`.
+
+        A computation takes milliseconds, and callers that wait for one must not count as stalled. As for an event loop,
+        some time does not count; see `Pulse`.
+        """
+        began, now = self.state.oldest(), time.monotonic()
+        if not self.pid or self.is_killed or not began:
+            return False
+        is_still = self.state.is_ready and self._pulse.look(self.pid, began, now) > hang_seconds
+        return is_still or now - began > stall_seconds
 
     @property
     def is_hopeless(self) -> bool:
@@ -71,11 +86,15 @@ class DeviceProcess:
     def kill(self) -> None:
         """Kill the process, if there is one."""
         if self.pid:
+            self.is_killed = True
             os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """Kill the process, which holds nothing for anybody any more, and wait for its end."""
-        if self.pid:
-            self.kill()
-            os.waitpid(self.pid, 0)
-            self.pid = 0
+        """Kill the process, which holds nothing for anybody any more, and wait some seconds for its end."""
+        self.kill()
+        until = time.monotonic() + END_SECONDS
+        while self.pid and time.monotonic() < until:
+            if os.waitpid(self.pid, os.WNOHANG)[0]:
+                self.pid = 0
+            else:
+                time.sleep(_POLL_SECONDS)

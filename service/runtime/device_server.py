@@ -20,15 +20,13 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .device_link import DONE, FAILED, ROWS, Function, Memory, Views, is_own, receive_memory, unpack_call
+from .device_link import DONE, FAILED, ROWS, Function, Memory, Views, is_own, pack_reply, receive_memory, unpack_call
 from .device_state import THREADS, DeviceState
 from .forking import end_now
 
 # Rows that are computed together, at most. The others wait for the next round.
 ROUND_ROWS = 1024
 _MESSAGE_BYTES = 64
-# Bytes of an error's text in an answer.
-_REASON_BYTES = 1024
 
 
 class _Call(NamedTuple):
@@ -37,6 +35,7 @@ class _Call(NamedTuple):
     connection: socket.socket
     function: int
     rows: int
+    number: int
     views: Views
 
 
@@ -123,23 +122,23 @@ class DeviceServer:
         assert isinstance(connection, socket.socket)  # noqa: S101
         try:
             if memory is None:
-                descriptor = receive_memory(connection)
+                descriptor = receive_memory(connection, self._state.key)
                 try:
                     self._selector.modify(connection, selectors.EVENT_READ, Memory(descriptor, self._functions))
                 finally:
                     os.close(descriptor)
                 return
             message = connection.recv(_MESSAGE_BYTES)
-            function, count = unpack_call(message)
+            function, count, number = unpack_call(message)
             if not 0 < count <= ROWS:
                 raise ValueError(f"{count} rows in one call")
-            self._waiting.append(_Call(connection, function, count, memory[function]))
+            self._waiting.append(_Call(connection, function, count, number, memory[function]))
         except (OSError, ValueError, struct.error, IndexError):  # the caller has ended, or is none of ours
             self._selector.unregister(connection)
             connection.close()
 
     def _answer(self, calls: list[_Call]) -> None:
-        reply = DONE
+        outcome, reason = DONE, ""
         try:
             rows = np.concatenate([call.views.inputs[: call.rows] for call in calls])
             results = self._compute[calls[0].function](rows)
@@ -151,7 +150,7 @@ class DeviceServer:
             traceback.print_exc()
             if not self._computes():
                 end_now(1)
-            reply = FAILED + str(error).encode()[:_REASON_BYTES]
+            outcome, reason = FAILED, str(error)
         for call in calls:
             with contextlib.suppress(OSError):  # the caller has ended
-                call.connection.send(reply)
+                call.connection.send(pack_reply(outcome, call.number, reason))

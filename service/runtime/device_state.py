@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import os
 import time
 
 # Threads of the process that compute.
 THREADS = 2
 _TEXT_BYTES = 1024
+_KEY_BYTES = 16
 _PHASE, _FOUND, _BEGAN = 0, 1, 2
 _NUMBERS = _BEGAN + THREADS
 _STARTING, _READY, _UNNEEDED, _REFUSED = 0.0, 1.0, 2.0, 3.0
@@ -22,6 +24,8 @@ class DeviceState:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 8 * _NUMBERS + _TEXT_BYTES)
         self._numbers: memoryview[float] = memoryview(self._memory)[: 8 * _NUMBERS].cast("d")
+        self.key = os.urandom(_KEY_BYTES)
+        """What callers of the process show, which have it from the supervisor."""
 
     # -- for the process ----------------------------------------------------------------------------------------
 
@@ -33,7 +37,7 @@ class DeviceState:
     def unneeded(self) -> None:
         """Note that there is no device, and that the replicas are to compute by themselves.
 
-        If there has been one, it is lost. Replicas use it, and results of a processor would differ, so this does nothing.
+        If there has been one, it is lost, and this does nothing: the results of a processor would differ from its own.
         """
         if not self._numbers[_FOUND]:
             self._become(_UNNEEDED, "")
@@ -62,10 +66,9 @@ class DeviceState:
         for place in (_PHASE, *range(_BEGAN, _NUMBERS)):
             self._numbers[place] = 0.0
 
-    def busy_seconds(self) -> float:
-        """Seconds since the oldest computation that has not ended began, or since the start of the process."""
-        now = time.monotonic()
-        return max((now - began for began in self._numbers[_BEGAN:] if began), default=0.0)
+    def oldest(self) -> float:
+        """When the oldest computation that has not ended began, or the start of the process; 0 if there is none."""
+        return min(filter(None, self._numbers[_BEGAN:]), default=0.0)
 
     # -- for the replicas ---------------------------------------------------------------------------------------
 

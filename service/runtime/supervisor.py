@@ -187,7 +187,7 @@ class Supervisor:
                     self._log("replica hangs and is killed", pid=replica.pid, still_seconds=still)
                     replica.is_ending = True
                     replica.kill()
-        if self._device is not None and self._device.busy_seconds > self._rules.stall_seconds:
+        if self._device is not None and self._device.hangs(self._rules.stall_seconds, self._rules.hang_seconds):
             self._log("the process of the GPU is stuck and is killed", pid=self._device.pid)
             self._device.kill()
         self._reception.update()

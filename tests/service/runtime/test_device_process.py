@@ -73,6 +73,7 @@ def run(seat, pair):
     return 0
 """
 WELL = (2, "all is well")
+STUCK = ["the process of the GPU is stuck and is killed", "the process of the GPU died"]
 
 
 def outcome(test: str) -> tuple[tuple[int, str], list[str]]:
@@ -165,7 +166,29 @@ def test(client):
 
 def test_a_process_that_hangs_is_killed_and_replaced() -> None:
     found, events = outcome("""
-rules = rules._replace(stall_seconds=0.5)
+rules = rules._replace(hang_seconds=1.0)  # and not stall_seconds, after which the callers would count as stalled
+
+def test(client):
+    check(lost(lambda: client(0, 15 * ones)))
+    check(eventually(lambda: client(0, ones)).tolist() == [3] * 5)
+""")
+    assert (found, events) == (WELL, STUCK)
+
+
+def test_a_process_whose_start_hangs_is_killed_and_replaced() -> None:
+    found, events = outcome("""
+rules = rules._replace(stall_seconds=3.0, hang_seconds=0.1)
+
+def compute(listener, state):
+    starts[0] = starts[0] + 1
+    # The second start takes longer than a computation may.
+    time.sleep(3600 if starts[0] == 1 else 1.5)
+    server = DeviceServer(listener, FUNCTIONS, [total, total], state, lambda: True)
+    state.ready("a processor")
+    server.run()
+
+device = DeviceProcess(compute)
+link = DeviceLink(device.address, device.state)
 
 def run(seat, pair):
     # The replicas report, so that only the other process is silent.
@@ -180,13 +203,10 @@ def run(seat, pair):
     return 0
 
 def test(client):
-    check(lost(lambda: client(0, 15 * ones)))
-    check(eventually(lambda: client(0, ones)).tolist() == [3] * 5)
+    check(client(0, ones).tolist() == [3] * 5)
+    check(starts[0] == 2)
 """)
-    assert (found, events) == (
-        WELL,
-        ["the process of the GPU is stuck and is killed", "the process of the GPU died"],
-    )
+    assert (found, events) == (WELL, STUCK)
 
 
 def test_a_device_that_does_not_compute_any_more_ends_the_process() -> None:
