@@ -114,7 +114,7 @@ class Mixture:
             model.most_outliers,
             clouds.log_volume,
             model.cutoff,
-            tolerance,
+            float(tolerance),  # a whole number would need other machine code
             max_iterations,
             floor,
         )

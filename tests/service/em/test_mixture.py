@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from service.em.choices import Normalize
+from service.em.climbing import plain
 from service.em.climbing.mixture import Mixture
 from service.em.coordinates import Frame, frame
 from service.em.model import MOST_OUTLIERS, Model, Parameters, bin_weight
+from service.em.problem import Problem
+from service.em.register import register
 from tests.problems.clouds import log_likelihood, log_terms, posed
 from tests.problems.codes import CODES
 from tests.service.em.test_fitting import sums as direct_sums
@@ -173,3 +176,15 @@ def test_a_step_that_overwrites_a_spare_one_has_the_bits_of_a_step_in_new_arrays
         assert np.array_equal(one, other)
     assert np.array_equal(step.after.transform, expected.after.transform)
     assert (step.log_likelihood, step.after.sigma) == (expected.log_likelihood, expected.after.sigma)
+
+
+def test_a_tolerance_that_is_a_whole_number_needs_no_other_machine_code() -> None:
+    source, target = np.random.default_rng(0).normal(size=(2, 30, 2))
+    problem = Problem(source, target, transform="rigid", init="identity")
+    compiled: Any = plain.ascend
+    one = register(problem._replace(tolerance=0.0))
+    before = len(compiled.signatures)
+    assert before > 0
+    other = register(problem._replace(tolerance=0))
+    assert len(compiled.signatures) == before
+    assert one.log_likelihood == other.log_likelihood
