@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 from collections.abc import Iterator
@@ -148,9 +147,12 @@ def _ascii(
 def _warn_of_lines(file: CloudFile, start: int, elements: list[Element], vertex: Element) -> None:
     """Warn of lines that no element of an ascii file explains."""
     declared = sum(element.rows for element in elements if element.properties)
-    stream = io.BytesIO(file.data)  # without a copy
-    stream.seek(start)
-    found = sum(not line.isspace() for line in stream)
+    found, blank = 0, True
+    for piece in text.pieces_of_lines(file.data, start):
+        blank = blank and piece.isspace()
+        if piece.endswith(b"\n"):
+            found, blank = found + (not blank), True
+    found += not blank
     if found > declared:
         file.warnings.append(
             f"the PLY header declares {vertex.rows} vertices, and {found - declared} lines at the end are not read"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 
 import numpy as np
@@ -119,18 +120,27 @@ def _with_hyphens(data: bytes) -> bytes:
     return b"".join(parts)
 
 
+def pieces_of_lines(data: bytes, start: int) -> Iterator[bytes]:
+    """The lines after byte `start`, with their ends.
+
+    A line of more than MAX_LINE bytes comes in pieces: one copy of all would hold the interpreter's lock.
+    """
+    stream = io.BytesIO(data)  # without a copy
+    stream.seek(start)
+    return iter(partial(stream.readline, MAX_LINE + 1), b"")
+
+
 def lines(file: CloudFile, start: int = 0) -> Iterator[tuple[int, str]]:
     """The lines after byte `start` that are not blank, with their numbers. The line at `start` has number 1.
 
     Raises:
         MalformedBody: a line is longer than `MAX_LINE`.
     """
-    stream = io.BytesIO(file.data)
-    stream.seek(start)
-    for number, raw in enumerate(stream, 1):
+    for number, raw in enumerate(pieces_of_lines(file.data, start), 1):
         if len(raw) > MAX_LINE:
             raise file.malformed(
-                f"line {number} has {len(raw)} characters; write a line for each point", "a line for each point"
+                f"line {number} has more than {MAX_LINE} characters; write a line for each point",
+                "a line for each point",
             )
         # Latin-1 decodes any bytes, one character each. Only comments, names and labels have more than ASCII.
         # Tabs stay: at the ends of a line they separate empty fields.

@@ -49,3 +49,12 @@ def test_no_rows_are_refused() -> None:
 def test_only_a_byte_order_mark_is_removed(data: bytes) -> None:
     assert text.without_bom(text.BOM + data) == data
     assert text.without_bom(b"x" + data) == b"x" + data
+
+
+@given(st.lists(st.sampled_from([b" ", b"a", b"ab", b"\n"]), max_size=20).map(b"".join), st.integers(0, 3))
+def test_long_lines_come_in_pieces(data: bytes, start: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "MAX_LINE", 3)
+        pieces = list(text.pieces_of_lines(data, start))
+    assert b"".join(pieces) == data[start:]
+    assert all(len(piece) == 4 or piece.endswith(b"\n") for piece in pieces[:-1])
