@@ -92,7 +92,8 @@ class Batcher(Generic[JobT, ResultT]):
     ) -> None:
         self.name = name
         self._worker = worker
-        self._limits = limits
+        self.limits = limits
+        """Bounds of a batch and of the queue."""
         self._cost = cost
         self._key = key
         self._size = size
@@ -150,11 +151,6 @@ class Batcher(Generic[JobT, ResultT]):
         return self._threads.is_alive() and silent < self._stall_seconds
 
     @property
-    def limits(self) -> Limits:
-        """Bounds of a batch and of the queue."""
-        return self._limits
-
-    @property
     def running_seconds(self) -> float:
         """Seconds that the current batch has been running without a pause; 0 if the worker is idle."""
         return max(0.0, time.monotonic() - self._running_since)
@@ -179,8 +175,9 @@ class Batcher(Generic[JobT, ResultT]):
         entry = self._admit(job, timeout)
         timer = None
         if timeout is not None:
-            late = DeadlineExceeded("no result before the request's deadline")
-            timer = entry.future.get_loop().call_later(timeout, self._abandon, entry, late)
+            timer = entry.future.get_loop().call_later(
+                timeout, self._abandon, entry, DeadlineExceeded("no result before the request's deadline")
+            )
         try:
             return await entry.future
         except asyncio.CancelledError:
@@ -189,6 +186,7 @@ class Batcher(Generic[JobT, ResultT]):
         finally:
             if timer is not None:
                 timer.cancel()
+            del entry  # an error of its future has this frame
 
     def _admit(self, job: JobT, timeout: float | None) -> Entry[JobT, ResultT]:
         if self._loop is None:
@@ -199,7 +197,7 @@ class Batcher(Generic[JobT, ResultT]):
         cost, caller, size = self._cost(job), CALLER.get(), size_class(self._size(job))
         queue, (items, queued_cost) = self._queue, self._elsewhere()
         items += queue.items
-        if self._limits.is_full(items, queued_cost + queue.cost, cost, lambda: queue.has_jobs_of(caller)):
+        if self.limits.is_full(items, queued_cost + queue.cost, cost, lambda: queue.has_jobs_of(caller)):
             raise Overloaded(
                 f"the {self.name} queue is full ({items} jobs wait); try again later", retry_after=self.predicted_wait()
             )
@@ -297,7 +295,7 @@ class Batcher(Generic[JobT, ResultT]):
 
     def _begin(self, flow: Flow[Entry[JobT, ResultT]], now: float) -> None:
         most = self._deadlines.most_jobs(flow, now)
-        entries, parts = self._queue.take(flow, most, self._limits.batch_cost)
+        entries, parts = self._queue.take(flow, most, self.limits.batch_cost)
         self._start(batch := Batch(entries, parts, None))
         self._observer.queued(self._queue.items, self._queue.cost)
         self._observer.dispatched([self._running_since - entry.arrived for entry in entries])

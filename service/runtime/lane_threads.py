@@ -95,3 +95,4 @@ class LaneThreads(Generic[JobT, OutcomeT]):
                 self.loop.call_soon_threadsafe(work.done, *self.timed(work.jobs, work.turn))
             except RuntimeError:  # the loop was closed, because the batch ran past the shutdown's timeout
                 return
+            del work  # its jobs would stay in memory until the next batch

@@ -154,6 +154,8 @@ class FairQueue(Generic[EntryT]):
             return
         self._active.pop(caller.name, None)
         if not self._active:
+            for one in self._callers.values():
+                one.flows.clear()  # a flow refers to its caller
             self._callers.clear()
             self._now = 0.0
         elif len(self._callers) > 2 * len(self._active) + MOST_DEBTS:

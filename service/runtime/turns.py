@@ -48,6 +48,8 @@ class Turn:
     def end(self) -> None:
         """Note that the work has ended."""
         _local.turn = None
+        # It refers to the batch, which refers to this turn: both would stay until the garbage collector comes.
+        self._pause = _nothing
 
     def give_way(self) -> None:
         """Pause, if the slice is over and another batch waits."""
@@ -69,6 +71,9 @@ class Turn:
     def resume(self) -> None:
         """Let the paused batch go on."""
         self._go.release()
+
+
+def _nothing(_: float) -> None: ...
 
 
 def give_way() -> None:
