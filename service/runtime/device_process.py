@@ -12,7 +12,7 @@ from . import device_link
 from .backoff import Backoff
 from .device_state import DeviceState
 from .forking import fork
-from .pulse import Pulse
+from .pulse import MOST_SECONDS, Pulse
 
 # Seconds to wait for the end of the process that was killed. A fault of the device or its driver may delay it for ever.
 END_SECONDS = 5.0
@@ -31,6 +31,7 @@ class DeviceProcess:
         self._began = 0.0
         self._backoff = Backoff()
         self._pulse = Pulse()
+        self._looked = 0.0
         self.address: bytes = self._listener.getsockname()
         self.state = DeviceState()
         self.pid = 0
@@ -61,13 +62,15 @@ class DeviceProcess:
         """Whether the start takes longer than `stall_seconds`, or a computation longer than `hang_seconds`.
 
         A computation takes milliseconds, and callers that wait for one must not count as stalled. As for an event loop,
-        some time does not count; see `Pulse`.
+        some time does not count; see `Pulse`. Call this every second. A call that is late says no, because the whole
+        service may have stood still.
         """
         began, now = self.state.oldest(), time.monotonic()
+        is_late, self._looked = now - self._looked > MOST_SECONDS, now
         if not self.pid or self.is_killed or not began:
             return False
         is_still = self.state.is_ready and self._pulse.look(self.pid, began, now) > hang_seconds
-        return is_still or now - began > stall_seconds
+        return is_still or (now - began > stall_seconds and not is_late)
 
     @property
     def is_hopeless(self) -> bool:

@@ -88,7 +88,7 @@ def test_the_bytes_are_those_of_the_process_that_draws_for_all(shared: Live, liv
 
 
 def test_pictures_of_another_kind_of_processor_have_another_tag(shared: Live, live: Live) -> None:
-    assert ask(shared, PATHS[0]).headers["etag"] != ask(live, PATHS[0]).headers["etag"]
+    assert insist(shared, PATHS[0]).headers["etag"] != insist(live, PATHS[0]).headers["etag"]
 
 
 def test_if_the_process_that_draws_dies_the_others_go_on_and_it_is_replaced(shared: Live) -> None:

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from service.errors import DeviceLost
-from service.runtime import device_process
+from service.runtime import device_process, device_state
 from service.runtime.device_client import DeviceClient, DeviceLink
 from service.runtime.device_link import (
     DONE,
@@ -90,4 +91,22 @@ def test_the_end_of_the_service_waits_only_some_seconds_for_the_end_of_the_proce
         device.end()
         monkeypatch.undo()
         assert process.wait(60) == -signal.SIGKILL
+    device.close()
+
+
+def test_after_a_pause_of_the_whole_service_the_process_has_time_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 1000.0
+    for module in (device_process, device_state):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: seconds))
+    device = DeviceProcess(lambda _, __: 0)
+    device.pid = os.getpid()
+    device.state.starting()
+    hangs = []
+    for pause in (1, 1, 3600, 1):
+        seconds += pause
+        hangs.append(device.hangs(stall_seconds=60, hang_seconds=60))
+    assert hangs == [False, False, False, True]
+    device.state.end(0)
+    seconds += 1
+    assert not device.hangs(stall_seconds=60, hang_seconds=60)
     device.close()
