@@ -117,7 +117,7 @@ def _device_process(settings: Settings, networks: Networks, replicas: int) -> De
     """The process that computes on a GPU for all replicas; None if there is no GPU, or one process alone."""
     if replicas == 1 or settings.device == "cpu" or torch.version.cuda is None:
         return None
-    if sizing.find_gpu(settings.device, os.environ) is None:
+    if not sizing.may_have_gpu(settings.device, os.environ):
         return None
 
     def compute(listener: socket.socket, state: DeviceState) -> int:

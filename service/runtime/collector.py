@@ -23,7 +23,9 @@ Tell = Callable[[Replica, bytes, bytes], None]
 def replica_instruments() -> tuple[Gauge, Counter]:
     """The number of processes that take connections, and how often one was started again."""
     live = Gauge(Description("latentserve_replicas", "Processes that take connections."))
-    restarts = Counter(Description("latentserve_replica_restarts", "Restarts of replicas that died."))
+    restarts = Counter(
+        Description("latentserve_replica_restarts", "Restarts of replicas that died, and of the process of the GPU.")
+    )
     live.set(1)
     restarts.add((), 0)
     return live, restarts

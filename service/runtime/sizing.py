@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ PROCESS_PIDS = 20
 # Memory of the GPU that one process takes: the context, the networks and a batch.
 GPU_BYTES = 1 * GIB
 NVIDIA_SMI_SECONDS = 10
+# Files of the drivers, on Linux and on Windows' subsystem for Linux.
+GPU_NODES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 class Gpu(NamedTuple):
@@ -134,6 +136,11 @@ def _texts(root: Path, groups: str, controller: str, name: str) -> Iterator[str]
                 if (group / name).is_file():
                     yield (group / name).read_text().strip()
                 group = group.parent
+
+
+def may_have_gpu(device: str, environment: Mapping[str, str], nodes: Sequence[Path] = GPU_NODES) -> bool:
+    """Whether there may be a GPU for the setting `device`. A container may have one, but no nvidia-smi."""
+    return find_gpu(device, environment) is not None or any(node.exists() for node in nodes)
 
 
 def find_gpu(device: str, environment: Mapping[str, str]) -> Gpu | None:

@@ -87,7 +87,8 @@ class Usage:
         for pid in self._others():
             with suppress(OSError):  # it has just ended
                 folder = Path("/proc", str(pid))
-                self._seconds[pid] = processor_seconds(folder)
+                # The maximum, because another process may get the id of one that has ended.
+                self._seconds[pid] = max(self._seconds.get(pid, 0.0), processor_seconds(folder))
                 files, memory = files + open_files(folder), memory + proportional_bytes(folder)
         self._processor.values[()] = time.process_time() + sum(self._seconds.values())
         self._open.set(files)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.runtime import sizing
 from service.runtime.sizing import GIB, Gpu, Resources, Size, default_size, limit, named_gpu, processor_quota
 
 AMPLE = Resources(cores=16, quota=math.inf, memory=64 * GIB, pids=math.inf, gpu=None)
@@ -96,3 +97,11 @@ def test_in_a_container_the_path_on_the_host_is_not_there_and_the_mount_has_the_
 )
 def test_the_gpu_is_the_one_that_torch_numbers(number: int, visible: str | None, expected: Gpu | None) -> None:
     assert named_gpu(LISTED, number, visible) == expected
+
+
+def test_a_driver_without_nvidia_smi_may_have_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizing, "find_gpu", lambda device, environment: None)
+    node = tmp_path / "nvidiactl"
+    assert not sizing.may_have_gpu("auto", {}, [node])
+    node.touch()
+    assert sizing.may_have_gpu("auto", {}, [node])
