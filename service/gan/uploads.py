@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ..errors import InvalidInput, UnsupportedMediaType
+from ..errors import BodyTooLarge, InvalidInput, UnsupportedMediaType
 from ..formats.arrays import Rank
 from ..formats.images import UINT8, decode
+from ..formats.json_numbers.reading import LARGE_BYTES
 from ..web.body import read_body
 from ..web.forms import read_parts
 from ..web.json_body import read_json
@@ -215,5 +216,11 @@ async def _read_form(request: Request, most: int, fields: tuple[str, ...]) -> tu
             raise InvalidInput(f"field {part.name!r} is a file", pointer=f"/{part.name}", allowed="text")
         if part.name in texts:
             raise InvalidInput(f"field {part.name!r} is given twice", pointer=f"/{part.name}", allowed="one value")
+        if len(part.content) > LARGE_BYTES:  # to decode and to validate it would take the event loop long
+            raise BodyTooLarge(
+                f"the text has {len(part.content)} bytes",
+                pointer=f"/{part.name}",
+                allowed=f"at most {LARGE_BYTES} bytes",
+            )
         texts[part.name] = part.content.decode(errors="replace")
     return [part.content for part in pictures], texts

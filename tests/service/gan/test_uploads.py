@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.formats.images import animate, encode
+from service.formats.json_numbers.reading import LARGE_BYTES
 from service.formats.png import SIGNATURE
 from tests.service.gan.conftest import levels
 from tests.service.http import assert_problem
@@ -101,6 +102,8 @@ def test_unsuitable_parts_of_a_form_are_refused(client: TestClient, path: str) -
         assert (error["pointer"], error["allowed"]) == ("/prior_weight", "text")
         sloppy = client.post(path, files=[("images", png)], data={"prior_weight": "1_0"})
         assert assert_problem(sloppy, 422)["errors"][0]["pointer"] == "/prior_weight"
+        endless = client.post(path, files=[("images", png)], data={"prior_weight": "1" * (LARGE_BYTES + 1)})
+        assert assert_problem(endless, 413)["errors"][0]["pointer"] == "/prior_weight"
 
 
 def test_mixed_and_huge_sizes_are_refused_with_the_allowed_sizes(client: TestClient) -> None:
