@@ -35,11 +35,21 @@ def explained(
 ) -> Exception:
     """What the client is told of the `error` of its job alone. `failed` is called first, unless it is the client's."""
     if isinstance(error, LatentserveError):
+        _release(error)
         return error
     with contextlib.suppress(Exception):  # an observer that fails must not cost the other jobs their results
         failed(error)
+    _release(error)
     found = WorkerFailed(f"the computation failed: {type(error).__name__}")
     if is_out_of_memory(error):
         found = OutOfMemory("this request alone needs more memory than the device has; make it smaller")
     found.__cause__ = error
     return found
+
+
+def _release(error: BaseException) -> None:
+    """Forget the frames of `error`. They lead to the outcomes of its batch, and so back to `error`.
+
+    All of that would stay in memory until the garbage collector runs.
+    """
+    error.__traceback__ = None

@@ -27,14 +27,20 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+class Bad(Part):
+    """A job that breaks the worker."""
+
+
 def worker(jobs: list[Part]) -> list[Part]:
     give_way()
+    if any(isinstance(job, Bad) for job in jobs):
+        raise ValueError("a bad job")
     return [Part() for _ in jobs]
 
 
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("short", [False, True])
-@pytest.mark.parametrize("end", ["result", "deadline", "cancellation"])
+@pytest.mark.parametrize("end", ["result", "error", "deadline", "cancellation"])
 def test_a_job_that_has_ended_is_released_with_its_result(threads: int, short: bool, end: str) -> None:
     async def main() -> None:
         batcher: Batcher[Part, Part] = Batcher("test", worker, limits=WIDE, is_short=lambda _: short, threads=threads)
@@ -42,7 +48,7 @@ def test_a_job_that_has_ended_is_released_with_its_result(threads: int, short: b
         kept: list[weakref.ref[Part]] = []
 
         async def ask() -> None:
-            job = Part()
+            job = Bad() if end == "error" else Part()
             kept.append(weakref.ref(job))
             kept.append(weakref.ref(await batcher.submit(job, 0.0 if end == "deadline" else None)))
 
