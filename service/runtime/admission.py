@@ -30,6 +30,9 @@ TICK_SECONDS = 0.02
 LATE_SECONDS = 0.01
 # Seconds without a completion that count at most.
 MOST_STALL_SECONDS = 0.25
+# If more than this many requests arrived for each that ended, the loop has read a burst, and the time says little of how
+# long answers take.
+MOST_ARRIVALS = 16
 # Seconds after which a measurement has half of its weight.
 HALF_LIFE_SECONDS = 0.5
 # The prediction is a mean, around which requests scatter: it may take this part of the time that is left.
@@ -106,7 +109,7 @@ class Admission:
         self._passed = 0  # number of the last request that is not ahead of a new one
         self._interval = 0.0
         self._late = Interval()
-        self._completions = 0  # since the last tick
+        self._completions = 0  # since the last measurement
         self._ticking = False
         self._ticked = 0.0
         self._before = 0  # the newest request at the last tick
@@ -185,15 +188,15 @@ class Admission:
         self.lag, self._last_lag = min(lag, self._last_lag) if is_late else 0.0, lag
         if is_late:
             self._waited = min(self._waited + seconds, MOST_STALL_SECONDS)
-            if self._completions:
+            if self._completions and arrived <= MOST_ARRIVALS * self._completions:
                 self._late.add(self._waited, self._completions)
-                self._interval, self._waited = self._late.mean, 0.0
+                self._interval, self._waited, self._completions = self._late.mean, 0.0, 0
         else:
-            self._waited = 0.0
+            self._waited, self._completions = 0.0, 0
             # The loop has kept up with these.
             self._interval = min(self._interval, seconds / max(1, arrived))
             self._passed = max(self._passed, self._before)
-        self._ticked, self._before, self._completions = now, self._newest, 0
+        self._ticked, self._before = now, self._newest
         if arrived or is_late:
             self._after(TICK_SECONDS, self._tick)
         else:

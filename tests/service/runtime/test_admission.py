@@ -144,6 +144,30 @@ def test_a_burst_is_admitted_as_far_as_it_can_be_served() -> None:
     assert admitted == pytest.approx(MARGIN * 0.2 / interval, rel=0.3)
 
 
+def test_a_burst_that_is_read_before_it_is_answered_is_admitted() -> None:
+    loop = Loop()
+    loop.enter(2)
+    loop.turn(TICK_SECONDS)
+    # The loop reads 500 requests of 0.1 ms each, while two end that were there before.
+    loop.leave(2)
+    loop.enter(500)
+    loop.turn(0.05)
+    loop.exhaust_trials()
+    assert loop.excess(None) == 0
+    loop.enter(100)
+    loop.leave(1)
+    loop.turn(0.03)
+    loop.exhaust_trials()
+    assert loop.excess(None) == 0
+    # Then 64 are answered at a time, in 0.2 ms each.
+    for _ in range(5):
+        loop.leave(64)
+        loop.turn(0.0128)
+        loop.exhaust_trials()
+        assert loop.excess(None) == 0
+    assert loop.admission.predicted() < 1
+
+
 def test_a_loop_that_keeps_up_unlearns_that_it_was_slow() -> None:
     loop = Loop()
     loop.saturate(0.1, count=300)
