@@ -30,9 +30,10 @@ TICK_SECONDS = 0.02
 LATE_SECONDS = 0.01
 # Seconds without a completion that count at most.
 MOST_STALL_SECONDS = 0.25
-# If more than this many requests arrived for each that ended, the loop has read a burst, and the time says little of how
-# long answers take.
-MOST_ARRIVALS = 16
+# Completions that a measurement needs, for itself and for each request that arrived. With fewer, the loop waited for a
+# processor, or it read a burst, and the time says little of how long answers take.
+LEAST_COMPLETIONS = 8
+COMPLETIONS_PER_ARRIVAL = 1 / 16
 # Seconds after which a measurement has half of its weight.
 HALF_LIFE_SECONDS = 0.5
 # The prediction is a mean, around which requests scatter: it may take this part of the time that is left.
@@ -188,7 +189,7 @@ class Admission:
         self.lag, self._last_lag = min(lag, self._last_lag) if is_late else 0.0, lag
         if is_late:
             self._waited = min(self._waited + seconds, MOST_STALL_SECONDS)
-            if self._completions and arrived <= MOST_ARRIVALS * self._completions:
+            if self._completions >= max(LEAST_COMPLETIONS, COMPLETIONS_PER_ARRIVAL * arrived):
                 self._late.add(self._waited, self._completions)
                 self._interval, self._waited, self._completions = self._late.mean, 0.0, 0
         else:

@@ -168,6 +168,17 @@ def test_a_burst_that_is_read_before_it_is_answered_is_admitted() -> None:
     assert loop.admission.predicted() < 1
 
 
+def test_a_few_requests_on_a_slow_machine_do_not_refuse_a_burst() -> None:
+    loop = Loop()
+    for _ in range(5):  # the loop gets its processor late, and answers one request each time
+        loop.enter()
+        loop.turn(TICK_SECONDS + 2 * LATE_SECONDS)
+        loop.leave()
+    loop.enter(200)
+    loop.exhaust_trials()
+    assert loop.excess(None) == 0
+
+
 def test_a_loop_that_keeps_up_unlearns_that_it_was_slow() -> None:
     loop = Loop()
     loop.saturate(0.1, count=300)
