@@ -39,7 +39,7 @@ from .turns import SLICE_SECONDS, Turn
 
 __all__ = ["Batcher", "Limits"]
 
-# Of the jobs that run alone, the forecast learns from one in this many: while they are alone, nobody needs it.
+# The forecast learns from one in this many of the jobs that run alone. No job waits while they run.
 _LONE_OBSERVED = 8
 
 

@@ -2,7 +2,7 @@
 
 All results of a batch come at its end. So a batch is short compared with the time that its jobs were given, and a job
 is admitted if it is predicted to end in time together with a whole batch. Predictions fail. A job that has become too
-late is refused when its turn comes, before the worker computes what nobody waits for.
+late is refused when its turn comes, before the worker computes it.
 """
 
 from __future__ import annotations

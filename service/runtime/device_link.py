@@ -141,7 +141,7 @@ def pack_call(function: int, count: int, number: int) -> bytes:
 
 
 def unpack_call(message: bytes) -> tuple[int, int, int]:
-    """Function, count and number of a call. Raises struct.error if `message` is none."""
+    """Function, count and number of a call. Raises struct.error if `message` is not a call."""
     function, count, number = _CALL.unpack(message)
     return function, count, number
 
@@ -152,6 +152,6 @@ def pack_reply(outcome: bytes, number: int, reason: str = "") -> bytes:
 
 
 def unpack_reply(message: bytes) -> tuple[bytes, int, str]:
-    """Outcome, number and reason of an answer. Raises struct.error if `message` is none."""
+    """Outcome, number and reason of an answer. Raises struct.error if `message` is not an answer."""
     outcome, number = _REPLY.unpack_from(message)
     return outcome, number, message[_REPLY.size :].decode(errors="replace")

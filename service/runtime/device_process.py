@@ -14,7 +14,7 @@ from .device_state import DeviceState
 from .forking import fork
 from .pulse import MOST_SECONDS, Pulse
 
-# Seconds to wait for the end of the process that was killed. A fault of the device or its driver may delay it for ever.
+# Seconds to wait for the end of the process that was killed. A fault of the device or its driver may prevent it.
 END_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 
@@ -93,7 +93,7 @@ class DeviceProcess:
             os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """Kill the process, which holds nothing for anybody any more, and wait some seconds for its end."""
+        """Kill the process, because all of its callers have ended, and wait some seconds for its end."""
         self.kill()
         until = time.monotonic() + END_SECONDS
         while self.pid and time.monotonic() < until:

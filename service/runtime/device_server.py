@@ -69,7 +69,7 @@ class DeviceServer:
         self._selector.register(listener, selectors.EVENT_READ)
 
     def run(self) -> NoReturn:
-        """Answer calls for ever. While one thread waits for the device, another one prepares the next batch."""
+        """Answer calls until the process ends. While one thread waits for the device, another prepares a batch."""
         for number in range(1, THREADS):
             threading.Thread(target=self._serve, args=(number,), daemon=True).start()
         self._serve(0)
@@ -133,7 +133,7 @@ class DeviceServer:
             if not 0 < count <= ROWS:
                 raise ValueError(f"{count} rows in one call")
             self._waiting.append(_Call(connection, function, count, number, memory[function]))
-        except (OSError, ValueError, struct.error, IndexError):  # the caller has ended, or is none of ours
+        except (OSError, ValueError, struct.error, IndexError):  # the caller has ended, or is not a replica
             self._selector.unregister(connection)
             connection.close()
 

@@ -67,7 +67,7 @@ class DeviceState:
             self._numbers[place] = 0.0
 
     def oldest(self) -> float:
-        """When the oldest computation that has not ended began, or the start of the process; 0 if there is none."""
+        """The start of the oldest running computation, or of a process that is not ready; 0 if there is none."""
         return min(filter(None, self._numbers[_BEGAN:]), default=0.0)
 
     # -- for the replicas ---------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def redirect(descriptor: int) -> None:
     """Replace the file `descriptor` by a pipe whose other end a new process copies to the file.
 
     Writes to the pipe fail while it is full. Nothing of what it took is lost unless the disk hangs until the end, or is
-    full then. The new process is no child of this one, and ends when nobody can write to the pipe.
+    full then. The new process is no child of this one, and ends when no process can write to the pipe.
 
     Raises:
         OSError: the system has no process or descriptor for it. Then nothing has changed.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-# Bytes of a body that must arrive within its limit. A byte now and then would otherwise hold a connection for ever.
+# Bytes of a body that must arrive within its limit. A byte now and then would otherwise hold a connection without end.
 LEAST_BODY_BYTES = 4096
 
 

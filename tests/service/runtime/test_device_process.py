@@ -28,10 +28,19 @@ def total(rows):
         time.sleep(3600)
     return rows.sum(1)
 
+# A test may define these three anew.
+functions = [total, lambda rows: rows.reshape(-1, 4).astype(np.uint8)]
+computes = lambda: True
+
+def begin(state):
+    return None
+
 def compute(listener, state):
     starts[0] = starts[0] + 1
-    functions = [total, lambda rows: rows.reshape(-1, 4).astype(np.uint8)]
-    server = DeviceServer(listener, FUNCTIONS, functions, state, lambda: True)
+    status = begin(state)
+    if status is not None:
+        return status
+    server = DeviceServer(listener, FUNCTIONS, functions, state, lambda: computes())
     state.ready("a processor")
     server.run()
 
@@ -134,16 +143,11 @@ def test_a_call_that_comes_before_the_end_is_known_is_lost_and_does_not_wait_for
     found, events = outcome("""
 known = mmap.mmap(-1, 1)
 
-def compute(listener, state):
-    starts[0] = starts[0] + 1
+functions = [lambda rows: rows[:, 0] * 0 + os.getpid()] * 2
+
+def begin(state):
     while starts[0] == 2 and not known[0]:
         time.sleep(0.01)
-    server = DeviceServer(listener, FUNCTIONS, [lambda rows: rows[:, 0] * 0 + os.getpid()] * 2, state, lambda: True)
-    state.ready("a processor")
-    server.run()
-
-device = DeviceProcess(compute)
-link = DeviceLink(device.address, device.state)
 
 def test(client):
     pid = int(client(0, ones)[0])
@@ -179,16 +183,9 @@ def test_a_process_whose_start_hangs_is_killed_and_replaced() -> None:
     found, events = outcome("""
 rules = rules._replace(stall_seconds=3.0, hang_seconds=0.1)
 
-def compute(listener, state):
-    starts[0] = starts[0] + 1
+def begin(state):
     # The second start takes longer than a computation may.
     time.sleep(3600 if starts[0] == 1 else 1.5)
-    server = DeviceServer(listener, FUNCTIONS, [total, total], state, lambda: True)
-    state.ready("a processor")
-    server.run()
-
-device = DeviceProcess(compute)
-link = DeviceLink(device.address, device.state)
 
 def run(seat, pair):
     # The replicas report, so that only the other process is silent.
@@ -211,15 +208,7 @@ def test(client):
 
 def test_a_device_that_does_not_compute_any_more_ends_the_process() -> None:
     found, events = outcome("""
-def compute(listener, state):
-    starts[0] = starts[0] + 1
-    functions = [total, total]
-    server = DeviceServer(listener, FUNCTIONS, functions, state, lambda: False)
-    state.ready("a processor")
-    server.run()
-
-device = DeviceProcess(compute)
-link = DeviceLink(device.address, device.state)
+computes = lambda: False
 
 def test(client):
     check(client(0, ones).tolist() == [3] * 5)
@@ -232,12 +221,10 @@ def test(client):
 
 def test_a_device_that_does_not_exist_ends_the_service_with_the_reason() -> None:
     found, events = outcome("""
-def compute(listener, state):
+def begin(state):
     state.refused("no such device")
     return 2
 
-device = DeviceProcess(compute)
-link = DeviceLink(device.address, device.state)
 rules = rules._replace(shutdown_seconds=3600)  # no replica waits for a process that has ended
 device_client.START_SECONDS = 3600
 
@@ -255,13 +242,9 @@ def run(seat, pair):
 
 def test_without_a_device_the_replicas_compute_and_the_process_is_not_replaced() -> None:
     found, events = outcome("""
-def compute(listener, state):
-    starts[0] = starts[0] + 1
+def begin(state):
     state.unneeded()
     return 0
-
-device = DeviceProcess(compute)
-link = DeviceLink(device.address, device.state)
 
 def run(seat, pair):
     if seat.replica == 0:
@@ -276,18 +259,11 @@ def run(seat, pair):
 
 def test_a_device_that_disappears_is_waited_for() -> None:
     found, events = outcome("""
-def compute(listener, state):
-    starts[0] = starts[0] + 1
+def begin(state):
     if starts[0] == 2:
         state.unneeded()
         check(not state.is_unneeded)
         return 0
-    server = DeviceServer(listener, FUNCTIONS, [total, total], state, lambda: True)
-    state.ready("a processor")
-    server.run()
-
-device = DeviceProcess(compute)
-link = DeviceLink(device.address, device.state)
 
 def test(client):
     check(lost(lambda: client(0, 14 * ones)))
@@ -299,11 +275,9 @@ def test(client):
 
 def test_a_process_that_keeps_dying_at_the_start_ends_the_service() -> None:
     found, events = outcome("""
-def compute(listener, state):
+def begin(state):
     return 3
 
-device = DeviceProcess(compute)
-link = DeviceLink(device.address, device.state)
 rules = rules._replace(shutdown_seconds=3600)  # no replica waits for a process that does not come any more
 device_client.START_SECONDS = 3600
 
