@@ -15,10 +15,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from .cycle import Cycle
+from .head_rules import FORBIDDEN_AFTER_CHUNKS, KNOWN_HOSTS, Rejection, check_head
 from .heads import whole
+from .media import HEADERS
 from .observability import log
 from .problems import problem
-from .watch import Patience, Phase, Watch
+from .watch import MOST_FRAMING_BYTES, Patience, Phase, Watch
 
 MAX_HEADER_BYTES = 64 * 1024
 # Seconds in which a client that is still sending can read the answer to a request that was refused.
@@ -27,15 +29,6 @@ LINGER_SECONDS = 2.0
 MOST_WAITING = 8
 _SLASH = ord("/")
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
-
-
-class Rejection(Exception):
-    """A request whose head breaks a rule. Raised in a callback of the parser, which then reports it as its error."""
-
-    def __init__(self, status: int, slug: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.slug = slug
 
 
 class Connection(HttpToolsProtocol):
@@ -62,6 +55,8 @@ class Connection(HttpToolsProtocol):
         self._is_closing = False  # nothing more is answered
         self._discards = False  # the request has been answered, and its body is not kept
         self._header_bytes = self._hosts = 0
+        self._version = "1.1"
+        self._fields: dict[bytes, bytes] = {}
         self._began = 0.0
         # With requests in the pipeline, `cycle` is the last of them.
         self._running: Cycle | None = None
@@ -112,6 +107,9 @@ class Connection(HttpToolsProtocol):
             if self._watch.phase is not phase:
                 self._watch.enter(phase)
             self._watch.check()
+            is_excessive = phase is Phase.BODY and self._watch.framing(len(data)) > MOST_FRAMING_BYTES
+            if is_excessive and not (self._discards or self.cycle.response_complete):
+                self._reject(400, "malformed-request", "the body has too few bytes for the size of its chunks")
 
     def _decline(self, rest: bytes) -> None:
         """Read the request again without its offer to upgrade.
@@ -120,7 +118,7 @@ class Connection(HttpToolsProtocol):
         with its first request. The parser, however, stops after the head, and the body would be lost.
         """
         self._is_offer = False
-        lines = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self._version.encode())]
         lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -146,9 +144,11 @@ class Connection(HttpToolsProtocol):
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
             raise Rejection(431, "headers-too-large", f"the request's headers have more than {MAX_HEADER_BYTES} bytes")
-        if not self._in_head:  # after the chunks of a body; such fields are no headers
-            return
         name = name.lower()
+        if not self._in_head:  # after the chunks of a body; such fields are no headers
+            if name in FORBIDDEN_AFTER_CHUNKS:
+                raise ValueError(f"{name.decode()} is not allowed after the chunks of a body")
+            return
         if name == b"host":
             self._hosts += 1
         elif name == b"expect" and value.lower() == b"100-continue":
@@ -156,9 +156,13 @@ class Connection(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Take the request, or reject it without one Host header (RFC 9112, 3.2)."""
-        if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() == "1.1"):
-            raise ValueError(f"a request needs one Host header; this one has {self._hosts}")
+        """Take the request, or reject it if its head breaks a rule."""
+        version = self._version = self.parser.get_http_version()
+        # The door and the layers above look up headers, too, in this dict.
+        fields = self._fields = dict(self.headers)
+        is_usual = self._hosts == 1 and fields[b"host"] in KNOWN_HOSTS and version == "1.1"
+        if not is_usual or b"transfer-encoding" in fields:
+            check_head(version, self.headers)
         self._in_head = False
         if not self.parser.should_upgrade():
             self.take()
@@ -178,12 +182,12 @@ class Connection(HttpToolsProtocol):
             raw_path, _, query = url.partition(b"?")
         else:
             parsed = httptools.parse_url(url)
-            raw_path, query = parsed.path, parsed.query or b""
+            raw_path, query = parsed.path or b"/", parsed.query or b""
         path = raw_path.decode("ascii")
         return {
             "type": "http",
             "asgi": _ASGI,
-            "http_version": self.parser.get_http_version(),
+            "http_version": self._version,
             "server": self.server,
             "client": self.client,
             "scheme": self.scheme,
@@ -194,6 +198,7 @@ class Connection(HttpToolsProtocol):
             "path": unquote(path) if "%" in path else path,
             "raw_path": raw_path,
             "query_string": query,
+            HEADERS: self._fields,
         }
 
     def start_or_queue(self, scope: dict[str, Any]) -> None:
@@ -206,7 +211,7 @@ class Connection(HttpToolsProtocol):
             self.flow,
             self.server_state.default_headers,
             self.expect_100_continue,
-            scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            self._version != "1.0" and self.parser.should_keep_alive(),
         )
         if before is None or before.response_complete:
             self.start(cycle)

@@ -97,7 +97,9 @@ class _Exchange:
         self.body_bytes = 0
         self.holding: Holding | None = None
         self.client_gone = False
-        headers = self.scope[HEADERS] = dict(scope["headers"])
+        headers = self.scope.get(HEADERS)
+        if headers is None:
+            headers = self.scope[HEADERS] = dict(scope["headers"])
         given = headers.get(b"x-request-id")
         self.request_id = given.decode() if given and SAFE_ID.fullmatch(given) else edge.new_id()
         self.declared_bytes = int(headers.get(b"content-length", 0))

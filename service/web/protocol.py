@@ -15,6 +15,7 @@ from .connection import Connection
 from .cycle import Cycle
 from .door import READ_PACE_SECONDS, SAFE_ID, Door
 from .failures import REFUSED
+from .media import HEADERS
 from .routing import STARTED
 from .transport import unread_seconds
 from .watch import Patience
@@ -78,7 +79,7 @@ class Protocol(Connection):
         door = self._door
         if self._full:
             return 0.0 if door.is_probe(url) else 1.0
-        timeout = dict(scope["headers"]).get(_TIMEOUT)
+        timeout = scope[HEADERS].get(_TIMEOUT)
         if timeout is None:
             return door.excess(url, scope, None)
         try:
@@ -113,7 +114,7 @@ class Protocol(Connection):
             self.pipeline.pop()
             cycle.response_complete = True
             close = not cycle.keep_alive or cycle.waiting_for_100_continue or cycle.more_body
-            self._write_refusal(scope["method"].encode(), dict(scope["headers"]), excess, close)
+            self._write_refusal(scope["method"].encode(), scope[HEADERS], excess, close)
             if close:
                 self.pipeline.clear()
         refused = self.cycle.scope["state"].get(REFUSED) and not self.pipeline
@@ -125,7 +126,7 @@ class Protocol(Connection):
 
     def _refuse(self, excess: float, may_pause: bool) -> None:
         """Answer the request whose head has just been read, and discard its body."""
-        fields = dict(self.headers)
+        fields = self._fields
         # Without its length the body may be of any size; a client that waits for 100 may send it or not.
         close = self.expect_100_continue or b"transfer-encoding" in fields or not self.parser.should_keep_alive()
         close = close or int(fields.get(b"content-length", 0)) > MAX_DISCARDED_BYTES

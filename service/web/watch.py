@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 # Bytes of a body that must arrive within its limit. A byte now and then would otherwise hold a connection without end.
 LEAST_BODY_BYTES = 4096
+# Bytes of chunks that may arrive without `LEAST_BODY_BYTES` of a body in them. One byte in each chunk takes 24 KiB, but
+# the extensions of a chunk have any length. What arrives at once has up to 256 KiB.
+MOST_FRAMING_BYTES = 512 * 1024
 
 
 class Patience(NamedTuple):
@@ -54,7 +57,7 @@ class Watch:
         self._is_ours = is_ours
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
-        self._progress = 0
+        self._progress = self._arrived = 0
         self.phase = Phase.HEAD
         self._since = loop.time()
         self.check()
@@ -62,15 +65,20 @@ class Watch:
     def enter(self, phase: Phase) -> None:
         """Note that a phase begins. Call `check` if it may have a shorter limit than the one before."""
         self.phase = phase
-        self._progress = 0
+        self._progress = self._arrived = 0
         self._since = self._loop.time()
 
     def received(self, size: int) -> None:
         """Note that bytes of a body have arrived."""
         self._progress += size
         if self._progress >= LEAST_BODY_BYTES:
-            self._progress = 0
+            self._progress = self._arrived = 0
             self._since = self._loop.time()
+
+    def framing(self, size: int) -> int:
+        """Count bytes that have arrived for a body. Returns those since the last `LEAST_BODY_BYTES` of the body."""
+        self._arrived += size
+        return self._arrived
 
     def check(self) -> None:
         """Ensure that the timer fires when the limit of this phase ends, or earlier."""
