@@ -15,8 +15,8 @@ import torch
 from ..errors import InvalidInput
 from .elementary import excess
 from .inputs import Array, Real, all_finite, as_array, require, require_shape, require_vectors
-from .overflow import CLOSER, LARGER, SMALLER, Factor, Product, accuse, log_abs
-from .ragged import Device, lay_out, only, pack, run_batch, sum_rows, unpack
+from .overflow import CLOSER, LARGER, SMALLER, Factor, Part, Product, accuse, log_abs
+from .ragged import Device, elementwise, lay_out, only, pack, run_batch, sum_rows, unpack
 
 GaussianScale = Literal["sigma", "log_variance"]
 
@@ -92,7 +92,25 @@ def _compute(
     shapes = [mu.shape for mu in columns[0]]
     layout = lay_out([mu.size for mu in columns[0]])
     packed = pack(columns, layout)
-    mu_q, scale_q, mu_p, scale_p = packed.to(device)
+    *gradients, terms = elementwise(lambda *columns: _elements(key, *columns), [*packed], device)
+    divergences = sum_rows(terms, layout, shapes)
+    sound = (
+        all_finite(packed.numpy(), np.concatenate(divergences, axis=None), *gradients)
+        and (key[0] != "sigma" or bool((packed[1] > 0).all()))
+        and (key[1] != "sigma" or bool((packed[3] > 0).all()))
+    )
+    parts = (unpack(gradient, layout, shapes) for gradient in gradients)
+    return list(starmap(GaussianDivergence, zip(divergences, *parts, strict=True))), sound
+
+
+def _elements(
+    key: tuple[GaussianScale, GaussianScale],
+    mu_q: torch.Tensor,
+    scale_q: torch.Tensor,
+    mu_p: torch.Tensor,
+    scale_p: torch.Tensor,
+) -> list[torch.Tensor]:
+    """The gradients in the four arguments, and the terms of the divergence, elementwise."""
     log_q, log_p = (2 * s.log() if kind == "sigma" else s for s, kind in zip((scale_q, scale_p), key, strict=True))
     precision = 1 / scale_p if key[1] == "sigma" else torch.exp(-0.5 * scale_p)  # 1/σ_p
     if key == ("sigma", "sigma"):
@@ -108,15 +126,7 @@ def _compute(
     terms = 0.5 * (excess(x, log_q - log_p) + d * d)
     grad_q = x / scale_q if key[0] == "sigma" else 0.5 * x
     grad_p = -(x + d * d) / scale_p if key[1] == "sigma" else -0.5 * (x + d * d)
-    gradients = [part.cpu().numpy() for part in (slope, grad_q, -slope, grad_p)]
-    divergences = sum_rows(terms.cpu().numpy(), layout, shapes)
-    sound = (
-        all_finite(packed.numpy(), np.concatenate(divergences, axis=None), *gradients)
-        and (key[0] != "sigma" or bool((packed[1] > 0).all()))
-        and (key[1] != "sigma" or bool((packed[3] > 0).all()))
-    )
-    parts = (unpack(gradient, layout, shapes) for gradient in gradients)
-    return list(starmap(GaussianDivergence, zip(divergences, *parts, strict=True))), sound
+    return [slope, grad_q, -slope, grad_p, terms]
 
 
 def _diagnose(pair: GaussianPair, result: GaussianDivergence) -> None:
@@ -128,14 +138,14 @@ def _diagnose(pair: GaussianPair, result: GaussianDivergence) -> None:
             require(array > 0, field, array, "> 0")
     why = "the divergence or its gradient overflows float64"
     overflows = np.logical_or.reduce([~np.isfinite(gradient) for gradient in result[1:]])
-    accuse(overflows, _products(pair), why)
+    accuse(overflows, lambda part: _products(pair, part), why)
     rows = np.broadcast_to(np.isfinite(result.divergence)[..., None], mu_q.shape)
-    accuse(~rows, _products(pair, divergence_only=True), why)
+    accuse(~rows, lambda part: _products(pair, part, divergence_only=True), why)
 
 
-def _products(pair: GaussianPair, *, divergence_only: bool = False) -> list[Product]:
+def _products(pair: GaussianPair, part: Part, *, divergence_only: bool = False) -> list[Product]:
     """The products whose sums are the divergence and, unless `divergence_only`, its gradients."""
-    mu_q, scale_q, mu_p, scale_p = map(as_array, pair[:4])
+    mu_q, scale_q, mu_p, scale_p = (part(as_array(array)) for array in pair[:4])
     name_q, name_p = f"q/{pair.parametrization_q}", f"p/{pair.parametrization_p}"
     log_q = log_abs(scale_q) if pair.parametrization_q == "sigma" else 0.5 * scale_q
     log_p = log_abs(scale_p) if pair.parametrization_p == "sigma" else 0.5 * scale_p

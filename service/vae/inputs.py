@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import InvalidInput
+from ..runtime import turns
+from . import parts
 
 Array = NDArray[np.float64]
 Real = NDArray[np.float64] | torch.Tensor
@@ -27,7 +29,14 @@ def as_array(value: Real) -> Array:
 
 def all_finite(*arrays: Array) -> bool:
     """Whether no element of any of `arrays` is NaN or infinite."""
-    return all(bool(np.isfinite(array).all()) for array in arrays)
+    return all(map(_is_finite, arrays))
+
+
+def _is_finite(array: Array) -> bool:
+    if array.size <= parts.PART_ELEMENTS:
+        return bool(np.isfinite(array).all())
+    flat = array.reshape(-1)
+    return all(bool(np.isfinite(flat[part]).all()) for part in parts.spans(flat.size))
 
 
 def refusal(field: str, index: Sequence[int], value: object, why: str, allowed: str) -> InvalidInput:
@@ -51,9 +60,10 @@ def require(holds: NDArray[np.bool_], field: str, values: Array, allowed: str, w
     Raises:
         InvalidInput: `holds` is false somewhere; the error names the first such element.
     """
-    bad = np.flatnonzero(~holds)
-    if bad.size:
-        index = [int(i) for i in np.unravel_index(bad[0], holds.shape)]
+    turns.give_way()
+    first = int(holds.argmin()) if holds.size else 0  # `flatnonzero` would hold the interpreter's lock
+    if holds.size and not holds.flat[first]:
+        index = [int(i) for i in np.unravel_index(first, holds.shape)]
         raise refusal(field, index, values[tuple(index)], why or f"it must be {allowed}", allowed)
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
+from . import parts
 from .elementary import softplus_and_sigmoid
 from .inputs import Array, Real, all_finite, as_array, require, require_shape, require_vectors
-from .overflow import Factor, accuse, log_abs
-from .ragged import Device, lay_out, only, pack, run_batch, spread_rows, sum_rows, unpack
+from .overflow import Factor, Part, accuse, log_abs
+from .ragged import Device, elementwise, lay_out, only, pack, run_batch, spread_rows, sum_rows, unpack
 
 
 class LabelledPoint(NamedTuple):
@@ -75,22 +76,14 @@ def _compute(key: None, points: list[LabelledPoint], device: torch.device) -> tu
     layout, rows = lay_out([x.size for x in xs]), lay_out([y.size for y in ys])
     wide = [w if w.shape == shape else np.broadcast_to(w, shape) for w, shape in zip(ws, shapes, strict=True)]
     packed = pack([xs, wide], layout)
-    x, w = packed.to(device)
-    packed_rows = pack([sum_rows((x * w).cpu().numpy(), layout, shapes), ys], rows)
-    t, y = packed_rows.to(device)
-    sign = 2 * y - 1
-    divergence, sigmoid = softplus_and_sigmoid(sign * t)
-    # y - 1 + sigmoid(t) = (2y-1)·sigmoid((2y-1)t), which stays accurate where the left side cancels.
-    residual = unpack((sign * sigmoid).cpu().numpy(), rows, [y.shape for y in ys])
-    slope = torch.from_numpy(spread_rows(residual, layout, shapes)).to(device)
-    grads_w = unpack((slope * x).cpu().numpy(), layout, shapes)
-    grads_x = unpack((slope * w).cpu().numpy(), layout, shapes)
-    with np.errstate(all="ignore"):
-        # Rows are added one by one, in an order that depends on the job alone.
-        grads_w = [
-            grad if w.shape == grad.shape else np.add.reduce(grad, axis=0) for w, grad in zip(ws, grads_w, strict=True)
-        ]
-    divergences = unpack(divergence.cpu().numpy(), rows, [y.shape for y in ys])
+    (terms,) = elementwise(lambda x, w: [x * w], [*packed], device)
+    packed_rows = pack([sum_rows(terms, layout, shapes), ys], rows)
+    divergence, residual = elementwise(_divergence_and_residual, [*packed_rows], device)
+    slope = spread_rows(unpack(residual, rows, [y.shape for y in ys]), layout, shapes)
+    products = elementwise(lambda slope, x, w: [slope * x, slope * w], [torch.from_numpy(slope), *packed], device)
+    grads_w, grads_x = (unpack(values, layout, shapes) for values in products)
+    grads_w = [grad if w.shape == grad.shape else _sum_of_rows(grad) for w, grad in zip(ws, grads_w, strict=True)]
+    divergences = unpack(divergence, rows, [y.shape for y in ys])
     logits = unpack(packed_rows[0].numpy(), rows, [y.shape for y in ys])
     labels = packed_rows[1]
     sound = all_finite(packed.numpy(), packed_rows.numpy(), np.concatenate(grads_w, axis=None)) and bool(
@@ -99,15 +92,43 @@ def _compute(key: None, points: list[LabelledPoint], device: torch.device) -> tu
     return list(starmap(LogisticDivergence, zip(divergences, logits, grads_w, grads_x, strict=True))), sound
 
 
+def _divergence_and_residual(t: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
+    """softplus((2y-1) t) and y - 1 + sigmoid(t), elementwise."""
+    sign = 2 * y - 1
+    divergence, sigmoid = softplus_and_sigmoid(sign * t)
+    # y - 1 + sigmoid(t) = (2y-1)·sigmoid((2y-1)t), which stays accurate where the left side cancels.
+    return [divergence, sign * sigmoid]
+
+
+def _sum_of_rows(grad: Array) -> Array:
+    """The sum of the rows (B, D), (D,), added one by one, in an order that depends on B and D alone."""
+    with np.errstate(all="ignore"):
+        # NumPy adds a single column in pairs, which cannot be divided, but is fast.
+        if grad.shape[1] == 1 or grad.size <= parts.PART_ELEMENTS:
+            total: Array = np.add.reduce(grad, axis=0)
+            return total
+        total = grad[:1]
+        for part in parts.spans(len(grad), grad.shape[1]):
+            rows = grad[max(1, part.start) : part.stop]
+            total = np.add.reduce(np.concatenate([total, rows]), axis=0, keepdims=True)
+        first: Array = total[0]
+        return first
+
+
 def _diagnose(point: LabelledPoint, result: LogisticDivergence) -> None:
     x, w, y = map(as_array, point)
     for field, array in (("x", x), ("w", w)):
         require(np.isfinite(array), field, array, "a finite number")
     require((y == 0) | (y == 1), "y", y, "0 or 1")
-    with np.errstate(all="ignore"):
-        product = [Factor("x", x, log_abs(x)), Factor("w", w, log_abs(w), axes=range(x.ndim - w.ndim, x.ndim))]
+
+    def of_x(part: Part) -> Factor:
+        return Factor("x", part(x), log_abs(part(x)))
+
+    def of_w(part: Part) -> Factor:
+        return Factor("w", part(w), log_abs(part(w)), axes=range(x.ndim - w.ndim, x.ndim))
+
     overflows = np.broadcast_to(~np.isfinite(result.logit)[..., None], x.shape)
-    accuse(overflows, [product], "wᵀx overflows float64")
+    accuse(overflows, lambda part: [[of_x(part), of_w(part)]], "wᵀx overflows float64")
     # |sigmoid| ≤ 1, so a gradient overflows only where the rows of x are summed.
     columns = np.broadcast_to(~np.isfinite(result.grad_w), x.shape)
-    accuse(columns, [product[:1]], "the gradient in w overflows float64")
+    accuse(columns, lambda part: [[of_x(part)]], "the gradient in w overflows float64")

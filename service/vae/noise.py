@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..errors import InvalidInput
+from . import parts
 from .inputs import Array
 
 
@@ -19,4 +22,11 @@ def draw_noise(seed: int, shape: int | tuple[int, ...]) -> Array:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         allowed = "an integer, 0 ≤ seed < 2**64"
         raise InvalidInput(f"seed = {seed!r}: it must be {allowed}", pointer="/seed", allowed=allowed)
-    return np.random.Generator(np.random.Philox(key=seed)).standard_normal(shape)
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    if (shape if isinstance(shape, int) else math.prod(shape)) <= parts.PART_ELEMENTS:
+        return generator.standard_normal(shape)
+    noise = np.empty(shape)
+    flat = noise.reshape(-1)
+    for part in parts.spans(flat.size):
+        generator.standard_normal(out=flat[part])
+    return noise

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -17,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import InvalidInput
+from ..runtime import turns
+from . import parts
 from .inputs import Array
 
 Device = torch.device | str
@@ -25,6 +28,9 @@ Device = torch.device | str
 TILE = 64
 # Pads are ones, which are valid in every column (mean, σ, log σ², noise, x, w, y) and cannot look like errors.
 _PADS = [np.ones(gap) for gap in range(TILE + 1)]
+
+# Elements of a short row.
+_NARROW = 16
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -37,6 +43,11 @@ class Layout(NamedTuple):
     starts: list[int]
     stops: list[int]
     total: int
+
+    @property
+    def lengths(self) -> list[int]:
+        """Elements and pads of each job."""
+        return [stop - start for start, stop in pairwise([*self.starts, self.total])]
 
 
 def lay_out(sizes: Sequence[int]) -> Layout:
@@ -56,7 +67,9 @@ def pack(columns: Sequence[Sequence[Array]], layout: Layout) -> torch.Tensor:
     pads = [_PADS[start - stop] for start, stop in zip([*layout.starts[1:], layout.total], layout.stops, strict=True)]
     pieces: list[Array] = pads * 2
     pieces[1::2] = pads
-    for row, column in zip(buffer.numpy(), columns, strict=True):
+    for number, (row, column) in enumerate(zip(buffer.numpy(), columns, strict=True)):
+        if number and layout.total > parts.PART_ELEMENTS:
+            turns.give_way()
         pieces[::2] = column
         np.concatenate(pieces, axis=None, out=row)
     return buffer
@@ -64,14 +77,40 @@ def pack(columns: Sequence[Sequence[Array]], layout: Layout) -> torch.Tensor:
 
 def unpack(values: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     """Each job's part of the flat buffer `values` (total,), as views with the jobs' own shapes."""
-    parts = zip(layout.starts, layout.stops, shapes, strict=True)
+    places = zip(layout.starts, layout.stops, shapes, strict=True)
     return [
-        values[start:stop] if len(shape) == 1 else values[start:stop].reshape(shape) for start, stop, shape in parts
+        values[start:stop] if len(shape) == 1 else values[start:stop].reshape(shape) for start, stop, shape in places
     ]
+
+
+def elementwise(
+    function: Callable[..., Sequence[torch.Tensor]], columns: Sequence[torch.Tensor], device: Device = "cpu"
+) -> list[Array]:
+    """`function(*columns)` of packed columns (total,), computed on `device` and in parts of whole tiles."""
+    total = len(columns[0])
+    if total <= parts.PART_ELEMENTS:
+        return [values.cpu().numpy() for values in function(*(column.to(device) for column in columns))]
+    whole: list[torch.Tensor] = []
+    for tiles in parts.spans(total // TILE, TILE):
+        part = slice(tiles.start * TILE, tiles.stop * TILE)
+        found = function(*(column[part].to(device) for column in columns))
+        whole = whole or [torch.empty(total, dtype=torch.float64) for _ in found]
+        for result, values in zip(whole, found, strict=True):
+            result[part] = values
+    return [result.numpy() for result in whole]
+
+
+def spread(values: Sequence[float], lengths: Sequence[int]) -> torch.Tensor:
+    """Each of `values` repeated `lengths[k]` times, (sum of lengths,)."""
+    if len(values) == 1:  # `repeat` holds the interpreter's lock
+        return torch.full((lengths[0],), values[0], dtype=torch.float64)
+    return torch.from_numpy(np.repeat(np.array(values, dtype=np.float64), lengths))
 
 
 def row_starts(layout: Layout, widths: Sequence[int]) -> NDArray[np.int64]:
     """The start of each row (`widths[k]` elements) of each job and, after its last row, the start of its pads; (R,)."""
+    if len(widths) == 1:  # `repeat` holds the interpreter's lock
+        return np.arange(0, layout.stops[0] + 1, widths[0])
     starts, stops, steps = np.array(layout.starts), np.array(layout.stops), np.array(widths)
     counts = (stops - starts) // steps + 1
     firsts = np.cumsum(counts) - counts
@@ -87,8 +126,16 @@ def sum_rows(terms: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) ->
     `reduceat` sums each segment in an order that depends on its length only. The order of torch's own sum depends on
     the shape of the whole tensor and on the number of threads.
     """
+    begins = row_starts(layout, [shape[-1] for shape in shapes])
     with np.errstate(all="ignore"):  # overflows are diagnosed later
-        sums = np.add.reduceat(terms, row_starts(layout, [shape[-1] for shape in shapes]))
+        if layout.total <= parts.PART_ELEMENTS:
+            sums = np.add.reduceat(terms, begins)
+        else:
+            sums = np.empty(len(begins))
+            for part in parts.spans(len(begins), layout.total // len(begins)):
+                rows = begins[part]
+                stop = layout.total if part.stop == len(begins) else begins[part.stop]
+                np.add.reduceat(terms[rows[0] : stop], rows - rows[0], out=sums[part])
     results, at = [], 0
     for start, stop, shape in zip(layout.starts, layout.stops, shapes, strict=True):
         count = (stop - start) // shape[-1]
@@ -99,6 +146,16 @@ def sum_rows(terms: Array, layout: Layout, shapes: Sequence[tuple[int, ...]]) ->
 
 def spread_rows(values: Sequence[Array], layout: Layout, shapes: Sequence[tuple[int, ...]]) -> Array:
     """The transpose of `sum_rows`: a buffer (total,) of `values[k]`, of shape `shapes[k][:-1]`, repeated along rows."""
+    if len(values) == 1:  # `repeat` holds the interpreter's lock
+        buffer = np.ones(layout.total)
+        rows, singles = buffer[: layout.stops[0]].reshape(-1, shapes[0][-1]), values[0].reshape(-1)
+        for part in parts.spans(*rows.shape):
+            if rows.shape[1] < _NARROW:  # NumPy fills many short rows slowly
+                for column in rows[part].T:
+                    column[:] = singles[part]
+            else:
+                rows[part] = singles[part, None]
+        return buffer
     starts = row_starts(layout, [shape[-1] for shape in shapes])
     pieces: list[Array] = [_PADS[1]] * (2 * len(values))
     pieces[::2] = values

@@ -7,7 +7,7 @@ Gradients are analytic, without autograd.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, starmap
 from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import InvalidInput
+from . import triangular
 from .elementary import excess, softplus_and_sigmoid
 from .inputs import Array, Real, all_finite, as_array, require, require_shape, require_vectors
-from .overflow import LARGER, SMALLER, Factor, Product, accuse, log_abs
-from .ragged import Device, Layout, lay_out, only, pack, run_batch, sum_rows, unpack
+from .overflow import LARGER, SMALLER, Factor, Part, Product, accuse, log_abs
+from .ragged import Device, Layout, elementwise, lay_out, only, pack, run_batch, spread, sum_rows, unpack
 
 Parametrization = Literal["sigma", "log_variance", "softplus", "scale_tril"]
 PARAMETRIZATIONS: tuple[Parametrization, ...] = get_args(Parametrization)
@@ -146,16 +147,23 @@ def _compute_diagonal(
     columns, shapes = _columns(jobs)
     layout = lay_out([array.size for array in columns[0]])
     packed = pack(columns, layout)
-    mu, theta, noise, grad_z = packed.to(device)
-    sigma, slope = _sigma_of(theta, parametrization)
-    # No fused multiply-add, which rounds only once, and which only some kernels, or parts of one, would use.
-    flat = [(mu + sigma * noise).cpu().numpy(), packed[3].numpy(), (grad_z * noise * slope).cpu().numpy()]
-    sound = all_finite(packed.numpy(), *flat) and (parametrization != "sigma" or bool((packed[1] > 0).all()))
-    parts = [unpack(values, layout, shapes) for values in flat]
+
+    def elements(
+        mu: torch.Tensor, theta: torch.Tensor, noise: torch.Tensor, grad_z: torch.Tensor, *beta: torch.Tensor
+    ) -> list[torch.Tensor]:
+        sigma, slope = _sigma_of(theta, parametrization)
+        # No fused multiply-add, which rounds only once, and which only some kernels, or parts of one, would use.
+        found = [mu + sigma * noise, grad_z * noise * slope]
+        return found + (_kl_elements(mu, _kl_parts(theta, parametrization, sigma, slope), *beta) if beta else [])
+
+    beta = [spread(_weights(jobs), layout.lengths)] if with_kl else []
+    z, grad_scale, *of_kl = elementwise(elements, [*packed, *beta], device)
+    sound = all_finite(packed.numpy(), z, grad_scale)
+    sound = sound and (parametrization != "sigma" or bool((packed[1] > 0).all()))
+    parts = [unpack(values, layout, shapes) for values in (z, packed[3].numpy(), grad_scale)]
     if with_kl:
-        divergences, grads = _standard_kl(
-            _weights(jobs), mu, _kl_parts(theta, parametrization, sigma, slope), layout, shapes
-        )
+        terms, *grads = of_kl
+        divergences = sum_rows(terms, layout, shapes)
         sound = sound and all_finite(np.concatenate(divergences, axis=None), *grads)
         parts += [divergences, *(unpack(grad, layout, shapes) for grad in grads)]
     return list(starmap(Reparameterization, zip(*parts, strict=True))), sound
@@ -171,36 +179,15 @@ def _weights(jobs: list[ReparameterizationJob]) -> list[float]:
     return [job.kl_weight or 0.0 for job in jobs]
 
 
-def _standard_kl(
-    weights: list[float],
-    mu: torch.Tensor,
-    parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    layout: Layout,
-    shapes: list[tuple[int, ...]],
-) -> tuple[list[Array], tuple[Array, Array]]:
-    """½ Σ (σ² - 1 - log σ² + μ²) of each job's rows; on the layout (total,), β μ and β (σ² - 1)/σ · dσ/dθ."""
+def _kl_elements(
+    mu: torch.Tensor, parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor], beta: torch.Tensor
+) -> list[torch.Tensor]:
+    """½ (σ² - 1 - log σ² + μ²), β μ, and β (σ² - 1)/σ · dσ/dθ, elementwise."""
     x, log_variance, slope = parts
-    lengths = np.diff(layout.starts, append=layout.total)
-    beta = torch.from_numpy(np.repeat(np.array(weights, dtype=np.float64), lengths)).to(mu.device)
-    terms = 0.5 * (excess(x, log_variance) + mu * mu)
-    grads = (beta * mu).cpu().numpy(), (beta * (x * slope)).cpu().numpy()
-    return sum_rows(terms.cpu().numpy(), layout, shapes), grads
+    return [0.5 * (excess(x, log_variance) + mu * mu), beta * mu, beta * (x * slope)]
 
 
 # Full covariance
-
-
-def fold(terms: torch.Tensor) -> torch.Tensor:
-    """Sums (...) of `terms` (..., D) over the last axis, by adding its second half to the first until one is left.
-
-    The additions are elementwise, so their order depends on D alone. (With MKL, the last bits of bmm and einsum depend
-    on the number of matrices, measured from D = 33.) `terms` is overwritten.
-    """
-    while (width := terms.shape[-1]) > 1:
-        half = width // 2
-        terms[..., :half] += terms[..., width - half :]
-        terms = terms[..., : width - half]
-    return terms[..., 0]
 
 
 def _compute_tril(
@@ -212,11 +199,10 @@ def _compute_tril(
     stacked = [np.concatenate(column, axis=None).reshape(-1, width) for column in columns]
     mu, rows, noise, grad_z = (torch.from_numpy(array).to(device) for array in stacked)
     factor = rows.reshape(-1, width, width)
-    z = mu + fold(factor * noise[:, None, :])
-    grad_factor = torch.tril(grad_z[:, :, None] * noise[:, None, :])
-    flat = [z.cpu().numpy(), stacked[3], grad_factor.cpu().numpy()]
+    z = mu + triangular.times(factor, noise)
+    flat = [z.cpu().numpy(), stacked[3], triangular.outer(grad_z, noise).cpu().numpy()]
     diagonal = factor.diagonal(dim1=-2, dim2=-1)
-    sound = all_finite(*stacked, *flat) and bool((diagonal > 0).all()) and not bool(factor.triu(1).any())
+    sound = all_finite(*stacked, *flat) and bool((diagonal > 0).all()) and triangular.is_lower(factor)
     square = [shape + shape[-1:] for shape in shapes]
     parts = [_split(values, part) for values, part in zip(flat, (shapes, shapes, square), strict=True)]
     if with_kl:
@@ -243,18 +229,21 @@ def _tril_kl(
     width, device = factor.shape[-1], factor.device
     layout = lay_out([mu.size for mu in columns[0]])
     diagonals = [scale.reshape(-1, width * width)[:, :: width + 1] for scale in columns[1]]
-    mu, diagonal = pack([columns[0], diagonals], layout).to(device)
-    ones = torch.ones_like(diagonal)
-    on, (grad_mu, grad_on) = _standard_kl(weights, mu, _kl_parts(diagonal, "sigma", diagonal, ones), layout, shapes)
-    below = factor.tril(-1)
-    off = fold(fold(below * below)).cpu().numpy()
+
+    def elements(mu: torch.Tensor, diagonal: torch.Tensor, beta: torch.Tensor) -> list[torch.Tensor]:
+        return _kl_elements(mu, _kl_parts(diagonal, "sigma", diagonal, torch.ones_like(diagonal)), beta)
+
+    columns_of_kl = [*pack([columns[0], diagonals], layout), spread(weights, layout.lengths)]
+    terms, *on_diagonal = elementwise(elements, columns_of_kl, device)
+    divergences = np.concatenate(sum_rows(terms, layout, shapes), axis=None)
     rows = [math.prod(shape[:-1]) for shape in shapes]
-    beta = torch.from_numpy(np.repeat(np.array(weights, dtype=np.float64), rows)).to(device)
-    grad_factor = (beta[:, None, None] * below).cpu().numpy()
-    flat = [np.concatenate(unpack(grad, layout, shapes), axis=None) for grad in (grad_mu, grad_on)]
-    grad_factor.reshape(-1, width * width)[:, :: width + 1] = flat[1].reshape(-1, width)
+    beta = spread(weights, rows)
+    off_diagonal, squares = triangular.below(factor, beta.to(device))
+    grad_mu, grad_on = (np.concatenate(unpack(grad, layout, shapes), axis=None) for grad in on_diagonal)
+    grad_factor = off_diagonal.cpu().numpy()
+    grad_factor.reshape(-1, width * width)[:, :: width + 1] = grad_on.reshape(-1, width)
     with np.errstate(all="ignore"):  # overflows are diagnosed later
-        return np.concatenate(on, axis=None) + 0.5 * off, (flat[0], grad_factor)
+        return divergences + 0.5 * squares.cpu().numpy(), (grad_mu, grad_factor)
 
 
 # Diagnosis of a bad job
@@ -284,34 +273,56 @@ def _diagnose_overflow(job: ReparameterizationJob, result: Reparameterization) -
     elements = range(scale.ndim)
     row, column = (elements[:-1], [*elements[:-2], elements[-1]]) if full else (elements, elements)
     mus, noises, grads = (mu[..., None], noise[..., None, :], grad_z[..., None]) if full else (mu, noise, grad_z)
-    log_sigma, log_slope, log_kl_slope = _logs(scale, field)
-    of_mu = Factor("mu", mus, log_abs(mus), axes=row)
-    of_noise = Factor("noise", noises, log_abs(noises), axes=column)
-    of_grad = Factor("grad_z", grads, log_abs(grads), axes=row)
-    of_sigma = Factor(field, scale, log_sigma)
+
+    def factor(name: str, values: Array, axes: Sequence[int]) -> Callable[[Part], Factor]:
+        return lambda part: Factor(name, part(values), log_abs(part(values)), axes=axes)
+
+    def of_scale(part: Part, kind: int, cure: str = SMALLER) -> Factor:
+        values = part(scale)
+        return Factor(field, values, _logs(values, field)[kind], cure)
+
+    of_mu, of_noise, of_grad = factor("mu", mus, row), factor("noise", noises, column), factor("grad_z", grads, row)
 
     def suspects(values: Array) -> NDArray[np.bool_]:
         bad = ~np.isfinite(values)
         return np.broadcast_to(bad if bad.ndim == scale.ndim else bad[..., None], scale.shape)
 
-    accuse(suspects(result.z), [[of_sigma, of_noise], [of_mu]], "z overflows float64")
-    gradient: list[Product] = [[of_grad, of_noise, Factor(field, scale, log_slope)]]
-    accuse(suspects(result.grad_scale), gradient, f"the gradient in {field} overflows float64")
+    accuse(suspects(result.z), lambda part: [[of_scale(part, 0), of_noise(part)], [of_mu(part)]], "z overflows float64")
+    accuse(
+        suspects(result.grad_scale),
+        lambda part: [[of_grad(part), of_noise(part), of_scale(part, 1)]],
+        f"the gradient in {field} overflows float64",
+    )
     if result.kl is None or result.kl_grad_mu is None or result.kl_grad_scale is None:
         return
     weight = np.asarray(float(job.kl_weight or 0))
     # With a weight of 0, the KL itself overflows.
     of_weight = Factor("kl_weight", weight, log_abs(weight) if weight > 0 else weight, axes=())
-    small = np.where(log_sigma < 0, log_kl_slope, -np.inf), np.where(log_sigma < 0, -np.inf, log_kl_slope)
-    slopes = [Factor(field, scale, log, cure) for log, cure in zip(small, (LARGER, SMALLER), strict=True)]
+
+    def slopes(part: Part) -> list[Product]:
+        small = _logs(part(scale), field)[0] < 0
+        larger, smaller = of_scale(part, 2, LARGER), of_scale(part, 2)
+        return [
+            [larger._replace(log=np.where(small, larger.log, -np.inf)), of_weight],
+            [smaller._replace(log=np.where(small, -np.inf, smaller.log)), of_weight],
+        ]
+
     why = "kl_weight times the gradient of the KL to N(0, I) overflows float64"
-    accuse(suspects(result.kl_grad_scale), [[slope, of_weight] for slope in slopes], why)
-    accuse(suspects(result.kl_grad_mu), [[of_mu, of_weight]], why)
+    accuse(suspects(result.kl_grad_scale), slopes, why)
+    accuse(suspects(result.kl_grad_mu), lambda part: [[of_mu(part), of_weight]], why)
+
+    def terms(part: Part) -> list[Product]:
+        sigma, means = of_scale(part, 0), of_mu(part)
+        # Zeros of L have no logarithm, and only its diagonal enters the KL by its logarithm.
+        logarithm = log_abs(np.where(np.isfinite(sigma.log), sigma.log, 0))
+        return [
+            [sigma._replace(log=2 * sigma.log)],
+            [means._replace(log=2 * means.log)],
+            [sigma._replace(log=logarithm)],
+        ]
+
     kl = result.kl[..., None] if full else result.kl
-    squares: list[Product] = [[of_sigma._replace(log=2 * log_sigma)], [of_mu._replace(log=2 * of_mu.log)]]
-    # Zeros of L have no logarithm, and only its diagonal enters the KL by its logarithm.
-    logarithm: Product = [Factor(field, scale, log_abs(np.where(np.isfinite(log_sigma), log_sigma, 0)))]
-    accuse(suspects(kl), [*squares, logarithm], "the KL to N(0, I) overflows float64")
+    accuse(suspects(kl), terms, "the KL to N(0, I) overflows float64")
 
 
 def _logs(scale: Array, parametrization: Parametrization) -> tuple[Array, Array, Array]:

@@ -13,7 +13,6 @@ from service.vae.reparameterization import (
     PARAMETRIZATIONS,
     Parametrization,
     ReparameterizationJob,
-    fold,
     reparameterize,
 )
 from tests.service.vae.comparison import assert_close, content, seeds, shapes
@@ -168,9 +167,3 @@ def test_softplus_is_accurate_beyond_the_threshold_where_the_usual_one_becomes_l
     rho, one, zero = np.array([20.5, 30.0]), np.ones(2), np.zeros(2)
     z = reparameterize(ReparameterizationJob(zero, rho, "softplus", one, one)).z
     np.testing.assert_allclose(z - rho, np.exp(-rho), atol=np.spacing(30.0))
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 13, 64, 100])
-def test_fold_sums_the_last_axis(width: int) -> None:
-    terms = torch.arange(3 * width, dtype=torch.float64).reshape(3, width)
-    assert torch.equal(fold(terms.clone()), terms.sum(-1))
