@@ -181,9 +181,9 @@ def create_app(
     """
     settings = settings or Settings()
     found = networks or load_networks(settings)
-    device, kind, forward = _place(settings.device, found, link)
     manifest, companion = found.manifest, found.companions
     seat = seat or new_board(1).seat(0)
+    device, kind, forward = _place(settings.device, found, link, seat)
     metrics = Metrics(DOOR_LANES)
     peers = Peers(settings.trusted_proxies)
     quotas = quotas or Quotas(1)
@@ -199,7 +199,16 @@ def create_app(
     registrations = Gate("registration is being compiled", COMPILE_SECONDS, settings.queue_items)
 
     parts = Parts(
-        health=Health(VERSION, described(manifest.files), batchers, collect or snapshots, seat, metrics, guard),
+        health=Health(
+            VERSION,
+            described(manifest.files),
+            batchers,
+            collect or snapshots,
+            seat,
+            metrics,
+            guard,
+            partial(_away, link),
+        ),
         limits=BodyLimits(settings.max_body_bytes, settings.max_inflight_bytes, settings.max_elements),
         em=EmEngine(batchers["em"], batchers["em-large"], settings.small_effort, settings.max_effort, registrations),
         vae=vae.VaeEngine(batchers["vae"]),
@@ -250,14 +259,21 @@ def create_app(
     return app
 
 
-def _place(name: str, networks: Networks, link: DeviceLink | None) -> tuple[torch.device, str, passes.Passes]:
+def _place(
+    name: str, networks: Networks, link: DeviceLink | None, seat: Seat
+) -> tuple[torch.device, str, passes.Passes]:
     """The device of this process, the kind of processor that draws, and the forward passes there."""
     generator, discriminator, _, companion = networks
-    if link is not None and link.has_device():
+    if link is not None and link.has_device(lambda: seat.beat(stuck=False)):
         client = DeviceClient(link, passes.FUNCTIONS)
-        return devices.prepare("cpu"), link.state.text, passes.remote(client, companion is not None)
+        return devices.prepare("cpu"), link.state.kind, passes.remote(client, companion is not None)
     device = devices.prepare(name)
     return device, devices.describe(device), passes.local(generator, discriminator, device, companion)
+
+
+def _away(link: DeviceLink | None) -> Sequence[str]:
+    """The engines that need the process of the GPU while it is away."""
+    return ["gan"] if link is not None and link.state.is_found and not link.state.is_ready else []
 
 
 def _add_pages(app: Application, root_path: str) -> None:

@@ -13,6 +13,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from .em import worker as em_worker
+from .errors import DeviceLost
 from .formats.json_numbers import reading as json_numbers
 from .gan import jobs as gan_jobs
 from .runtime import background
@@ -25,6 +26,8 @@ from .web.observability import log
 CLOSE_SECONDS = 1.0
 # Seconds between the reports of a process to the others.
 BEAT_SECONDS = 0.5
+# Seconds between two attempts to warm up while the process of the GPU is away.
+DEVICE_SECONDS = 0.5
 # Seconds after which a thread that computes in Python lets another go on. By default it is 5 ms, which the event loop
 # waits for each time that it has something to do.
 SWITCH_SECONDS = 0.001
@@ -80,7 +83,7 @@ async def _beat(health: Health) -> None:
 async def _warm_up(health: Health, registrations: Gate, compiling: int | None) -> None:
     """Run each engine once on typical jobs, so that no request waits for compilation or kernel selection."""
     await _run(health, "vae", vae_worker.WARM_UP)
-    await _run(health, "gan", gan_jobs.WARM_UP)
+    draws = await _can_draw(health)
     if compiling is not None:
         health.join()
         await background.has_ended(compiling)
@@ -88,6 +91,9 @@ async def _warm_up(health: Health, registrations: Gate, compiling: int | None) -
     await _run(health, "em", em_worker.warm_up_jobs())
     registrations.open()
     health.join()
+    while not draws:
+        await asyncio.sleep(DEVICE_SECONDS)
+        draws = await _can_draw(health)
     health.warm.set()
     seat = health.seat
     # Of several processes, the supervisor says when all are ready.
@@ -95,6 +101,15 @@ async def _warm_up(health: Health, registrations: Gate, compiling: int | None) -
         log.info("ready")
     else:
         log.debug("replica is ready", replica=seat.replica)
+
+
+async def _can_draw(health: Health) -> bool:
+    """Warm up the engine of digits, unless its device is away. Meanwhile requests for digits say so."""
+    try:
+        await _run(health, "gan", gan_jobs.WARM_UP)
+    except DeviceLost:
+        return False
+    return True
 
 
 async def _run(health: Health, engine: str, jobs: Sequence[Any]) -> None:

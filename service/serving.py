@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -62,7 +61,7 @@ def serve(settings: Settings) -> tuple[int, str]:
     listeners = listen(settings.host, settings.port)
     size = sizing.Size(settings.processes, "LATENTSERVE_PROCESSES")
     if not settings.processes:
-        size = sizing.choose(settings.device, has_cuda=torch.version.cuda is not None)
+        size = sizing.choose()
     settings = _within_descriptors(settings)
     quotas = None if settings.api_keys_file is None else Quotas(size.processes)
     log.info("listening", address=address_of(listeners), processes=size.processes, limited_by=size.limited_by)
@@ -114,10 +113,11 @@ def _compile_in_background(listeners: Sequence[socket.socket]) -> int | None:
 
 
 def _device_process(settings: Settings, networks: Networks, replicas: int) -> DeviceProcess | None:
-    """The process that computes on a GPU for all replicas; None if there is no GPU, or one process alone."""
+    """The process that computes on a GPU for all replicas; None if none is wanted, or one process is alone.
+
+    Only that process asks CUDA whether there is a GPU, because a process that has used CUDA cannot be forked.
+    """
     if replicas == 1 or settings.device == "cpu" or torch.version.cuda is None:
-        return None
-    if not sizing.may_have_gpu(settings.device, os.environ):
         return None
 
     def compute(listener: socket.socket, state: DeviceState) -> int:

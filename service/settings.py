@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     processes: int = Field(
-        0, ge=0, le=1024, description="processes that serve; 0 takes what processors, memory, pids and the GPU allow"
+        0, ge=0, le=1024, description="processes that serve; 0 takes what processors, memory and pids allow"
     )
     root_path: RootPath = Field(
         "",

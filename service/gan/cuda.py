@@ -47,11 +47,14 @@ class CudaFunction:
         rows: int,
     ) -> None:
         self._rows = rows
-        # The streams of passes do not wait for the copies of weights, which are in the default stream.
-        torch.cuda.synchronize(device)
         self._free: queue.SimpleQueue[_Pass] = queue.SimpleQueue()
-        for _ in range(PASSES):
-            self._free.put(_Pass(compute, torch.empty((rows, *row)), torch.empty((rows, *result), dtype=dtype), device))
+        # A capture would otherwise also use the first device, which may be another one.
+        with torch.cuda.device(device):
+            # The streams of passes do not wait for the copies of weights, which are in the default stream.
+            torch.cuda.synchronize(device)
+            for _ in range(PASSES):
+                inputs, results = torch.empty((rows, *row)), torch.empty((rows, *result), dtype=dtype)
+                self._free.put(_Pass(compute, inputs, results, device))
         self._result = result
         self._dtype = torch.empty(0, dtype=dtype).numpy().dtype
 

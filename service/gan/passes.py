@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..formats.images import UINT8
+from ..runtime import devices
 from ..runtime.device_client import DeviceClient
 from ..runtime.device_link import Function
 from .classifier import DIGITS
@@ -64,7 +65,12 @@ def local(
 def on_cuda(
     generator: Generator, discriminator: Discriminator, device: torch.device, companions: Companions | None
 ) -> list[CudaFunction]:
-    """FUNCTIONS on a GPU, with copies of the networks; without companions, only the first two."""
+    """FUNCTIONS on a GPU, with copies of the networks; without companions, only the first two.
+
+    Raises:
+        torch.OutOfMemoryError: the GPU has too little memory.
+    """
+    devices.check_memory(device)
     drawing = _copy(generator, device)
     networks: list[Callable[[Tensor], Tensor]] = [_copy(discriminator, device).logits]
     if companions is not None:

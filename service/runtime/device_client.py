@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +18,11 @@ from .device_link import DONE, ROWS, Function, Memory, new_memory, pack_call, se
 from .device_state import DeviceState
 
 _REPLY_BYTES = 4096
-# Seconds to wait for the start of the process, which loads CUDA and captures the graphs of its functions.
-START_SECONDS = 60.0
 _POLL_SECONDS = 0.01
+# Seconds between the looks of a caller that waits whether the process has been given up.
+_LOOK_SECONDS = 1
 _NUMBER_BYTES = 4
+_TIME = struct.Struct("@ll")  # seconds and microseconds
 
 
 class DeviceLink(NamedTuple):
@@ -30,21 +31,21 @@ class DeviceLink(NamedTuple):
     address: bytes
     state: DeviceState
 
-    def has_device(self) -> bool:
-        """Wait until the process has started. Returns whether it computes on a GPU.
+    def has_device(self, beat: Callable[[], object]) -> bool:
+        """Wait until it is known whether there is a GPU, and return that. Its process may have ended meanwhile.
+
+        The supervisor starts the process again and again, and ends the service if it never starts. `beat` is called
+        while this waits.
 
         Raises:
-            InvalidInput: the device that was requested does not exist.
-            DeviceLost: the process does not start.
+            InvalidInput: the device that was requested does not exist, or the service ends.
         """
-        until = time.monotonic() + START_SECONDS
-        while not (self.state.is_ready or self.state.is_unneeded):
+        while not (self.state.is_found or self.state.is_unneeded):
             if self.state.reason:
                 raise InvalidInput(self.state.reason)
-            if time.monotonic() > until:
-                raise _lost()
+            beat()
             time.sleep(_POLL_SECONDS)
-        return self.state.is_ready
+        return self.state.is_found
 
 
 class DeviceClient:
@@ -83,7 +84,7 @@ class DeviceClient:
         if not self._state.is_ready:
             raise _lost()
         try:
-            line = self._of_thread.line = _Line(self._address, self._state.key, self._functions)
+            line = self._of_thread.line = _Line(self._address, self._state, self._functions)
         except OSError as error:
             raise _lost() from error
         # If the process ended before it accepted the connection, either its state says so by now, or the supervisor
@@ -109,9 +110,11 @@ class DeviceClient:
 
 
 class _Line:
-    """The connection and the memory of one thread."""
+    """The connection to one process, and the memory of one thread."""
 
-    def __init__(self, address: bytes, key: bytes, functions: Sequence[Function]) -> None:
+    def __init__(self, address: bytes, state: DeviceState, functions: Sequence[Function]) -> None:
+        self._state = state
+        self._start = state.starts
         # Numbers begin anywhere, so that those of two lines differ.
         self._number = int.from_bytes(os.urandom(_NUMBER_BYTES), "little")
         descriptor = new_memory(functions)
@@ -120,7 +123,9 @@ class _Line:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
                 self._socket.connect(address)
-                send_memory(self._socket, descriptor, key)
+                # A timeout of Python's would cost a call of the system more for each message.
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(_LOOK_SECONDS, 0))
+                send_memory(self._socket, descriptor, state.key)
             except OSError:
                 self._socket.close()
                 raise
@@ -145,13 +150,23 @@ class _Line:
         caller that an error interrupted.
         """
         try:
-            outcome, number, reason = unpack_reply(self._socket.recv(_REPLY_BYTES))
+            outcome, number, reason = unpack_reply(self._message())
         except (OSError, struct.error):
             return None
         if number != self._number:
             return None
         results[:] = self._memory[function].results[: len(results)]
         return outcome, reason
+
+    def _message(self) -> bytes:
+        """The next message. Raises OSError if none comes any more."""
+        while True:
+            try:
+                return self._socket.recv(_REPLY_BYTES)
+            except BlockingIOError:
+                # A process that was killed keeps its connections until it ends, which its driver may prevent.
+                if not self._state.is_ready or self._state.starts != self._start:
+                    raise
 
     def close(self) -> None:
         """Close the connection."""

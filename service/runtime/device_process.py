@@ -14,6 +14,8 @@ from .device_state import DeviceState
 from .forking import fork
 from .pulse import MOST_SECONDS, Pulse
 
+# Seconds after which a start hangs. It loads CUDA and captures the graphs, which takes about ten.
+START_SECONDS = 120.0
 # Seconds to wait for the end of the process that was killed. A fault of the device or its driver may prevent it.
 END_SECONDS = 5.0
 _POLL_SECONDS = 0.01
@@ -30,8 +32,10 @@ class DeviceProcess:
         self._listener = device_link.listen()
         self._began = 0.0
         self._backoff = Backoff()
-        self._pulse = Pulse()
+        # If this process is stopped, all callers wait. If the whole service is stopped, nobody looks.
+        self._pulse = Pulse(counts_stops=True)
         self._looked = 0.0
+        self._served_seconds: float | None = None
         self.address: bytes = self._listener.getsockname()
         self.state = DeviceState()
         self.pid = 0
@@ -46,31 +50,29 @@ class DeviceProcess:
             return self._compute(self._listener, self.state)
 
         self.state.starting()
-        self._began = time.monotonic()
+        self._began, self._served_seconds = time.monotonic(), None
         self.pid, self.is_killed = fork(work), False
 
     def ended(self) -> float:
         """Note that the process has ended. Returns the seconds to wait before the next start."""
         self.pid = 0
-        was_ready = self.state.is_ready
-        self.state.ended()
-        # They were made before the end was known. Without this, their callers would wait for the next process.
-        device_link.refuse(self._listener)
-        return self._backoff.died(time.monotonic() - self._began if was_ready else None)
+        self._refuse_calls()
+        return self._backoff.died(self._served_seconds)
 
     def hangs(self, stall_seconds: float, hang_seconds: float) -> bool:
-        """Whether the start takes longer than `stall_seconds`, or a computation longer than `hang_seconds`.
+        """Whether the process gives no sign of life for longer than `hang_seconds`, or its start takes too long.
 
-        A computation takes milliseconds, and callers that wait for one must not count as stalled. As for an event loop,
-        some time does not count; see `Pulse`. Call this every second. A call that is late says no, because the whole
-        service may have stood still.
+        That is longer than `stall_seconds`, or than 120. A computation takes milliseconds, and callers that wait for
+        one must not count as stalled. As for an event loop, time without a processor does not count; see `Pulse`. Call
+        this every second. A call that is late says no, because the whole service may have stood still.
         """
-        began, now = self.state.oldest(), time.monotonic()
+        beat, now = self.state.last_beat(), time.monotonic()
         is_late, self._looked = now - self._looked > MOST_SECONDS, now
-        if not self.pid or self.is_killed or not began:
+        if not self.pid or self.is_killed or not beat:
             return False
-        is_still = self.state.is_ready and self._pulse.look(self.pid, began, now) > hang_seconds
-        return is_still or (now - began > stall_seconds and not is_late)
+        if not self.state.is_ready:
+            return now - beat > min(stall_seconds, START_SECONDS) and not is_late
+        return self._pulse.look(self.pid, beat, now) > hang_seconds or (now - beat > stall_seconds and not is_late)
 
     @property
     def is_hopeless(self) -> bool:
@@ -87,10 +89,11 @@ class DeviceProcess:
         self._listener.close()
 
     def kill(self) -> None:
-        """Kill the process, if there is one."""
+        """Kill the process, if there is one. A fault of the driver may delay its end, so calls are refused at once."""
         if self.pid:
             self.is_killed = True
             os.kill(self.pid, signal.SIGKILL)
+            self._refuse_calls()
 
     def end(self) -> None:
         """Kill the process, because all of its callers have ended, and wait some seconds for its end."""
@@ -101,3 +104,10 @@ class DeviceProcess:
                 self.pid = 0
             else:
                 time.sleep(_POLL_SECONDS)
+
+    def _refuse_calls(self) -> None:
+        if self.state.is_ready:
+            self._served_seconds = time.monotonic() - self._began
+        self.state.ended()
+        # They were made before the end was known. Without this, their callers would wait for the next process.
+        device_link.refuse(self._listener)

@@ -26,6 +26,8 @@ from .forking import end_now
 
 # Rows that are computed together, at most. The others wait for the next round.
 ROUND_ROWS = 1024
+# Seconds between the signs of life of a process without calls.
+BEAT_SECONDS = 0.5
 _MESSAGE_BYTES = 64
 
 
@@ -79,18 +81,19 @@ class DeviceServer:
         try:
             while True:
                 with self._collecting:
-                    calls = self._collect()
-                self._state.begin(number)
+                    calls = self._collect(number)
+                self._state.beat(number)
                 self._answer(calls)
-                self._state.end(number)
+                self._state.rest(number)
         except BaseException:
             traceback.print_exc()
         end_now(1)
 
-    def _collect(self) -> list[_Call]:
+    def _collect(self, number: int) -> list[_Call]:
         """Waits for calls. Returns those of one function, in the order of their arrival, as many as a round takes."""
         while True:
-            for key, _ in self._selector.select(0 if self._waiting else None):
+            self._state.beat(number)
+            for key, _ in self._selector.select(0 if self._waiting else BEAT_SECONDS):
                 if key.fileobj is self._listener:
                     self._accept()
                 else:
@@ -150,6 +153,10 @@ class DeviceServer:
             traceback.print_exc()
             if not self._computes():
                 end_now(1)
+            if len(calls) > 1:  # it may be the fault of one caller's rows
+                for call in calls:
+                    self._answer([call])
+                return
             outcome, reason = FAILED, str(error)
         for call in calls:
             with contextlib.suppress(OSError):  # the caller has ended

@@ -10,65 +10,75 @@ import time
 THREADS = 2
 _TEXT_BYTES = 1024
 _KEY_BYTES = 16
-_PHASE, _FOUND, _BEGAN = 0, 1, 2
-_NUMBERS = _BEGAN + THREADS
+_PHASE, _FOUND, _STARTS, _BEAT = 0, 1, 2, 3
+_NUMBERS = _BEAT + THREADS
 _STARTING, _READY, _UNNEEDED, _REFUSED = 0.0, 1.0, 2.0, 3.0
 
 
 class DeviceState:
-    """Whether the process is ready, what it says of the device, and how long its threads have computed.
+    """Whether the process is ready, what it says of the device, and when its threads last gave a sign of life.
 
     The process writes, and the supervisor resets it when the process has ended.
     """
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 8 * _NUMBERS + _TEXT_BYTES)
+        self._memory = mmap.mmap(-1, 8 * _NUMBERS + 2 * _TEXT_BYTES)
         self._numbers: memoryview[float] = memoryview(self._memory)[: 8 * _NUMBERS].cast("d")
         self.key = os.urandom(_KEY_BYTES)
         """What callers of the process show, which have it from the supervisor."""
 
     # -- for the process ----------------------------------------------------------------------------------------
 
-    def ready(self, device: str) -> None:
-        """Note that calls are answered, and the kind of the device."""
+    def ready(self, kind: str) -> None:
+        """Note that calls are answered, and the kind of the device.
+
+        Raises:
+            RuntimeError: the device was of another kind before, so that its results would differ.
+        """
+        if self.is_found and kind != self.kind:
+            raise RuntimeError(f"the GPU is a {kind}, but it was a {self.kind}; restart the service to use it")
+        self._write(0, kind)
         self._numbers[_FOUND] = 1.0
-        self._become(_READY, device)
+        self._become(_READY)
 
     def unneeded(self) -> None:
         """Note that there is no device, and that the replicas are to compute by themselves.
 
         If there has been one, it is lost, and this does nothing: the results of a processor would differ from its own.
         """
-        if not self._numbers[_FOUND]:
-            self._become(_UNNEEDED, "")
+        if not self.is_found:
+            self._become(_UNNEEDED)
 
     def refused(self, reason: str) -> None:
-        """Note why the service cannot start."""
-        self._become(_REFUSED, reason)
+        """Note why the service cannot start. If the device has been found, it is lost, and this does nothing."""
+        if not self.is_found:
+            self._write(1, reason)
+            self._become(_REFUSED)
 
-    def begin(self, thread: int) -> None:
-        """Note that thread number `thread` begins to compute."""
-        self._numbers[_BEGAN + thread] = time.monotonic()
+    def beat(self, thread: int) -> None:
+        """Give a sign of life: thread number `thread` begins to compute, or looks for calls."""
+        self._numbers[_BEAT + thread] = time.monotonic()
 
-    def end(self, thread: int) -> None:
-        """Note that thread number `thread` has computed."""
-        self._numbers[_BEGAN + thread] = 0.0
+    def rest(self, thread: int) -> None:
+        """Note that thread number `thread` waits for another one, and gives no sign meanwhile."""
+        self._numbers[_BEAT + thread] = 0.0
 
     # -- for the supervisor -------------------------------------------------------------------------------------
 
     def starting(self) -> None:
         """Note that a process starts."""
         self.ended()
-        self.begin(0)
+        self._numbers[_STARTS] += 1
+        self.beat(0)
 
     def ended(self) -> None:
         """Note that there is no process."""
-        for place in (_PHASE, *range(_BEGAN, _NUMBERS)):
+        for place in (_PHASE, *range(_BEAT, _NUMBERS)):
             self._numbers[place] = 0.0
 
-    def oldest(self) -> float:
-        """The start of the oldest running computation, or of a process that is not ready; 0 if there is none."""
-        return min(filter(None, self._numbers[_BEGAN:]), default=0.0)
+    def last_beat(self) -> float:
+        """The last sign of the thread that has been silent for longest, by `time.monotonic`; 0 without a process."""
+        return min(filter(None, self._numbers[_BEAT:]), default=0.0)
 
     # -- for the replicas ---------------------------------------------------------------------------------------
 
@@ -78,22 +88,41 @@ class DeviceState:
         return self._numbers[_PHASE] == _READY
 
     @property
+    def is_found(self) -> bool:
+        """Whether calls have ever been answered."""
+        return self._numbers[_FOUND] > 0
+
+    @property
     def is_unneeded(self) -> bool:
         """Whether the replicas are to compute by themselves."""
         return self._numbers[_PHASE] == _UNNEEDED
 
     @property
-    def reason(self) -> str:
-        """Why the service cannot start; empty otherwise."""
-        return self.text if self._numbers[_PHASE] == _REFUSED else ""
+    def starts(self) -> int:
+        """Processes that have been started."""
+        return int(self._numbers[_STARTS])
 
     @property
-    def text(self) -> str:
-        """The kind of the device, or why the service cannot start."""
-        return self._memory[8 * _NUMBERS :].rstrip(b"\0").decode(errors="replace")
+    def reason(self) -> str:
+        """Why the service cannot start; empty otherwise."""
+        return self._text(1) if self._numbers[_PHASE] == _REFUSED else ""
 
-    def _become(self, phase: float, text: str) -> None:
-        # A phase is valid once its text is.
-        self._memory[8 * _NUMBERS :] = text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0")
+    @property
+    def kind(self) -> str:
+        """The kind of the device; empty until it is found."""
+        return self._text(0)
+
+    def _become(self, phase: float) -> None:
         self._numbers[_PHASE] = phase
-        self.end(0)
+        self.rest(0)
+
+    def _text(self, place: int) -> str:
+        return self._memory[self._places(place)].rstrip(b"\0").decode(errors="replace")
+
+    def _write(self, place: int, text: str) -> None:
+        self._memory[self._places(place)] = text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0")
+
+    @staticmethod
+    def _places(place: int) -> slice:
+        start = 8 * _NUMBERS + place * _TEXT_BYTES
+        return slice(start, start + _TEXT_BYTES)

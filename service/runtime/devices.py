@@ -6,8 +6,15 @@ import torch
 
 from ..errors import InvalidInput
 
-# What a RuntimeError says that means a lack of memory.
-OUT_OF_MEMORY = ("can't allocate memory", "cuda error: out of memory", "cublas_status_alloc_failed")
+# What a RuntimeError says that means a lack of memory. The second comes from the process that computes on a GPU.
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "cuda out of memory",
+    "cuda error: out of memory",
+    "cublas_status_alloc_failed",
+)
+# Bytes that the networks and their graphs take on a GPU, beside what CUDA itself takes.
+GPU_BYTES = 512 * 2**20
 
 
 def prepare(name: str) -> torch.device:
@@ -37,6 +44,19 @@ def prepare(name: str) -> torch.device:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
     return device
+
+
+def check_memory(device: torch.device) -> None:
+    """Check that a GPU has enough memory for the networks.
+
+    With too little, cuDNN would choose other algorithms, which need less, and the bytes of the results would differ.
+
+    Raises:
+        torch.OutOfMemoryError: others use too much of the memory.
+    """
+    free, _ = torch.cuda.mem_get_info(device)
+    if free < GPU_BYTES:
+        raise torch.OutOfMemoryError(f"the GPU has {free >> 20} MiB of free memory, and {GPU_BYTES >> 20} are needed")
 
 
 def describe(device: torch.device) -> str:

@@ -15,9 +15,13 @@ class Pulse:
 
     Time counts only if no thread of the process waits for a processor, because the event loop may need what that
     thread holds; and not while the process is stopped, as by SIGSTOP. Without /proc, all time counts.
+
+    Args:
+        counts_stops: whether time in which the process is stopped counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, counts_stops: bool = False) -> None:
+        self._counts_stops = counts_stops
         self._pid = 0
         self._beat = 0.0
         self._at = 0.0
@@ -35,7 +39,7 @@ class Pulse:
         else:
             waited = _waits(pid)
             starved = max((waited[thread] - self._waited.get(thread, waited[thread]) for thread in waited), default=0.0)
-            if self._waited and not _is_stopped(pid):
+            if self._waited and (self._counts_stops or not _is_stopped(pid)):
                 self.still_seconds += max(0.0, min(now - self._at, MOST_SECONDS) - starved)
             self._waited = waited or {"": 0.0}
         self._at = now

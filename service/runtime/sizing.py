@@ -1,14 +1,11 @@
-"""The default number of processes: as many as the processors, the memory, the limit of pids and the GPU allow."""
+"""The default number of processes: as many as the processors, the memory and the limit of pids allow."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,18 +15,6 @@ SHARED_BYTES = 1 * GIB
 PROCESS_BYTES = GIB // 2
 # Threads of one process. The limit of pids counts threads.
 PROCESS_PIDS = 20
-# Memory of the GPU that one process takes: the context, the networks and a batch.
-GPU_BYTES = 1 * GIB
-NVIDIA_SMI_SECONDS = 10
-# Files of the drivers, on Linux and on Windows' subsystem for Linux.
-GPU_NODES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
-
-
-class Gpu(NamedTuple):
-    """The GPU that will compute: its free memory in bytes, and whether only one process may use it."""
-
-    free_bytes: float
-    is_exclusive: bool
 
 
 class Resources(NamedTuple):
@@ -43,7 +28,6 @@ class Resources(NamedTuple):
     """Bytes."""
     pids: float
     """Threads of all processes."""
-    gpu: Gpu | None
 
 
 class Size(NamedTuple):
@@ -55,29 +39,20 @@ class Size(NamedTuple):
 
 def default_size(resources: Resources) -> Size:
     """The least of what each resource allows, and at least 1."""
-    gpu = resources.gpu
     allowed = {
         "processors": float(resources.cores),
         "processor quota": resources.quota,
         "memory": (resources.memory - SHARED_BYTES) / PROCESS_BYTES,
         "pids": resources.pids / PROCESS_PIDS,
     }
-    if gpu is not None:
-        allowed["exclusive GPU" if gpu.is_exclusive else "GPU memory"] = (
-            1.0 if gpu.is_exclusive else gpu.free_bytes / GPU_BYTES
-        )
     reason = min(allowed, key=lambda name: allowed[name])
     return Size(max(1, math.floor(allowed[reason])), reason)
 
 
-def choose(device: str, *, has_cuda: bool) -> Size:
-    """The default on this machine, for the setting `device`. `has_cuda`: whether torch is a build with CUDA.
-
-    CUDA itself is not asked: a process that has used it cannot be forked.
-    """
+def choose() -> Size:
+    """The default on this machine."""
     if sys.platform != "linux":
         return Size(1, "operating system")
-    gpu = find_gpu(device, os.environ) if has_cuda and device != "cpu" else None
     root, proc = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
     groups = proc.read_text() if proc.exists() else ""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -87,7 +62,6 @@ def choose(device: str, *, has_cuda: bool) -> Size:
             processor_quota(root, groups),
             min(physical, limit(root, groups, "memory", "memory.max", "memory.limit_in_bytes")),
             limit(root, groups, "pids", "pids.max", "pids.max"),
-            gpu,
         )
     )
 
@@ -136,40 +110,3 @@ def _texts(root: Path, groups: str, controller: str, name: str) -> Iterator[str]
                 if (group / name).is_file():
                     yield (group / name).read_text().strip()
                 group = group.parent
-
-
-def may_have_gpu(device: str, environment: Mapping[str, str], nodes: Sequence[Path] = GPU_NODES) -> bool:
-    """Whether there may be a GPU for the setting `device`. A container may have one, but no nvidia-smi."""
-    return find_gpu(device, environment) is not None or any(node.exists() for node in nodes)
-
-
-def find_gpu(device: str, environment: Mapping[str, str]) -> Gpu | None:
-    """The GPU that torch will use for the setting `device`, as nvidia-smi reports it; None if there is none."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return None
-    query = [command, "--query-gpu=index,uuid,memory.free,compute_mode", "--format=csv,noheader,nounits"]
-    try:
-        listed = subprocess.run(query, capture_output=True, text=True, timeout=NVIDIA_SMI_SECONDS, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    number = int(device.partition(":")[2] or 0)
-    return named_gpu(listed, number, environment.get("CUDA_VISIBLE_DEVICES"))
-
-
-def named_gpu(listed: str, number: int, visible: str | None) -> Gpu | None:
-    """The GPU with torch's `number` in the lines `index, uuid, free MiB, compute mode` of nvidia-smi.
-
-    `visible` is CUDA_VISIBLE_DEVICES: indices or the beginnings of uuids, in torch's order. A GPU whose free memory is
-    unknown, such as a part of one (MIG), counts as exclusive.
-    """
-    rows = [re.split(r"\s*,\s*", line.strip()) for line in listed.splitlines() if line.strip()]
-    names = [row[0] for row in rows] if visible is None else [name.strip() for name in visible.split(",")]
-    if number >= len(names) or not names[number]:
-        return None
-    if names[number].startswith("MIG"):
-        return Gpu(math.inf, True)
-    for index, uuid, free, mode in rows:
-        if names[number] == index or uuid.startswith(names[number]):
-            return Gpu(int(free) * 2.0**20, False) if free.isdigit() and mode == "Default" else Gpu(math.inf, True)
-    return None

@@ -35,6 +35,8 @@ class Health:
     """Those of this process."""
     guard: DeviceGuard = field(default_factory=DeviceGuard)
     """That of the device."""
+    away: Callable[[], Sequence[str]] = tuple
+    """Returns the engines whose device is away, until its process has been replaced."""
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once this process takes connections."""
     warm: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,7 +67,11 @@ class Health:
         board = self.seat.board
         if board.draining:
             return "the service is draining"
-        missing = [name for name in engines or self.models if not board.is_ready(name)]
+        away = self.away()
+        wanted = engines or self.models
+        if lost := [name for name in wanted if name in away]:
+            return f"the process of the GPU is being replaced: {', '.join(lost)}"
+        missing = [name for name in wanted if not board.is_ready(name)]
         return f"warming up: {', '.join(missing)}" if missing else ""
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,24 +15,25 @@ import httpx2
 import pytest
 
 from service.runtime.usage import proportional_bytes
-from tests.e2e.conftest import Live, Start, children, free_port, running
+from tests.e2e.conftest import Live, Start, children, free_port, running, wait_until_ready
 
 # The service on a machine whose GPU computes exactly what a processor computes.
 SCRIPT = """
-import sys
+import os, sys, time
 from functools import partial
 from types import SimpleNamespace
 import torch
 from service.gan import passes, sampling
-from service.runtime import devices, sizing
+from service.runtime import devices
 
 def on_cuda(generator, discriminator, device, companions):
+    while os.path.exists(os.environ["AWAY"]):
+        time.sleep(0.01)
     networks = [discriminator.logits, companions.classifier, companions.judge]
     return [sampling.Sampler(generator), *(partial(sampling.logits, network) for network in networks)]
 
 prepare = devices.prepare
 torch.version.cuda = "1.0"
-sizing.find_gpu = lambda device, environment: sizing.Gpu(2.0**40, False)
 devices.prepare = lambda name: prepare(name) if name == "cpu" else SimpleNamespace(type="cuda")
 devices.describe = lambda device: "a pretended GPU"
 devices.computes = lambda device: True
@@ -53,10 +54,11 @@ PATHS = [
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A service of two processes, and a third one that draws."""
-    port, log = free_port(), tmp_path_factory.mktemp("device") / "log"
+    folder = tmp_path_factory.mktemp("device")
+    port, log = free_port(), folder / "log"
     command = [sys.executable, "-c", SCRIPT, "serve", "--port", str(port)]
     settings = {"LATENTSERVE_PROCESSES": "2", "LATENTSERVE_DEVICE": "cuda", "LATENTSERVE_DRAIN_SECONDS": "0"}
-    with running(command, os.environ | settings, port, log) as process:
+    with running(command, os.environ | settings | {"AWAY": str(folder / "away")}, port, log) as process:
         yield Live(f"http://127.0.0.1:{port}", process, log)
 
 
@@ -130,7 +132,7 @@ def test_without_a_gpu_the_processes_draw_by_themselves(tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "log"
     script = SCRIPT.replace('SimpleNamespace(type="cuda")', 'prepare("cpu")')
     command = [sys.executable, "-c", script, "serve", "--port", str(port)]
-    settings = {"LATENTSERVE_PROCESSES": "2", "LATENTSERVE_DRAIN_SECONDS": "0"}
+    settings = {"LATENTSERVE_PROCESSES": "2", "LATENTSERVE_DRAIN_SECONDS": "0", "AWAY": ""}
     with running(command, os.environ | settings, port, log) as process:
         service = Live(f"http://127.0.0.1:{port}", process, log)
         assert len(children(process.pid)) == 2
@@ -146,3 +148,39 @@ def test_the_metrics_include_the_memory_of_the_process_that_draws(shared: Live) 
     shares = [proportional_bytes(Path(f"/proc/{pid}")) for pid in (shared.process.pid, *children(shared.process.pid))]
     # Without the process that draws, it would be less than this.
     assert reported > sum(shares) - 0.5 * min(shares)
+
+
+def test_replicas_that_start_while_the_gpu_is_away_answer_what_does_not_need_it(shared: Live) -> None:
+    away = shared.log.parent / "away"
+    away.touch()
+    try:
+        before = children(shared.process.pid)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        body = {"mu": [0.0], "sigma": [1.0], "grad_z": [1.0]}
+        assert persist(lambda: httpx2.post(f"{shared.address}/vae/reparam-grad", json=body, timeout=60)).is_success
+        clouds = {"source": [[0, 0], [1, 0], [0, 1]], "target": [[1, 0], [2, 0], [1, 1]]}
+        assert httpx2.post(f"{shared.address}/em/register", json=clouds, timeout=60).is_success
+        assert not set(before) & set(children(shared.process.pid))
+        digits = ask(shared, "/gan/generate?seed=3")
+        assert (digits.status_code, digits.json()["type"]) == (503, "urn:latentserve:problem:device-lost")
+        assert digits.headers["retry-after"]
+        ready = {path: ask(shared, path).status_code for path in ("/readyz", "/v2/models/gan/ready", "/livez")}
+        assert ready == {"/readyz": 503, "/v2/models/gan/ready": 503, "/livez": 200}
+    finally:
+        away.unlink()
+    wait_until_ready(shared.address, shared.process)
+    assert insist(shared, "/gan/generate?seed=3").content
+    events = [json.loads(line)["event"] for line in shared.log.read_text().splitlines() if line.startswith("{")]
+    assert "replica is stuck" not in events
+
+
+def persist(request: Callable[[], httpx2.Response]) -> httpx2.Response:
+    """The answer to `request`, asked again while the connection breaks."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return request()
+        except httpx2.TransportError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

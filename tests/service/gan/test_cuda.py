@@ -53,6 +53,7 @@ def as_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     def stream(_: object) -> Iterator[None]:
         yield
 
+    monkeypatch.setattr(torch.cuda, "device", stream)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
     monkeypatch.setattr(torch.cuda, "Stream", lambda _: None)
     monkeypatch.setattr(torch.cuda, "Event", _Event)

@@ -106,7 +106,7 @@ def test_after_a_pause_of_the_whole_service_the_process_has_time_to_go_on(monkey
         seconds += pause
         hangs.append(device.hangs(stall_seconds=60, hang_seconds=60))
     assert hangs == [False, False, False, True]
-    device.state.end(0)
+    device.state.rest(0)
     seconds += 1
     assert not device.hangs(stall_seconds=60, hang_seconds=60)
     device.close()

@@ -2,94 +2,7 @@
 
 from __future__ import annotations
 
-from tests.service.runtime.supervising import supervise
-
-# Two functions of rows, callers of them, and the process. Each replica's `run` is defined by the test.
-DEVICE = """
-import threading
-import numpy as np
-from concurrent.futures import ThreadPoolExecutor
-from service.errors import DeviceLost, InvalidInput
-from service.runtime import device_client
-from service.runtime.device_client import DeviceClient, DeviceLink
-from service.runtime.device_link import Function
-from service.runtime.device_process import DeviceProcess
-from service.runtime.device_server import DeviceServer
-
-FUNCTIONS = [Function((3,), (), np.float32), Function((2, 2), (4,), np.uint8)]
-starts = mmap.mmap(-1, 1)
-
-def total(rows):
-    if (rows == 13).any():
-        raise ValueError("thirteen")
-    if (rows == 14).any():
-        os.kill(os.getpid(), signal.SIGKILL)
-    if (rows == 15).any():
-        time.sleep(3600)
-    return rows.sum(1)
-
-# A test may define these three anew.
-functions = [total, lambda rows: rows.reshape(-1, 4).astype(np.uint8)]
-computes = lambda: True
-
-def begin(state):
-    return None
-
-def compute(listener, state):
-    starts[0] = starts[0] + 1
-    status = begin(state)
-    if status is not None:
-        return status
-    server = DeviceServer(listener, FUNCTIONS, functions, state, lambda: computes())
-    state.ready("a processor")
-    server.run()
-
-device = DeviceProcess(compute)
-link = DeviceLink(device.address, device.state)
-
-def check(fact):
-    if not fact:
-        raise AssertionError
-
-def lost(call):
-    try:
-        call()
-    except DeviceLost:
-        return True
-
-def eventually(call):
-    for _ in range(1000):
-        try:
-            return call()
-        except DeviceLost:
-            time.sleep(0.01)
-
-ones = np.ones((5, 3), np.float32)
-
-def main(pair, test):
-    try:
-        check(link.has_device())
-        test(DeviceClient(link, FUNCTIONS))
-        pair.messages.send(channel.REFUSED, b"all is well")
-    except BaseException as error:
-        pair.messages.send(channel.REFUSED, repr(error).encode())
-        raise
-
-def run(seat, pair):
-    if seat.replica == 0:
-        main(pair, test)
-    until_stopped(pair)
-    return 0
-"""
-WELL = (2, "all is well")
-STUCK = ["the process of the GPU is stuck and is killed", "the process of the GPU died"]
-
-
-def outcome(test: str) -> tuple[tuple[int, str], list[str]]:
-    """Status and reason, and the events, of a service whose first replica runs `test`, and which then ends."""
-    status, reason, events, left = supervise(DEVICE + test)
-    assert left is None
-    return (status, reason), events
+from tests.service.runtime.standing_in import STUCK, WELL, outcome
 
 
 def test_each_caller_gets_the_results_of_its_own_rows() -> None:
@@ -179,33 +92,6 @@ def test(client):
     assert (found, events) == (WELL, STUCK)
 
 
-def test_a_process_whose_start_hangs_is_killed_and_replaced() -> None:
-    found, events = outcome("""
-rules = rules._replace(stall_seconds=3.0, hang_seconds=0.1)
-
-def begin(state):
-    # The second start takes longer than a computation may.
-    time.sleep(3600 if starts[0] == 1 else 1.5)
-
-def run(seat, pair):
-    # The replicas report, so that only the other process is silent.
-    def report():
-        while True:
-            seat.beat(stuck=False)
-            time.sleep(0.05)
-    threading.Thread(target=report, daemon=True).start()
-    if seat.replica == 0:
-        main(pair, test)
-    until_stopped(pair)
-    return 0
-
-def test(client):
-    check(client(0, ones).tolist() == [3] * 5)
-    check(starts[0] == 2)
-""")
-    assert (found, events) == (WELL, STUCK)
-
-
 def test_a_device_that_does_not_compute_any_more_ends_the_process() -> None:
     found, events = outcome("""
 computes = lambda: False
@@ -226,12 +112,11 @@ def begin(state):
     return 2
 
 rules = rules._replace(shutdown_seconds=3600)  # no replica waits for a process that has ended
-device_client.START_SECONDS = 3600
 
 def run(seat, pair):
     time.sleep(seat.replica)
     try:
-        link.has_device()
+        link.has_device(lambda: None)
     except InvalidInput as error:
         check(error.detail == "no such device")
         return 2
@@ -248,7 +133,7 @@ def begin(state):
 
 def run(seat, pair):
     if seat.replica == 0:
-        check(not link.has_device())
+        check(not link.has_device(lambda: None))
         time.sleep(0.5)
         pair.messages.send(channel.REFUSED, b"all is well" if starts[0] == 1 else b"too many")
     until_stopped(pair)
@@ -279,11 +164,10 @@ def begin(state):
     return 3
 
 rules = rules._replace(shutdown_seconds=3600)  # no replica waits for a process that does not come any more
-device_client.START_SECONDS = 3600
 
 def run(seat, pair):
     try:
-        link.has_device()
+        link.has_device(lambda: None)
     except InvalidInput as error:
         check(error.detail == "the service ends")
         return 2

@@ -63,6 +63,12 @@ def test_a_process_that_is_stopped_does_not_stand_still(process: Process) -> Non
     assert loop.look(PID, 5.0, 12.0) == 0.0
 
 
+def test_where_stops_count_a_process_that_is_stopped_stands_still(process: Process) -> None:
+    loop = Pulse(counts_stops=True)
+    process.set(state="T")
+    assert [loop.look(PID, 5.0, now) for now in (10.0, 11.0, 12.0)] == [0.0, 0.0, 1.0]
+
+
 def test_a_long_pause_of_the_observer_counts_little(process: Process) -> None:
     loop = Pulse()
     loop.look(PID, 5.0, 10.0)
