@@ -58,11 +58,16 @@ class BodyTooLarge(LatentserveError):
 
 
 class Overloaded(LatentserveError):
-    """The queue is full, or the predicted wait exceeds the job's deadline. `retry_after` is in seconds."""
+    """The queue is full, or the predicted wait exceeds the job's deadline.
 
-    def __init__(self, detail: str, *, retry_after: float) -> None:
+    `retry_after` is in seconds. So is `predicted`, the time that a job would have taken from now on; 0 if that is not
+    the reason.
+    """
+
+    def __init__(self, detail: str, *, retry_after: float, predicted: float = 0.0) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+        self.predicted = predicted
 
 
 class ShuttingDown(Overloaded):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.faults.judging import PATIENCE, Known, fate_of
 from benchmarks.faults.ledger import Fate, Ledger
-from benchmarks.serving.connection import Caller
+from benchmarks.serving.connection import Answer, Connection
 from benchmarks.serving.figures import arrivals, percentile
 
 # More requests than this are not in flight at once; further arrivals wait in the generator, and their latency has that.
@@ -42,57 +44,130 @@ class Load(NamedTuple):
 
 
 class OpenLoop:
-    """Sends known requests at a rate over up to CONNECTIONS kept connections, and settles each in `ledger`."""
+    """Sends known requests at a rate over CONNECTIONS kept connections, and settles each in `ledger`.
+
+    It works with callbacks, because a task for each request would take as much of the cores as the service needs to
+    refuse it.
+    """
 
     def __init__(self, port: int, known: Sequence[Known], ledger: Ledger, extra: bytes = b"") -> None:
-        self._port, self._known, self._ledger, self._extra = port, known, ledger, extra
-        self._idle: list[Caller] = []
-        self._places = asyncio.Semaphore(CONNECTIONS)
+        self._port, self._known, self._ledger = port, known, ledger
+        self._requests = [one.request.replace(b"\r\n\r\n", b"\r\n" + extra + b"\r\n", 1) for one in known]
+        self._connections: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._waiting: deque[int] = deque()  # arrivals that found no connection
+        self._opening: set[asyncio.Task[None]] = set()
+        self._intended: list[float] = []
         self._latencies: list[float] = []
         self._refusals: list[float] = []
         self._too_late = 0
+        self._open = 0
+        self._settled = asyncio.Event()
 
     async def run(self, rate: float, seconds: float) -> Load:
         """Offer `rate` requests a second for some seconds, and wait for all answers."""
         self._latencies, self._refusals, self._too_late = [], [], 0
+        missing = CONNECTIONS - len(self._connections) - len(self._opening)
+        await asyncio.gather(*(self._connect() for _ in range(missing)), *self._opening)
+        times = arrivals(rate, seconds, seed=int(rate))
         start = time.perf_counter()
-        tasks = []
-        for number, at in enumerate(arrivals(rate, seconds, seed=int(rate)).tolist()):
-            if (wait := start + at - time.perf_counter()) > 0.001:
+        self._intended = (start + times).tolist()
+        for number, at in enumerate(self._intended):
+            # The loop's clock counts milliseconds. A shorter sleep would spin and take the service's processor.
+            if (wait := at - time.perf_counter()) > 0.001:
                 await asyncio.sleep(wait)
-            tasks.append(asyncio.create_task(self._send(self._known[number % len(self._known)], start + at)))
+            self._arrive(number)
         # If the generator itself fell behind, its rates must show it.
         seconds = max(seconds, time.perf_counter() - start)
         in_time = len(self._latencies)
-        await asyncio.gather(*tasks)
+        await self._end()
         return Load(
-            len(tasks) / seconds, seconds, tuple(self._latencies), tuple(self._refusals), self._too_late, in_time
+            len(self._intended) / seconds,
+            seconds,
+            tuple(self._latencies),
+            tuple(self._refusals),
+            self._too_late,
+            in_time,
         )
 
-    async def _send(self, known: Known, intended: float) -> None:
+    async def _end(self) -> None:
+        """Wait for all answers. What has none after PATIENCE is lost."""
+        self._settled.clear()
+        if not self._open:
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), PATIENCE)
+        for connection in [one for one in self._connections if one.index >= 0]:
+            connection.close()
+            self._closed(connection, "no answer")
+        while self._waiting:
+            self._settle(self._waiting.popleft(), Fate.LOST, "it was never sent")
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: Connection(self._answered), "127.0.0.1", self._port)
+        self._connections.add(connection)
+        self._free(connection)
+
+    def _arrive(self, number: int) -> None:
         self._ledger.offer()
-        request = known.request.replace(b"\r\n\r\n", b"\r\n" + self._extra + b"\r\n", 1)
-        async with self._places:
-            caller = self._idle.pop() if self._idle else Caller(self._port)
-            try:
-                answer = await asyncio.wait_for(caller.raw(request), PATIENCE)
-            except (TimeoutError, OSError) as error:
-                caller.close()
-                self._ledger.settle(Fate.LOST, f"{known.name}: {error!r}"[:300])
-                return
-            if answer.header(b"connection") == b"close":
-                caller.close()
-            self._idle.append(caller)
-        fate, late = fate_of(answer, known.expected), time.perf_counter() - intended
-        self._ledger.settle(fate, f"{known.name}: {answer.status} {answer.body[:200]!r}")
+        self._open += 1
+        if self._idle:
+            self._send(self._idle.pop(), number)
+        else:
+            self._waiting.append(number)
+
+    def _free(self, connection: Connection) -> None:
+        if self._waiting:
+            self._send(connection, self._waiting.popleft())
+        else:
+            self._idle.append(connection)
+
+    def _send(self, connection: Connection, number: int) -> None:
+        connection.index = number
+        connection.send(self._requests[number % len(self._requests)])
+
+    def _answered(self, connection: Connection, answer: Answer | None) -> None:
+        if answer is None:
+            self._closed(connection, "the connection ended")
+            return
+        number, connection.index = connection.index, -1
+        if number < 0:
+            self._ledger.claim(False, f"an answer that nobody asked for: {answer.status} {answer.body[:200]!r}")
+            return
+        known = self._known[number % len(self._known)]
+        fate, late = fate_of(answer, known.expected), time.perf_counter() - self._intended[number]
         if fate is Fate.ANSWERED:
             self._latencies.append(late)
         elif answer.status == 504:
             self._too_late += 1
         elif fate is Fate.REFUSED:
             self._refusals.append(late)
+        self._settle(number, fate, f"{answer.status} {answer.body[:200]!r}" if fate is Fate.WRONG else "")
+        if answer.header(b"connection") != b"close":  # it ends at once, and a new one takes its place
+            self._free(connection)
+
+    def _settle(self, number: int, fate: Fate, what: str) -> None:
+        self._ledger.settle(fate, f"{self._known[number % len(self._known)].name}: {what}" if what else "")
+        self._open -= 1
+        if not self._open:
+            self._settled.set()
+
+    def _closed(self, connection: Connection, why: str) -> None:
+        """Replace a connection that has ended, and count its request as lost."""
+        self._connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        number, connection.index = connection.index, -1
+        task = asyncio.get_running_loop().create_task(self._connect())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        if number >= 0:
+            self._settle(number, Fate.LOST, why)
 
     def close(self) -> None:
         """Close all connections."""
-        for caller in self._idle:
-            caller.close()
+        for task in self._opening:
+            task.cancel()
+        for connection in self._connections:
+            connection.close()

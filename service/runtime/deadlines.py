@@ -47,7 +47,7 @@ class Deadlines:
         if wait:
             end = wait + self._forecast.next_batch(size, self._batch_seconds(size, timeout))
             if end > MARGIN * timeout:
-                raise _too_late(end, timeout)
+                raise _too_late(end, timeout, end)
 
     def late(self, flow: Flow[Any], now: float) -> Entry[Any, Any] | None:
         """The next job of a flow, if it can no longer end in time with a batch of a useful length."""
@@ -85,8 +85,9 @@ class Deadlines:
         return min(BATCH_MULTIPLE * one, self._forecast.batch(flow.size, others))
 
 
-def _too_late(seconds: float, allowed: float) -> Overloaded:
+def _too_late(seconds: float, allowed: float, predicted: float = 0.0) -> Overloaded:
     return Overloaded(
         f"this takes about {seconds:.3g} s, too long for the {allowed:.3g} s allowed; allow more or retry later",
         retry_after=seconds,
+        predicted=predicted,
     )

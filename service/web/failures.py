@@ -15,7 +15,8 @@ from ..errors import DeadlineExceeded, LatentserveError, Overloaded
 from .problems import from_domain, from_validation, problem
 from .routing import name_deadline
 
-# Key of the scope's state that notes that the request was refused because of overload.
+# Key of the scope's state that notes that the request was refused because of overload: with the seconds that it was
+# predicted to take, or 0.
 REFUSED = "latentserve.refused"
 
 # All other exceptions are faults of the service.
@@ -28,7 +29,9 @@ async def answer_failure(request: Request, error: Exception) -> Response:
         return from_domain(name_deadline(request, error))
     if isinstance(error, LatentserveError):
         if isinstance(error, Overloaded):
-            request.scope.get("state", {})[REFUSED] = True  # for the connection, whose scope shares this object
+            request.scope.get("state", {})[REFUSED] = (
+                error.predicted
+            )  # for the connection, whose scope shares this object
         return from_domain(error)
     if isinstance(error, RequestValidationError):
         model = error.body

@@ -117,9 +117,13 @@ class Protocol(Connection):
             self._write_refusal(scope["method"].encode(), scope[HEADERS], excess, close)
             if close:
                 self.pipeline.clear()
-        refused = self.cycle.scope["state"].get(REFUSED) and not self.pipeline
+        ended: Any = None if self.pipeline else self.cycle.scope
         super().on_response_complete()
-        if refused and not self._was_unread and not self.is_closing():
+        if ended is None:
+            return
+        predicted = ended["state"].get(REFUSED)
+        self._door.ended(ended, predicted)
+        if predicted is not None and not self._was_unread and not self.is_closing():
             self._pause_reading(self._door.next_turn(READ_PACE_SECONDS))
 
     # -- refusals -----------------------------------------------------------------------------------------------

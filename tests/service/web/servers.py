@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 
+from service.web.failures import REFUSED
 from service.web.heads import FIXED, POLICY, POLICY_HEADER
 from service.web.protocol import Protocol
 
@@ -21,7 +22,10 @@ release = threading.Event()
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Read the body, unless the path says otherwise, and answer 200 with its length. `/held` waits for `release`."""
+    """Read the body, unless the path says otherwise, and answer 200 with its length.
+
+    `/held` waits for `release`. `/late` answers as if its lane had predicted an hour.
+    """
     if scope["path"] == "/broken":
         raise RuntimeError("the application fails")
     if scope["path"] == "/held":
@@ -38,7 +42,10 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": b""})
         return
     headers = [(b"content-length", b"%d" % len(content)), (b"connection", b"close")][: 1 + (scope["path"] == "/unread")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    status = 200
+    if scope["path"] == "/late":
+        status, scope["state"][REFUSED] = 503, 3600.0
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from fastapi import Request
 
 from service.errors import InvalidInput, Overloaded
+from service.runtime.verdicts import LEAST_REFUSALS
 from service.version import VERSION
 from service.web.door import MOST_PAUSE_SECONDS, Door
 from service.web.failures import REFUSED, answer_failure
@@ -175,7 +177,7 @@ def test_whoever_repeats_refused_requests_at_once_is_read_in_turn() -> None:
 
     async def refuse() -> list[float]:
         door, pauses = Door(), []
-        for _ in range(4000):
+        for _ in range(8000):
             answer, pause = door.refuse(b"GET", b"id", 0.1, close=False, may_pause=True)
             pauses.append(pause)
             assert int(answer.partition(b"retry-after: ")[2].partition(b"\r")[0]) >= pause
@@ -188,10 +190,53 @@ def test_whoever_repeats_refused_requests_at_once_is_read_in_turn() -> None:
 
 
 def test_a_request_that_the_application_refuses_because_of_overload_is_marked_for_its_connection() -> None:
-    async def refused(error: Exception) -> bool:
-        state: dict[str, Any] = {}
+    async def refused(error: Exception) -> float | None:
+        state: dict[str, float] = {}
         await answer_failure(Request({"type": "http", "state": state}), error)
-        return bool(state.get(REFUSED))
+        return state.get(REFUSED)
 
-    assert asyncio.run(refused(Overloaded("full", retry_after=1)))
-    assert not asyncio.run(refused(InvalidInput("wrong")))
+    assert asyncio.run(refused(Overloaded("full", retry_after=1))) == 0.0
+    assert asyncio.run(refused(Overloaded("late", retry_after=1, predicted=2.5))) == 2.5
+    assert asyncio.run(refused(InvalidInput("wrong"))) is None
+
+
+def scope_of(path: bytes, length: int = 0, client: str = "10.0.0.1") -> dict[str, Any]:
+    raw_path, _, query = path.partition(b"?")
+    headers = [(b"host", b"x"), (b"content-length", b"%d" % length)]
+    return {"raw_path": raw_path, "query_string": query, "headers": headers, "client": (client, 1)}
+
+
+def test_what_a_lane_has_refused_several_times_is_refused_at_the_door() -> None:
+    door, path = Door(), b"/gan/generate?count=64&seed=%d"
+    for number in range(LEAST_REFUSALS):
+        door.ended(scope_of(path % number), 3600.0)
+    assert door.excess(path, scope_of(path % 12345), 1.0) > 3500
+    assert door.excess(path, scope_of(path % 1), None) == 0
+    assert door.excess(path, scope_of(path % 1), 7200.0) == 0
+    for other in (
+        scope_of(b"/gan/generate?count=1&seed=1"),
+        scope_of(path % 1, client="10.0.0.2"),
+        scope_of(path % 1, length=100),
+        scope_of(b"/gan/other?count=64&seed=1"),
+    ):
+        assert door.excess(path, other, 1.0) == 0
+
+
+def test_an_answer_lets_the_lane_judge_again() -> None:
+    door, scope = Door(), scope_of(b"/em/register", 4000)
+    for _ in range(LEAST_REFUSALS):
+        door.ended(scope, 3600.0)
+    door.ended(scope, 0.0)  # the queue was full, which says nothing of the time
+    assert door.excess(b"/em/register", scope, 1.0) > 0
+    door.ended(scope, None)
+    assert door.excess(b"/em/register", scope, 1.0) == 0
+
+
+def test_the_connection_tells_the_door_what_lanes_refuse() -> None:
+    with serving() as (host, port), closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
+        bodies = []
+        for _ in range(LEAST_REFUSALS + 1):
+            connection.request("POST", "/late", b"0123456789", {"X-Timeout-Seconds": "5"})
+            bodies.append(connection.getresponse().read())
+    assert bodies[:LEAST_REFUSALS] == [b"10"] * LEAST_REFUSALS
+    assert json.loads(bodies[-1])["status"] == 503
