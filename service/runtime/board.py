@@ -18,8 +18,8 @@ FRESH_SECONDS = 5.0
 CALLERS = 1024
 
 # The columns that do not depend on the lanes and engines.
-_LIVE, _CLOSED, _BEAT, _STUCK, _BODY_BYTES = range(5)
-_FIXED = 5
+_LIVE, _CLOSED, _LOSS, _BEAT, _STUCK, _BODY_BYTES = range(6)
+_FIXED = 6
 
 
 class Board:
@@ -53,6 +53,10 @@ class Board:
     def closed(self, replica: int) -> int:
         """Connections that the replica has closed."""
         return int(self._column(_CLOSED)[replica])
+
+    def last_loss(self) -> float:
+        """The time, by `time.monotonic`, at which a running replica last closed a connection; 0 if none has."""
+        return max(self._column(_LOSS))
 
     def is_live(self, replica: int) -> bool:
         """Whether the replica takes connections."""
@@ -107,6 +111,7 @@ class Seat:
         self.replica = replica
         self._bodies = board._column(_BODY_BYTES)
         self._closed = board._column(_CLOSED)
+        self._loss = board._column(_LOSS)
 
     def join(self) -> None:
         """Note that this replica takes connections."""
@@ -120,6 +125,7 @@ class Seat:
 
     def close_connection(self) -> None:
         """Count one closed connection."""
+        self._loss[self.replica] = time.monotonic()
         self._closed[self.replica] += 1
 
     def set_ready(self, engine: str) -> None:

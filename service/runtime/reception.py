@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from .board import Board
 from .channel import send_connection
 from .listening import ALL, BURST, Refusals, accept, reserved
+from .losses import Losses
 from .replica import Replica
 
 # Seconds until a connection that no replica has taken is offered again.
@@ -41,6 +42,7 @@ class Reception:
         self._listeners = listeners
         self._replicas = replicas
         self._board = board
+        self._losses = Losses(board)
         self._connections = connections
         self._most = connections + reserved(connections)
         self._refusals = Refusals(refusal)
@@ -133,14 +135,14 @@ class Reception:
     def _by_load(self) -> list[Replica]:
         """The replicas that take connections: those that work before those that are stuck, then by open connections.
 
-        Equal ones take turns.
+        Equal ones take turns. Connections that have just closed still count.
         """
-        count = len(self._replicas)
+        count, lost = len(self._replicas), self._losses.settled()
         return sorted(
             (replica for replica in self._replicas if self._board.is_live(replica.number) and not replica.is_ending),
             key=lambda replica: (
                 not self._board.can_serve(replica.number),
-                replica.open_connections,
+                replica.handed - lost[replica.number],
                 (replica.number - self._turn) % count,
             ),
         )

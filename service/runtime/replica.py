@@ -22,7 +22,8 @@ class Replica:
     def __init__(self, number: int, board: Board) -> None:
         self.number = number
         self._board = board
-        self._handed = 0
+        self.handed = 0
+        """Connections that were handed over to this process."""
         self._serving_since = 0.0
         self.pid = 0
         self.channel: Pair | None = None
@@ -33,7 +34,7 @@ class Replica:
     @property
     def open_connections(self) -> int:
         """Connections that were handed over and are not closed."""
-        return self._handed - self._board.closed(self.number)
+        return self.handed - self._board.closed(self.number)
 
     @property
     def served_seconds(self) -> float | None:
@@ -66,12 +67,12 @@ class Replica:
             raise
         theirs.close()
         self.pid, self.channel = pid, ours
-        self._handed, self._serving_since, self.is_ending, self.snapshot = 0, 0.0, False, b"[]"
+        self.handed, self._serving_since, self.is_ending, self.snapshot = 0, 0.0, False, b"[]"
         return ours
 
     def hand_over(self) -> None:
         """Count a connection that was handed over."""
-        self._handed += 1
+        self.handed += 1
 
     def serves(self) -> None:
         """Note that the replica takes connections."""
@@ -84,7 +85,7 @@ class Replica:
             self.channel.close()
         self._board.reset(self.number)
         pause = self.backoff.died(self.served_seconds)
-        self.pid, self.channel, self._handed, self._serving_since = 0, None, 0, 0.0
+        self.pid, self.channel, self.handed, self._serving_since = 0, None, 0, 0.0
         return pause
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ import pytest
 from service.runtime.board import Board
 from service.runtime.channel import Pair, open_channel, receive_connections
 from service.runtime.listening import listen, reserved
+from service.runtime.losses import MOST_SECONDS, SETTLE_SECONDS
 from service.runtime.reception import Reception
 from service.runtime.replica import Replica
 
@@ -82,6 +84,10 @@ class House:
             self.held[replica].pop().close()
             self.board.seat(replica).close_connection()
 
+    def settle(self) -> None:
+        """Wait until all losses count."""
+        time.sleep(2 * SETTLE_SECONDS)
+
     def sizes(self) -> list[int]:
         return [len(held) for held in self.held]
 
@@ -101,8 +107,36 @@ def test_connections_are_shared_equally(house: House, count: int) -> None:
 def test_new_connections_go_where_fewer_are_open(house: House) -> None:
     house.connect(10)
     house.close(1, 4)
+    house.settle()
     house.connect(4)
     assert house.sizes() == [5, 5]
+
+
+@pytest.mark.parametrize("count", [4, 16, 64])
+def test_connections_are_shared_equally_after_many_have_closed_at_once(house: House, count: int) -> None:
+    """Also while one replica has reported the losses and the other has not, or not all of them."""
+    for late in (32, 20, 0):
+        house.connect(64)
+        house.close(0, 32)
+        house.close(1, 32 - late)
+        house.connect(count)
+        house.close(1, late)
+        assert house.sizes() == [count // 2, count // 2]
+        for number in range(2):
+            house.close(number, count // 2)
+
+
+def test_long_connections_count_although_others_close_all_the_time(house: House) -> None:
+    house.connect(20)
+    house.close(1, 10)  # from now on replica 0 has 10 connections more than the other
+    until = time.monotonic() + 2.5 * MOST_SECONDS
+    while time.monotonic() < until:
+        house.connect(2)
+        for number in range(2):
+            house.close(number, 1 if house.held[number] else 0)
+        time.sleep(SETTLE_SECONDS / 10)
+    house.connect(4)
+    assert len(house.held[1]) > 4
 
 
 def test_connections_one_after_another_take_turns(house: House) -> None:
