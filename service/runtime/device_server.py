@@ -159,5 +159,9 @@ class DeviceServer:
                 return
             outcome, reason = FAILED, str(error)
         for call in calls:
-            with contextlib.suppress(OSError):  # the caller has ended
+            try:
                 call.connection.send(pack_reply(outcome, call.number, reason))
+            except OSError:
+                # The caller has ended, or the system has no memory for the answer. Then its connection ends.
+                with contextlib.suppress(OSError):
+                    call.connection.shutdown(socket.SHUT_RDWR)

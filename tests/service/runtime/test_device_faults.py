@@ -180,3 +180,18 @@ def test(client):
     assert found[0] == 1
     assert events[-1] == "the process of the GPU keeps dying at the start; the service ends"
     assert "replica is stuck" not in events
+
+
+def test_a_caller_whose_answer_cannot_be_sent_does_not_wait_for_it() -> None:
+    found, events = outcome("""
+from service.runtime import device_server
+
+pack, too_long = device_server.pack_reply, iter([bytes(10**8)])
+device_server.pack_reply = lambda *answer: pack(*answer) + next(too_long, b"")
+
+def test(client):
+    check(lost(lambda: client(0, ones)))
+    check(client(0, ones).tolist() == [3] * 5)
+    check(starts[0] == 1)
+""")
+    assert (found, events) == (WELL, [])
