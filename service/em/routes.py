@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from ..formats import json_slices
@@ -24,7 +23,7 @@ from ..web.routing import (
     read_fields,
     read_timeout,
 )
-from ..web.threads import FEW_NUMBERS, THREADS, off_loop
+from ..web.threads import FEW_NUMBERS, off_loop, on_thread
 from . import answer_arrays, batches, checks, ragged, representations, uploads, wire
 from .engine import EmEngine
 from .missing import Present, separate
@@ -163,7 +162,7 @@ async def _represent(
     outcome = await _solve(request, problem, timeout)
     if outcome.registered is None:
         raise RuntimeError("the outcome lacks the registered cloud, which its problem requested")
-    content = await to_thread.run_sync(
+    content = await on_thread(
         representations.encode,
         form,
         body.source,
@@ -171,7 +170,6 @@ async def _represent(
         outcome.registered,
         wire.iterations(body, outcome),
         present.source,
-        limiter=THREADS,
     )
     headers = representations.headers(_found(outcome, body, Present(), warnings))
     return Response(content, headers=headers, media_type=form.media_type)

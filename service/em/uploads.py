@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
-from anyio import to_thread
 from pydantic import BaseModel
 from starlette.requests import Request
 
@@ -26,7 +25,7 @@ from ..web.json_reduction import read_value
 from ..web.json_text import BYTE_ORDER_MARK, refuse_repeated_keys
 from ..web.number_text import without_leading_zeros
 from ..web.routing import read_timeout
-from ..web.threads import THREADS
+from ..web.threads import on_thread
 from .schemas.registration import RegisterRequest
 
 CLOUDS = ("source", "target")
@@ -89,7 +88,7 @@ async def read_form(
         await reader(request)
     deadline = Deadline(read_timeout(request))
     try:
-        return await to_thread.run_sync(_fields, parts, max_elements, clouds, lists, deadline, limiter=THREADS)
+        return await on_thread(_fields, parts, max_elements, clouds, lists, deadline)
     except asyncio.CancelledError:  # the client disconnected; the thread should end soon
         deadline.cancel()
         raise

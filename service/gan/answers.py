@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from anyio import to_thread
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,7 +12,7 @@ from ..errors import InvalidInput
 from ..formats.images import animate, shape_of_grid
 from ..version import VERSION
 from ..web.json_response import json_response
-from ..web.threads import THREADS
+from ..web.threads import on_thread
 from .choosing import Choice
 from .encoding import Encoding, encode
 from .fields import AnimationFormat, Format
@@ -146,13 +145,13 @@ async def images(result: Result, drawing: Drawing, source: Source, headers: dict
     content = result.content
     if content is None:
         text = _text_chunks(drawing, source, headers) if drawing.scores and drawing.format == "png" else None
-        content = await to_thread.run_sync(encode, result.images, _encoding(drawing), text, limiter=THREADS)
+        content = await on_thread(encode, result.images, _encoding(drawing), text)
     return Response(content, headers=headers, media_type=MEDIA_TYPES[drawing.format])
 
 
 async def animation(result: Result, query: InterpolateQuery, headers: dict[str, str]) -> Response:
     """The images (n, 32, 32) of `result` as one animation, with any choices of its key images in the headers."""
-    content = await to_thread.run_sync(animate, result.images, query.format, query.fps, query.scale, limiter=THREADS)
+    content = await on_thread(animate, result.images, query.format, query.fps, query.scale)
     return Response(content, headers=headers | _choice_headers(result), media_type=ANIMATION_TYPES[query.format])
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
-from anyio import to_thread
 from fastapi import Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -21,7 +20,7 @@ from ..web.forms import read_parts
 from ..web.json_body import read_json
 from ..web.media import is_json, media_type
 from ..web.routing import read_fields
-from ..web.threads import THREADS
+from ..web.threads import on_thread
 from .schemas import MAX_COUNT
 
 MAX_UPLOAD_PIXELS = 64 * 64
@@ -172,7 +171,7 @@ async def _read_pictures(request: Request, most: int, fields: tuple[str, ...]) -
             declared + cure,
             allowed=["application/json", "image/png", "image/webp", "multipart/form-data"],
         )
-    return Upload(await to_thread.run_sync(_decode, files, limiter=THREADS), texts)
+    return Upload(await on_thread(_decode, files), texts)
 
 
 def _decode(files: Sequence[bytes | bytearray]) -> UINT8:

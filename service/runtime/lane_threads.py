@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Generic, NamedTuple, TypeVar
 
+from .priority import lower
 from .turns import Turn
 
 JobT = TypeVar("JobT")
@@ -28,8 +27,7 @@ class LaneThreads(Generic[JobT, OutcomeT]):
 
     Args:
         name: of the threads.
-        nice: how much they lower their priority, from 0 to 19. It has no effect on systems other than Linux, where
-            threads have no priority of their own.
+        nice: how much they lower their priority, from 0 to 19; see `lower`.
     """
 
     def __init__(self, name: str, compute: Callable[[list[JobT]], list[OutcomeT]], nice: int) -> None:
@@ -88,8 +86,7 @@ class LaneThreads(Generic[JobT, OutcomeT]):
             await asyncio.to_thread(thread.join, timeout)
 
     def _serve(self) -> None:
-        if self._nice and sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
+        lower(self._nice)
         while (work := self._inbox.get()) is not None:
             try:
                 self.loop.call_soon_threadsafe(work.done, *self.timed(work.jobs, work.turn))

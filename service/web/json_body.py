@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from anyio import to_thread
 from fastapi import Request
 
 from ..errors import BodyTooLarge, MalformedBody, Overloaded
@@ -18,7 +17,7 @@ from .json_text import as_utf8
 from .media import is_json, media_type, misdeclared, refuse_charset, unsupported
 from .parts import BodyLimits, part
 from .routing import Beside, ModelT, within_deadline
-from .threads import THREADS
+from .threads import on_thread
 
 # Bodies of up to this size are parsed on the event loop, within a millisecond. A thread takes longer to hand over.
 INLINE_BYTES = 1 << 17
@@ -58,7 +57,7 @@ async def read_json(
     def join_and_parse() -> ModelT:
         return _parse(join(chunks), model, most, allowed, beside)
 
-    return await within_deadline(request, lambda: to_thread.run_sync(join_and_parse, limiter=THREADS))
+    return await within_deadline(request, lambda: on_thread(join_and_parse))
 
 
 async def reader(request: Request) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-from anyio import to_thread
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..formats.arrays import to_json
 from ..formats.json_slices import size, slices
-from .threads import THREADS
+from .threads import on_thread
 
 # Answers of up to this many numbers are encoded on the event loop, within two milliseconds.
 INLINE = 1 << 15
@@ -39,7 +38,7 @@ class _LargeResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Encode the content, and send it slice by slice, at the pace of the client."""
-        parts = await to_thread.run_sync(self._encode, limiter=THREADS)
+        parts = await on_thread(self._encode)
         self.headers["content-length"] = str(sum(map(len, parts)))
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         parts.reverse()

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from anyio import to_thread
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from .body import read_body
 from .parts import BodyLimits, part
 from .problems import as_validation
 from .routing import Beside, ModelT, read_timeout
-from .threads import THREADS
+from .threads import on_thread
 
 MEDIA_TYPE = "application/x-npz"
 # An entry of the OpenAPI document, which cannot describe the arrays.
@@ -76,7 +75,7 @@ async def read_npz(request: Request) -> ArrayBody:
         # A small archive may be large when it is decompressed.
         with suppress(BodyTooLarge):
             return _decode(body, min(SMALL, most))
-    found = await to_thread.run_sync(_decode_large, body, most, limiter=THREADS)
+    found = await on_thread(_decode_large, body, most)
     read_timeout(request)  # the deadline may have passed meanwhile
     return found
 
@@ -270,5 +269,5 @@ async def answer_npz(arrays: Callable[[], Arrays], elements: int) -> Response:
     if elements <= SMALL:
         content = write_arrays(arrays())
     else:
-        content = await to_thread.run_sync(lambda: write_arrays(arrays()), limiter=THREADS)
+        content = await on_thread(lambda: write_arrays(arrays()))
     return Response(content, media_type=MEDIA_TYPE)
