@@ -123,7 +123,7 @@ async def live(request: Request) -> Response:
 @router.get("/readyz", **PROBE)
 @router.get("/v2/health/ready", **PROBE)
 async def ready(request: Request) -> Response:
-    """Report whether the service accepts requests. It does not during warm-up and while it drains."""
+    """Report whether the service accepts requests. It does not during warm-up, while a GPU is away, and at its end."""
     if reason := health(request).unready():
         return problem(503, "not-ready", reason)
     return answer({"status": "ready"})
