@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -192,6 +193,7 @@ def create_app(
     guard = DeviceGuard(partial(devices.computes, device), lambda error: log.critical("device lost", exc_info=error))
 
     async def snapshots() -> Sequence[bytes]:
+        await asyncio.to_thread(metrics.measure)
         return [metrics.snapshot(), snapshot(replica_instruments())]
 
     gan_worker = GanWorker(found.generator, forward, companion)

@@ -160,7 +160,8 @@ def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:
         except LatentserveError as error:
             source.refuse(error.detail)
             return 2
-        source.snapshot = app.parts.health.metrics.snapshot
+        metrics = app.parts.health.metrics
+        source.snapshot, source.measure = metrics.snapshot, metrics.measure
         Server(app, settings, source, has_signals=False).run()
         source.report()
         return 0

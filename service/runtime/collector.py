@@ -100,6 +100,7 @@ class Collector:
         if question is None:
             return
         self._live.set(len(self._board.live()))
+        self._usage.measure()  # here, because the supervisor may have no thread: it forks
         own = snapshot([*self._usage.instruments(), self._live, self.restarts], self._usage.refresh)
         parts = [own, self._ended, *(replica.snapshot for replica in self._replicas if replica.channel is not None)]
         self._tell(question.asker, channel.SNAPSHOTS, question.name + pack(parts))

@@ -26,6 +26,9 @@ class Supervised:
         self._seat = seat
         self.snapshot: Callable[[], bytes] = lambda: b"[]"
         """Returns the metrics of this process."""
+        self.measure: Callable[[], None] = lambda: None
+        """Reads what takes long, for the snapshot. It is called on a thread."""
+        self._snapshots: set[asyncio.Task[None]] = set()
         self._stop: Stop = lambda force: None
         self._adopt: Adopt = lambda connection, _: connection.close()
         self._questions: dict[bytes, asyncio.Future[list[bytes]]] = {}
@@ -88,13 +91,19 @@ class Supervised:
             return
         for kind, content in received:
             if kind == channel.SNAPSHOT:
-                self._tell(channel.SNAPSHOT, content + self.snapshot())
+                task = asyncio.get_running_loop().create_task(self._answer(content))
+                self._snapshots.add(task)
+                task.add_done_callback(self._snapshots.discard)
             elif kind == channel.SNAPSHOTS:
                 answer = self._questions.get(content[:4])
                 if answer is not None and not answer.done():
                     answer.set_result(unpack(content[4:]))
             elif kind in {channel.STOP, channel.FORCE}:
                 self._stop(kind == channel.FORCE)
+
+    async def _answer(self, name: bytes) -> None:
+        await asyncio.to_thread(self.measure)
+        self._tell(channel.SNAPSHOT, name + self.snapshot())
 
     def _orphaned(self) -> None:
         """Stop at once, because the supervisor has ended."""

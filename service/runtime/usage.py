@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import platform
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,6 +18,8 @@ from .instruments import Counter, Description, Gauge, Instrument
 from .line_buffer import LINES
 
 PROC = Path("/proc/self")
+# Seconds for which a reading of /proc counts. To add up the memory of a process takes the system 20 to 50 ms.
+READING_SECONDS = 5.0
 _TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 1
 _COLLECTED = {
     "collections": "Number of times this generation was collected",
@@ -35,6 +39,8 @@ class Usage:
 
     def __init__(self, others: Callable[[], Sequence[int]] = list) -> None:
         self._others = others
+        self._reading = threading.Lock()
+        self._read_at = -math.inf
         # The processor time of each, also of those that have ended, so that the total never decreases.
         self._seconds: dict[int, float] = {}
         self._processor = Counter(Description("process_cpu_seconds", "Processor time in seconds."))
@@ -74,28 +80,42 @@ class Usage:
             self._lost,
         ]
 
+    def measure(self) -> None:
+        """Read files and memory, unless they were read a moment ago. Call it on a thread: it takes tens of ms.
+
+        On systems without /proc it does nothing.
+        """
+        if sys.platform != "linux":
+            return
+        with self._reading:
+            if time.monotonic() - self._read_at < READING_SECONDS:
+                return
+            files, memory = open_files(PROC), proportional_bytes(PROC)
+            for folder in self._folders():
+                with suppress(OSError):  # it has just ended
+                    files, memory = files + open_files(folder), memory + proportional_bytes(folder)
+            self._open.set(files)
+            self._resident.set(memory)
+            if limits := re.search(r"Max open files +(\d+)", (PROC / "limits").read_text()):
+                self._most.set(int(limits[1]))
+            self._read_at = time.monotonic()
+
     def refresh(self) -> None:
-        """Read the present values. Those of /proc are left out on systems without it."""
+        """Set the values that are known at once. `measure` reads the others."""
         self._lost.values[()] = LINES.lost
         for generation, counts in enumerate(gc.get_stats()):
             for name, counter in self._collector.items():
                 counter.values[str(generation),] = counts[name]
-        if sys.platform != "linux":
-            self._processor.values[()] = time.process_time()
-            return
-        files, memory = open_files(PROC), proportional_bytes(PROC)
-        for pid in self._others():
-            with suppress(OSError):  # it has just ended
-                folder = Path("/proc", str(pid))
+        for folder in self._folders():
+            with suppress(OSError):
+                pid = int(folder.name)
                 # The maximum, because another process may get the id of one that has ended.
                 self._seconds[pid] = max(self._seconds.get(pid, 0.0), processor_seconds(folder))
-                files, memory = files + open_files(folder), memory + proportional_bytes(folder)
         self._processor.values[()] = time.process_time() + sum(self._seconds.values())
-        self._open.set(files)
-        self._resident.set(memory)
-        limits = re.search(r"Max open files +(\d+)", (PROC / "limits").read_text())
-        if limits:
-            self._most.set(int(limits[1]))
+
+    def _folders(self) -> list[Path]:
+        """The folders of other processes in /proc."""
+        return [Path("/proc", str(pid)) for pid in self._others()] if sys.platform == "linux" else []
 
 
 def open_files(folder: Path = PROC) -> int:

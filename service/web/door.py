@@ -137,8 +137,10 @@ class Door:
             self._lanes.get(url[: url.find(b"/", self._root_length + 1) + 1]) if self._root_length else None
         )
         late = self.admission.late(timeout, 0.0 if lane is None else lane())
+        if not late and timeout is not None and self._verdicts:
+            late = self._verdicts.late(self._kind(scope), timeout)
         if not late or url in self._probes or self.admission.spares(self.caller(scope), timeout, late):
-            return self._verdicts.late(self._kind(scope), timeout) if timeout is not None and self._verdicts else 0.0
+            return 0.0
         return late
 
     def ended(self, scope: Scope, predicted: float | None) -> None:

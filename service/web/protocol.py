@@ -105,6 +105,7 @@ class Protocol(Connection):
 
     def on_response_complete(self) -> None:
         """Refuse the queued requests that have become late, and go on with the next."""
+        ended: Any = None if self._running is None else self._running.scope
         while self.pipeline and not self.is_closing():
             cycle, _ = self.pipeline[-1]
             scope: Any = cycle.scope
@@ -117,13 +118,13 @@ class Protocol(Connection):
             self._write_refusal(scope["method"].encode(), scope[HEADERS], excess, close)
             if close:
                 self.pipeline.clear()
-        ended: Any = None if self.pipeline else self.cycle.scope
+        is_last = not self.pipeline
         super().on_response_complete()
         if ended is None:
             return
         predicted = ended["state"].get(REFUSED)
         self._door.ended(ended, predicted)
-        if predicted is not None and not self._was_unread and not self.is_closing():
+        if predicted is not None and is_last and not self._was_unread and not self.is_closing():
             self._pause_reading(self._door.next_turn(READ_PACE_SECONDS))
 
     # -- refusals -----------------------------------------------------------------------------------------------

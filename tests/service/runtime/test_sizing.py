@@ -18,7 +18,7 @@ AMPLE = Resources(cores=16, quota=math.inf, memory=64 * GIB, pids=math.inf)
         ({}, Size(16, "processors")),
         ({"quota": 2.5}, Size(2, "processor quota")),
         ({"memory": 6 * GIB}, Size(10, "memory")),
-        ({"pids": 256}, Size(12, "pids")),
+        ({"pids": 256}, Size(6, "pids")),
     ],
 )
 def test_the_scarcest_resource_decides(less: dict[str, object], expected: Size) -> None:

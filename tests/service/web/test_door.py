@@ -210,6 +210,7 @@ def test_what_a_lane_has_refused_several_times_is_refused_at_the_door() -> None:
     door, path = Door(), b"/gan/generate?count=64&seed=%d"
     for number in range(LEAST_REFUSALS):
         door.ended(scope_of(path % number), 3600.0)
+    door.excess(path, scope_of(path % 1), 1.0)  # the one that is tried now and then
     assert door.excess(path, scope_of(path % 12345), 1.0) > 3500
     assert door.excess(path, scope_of(path % 1), None) == 0
     assert door.excess(path, scope_of(path % 1), 7200.0) == 0
@@ -226,16 +227,46 @@ def test_an_answer_lets_the_lane_judge_again() -> None:
     door, scope = Door(), scope_of(b"/em/register", 4000)
     for _ in range(LEAST_REFUSALS):
         door.ended(scope, 3600.0)
+    door.excess(b"/em/register", scope, 1.0)  # the one that is tried now and then
     door.ended(scope, 0.0)  # the queue was full, which says nothing of the time
     assert door.excess(b"/em/register", scope, 1.0) > 0
     door.ended(scope, None)
     assert door.excess(b"/em/register", scope, 1.0) == 0
 
 
-def test_the_connection_tells_the_door_what_lanes_refuse() -> None:
+class Noting(Door):
+    """A door that refuses no request but those to /gone, and notes what became of the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[tuple[bytes, float | None]] = []
+
+    def excess(self, url: bytes, scope: Any, timeout: float | None) -> float:
+        return 1.0 if url == b"/gone" else 0.0
+
+    def ended(self, scope: Any, predicted: float | None) -> None:
+        self.noted.append((scope["raw_path"], predicted))
+
+
+def test_the_door_learns_of_each_admitted_request_what_its_lane_predicted() -> None:
+    door = Noting()
+
+    class Noted(Protocol):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options, door=door)
+
+    paths = [b"/late?1", b"/free", b"/late?2", b"/gone"]
+    with serving(Noted) as address, closing(socket.create_connection(address, timeout=60)) as connection:
+        connection.sendall(b"".join(post(10, path=path) for path in paths) + LAST)
+        connection.makefile("rb").read()
+    predicted = [(b"/late", 3600.0), (b"/free", None), (b"/late", 3600.0), (b"/free", None)]
+    assert door.noted == predicted
+
+
+def test_a_kind_that_lanes_have_refused_reaches_them_no_more() -> None:
     with serving() as (host, port), closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
         bodies = []
-        for _ in range(LEAST_REFUSALS + 1):
+        for _ in range(LEAST_REFUSALS + 2):
             connection.request("POST", "/late", b"0123456789", {"X-Timeout-Seconds": "5"})
             bodies.append(connection.getresponse().read())
     assert bodies[:LEAST_REFUSALS] == [b"10"] * LEAST_REFUSALS
