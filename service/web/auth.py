@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from .keys import Key, Keys, read
 from .observability import log
 from .peers import Peers
 from .problems import problem, responses
+from .threads import when_unused
 
 # Seconds between the looks at the file. A key that is removed is valid for as long, and then in no new request.
 LOOK_SECONDS = 1.0
@@ -150,7 +152,7 @@ class Guard:
             try:
                 await self._app(scope, receive, send)
             finally:
-                self._ledger.leave(entry.slot)
+                when_unused(partial(self._ledger.leave, entry.slot))
 
 
 def is_open(path: str) -> bool:

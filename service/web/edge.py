@@ -28,6 +28,7 @@ from .observability import REQUEST_ID, log
 from .parts import BodyLimits
 from .problems import from_domain
 from .routing import STARTED
+from .threads import when_unused
 
 # A client that reads at once would take a larger body in one call, which holds the interpreter's lock.
 PIECE_BYTES = 1 << 18
@@ -131,7 +132,7 @@ class _Exchange:
                 await internal()(self.scope, self.receive, self)
         finally:
             if self.holding is not None:
-                self.holding.release()
+                when_unused(self.holding.release)
             edge.metrics.in_flight.add(-1)
             self._record(time.perf_counter() - start)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from anyio import CapacityLimiter, to_thread
 
@@ -30,8 +32,33 @@ def share(processes: int) -> None:
 
 
 async def on_thread(function: Callable[..., ResultT], *arguments: Any) -> ResultT:
-    """`function(*arguments)` on one of the threads."""
-    return await to_thread.run_sync(_lowered, function, arguments, limiter=THREADS)
+    """`function(*arguments)` on one of the threads.
+
+    If the caller is cancelled, a function that has not begun never does. One that has begun runs to its end, and its
+    thread stays taken until then; see `when_unused`.
+    """
+    work = _Work(function, arguments)
+    task = asyncio.create_task(to_thread.run_sync(work.run, limiter=THREADS))
+    try:
+        result: ResultT = await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not work.has_begun:
+            task.cancel()
+        elif caller := asyncio.current_task():
+            _abandoned[caller] = task
+            task.add_done_callback(_retrieve)
+        raise
+    return result
+
+
+def when_unused(call: Callable[[], object]) -> None:
+    """Call `call` once no thread works for the current task: at once, or when the work that it abandoned has ended."""
+    caller = asyncio.current_task()
+    work = None if caller is None else _abandoned.get(caller)
+    if work is None or work.done():
+        call()
+    else:
+        work.add_done_callback(lambda _: call())
 
 
 async def off_loop(numbers: int, function: Callable[..., ResultT], *arguments: Any) -> ResultT:
@@ -41,11 +68,27 @@ async def off_loop(numbers: int, function: Callable[..., ResultT], *arguments: A
     return await on_thread(function, *arguments)
 
 
-def _lowered(function: Callable[..., ResultT], arguments: tuple[Any, ...]) -> ResultT:
-    if not getattr(_local, "is_lowered", False):  # a thread serves one request after the other
-        lower(_NICE)
-        _local.is_lowered = True
-    return function(*arguments)
+class _Work:
+    """A call on a thread of lower priority."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._function = function
+        self._arguments = arguments
+        self.has_begun = False
+
+    def run(self) -> Any:
+        self.has_begun = True
+        if not getattr(_local, "is_lowered", False):  # a thread serves one request after the other
+            lower(_NICE)
+            _local.is_lowered = True
+        return self._function(*self._arguments)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Take the error of a task that nobody awaits. Otherwise it would be logged."""
+    if not task.cancelled():
+        task.exception()
 
 
 _local = threading.local()
+_abandoned: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any]] = WeakKeyDictionary()

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from service.web.threads import FEW_NUMBERS, off_loop, on_thread
+from service.web.threads import FEW_NUMBERS, THREADS, off_loop, on_thread, when_unused
 
 
 def test_an_operation_on_many_numbers_runs_beside_the_event_loop_and_one_on_few_does_not() -> None:
@@ -41,3 +41,72 @@ def test_errors_and_results_pass_through(numbers: int) -> None:
     assert asyncio.run(off_loop(numbers, divmod, 7, 2)) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         asyncio.run(off_loop(numbers, divmod, 7, 0))
+
+
+def test_work_that_was_abandoned_keeps_its_thread_and_what_it_uses_until_it_ends() -> None:
+    begun, go, ended = threading.Event(), threading.Event(), asyncio.Event()
+    released: list[bool] = []
+
+    def release() -> None:
+        released.append(go.is_set())
+        ended.set()
+
+    def work() -> None:
+        begun.set()
+        go.wait(60)
+        raise ValueError("nobody hears of this")
+
+    async def request() -> None:
+        try:
+            await on_thread(work)
+        finally:
+            when_unused(release)
+
+    async def run() -> None:
+        task = asyncio.create_task(request())
+        assert await asyncio.to_thread(begun.wait, 60)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert THREADS.borrowed_tokens == 1
+        assert not released
+        go.set()
+        await asyncio.wait_for(ended.wait(), 60)
+        assert THREADS.borrowed_tokens == 0
+        assert released == [True]
+
+    asyncio.run(run())
+
+
+def test_work_that_waits_for_a_thread_is_never_begun_once_its_caller_is_gone() -> None:
+    go, count = threading.Event(), threading.Semaphore(0)
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        count.release()
+        go.wait(60)
+
+    async def run() -> None:
+        most = int(THREADS.total_tokens)
+        tasks = [asyncio.create_task(on_thread(work, number)) for number in range(most + 1)]
+        for _ in range(most):
+            assert await asyncio.to_thread(count.acquire, timeout=60)
+        tasks[-1].cancel()
+        await asyncio.wait([tasks[-1]])
+        go.set()
+        await asyncio.gather(*tasks[:-1])
+        await on_thread(int)
+        assert most not in begun
+
+    asyncio.run(run())
+
+
+def test_what_no_thread_uses_is_released_at_once() -> None:
+    async def run() -> list[str]:
+        released: list[str] = []
+        await on_thread(int)
+        when_unused(lambda: released.append("now"))
+        return released
+
+    assert asyncio.run(run()) == ["now"]
