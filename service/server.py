@@ -16,30 +16,16 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from .app import Application
-from .runtime.board import Seat
 from .runtime.line_buffer import LINES
 from .runtime.sources import Source
 from .settings import Settings
+from .web.connections import Connections
 from .web.door import FULL
 from .web.observability import log
 from .web.protocol import Protocol as HttpProtocol
 
 # Seconds in which connections that arrived with the order to stop can still send their request.
 LAST_CONNECTIONS_SECONDS = 0.1
-
-
-class Connections(set[Any]):
-    """The open connections of a server, which report to the board when they close."""
-
-    def __init__(self, seat: Seat) -> None:
-        super().__init__()
-        self._seat = seat
-
-    def discard(self, connection: object) -> None:
-        """Remove a connection that was lost."""
-        if connection in self:
-            super().discard(connection)
-            self._seat.close_connection()
 
 
 class Server(uvicorn.Server):
@@ -73,7 +59,8 @@ class Server(uvicorn.Server):
         """Whether the process ended because it could not go on."""
         self._adoptions: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.server_state.connections = Connections(self._seat)
+        self._connections = Connections(self._seat, settings.connections)
+        self.server_state.connections = self._connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application. Connections are taken once it joins the others."""
@@ -116,6 +103,7 @@ class Server(uvicorn.Server):
             self._seat.close_connection()
 
     def _protocol(self, is_reserved: bool) -> asyncio.Protocol:
+        is_reserved = is_reserved and not self._connections.make_room()
         return HttpProtocol(
             config=self.config,
             server_state=self.server_state,

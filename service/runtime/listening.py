@@ -134,6 +134,11 @@ def reserved(connections: int) -> int:
     return min(RESERVED, math.ceil(connections / 4))
 
 
+def most(connections: int) -> int:
+    """The most connections at a limit of `connections`: reserved ones take the place of others, which still close."""
+    return connections + 2 * reserved(connections)
+
+
 class Refusals:
     """Answers connections beyond the limit with `answer`, and closes them a moment later."""
 

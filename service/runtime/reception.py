@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from .board import Board
 from .channel import send_connection
-from .listening import ALL, BURST, Refusals, accept, reserved
+from .listening import ALL, BURST, Refusals, accept, most
 from .losses import Losses
 from .replica import Replica
 
@@ -44,7 +44,7 @@ class Reception:
         self._board = board
         self._losses = Losses(board)
         self._connections = connections
-        self._most = connections + reserved(connections)
+        self._most = most(connections)
         self._refusals = Refusals(refusal)
         self._selector = selector
         self._after = after
@@ -88,9 +88,9 @@ class Reception:
     def _acceptor(self, listener: socket.socket) -> Callable[[int], None]:
         return lambda _: self._accept(listener)
 
-    def _accept(self, listener: socket.socket, most: int = BURST) -> None:
+    def _accept(self, listener: socket.socket, count: int = BURST) -> None:
         open_connections = sum(replica.open_connections for replica in self._replicas)
-        for connection in accept(listener, most):
+        for connection in accept(listener, count):
             is_reserved = open_connections >= self._connections
             if open_connections >= self._most:
                 self._refusals.refuse(connection)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .board import Seat
-from .listening import ALL, BURST, Refusals, accept, reserved
+from .listening import ALL, BURST, Refusals, accept, most
 
 Adopt = Callable[[socket.socket, bool], None]
 """Takes a connection, and whether it is reserved for probes."""
@@ -43,7 +43,7 @@ class Listeners:
         self._listeners = listeners
         self._seat = seat
         self._connections = connections
-        self._most = connections + reserved(connections)
+        self._most = most(connections)
         self._refusals = Refusals(refusal)
         self._opened = 0
 
@@ -64,9 +64,9 @@ class Listeners:
             listener.close()
         self._refusals.close()
 
-    def _accept(self, listener: socket.socket, most: int = BURST) -> None:
+    def _accept(self, listener: socket.socket, count: int = BURST) -> None:
         self._refusals.close_due()
-        for connection in accept(listener, most):
+        for connection in accept(listener, count):
             open_connections = self._opened - self._seat.board.closed(self._seat.replica)
             if open_connections >= self._most:
                 self._refusals.refuse(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,9 @@ from .watch import Patience
 MAX_DISCARDED_BYTES = 256 * 1024
 # Seconds for the next request on a connection beyond the limit.
 FULL_SECONDS = 2.0
+# Seconds that a connection is left alone at the limit. Clients send their first request at once.
+UNUSED_SECONDS = 0.01
+PAUSE_SECONDS = 0.25
 _TIMEOUT = b"x-timeout-seconds"
 
 
@@ -56,6 +60,34 @@ class Protocol(Connection):
         self._paused_at: float | None = None
         self._pause = 0.0
         self._was_unread = False
+
+    # -- the limit of connections -------------------------------------------------------------------------------
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether this is a connection beyond the limit."""
+        return bool(self._full)
+
+    def may_close_at(self) -> float:
+        """The time of the loop from which another connection may take the place of this one.
+
+        It is infinite unless the client owes a request, or the rest of its head.
+        """
+        cycle = self.cycle
+        is_waiting = (
+            (cycle is None or cycle.response_complete)
+            and (self._in_head or not self._in_message)
+            and not (self.flow.read_paused or self.is_closing())
+            and not self.transport.get_write_buffer_size()
+        )
+        if not is_waiting:
+            return math.inf
+        return self._watch.since + (UNUSED_SECONDS if cycle is None else PAUSE_SECONDS)
+
+    def evict(self) -> None:
+        """Close the connection for another one."""
+        self._is_ending = self._is_closing = True
+        self.transport.close()
 
     # -- admission ----------------------------------------------------------------------------------------------
 

@@ -59,21 +59,22 @@ class Watch:
         self._due = math.inf
         self._progress = self._arrived = 0
         self.phase = Phase.HEAD
-        self._since = loop.time()
+        self.since = loop.time()
+        """When the phase began, or when the client last made progress in it, by the time of the loop."""
         self.check()
 
     def enter(self, phase: Phase) -> None:
         """Note that a phase begins. Call `check` if it may have a shorter limit than the one before."""
         self.phase = phase
         self._progress = self._arrived = 0
-        self._since = self._loop.time()
+        self.since = self._loop.time()
 
     def received(self, size: int) -> None:
         """Note that bytes of a body have arrived."""
         self._progress += size
         if self._progress >= LEAST_BODY_BYTES:
             self._progress = self._arrived = 0
-            self._since = self._loop.time()
+            self.since = self._loop.time()
 
     def framing(self, size: int) -> int:
         """Count bytes that have arrived for a body. Returns those since the last `LEAST_BODY_BYTES` of the body."""
@@ -82,7 +83,7 @@ class Watch:
 
     def check(self) -> None:
         """Ensure that the timer fires when the limit of this phase ends, or earlier."""
-        due = self._since + self._limits[self.phase]
+        due = self.since + self._limits[self.phase]
         if self._timer is not None:
             if self._due <= due:
                 return
@@ -100,8 +101,8 @@ class Watch:
         self._timer = None
         now = self._loop.time()
         if self._is_ours():
-            self._since = now
-        if now - self._since < self._limits[self.phase]:
+            self.since = now
+        if now - self.since < self._limits[self.phase]:
             self.check()
         else:
             self._expired(self.phase)

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
 
-from tests.e2e.conftest import ROOT, Live, free_port, wait_until_ready
+from tests.e2e.conftest import ROOT, Live, Start, free_port, wait_until_ready
 
 FILES = 256
 
@@ -44,7 +44,7 @@ def with_few_files(log: Path) -> Iterator[Live]:
     """A service that may open `FILES` files."""
     port = free_port()
     command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
-    environment = os.environ | {f"LATENTSERVE_{name}": "60" for name in ("HEADER_SECONDS", "KEEPALIVE_SECONDS")}
+    environment = os.environ | {f"LATENTSERVE_{name}": "60" for name in ("BODY_IDLE_SECONDS", "KEEPALIVE_SECONDS")}
     environment |= {"LATENTSERVE_DRAIN_SECONDS": "0", "LATENTSERVE_PROCESSES": "1"}
     limited = ["sh", "-c", f'ulimit -n {FILES} && exec "$@"', "sh", *command]
     with log.open("wb") as stderr, subprocess.Popen(limited, cwd=ROOT, env=environment, stderr=stderr) as process:
@@ -58,11 +58,27 @@ def with_few_files(log: Path) -> Iterator[Live]:
 def test_at_the_limit_of_open_files_probes_are_answered(tmp_path: Path) -> None:
     with with_few_files(tmp_path / "log") as live, ExitStack() as stack:
         for _ in range(FILES):  # more than the service takes: the last ones are refused
-            stack.enter_context(socket.create_connection(("127.0.0.1", port_of(live))))
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(live))))
+            with suppress(OSError):
+                connection.sendall(b"POST /vae/kl HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{")
         answer = httpx2.get(f"{live.address}/vae/encoder-size?dimension=2", timeout=60)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         until(lambda: httpx2.get(f"{live.address}/livez", timeout=60).is_success)
         until(lambda: "fewer connections" in live.log.read_text())
+
+
+def test_silent_connections_at_the_limit_make_room_for_others(start: Start) -> None:
+    settings = {"connections": "16", "processes": "2", "header_seconds": "600", "keepalive_seconds": "600"}
+    with start(**settings, drain_seconds="0") as live, ExitStack() as stack:
+        for first in (b"", b"G"):
+            for _ in range(32):
+                silent = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(live))))
+                with suppress(OSError):
+                    silent.sendall(first)
+            for _ in range(4):
+                # Connections that were opened a moment ago are left alone.
+                until(lambda: httpx2.get(f"{live.address}/vae/encoder-size?dimension=2", timeout=60).is_success)
+        until(lambda: "connections closed" in live.log.read_text())
 
 
 def test_clients_that_leave_cost_nothing(live: Live) -> None:

@@ -13,13 +13,13 @@ import pytest
 
 from service.runtime.board import Board
 from service.runtime.channel import Pair, open_channel, receive_connections
-from service.runtime.listening import listen, reserved
+from service.runtime.listening import listen, most
 from service.runtime.losses import MOST_SECONDS, SETTLE_SECONDS
 from service.runtime.reception import Reception
 from service.runtime.replica import Replica
 
 MAX_CONNECTIONS = 100
-RESERVED = reserved(MAX_CONNECTIONS)
+RESERVED = most(MAX_CONNECTIONS) - MAX_CONNECTIONS
 
 
 class House:
