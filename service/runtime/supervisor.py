@@ -221,7 +221,7 @@ class Supervisor:
         state, pid = device.state, device.pid
         if state.is_unneeded:
             device.pid = 0
-        elif state.reason and not self._board.live():
+        elif state.reason:
             self._refused(state.reason)
             device.pid = 0  # the replicas have yet to read the reason
         else:
@@ -234,7 +234,7 @@ class Supervisor:
             device.give_up()
             return
         self._log(event, **fields, restart_seconds=pause)
-        if device.is_hopeless and not self._board.live():
+        if device.is_hopeless and not device.state.is_found:
             self._log("the process of the GPU keeps dying at the start; the service ends")
             self._end(1)
             return

@@ -182,6 +182,23 @@ def test(client):
     assert "replica is stuck" not in events
 
 
+def test_a_device_that_was_found_is_waited_for_even_while_no_replica_serves() -> None:
+    found, events = outcome("""
+from service.runtime import backoff
+
+backoff.FIRST_SECONDS = 0.01
+
+def begin(state):
+    if 2 <= starts[0] <= 1 + 2 * backoff.MOST_FAILED_STARTS:
+        return 3
+
+def test(client):
+    check(lost(lambda: client(0, 14 * ones)))
+    check(eventually(lambda: client(0, ones)).tolist() == [3] * 5)
+""")
+    assert (found, set(events)) == (WELL, {"the process of the GPU died"})
+
+
 def test_a_caller_whose_answer_cannot_be_sent_does_not_wait_for_it() -> None:
     found, events = outcome("""
 from service.runtime import device_server
