@@ -15,7 +15,7 @@ from .cloud_file import AXES, CloudFile
 from .complaints import not_a_number
 from .layout import COUNT, Layout, annotated, find_layout
 from .pieces import parts
-from .text import HIDDEN, contains, find_first, is_missing, is_number, lines, parse, split, unquote, with_e
+from .text import HIDDEN, MAX_FIELDS, contains, find_first, is_missing, is_number, lines, parse, split, unquote, with_e
 
 # Separators beside which a comma is a decimal point.
 BESIDE_DECIMAL_COMMAS = (";", "\t", "|")
@@ -30,7 +30,8 @@ def read_table(file: CloudFile) -> Float64:
     begins with # or //, or with % at the beginning of a line.
 
     Raises:
-        MalformedBody: a field is not a number, rows differ in length, or a declared number of points is wrong.
+        MalformedBody: a field is not a number, rows differ in length or have more than MAX_FIELDS fields, or a
+            declared number of points is wrong.
         InvalidInput: there are no points, coordinates are infinite, or no name is recognised as a coordinate.
         BodyTooLarge: there are more than `max_elements` numbers.
     """
@@ -41,6 +42,11 @@ def read_table(file: CloudFile) -> Float64:
             f"line {number} has lone carriage returns among line feeds; end all lines alike", "one kind of line end"
         )
     layout = find_layout(file)
+    if layout.width > MAX_FIELDS:
+        raise file.malformed(
+            f"line {layout.first} has {layout.width} fields; write a line for each point",
+            f"at most {MAX_FIELDS} fields in a line",
+        )
     use = _coordinates(file, layout)
     # One row more than the limit suffices to refuse the file.
     most = file.max_elements // len(use or range(layout.width)) + 1

@@ -8,6 +8,7 @@ import pytest
 from service.errors import InvalidInput, LatentserveError, MalformedBody
 from service.formats.clouds.columns import Columns
 from service.formats.clouds.reading import read_cloud
+from service.formats.clouds.text import MAX_FIELDS
 from tests.service.formats.clouds.builders import read_points
 
 
@@ -124,6 +125,14 @@ def test_words_that_are_not_missing_numbers_are_named_beside_those_that_are() ->
 def test_a_very_long_line_is_refused_before_it_is_split(text: bytes) -> None:
     with pytest.raises(LatentserveError, match="a line for each point"):
         read_points(text)
+
+
+@pytest.mark.parametrize("separator", [",", " ", ";"])
+def test_a_row_of_very_many_fields_is_refused_before_it_is_read(separator: str) -> None:
+    row = separator.join(["1"] * (MAX_FIELDS + 1))
+    with pytest.raises(MalformedBody, match=f"line 2 has {MAX_FIELDS + 1} fields"):
+        read_points(f"\n{row}\n{row}".encode())
+    assert read_points(row[:-2].encode()).shape == (1, MAX_FIELDS)
 
 
 def test_digits_are_read_exactly() -> None:
