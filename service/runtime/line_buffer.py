@@ -42,6 +42,7 @@ class LineBuffer:
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_thread = 0
         self._lock = threading.Lock()
         self._is_torn = False
         self._unreported = 0
@@ -72,7 +73,8 @@ class LineBuffer:
     def flush(self) -> None:
         """Write all lines that wait, as far as their reader takes them now."""
         with self._lock:
-            if self._timer is not None:
+            # A timer may be cancelled on the thread of its loop alone. Elsewhere it is left, and finds no lines.
+            if self._timer is not None and self._timer_thread == threading.get_ident():
                 self._timer.cancel()
                 self._timer = None
             lost: int | None = 1
@@ -90,6 +92,7 @@ class LineBuffer:
         """Flush after `FLUSH_SECONDS`. Returns False if no event loop runs on this thread."""
         try:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+            self._timer_thread = threading.get_ident()
         except RuntimeError:
             return False
         return True

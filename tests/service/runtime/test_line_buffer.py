@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from service.runtime import line_buffer
 from service.runtime.line_buffer import MOST_WAITING, LineBuffer
 
 
@@ -124,3 +127,32 @@ def test_a_forked_process_neither_writes_nor_counts_its_parents_lines(pipe: tupl
     received(read)
     lines.flush()
     assert (received(read), lines.lost) == ([], 0)
+
+
+def test_other_threads_write_the_lines_of_an_event_loop_and_leave_its_timer_alone(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer may be cancelled on the thread of its loop alone."""
+    read, write = pipe
+    lines = LineBuffer(write)
+    threads: list[int] = []
+
+    class Timer:
+        def cancel(self) -> None:
+            threads.append(threading.get_ident())
+
+    monkeypatch.setattr(line_buffer, "MOST_LINES", 512)  # all tests write each line at once
+
+    async def run() -> list[str]:
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda *_: Timer())
+        lines.write("first", urgent=False)
+        thread = threading.Thread(target=lines.write, args=("second",))
+        thread.start()
+        thread.join()
+        found = received(read)
+        lines.write("third")
+        return found
+
+    assert asyncio.run(run()) == ["first", "second"]
+    assert received(read) == ["third"]
+    assert threads == [threading.get_ident()]
