@@ -27,6 +27,7 @@ from .runtime.quotas import Quotas
 from .runtime.sources import Listeners
 from .runtime.supervised import Supervised
 from .runtime.supervisor import Rules, Supervisor
+from .runtime.watchdog import Watchdog
 from .server import Server
 from .settings import Settings
 from .web import keys, threads
@@ -144,10 +145,18 @@ def _serve_alone(prepared: Prepared) -> int:
     seat = board.seat(0)
     app = create_app(settings, networks, seat, compiling=compiling, quotas=quotas)
     server = Server(app, settings, Listeners(listeners, seat, settings.connections, FULL))
+    watchdog = Watchdog(board, settings.hang_seconds, _end_hanging)
+    watchdog.start()
     server.run()
+    watchdog.stop()
     if server.failed:
         end_now(1)  # the interpreter's clean-up would wait for threads that hang, and use a device that is lost
     return 0
+
+
+def _end_hanging(still_seconds: float) -> None:
+    log.critical("the event loop stands still and the process ends", still_seconds=round(still_seconds, 1))
+    end_now(1)
 
 
 def _replica(prepared: Prepared) -> Callable[[Seat, Pair], int]:

@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         30.0,
         ge=5,
         description="seconds after which a process is killed and replaced if its event loop, or its computation on a "
-        "GPU, stands still",
+        "GPU, stands still; a process that serves alone ends",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
