@@ -29,6 +29,7 @@ from .gan.worker import GanWorker
 from .lifespan import lifespan
 from .models import described
 from .runtime import devices
+from .runtime.background import Background
 from .runtime.board import Board, Seat
 from .runtime.collector import replica_instruments
 from .runtime.device_client import DeviceClient, DeviceLink
@@ -159,7 +160,7 @@ def create_app(
     networks: Networks | None = None,
     seat: Seat | None = None,
     collect: Callable[[], Awaitable[Sequence[bytes]]] | None = None,
-    compiling: int | None = None,
+    compiling: Background | None = None,
     quotas: Quotas | None = None,
     link: DeviceLink | None = None,
 ) -> Application:
@@ -170,8 +171,7 @@ def create_app(
         networks: read from the checkpoint folder by default.
         seat: of this process on the board of the service; by default it is alone.
         collect: returns snapshots of the metrics of all processes; by default of this one.
-        compiling: a descriptor that becomes readable when the loops of registration have been compiled; None if this
-            process loads or compiles them itself.
+        compiling: the process that compiles the loops of registration; None if this one loads or compiles them itself.
         quotas: of all processes, for the limits of API keys; by default of this one.
         link: to the process that computes on a GPU for all processes; by default this one computes by itself.
 

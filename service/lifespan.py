@@ -16,7 +16,7 @@ from .em import worker as em_worker
 from .errors import DeviceLost
 from .formats.json_numbers import reading as json_numbers
 from .gan import jobs as gan_jobs
-from .runtime import background
+from .runtime.background import Background
 from .runtime.gate import Gate
 from .vae import worker as vae_worker
 from .web.health import Health
@@ -33,14 +33,13 @@ DEVICE_SECONDS = 0.5
 SWITCH_SECONDS = 0.001
 
 
-def lifespan(health: Health, registrations: Gate, compiling: int | None) -> Callable[[FastAPI], Any]:
+def lifespan(health: Health, registrations: Gate, compiling: Background | None) -> Callable[[FastAPI], Any]:
     """The lifespan of an application.
 
     Args:
         health: the state behind the probes.
         registrations: opened once registration is ready.
-        compiling: a descriptor that becomes readable when the loops of registration have been compiled; None if this
-            process loads or compiles them itself.
+        compiling: the process that compiles the loops of registration; None if this one loads or compiles them itself.
     """
     batchers = health.batchers.values()
 
@@ -80,13 +79,14 @@ async def _beat(health: Health) -> None:
             await asyncio.sleep(BEAT_SECONDS)
 
 
-async def _warm_up(health: Health, registrations: Gate, compiling: int | None) -> None:
+async def _warm_up(health: Health, registrations: Gate, compiling: Background | None) -> None:
     """Run each engine once on typical jobs, so that no request waits for compilation or kernel selection."""
     await _run(health, "vae", vae_worker.WARM_UP)
     draws = await _can_draw(health)
     if compiling is not None:
         health.join()
-        await background.has_ended(compiling)
+        if not await compiling.ended():
+            log.warning("the compilation failed; each process now compiles what it needs, one loop after another")
     await to_thread.run_sync(json_numbers.warm_up)
     await _run(health, "em", em_worker.warm_up_jobs())
     registrations.open()

@@ -15,6 +15,7 @@ from .app import Networks, create_app, load_networks, new_board
 from .errors import LatentserveError
 from .gan import passes
 from .runtime import background, devices, sizing
+from .runtime.background import Background
 from .runtime.board import Board, Seat
 from .runtime.channel import Pair
 from .runtime.device_client import DeviceLink
@@ -45,7 +46,7 @@ class Prepared(NamedTuple):
     networks: Networks
     listeners: Sequence[socket.socket]
     board: Board
-    compiling: int | None
+    compiling: Background | None
     quotas: Quotas | None
     link: DeviceLink | None = None
 
@@ -99,7 +100,7 @@ def _within_descriptors(settings: Settings) -> Settings:
     return settings.model_copy(update={"connections": connections})
 
 
-def _compile_in_background(listeners: Sequence[socket.socket]) -> int | None:
+def _compile_in_background(listeners: Sequence[socket.socket]) -> Background | None:
     """Load all loops; if some are not compiled, start to compile them."""
     compilation.compile_digits()
     if compilation.load():
