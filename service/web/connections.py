@@ -29,8 +29,8 @@ class Replaceable(Protocol):
     def may_close_at(self) -> float:
         """The time, by `time.monotonic`, from which it may be closed; infinity if it is in use."""
 
-    def evict(self) -> None:
-        """Close it for another one."""
+    def evict(self) -> bool:
+        """Close it for another one. Returns False, and does not, if its client has just sent something."""
 
 
 class Connections(set[Any]):
@@ -58,9 +58,7 @@ class Connections(set[Any]):
         super().add(connection)
         if connection.is_reserved:
             if len(self._reserved) >= self._share:
-                unused = [one for one in self._reserved if one.may_close_at() < math.inf]
-                if unused:
-                    unused[0].evict()
+                any(one.evict() for one in self._reserved if one.may_close_at() < math.inf)  # the first that can
             self._reserved.append(connection)
 
     def discard(self, connection: Any) -> None:
@@ -76,10 +74,13 @@ class Connections(set[Any]):
 
         Returns False, and closes none, if all are in use or have just been used.
         """
-        while self._selected or self._look():
+        return self._close_selected() or (self._look() and self._close_selected())
+
+    def _close_selected(self) -> bool:
+        """Close the first of the selected connections that may be closed. Returns whether there was one."""
+        while self._selected:
             due, _, connection = self._selected.pop()
-            if connection.may_close_at() == due:
-                connection.evict()
+            if connection.may_close_at() == due and connection.evict():
                 self._report()
                 return True
         return False

@@ -18,7 +18,7 @@ from .door import READ_PACE_SECONDS, SAFE_ID, Door
 from .failures import REFUSED
 from .media import HEADERS
 from .routing import STARTED
-from .transport import unread_seconds
+from .transport import has_unread, unread_seconds
 from .watch import Patience
 
 # A larger body of a refused request is not read: its connection is closed.
@@ -84,10 +84,13 @@ class Protocol(Connection):
             return math.inf
         return self._watch.since + (UNUSED_SECONDS if cycle is None else PAUSE_SECONDS)
 
-    def evict(self) -> None:
-        """Close the connection for another one."""
+    def evict(self) -> bool:
+        """Close the connection for another one. Returns False, and does not, if it has bytes that are not yet read."""
+        if has_unread(self.transport):
+            return False
         self._is_ending = self._is_closing = True
         self.transport.close()
+        return True
 
     # -- admission ----------------------------------------------------------------------------------------------
 

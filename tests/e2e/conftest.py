@@ -58,6 +58,18 @@ def halted(process: subprocess.Popen[Any]) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+def busy_connection(port: int) -> socket.socket:
+    """A connection whose request is in progress, because its body does not come; or one that was refused."""
+    connection = socket.create_connection(("127.0.0.1", port), 60)
+    with suppress(OSError):  # it was refused at once
+        connection.sendall(
+            b"POST /vae/kl HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
+            b"expect: 100-continue\r\n\r\n"
+        )
+        connection.recv(1000)
+    return connection
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

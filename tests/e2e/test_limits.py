@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.e2e.conftest import ROOT, Live, Start, free_port, wait_until_ready
+from tests.e2e.conftest import ROOT, Live, Start, busy_connection, free_port, wait_until_ready
 
 FILES = 256
 
@@ -58,9 +58,7 @@ def with_few_files(log: Path) -> Iterator[Live]:
 def test_at_the_limit_of_open_files_probes_are_answered(tmp_path: Path) -> None:
     with with_few_files(tmp_path / "log") as live, ExitStack() as stack:
         for _ in range(FILES):  # more than the service takes: the last ones are refused
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(live))))
-            with suppress(OSError):
-                connection.sendall(b"POST /vae/kl HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{")
+            stack.enter_context(busy_connection(port_of(live)))
         answer = httpx2.get(f"{live.address}/vae/encoder-size?dimension=2", timeout=60)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         until(lambda: httpx2.get(f"{live.address}/livez", timeout=60).is_success)

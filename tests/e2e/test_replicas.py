@@ -22,7 +22,7 @@ import pytest
 
 from service.version import VERSION
 from service.web.heads import POLICY
-from tests.e2e.conftest import ROOT, Live, Start, children, free_port, wait_until_ready
+from tests.e2e.conftest import ROOT, Live, Start, busy_connection, children, free_port, wait_until_ready
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -85,7 +85,7 @@ def test_beyond_the_limit_a_connection_is_told_so_and_probes_are_answered(pair: 
     until(lambda: sum(connections_of(pid, port) for pid in pids) == 0)
     with ExitStack() as stack:
         for _ in range(80):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            stack.enter_context(busy_connection(port))
         until(lambda: sum(connections_of(pid, port) for pid in pids) == 80)
         for path in ("/livez", "/readyz", "/metrics"):
             assert httpx2.get(f"{pair.address}{path}", timeout=60).status_code == 200

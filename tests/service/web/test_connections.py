@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import socket
 import time
@@ -14,6 +15,7 @@ from service.runtime.board import Board
 from service.runtime.listening import reserved
 from service.web.connections import MOST_SELECTED, Connections
 from service.web.protocol import PAUSE_SECONDS, UNUSED_SECONDS, Protocol
+from service.web.transport import has_unread
 from tests.service.web.servers import Address, release, serving
 
 LIMIT = 40
@@ -27,12 +29,14 @@ class One:
         self.since = since
         self.is_reserved = is_reserved
         self.is_closed = False
+        self.has_unread = False
 
     def may_close_at(self) -> float:
         return math.inf if self.is_closed else self.since
 
-    def evict(self) -> None:
-        self.is_closed = True
+    def evict(self) -> bool:
+        self.is_closed = not self.has_unread
+        return self.is_closed
 
 
 @pytest.fixture
@@ -69,6 +73,18 @@ def test_a_connection_that_is_used_after_it_was_selected_is_left_alone(connectio
     assert [first.is_closed, second.is_closed, third.is_closed] == [True, False, True]
 
 
+def test_a_connection_whose_client_has_just_sent_something_is_left_alone(connections: Connections) -> None:
+    ones = [One(1.0), One(2.0)]
+    reserved_ones = [One(1.0, is_reserved=True) for _ in range(SHARE + 1)]
+    ones[0].has_unread = reserved_ones[0].has_unread = True
+    filled(connections, *ones)
+    assert connections.make_room()
+    assert [one.is_closed for one in ones] == [False, True]
+    assert not connections.make_room()
+    filled(connections, *reserved_ones)
+    assert [one.is_closed for one in reserved_ones] == [False, True, *[False] * (SHARE - 1)]
+
+
 def test_more_connections_than_one_look_selects_make_room(connections: Connections) -> None:
     many = [One(float(number)) for number in range(2 * MOST_SELECTED)]
     filled(connections, *many)
@@ -95,6 +111,21 @@ def test_reserved_connections_that_have_closed_count_no_more(connections: Connec
         assert filled(connections, one) == [False]
         connections.discard(one)
     assert not connections
+
+
+def test_what_has_not_been_read_is_known() -> None:
+    class Transport(asyncio.BaseTransport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return ours
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert not has_unread(Transport())
+        theirs.sendall(b"G")
+        assert has_unread(Transport())
+        assert ours.recv(1) == b"G"
+        assert not has_unread(Transport())
+    assert not has_unread(Transport())  # closed
 
 
 class Known(Protocol):
