@@ -1,15 +1,15 @@
-"""Admission: how long a new request would take, and whether it is refused at the door.
+"""Admission: how long a new request would take, and whether it is refused before it is read.
 
 Requests wait for the event loop and for the lanes. Little's law predicts both: the number ahead x the seconds between
 completions (J. D. C. Little, "A proof for the queuing formula L = λW", 1961). These make it hold where requests differ
 widely in price:
 
-- The event loop is first come, first served. A request that has been overtaken, because a later one has ended, is not
-  ahead of a new one: it waits in a lane, for its client or for a thread.
-- A timer measures the loop's lag. When it is on time, the loop has done all that was ready before, so no earlier
-  request is ahead either. The seconds between completions count only while the loop is late.
-- Of a lane, the number of its jobs counts, and not how slow they are: each counts as a few milliseconds at most. What
-  a certain job of a certain caller waits for is predicted by its lane, which knows both.
+- The event loop is first come, first served. A request is overtaken if a later one has ended. It is not ahead of a new
+  one: it waits in a lane, for its client or for a thread.
+- A timer measures the loop's lag. When it is on time, the loop has done all that was ready before. No earlier request
+  is then ahead either. The seconds between completions count only while the loop is late.
+- The jobs of a lane count by their number, not by their duration: each counts for a few milliseconds at most. The lane
+  itself predicts the wait of a certain job of a certain caller.
 
 So a registration that takes an hour causes no refusals, and is not refused because it is slow.
 
@@ -31,7 +31,7 @@ LATE_SECONDS = 0.01
 # Seconds without a completion that count at most.
 MOST_STALL_SECONDS = 0.25
 # Completions that a measurement needs, for itself and for each request that arrived. With fewer, the loop waited for a
-# processor, or it read a burst, and the time says little of how long answers take.
+# processor, or it read a burst. The time then says little about the duration of answers.
 LEAST_COMPLETIONS = 8
 COMPLETIONS_PER_ARRIVAL = 1 / 16
 # Seconds after which a measurement has half of its weight.

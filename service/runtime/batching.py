@@ -8,8 +8,8 @@ have begun and stand still (`turns`). Nothing polls or sleeps.
 Guarantees, whatever the worker does:
 - Every submitted job ends: with its result, its own error, its cancellation, its deadline, or the shutdown.
 - A job that breaks the worker fails alone: the batch is halved until that job is isolated.
-- The queue is bounded in jobs and in cost. A job that is predicted not to end before its deadline is refused, on
-  arrival or when its turn comes (`deadlines`).
+- The queue is bounded in jobs and in cost. A job that is predicted to end after its deadline is refused, on arrival or
+  when its turn comes (`deadlines`).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Batcher(Generic[JobT, ResultT]):
 
     Args:
         name: name of the lane, for errors and the thread.
-        worker: the computation. With one thread it is never called twice at the same time; with several it is, but only
-            one call computes while the others stand in `turns.give_way`.
+        worker: the computation. With one thread it is never called twice at the same time. With several it is, but
+            only one call computes. The others wait in `turns.give_way`.
         limits: bounds of a batch and of the queue. A job that costs more than a full batch runs alone.
         cost: the part of the limits that a job uses, of the batch and of the queue.
         key: jobs share a batch only if their keys are equal. Jobs of one caller, size and key run in order of arrival.
@@ -62,11 +62,11 @@ class Batcher(Generic[JobT, ResultT]):
         pass_seconds: how much longer than that a job may take between two chances to give way.
         observer: receives the events.
         elsewhere: jobs in the same queue of other processes, and their cost. The limits of the queue cover them.
-        is_short: whether a batch takes a few milliseconds at most. The event loop then runs it itself, because waking
-            the thread and being woken by it would take about as long as one small job.
-        threads: how many batches may have begun and not ended. Those of one caller take half of them at most, and the
+        is_short: whether a batch takes a few milliseconds at most. The event loop then runs it itself: waking the
+            thread and returning would take about as long as one small job.
+        threads: how many batches may have begun and not ended. Those of one caller take half of them at most. The
             last is for jobs that are smaller than all others that have begun.
-        alone: of jobs that cost this or more, one at a time has begun and not ended, because of their memory.
+        alone: of jobs that cost this or more, one at a time is in progress, because of their memory.
         nice: how much the threads lower their priority, from 0 to 19.
     """
 

@@ -1,8 +1,8 @@
 """How a lane meets the deadlines of its jobs: which jobs it refuses, and how long its batches are.
 
-All results of a batch come at its end. So a batch is short compared with the time that its jobs were given, and a job
-is admitted if it is predicted to end in time together with a whole batch. Predictions fail. A job that has become too
-late is refused when its turn comes, before the worker computes it.
+All results of a batch come at its end. So a batch is short compared with the time that its jobs were given. A job is
+admitted if it and a whole batch are predicted to end in time. Predictions fail. A job that has become too late is
+refused when its turn comes, before the worker computes it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .limits import Limits
 
 # The part of its time in which a job must be predicted to end, because batches scatter.
 MARGIN = 0.8
-# Of the time that each of its jobs was given, a batch of several may take the first part, and up to the second where
-# one job alone takes half as long. A job that arrives may wait for one batch to end before its own begins.
+# A batch of several jobs may take the first part of the time that each of them was given. It may take up to the second
+# part where one job alone takes half as long. A job that arrives may wait for one batch to end before its own begins.
 BATCH_PART, MOST_BATCH_PART = 1 / 3, 0.6
-# Batches may take this multiple of the time of one job, so that what a batch takes beside its jobs does not prevail.
+# Batches may take this multiple of the time of one job, so that the fixed time of a batch does not prevail.
 BATCH_MULTIPLE = 2.0
 
 

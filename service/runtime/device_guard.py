@@ -1,4 +1,4 @@
-"""A guard of the device: some faults leave a GPU unusable for the process that met them, until the process ends."""
+"""Detects a device that no longer computes: after some faults, a process cannot use the GPU until it ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ResultT = TypeVar("ResultT")
 
 
 class DeviceGuard:
-    """Notices when the device does not compute any more.
+    """Detects that the device does not compute any more.
 
     Args:
         computes: whether the device computes; called on the worker's thread after an error.

@@ -1,8 +1,8 @@
 """Calls of the process that computes on a GPU: messages over a Unix socket, and arrays in shared memory.
 
-A call is a batch of rows for one function. The caller writes them to memory that both processes share, and says so over
-the socket; the results return in the same way. Nothing is pickled. A caller first sends a key that only the service's
-processes know. The memory of a stranger could shrink, and the process would die.
+A call is a batch of rows for one function. The caller writes them to memory that both processes share, and sends a
+message over the socket. The results return in the same way. Nothing is pickled. A caller first sends a key that only
+the service's processes know. The memory of a stranger could shrink, and the process would die.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class DeviceProcess:
         return self._backoff.died(self._served_seconds)
 
     def hangs(self, stall_seconds: float, hang_seconds: float) -> bool:
-        """Whether the process gives no sign of life for longer than `hang_seconds`, or its start takes too long.
+        """Whether the process has not reported activity for longer than `hang_seconds`, or its start takes too long.
 
         That is longer than `stall_seconds`, or than 120. A computation takes milliseconds, and callers that wait for
         one must not count as stalled. As for an event loop, time without a processor does not count; see `Pulse`. Call

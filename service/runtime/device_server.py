@@ -26,7 +26,7 @@ from .forking import end_now
 
 # Rows that are computed together, at most. The others wait for the next round.
 ROUND_ROWS = 1024
-# Seconds between the signs of life of a process without calls.
+# Seconds between two reports of activity of a process without calls.
 BEAT_SECONDS = 0.5
 _MESSAGE_BYTES = 64
 

@@ -16,7 +16,7 @@ _STARTING, _READY, _UNNEEDED, _REFUSED = 0.0, 1.0, 2.0, 3.0
 
 
 class DeviceState:
-    """Whether the process is ready, what it says of the device, and when its threads last gave a sign of life.
+    """Whether the process is ready, what it reports about the device, and when its threads were last active.
 
     The process writes, and the supervisor resets it when the process has ended.
     """
@@ -44,7 +44,7 @@ class DeviceState:
     def unneeded(self) -> None:
         """Note that there is no device, and that the replicas are to compute by themselves.
 
-        If there has been one, it is lost, and this does nothing: the results of a processor would differ from its own.
+        If there has been one, it is lost, and this does nothing. The results of a processor would differ.
         """
         if not self.is_found:
             self._become(_UNNEEDED)
@@ -56,11 +56,11 @@ class DeviceState:
             self._become(_REFUSED)
 
     def beat(self, thread: int) -> None:
-        """Give a sign of life: thread number `thread` begins to compute, or looks for calls."""
+        """Note that thread number `thread` is active: it begins to compute, or looks for calls."""
         self._numbers[_BEAT + thread] = time.monotonic()
 
     def rest(self, thread: int) -> None:
-        """Note that thread number `thread` waits for another one, and gives no sign meanwhile."""
+        """Note that thread number `thread` waits for another one, and is not active meanwhile."""
         self._numbers[_BEAT + thread] = 0.0
 
     # -- for the supervisor -------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ class DeviceState:
             self._numbers[place] = 0.0
 
     def last_beat(self) -> float:
-        """The last sign of the thread that has been silent for longest, by `time.monotonic`; 0 without a process."""
+        """The last activity of the thread that has been idle for longest, by `time.monotonic`; 0 without a process."""
         return min(filter(None, self._numbers[_BEAT:]), default=0.0)
 
     # -- for the replicas ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How a job that breaks the worker is found, so that it fails alone, and the error that its caller gets."""
+"""How a job that breaks the worker is found and fails alone, and the error that its caller gets."""
 
 from __future__ import annotations
 

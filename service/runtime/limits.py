@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-# Callers of whom no job waits may use this much more of the queue, so that others cannot close it to them.
+# Callers without a waiting job may use this much more of the queue, so that others cannot block them.
 RESERVE = 1 / 8
 
 

@@ -15,8 +15,8 @@ MOST_SECONDS = 4 * SETTLE_SECONDS
 class Losses:
     """Counts of the lost connections of each replica, once all replicas have reported theirs.
 
-    If many connections end at once, the first replica to report would seem to be the least busy one, and get all new
-    connections until the others have reported. Its losses therefore count together with those of the others.
+    If many connections end at once, the first replica to report would seem to be the least busy one. It would get all
+    new connections until the others have reported. Its losses therefore count together with those of the others.
 
     Args:
         board: of the replicas, which report to it.

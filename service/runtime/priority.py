@@ -9,7 +9,7 @@ import sys
 def lower(steps: int) -> None:
     """Lower the priority of this thread alone by `steps`, as far as there are lower ones, on Linux.
 
-    Steps are relative to the priority of the process: only privileged ones may raise it, and an operator may have
+    Steps are relative to the priority of the process. Only privileged ones may raise it, and an operator may have
     lowered it further.
     """
     if steps and sys.platform == "linux":

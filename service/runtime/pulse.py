@@ -1,4 +1,4 @@
-"""How long the event loop of a process has stood still, although the process could run."""
+"""The hang detector: how long the event loop of a process has stood still, although the process could run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
-# A pause between two looks counts as at most this many seconds: longer ones are those of the looking process itself.
+# A pause between two looks counts for at most this many seconds. Longer ones are those of this process itself.
 MOST_SECONDS = 2.0
 
 
 class Pulse:
-    """Looks at one process again and again.
+    """Checks one process again and again.
 
-    Time counts only if no thread of the process waits for a processor, because the event loop may need what that
-    thread holds; and not while the process is stopped, as by SIGSTOP. Without /proc, all time counts.
+    Time does not count while a thread of the process waits for a processor: the event loop may need what it holds. Nor
+    does it count while the process is stopped, as by SIGSTOP. Without /proc, all time counts.
 
     Args:
         counts_stops: whether time in which the process is stopped counts.

@@ -1,4 +1,4 @@
-"""Limits of a caller's requests that hold over all processes of the service: their rate, and how many run at once."""
+"""Limits of a caller's requests over all processes of the service: their rate, and how many run at once."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Refusal(NamedTuple):
 class Quotas:
     """The memory that `replicas` processes share, made before they are forked.
 
-    Each caller has a slot: the time at which its burst will be whole again (the generic cell rate algorithm), and a
-    number of running requests for each process, which alone writes it. A lock of the system guards each slot, because
-    a process that dies loses its locks.
+    Each caller has a slot: the time at which its burst is whole again (the generic cell rate algorithm), and a number
+    of running requests for each process. Only that process writes its number. A lock of the system guards each slot,
+    because a process that dies loses its locks.
     """
 
     def __init__(self, replicas: int) -> None:

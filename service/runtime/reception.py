@@ -1,4 +1,4 @@
-"""The reception: it takes connections, and gives each to the least busy replica."""
+"""The connection dispatcher: it accepts connections, and passes each to the least busy replica."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class FairQueue(Generic[EntryT]):
                 del self._sharing[key]
 
     def _rest(self, flow: Flow[EntryT]) -> None:
-        """Note that a flow is idle, if it is. Only debts are remembered, and none once all are idle."""
+        """Note that a flow is idle, if it is. Only debts are kept, and none once all are idle."""
         if flow.items or flow.held:
             return
         caller = flow.caller

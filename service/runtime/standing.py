@@ -1,4 +1,4 @@
-"""The batches of a lane that have begun and stand still, because others have their turn."""
+"""The paused batches of a lane: they have begun, and others have their turn."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .lane_threads import LaneThreads
 
 
 class Standing(Generic[JobT, ResultT]):
-    """The batches that stand still, each on a thread.
+    """The paused batches, each on a thread.
 
     Args:
         threads: of the lane.
         most: batches that may have begun and not ended.
-        alone: of jobs that cost this or more, one at a time has begun and not ended.
+        alone: of jobs that cost this or more, one at a time is in progress.
     """
 
     def __init__(self, threads: LaneThreads[JobT, Any], most: int, alone: float) -> None:
@@ -28,7 +28,7 @@ class Standing(Generic[JobT, ResultT]):
         self._batches: list[Batch[JobT, ResultT]] = []
 
     def __len__(self) -> int:
-        """The number of batches that stand still."""
+        """The number of paused batches."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch[JobT, ResultT]]:
@@ -36,7 +36,7 @@ class Standing(Generic[JobT, ResultT]):
         return iter(self._batches)
 
     def add(self, batch: Batch[JobT, ResultT]) -> None:
-        """Let a batch stand still."""
+        """Add a batch that pauses."""
         batch.parts[0].flow.paused = True
         self._batches.append(batch)
 
@@ -48,7 +48,7 @@ class Standing(Generic[JobT, ResultT]):
         return batch
 
     def below(self) -> float:
-        """The size below which a batch may begin. The last thread is for jobs that are smaller than all that stand."""
+        """The size below which a batch may begin. The last thread is for jobs that are smaller than all paused."""
         if not self._batches:
             return math.inf
         if len(self._threads) <= len(self._batches) < self.most and not self._threads.add():
@@ -59,6 +59,6 @@ class Standing(Generic[JobT, ResultT]):
         return min(sizes) if len(sizes) == self.most - 1 else math.inf
 
     def may_begin(self, entry: Entry[JobT, ResultT]) -> bool:
-        """Whether a job would not be beside another, where both must be alone."""
+        """Whether no other job in progress must be alone as well, if this one must."""
         begun = (other for batch in self._batches for other in batch.entries)
         return entry.cost < self._alone or all(other.cost < self._alone for other in begun)

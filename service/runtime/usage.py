@@ -31,8 +31,8 @@ _COLLECTED = {
 class Usage:
     """The instruments of one process, with the names that Prometheus' clients use.
 
-    The values of several processes add up. The memory of each is its proportional share, because replicas share pages:
-    a page that ten processes share counts as a tenth in each.
+    The values of several processes add up. The memory of each is its proportional share, because replicas share pages.
+    A page that ten processes share counts as a tenth in each.
 
     `others` returns the ids of processes whose processor time, memory and files count here.
     """

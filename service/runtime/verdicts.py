@@ -1,21 +1,21 @@
-"""What the lanes refused lately, so that the like is refused before its body is read.
+"""A cache of the refusals of lanes, so that similar requests are refused before their body is read.
 
-A lane knows a job's size and what waits before it, but only once the body has been read and parsed. That takes several
-times as long as a refusal at the door. So the door remembers, for each kind of request, when the lane would have ended
-the last one that it refused.
+A lane predicts by a job's size and by the jobs before it, which needs a parsed body. That takes several times as long
+as a refusal by admission control. This cache therefore has, for each kind of request, the time at which the last
+refused one would have ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-# Refusals in a row after which a kind is refused at the door. A kind may have requests that differ in price: while its
-# lane admits some of them, it judges all.
+# Refusals in a row after which a kind is refused by admission control. Requests of one kind may differ in cost. While
+# the lane admits some of them, each is parsed and checked by the lane.
 LEAST_REFUSALS = 4
 # The part of its time in which a request must be predicted to end. A lane allows more, so it takes several requests
 # between two refusals, and not one.
 MARGIN = 0.7
-# The kinds that are remembered at most.
+# The most kinds in the cache.
 MOST_KINDS = 256
 
 
@@ -31,7 +31,7 @@ class Verdicts:
         self._found: dict[Hashable, tuple[int, float]] = {}
 
     def __bool__(self) -> bool:
-        """Whether any kind is remembered."""
+        """Whether the cache has any kind."""
         return bool(self._found)
 
     def refused(self, kind: Hashable, predicted: float) -> None:

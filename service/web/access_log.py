@@ -15,7 +15,7 @@ class AccessLog:
     """Writes the lines of requests.
 
     Successful requests are sampled, at equal distances, and their lines are written in groups. Requests that fail or
-    are slow always have a line, and faults of the service and slow requests have it at once.
+    are slow always have a line. Lines of faults of the service and of slow requests are written at once.
     """
 
     def __init__(self, settings: Settings, lines: LineBuffer = LINES) -> None:

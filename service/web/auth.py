@@ -1,4 +1,4 @@
-"""The layer that lets only requests with an API key through. It exists only if there is a file of keys."""
+"""The layer that refuses requests without an API key. It exists only if there is a file of keys."""
 
 from __future__ import annotations
 

@@ -284,8 +284,8 @@ class Connection(HttpToolsProtocol):
     def _reject(self, status: int, slug: str, detail: str) -> None:
         """Answer with a problem, and close the connection.
 
-        Earlier requests that were complete are still answered, and then the connection closes without this answer,
-        which clients would take for one of those.
+        Earlier complete requests are still answered. The connection then closes without this answer, because clients
+        would take it for one of theirs.
         """
         if self.is_closing():
             return
@@ -330,8 +330,8 @@ class Connection(HttpToolsProtocol):
     def _linger(self) -> None:
         """Close the connection, after a moment in which a client that is still sending can read the answer.
 
-        If the connection were closed at once, the bytes that are on their way would be answered by a reset, which
-        destroys the answer if the client has not read it (RFC 9112, 9.6). Most clients read once all is sent.
+        If the connection were closed at once, bytes that arrive later would cause a reset. It destroys the answer if
+        the client has not read it (RFC 9112, 9.6). Most clients read once all is sent.
         """
         self._is_ending = self._is_closing = True
         if not self.transport.can_write_eof():

@@ -1,4 +1,4 @@
-"""The door: which requests are refused before their body is read and before a task exists for them."""
+"""Admission control: which requests are refused before their body is read and before a task exists for them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ValueT = TypeVar("ValueT")
 SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Requests that differ in their seed alone take about as long as one another.
 _SEED = re.compile(rb"\bseed=[0-9]+")
-# Paths that are always admitted: whoever watches the service must hear of the overload.
+# Paths that are always admitted, so that monitoring works under overload.
 PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 # Seconds between two log lines about refusals.
 REPORT_SECONDS = 1.0
-# A refusal takes about 40 us. Clients that repeat a refused request at once would take all of the processor, so their
-# connections are read again in turn, one in this time: refusals take a tenth of one core. None waits longer than its
-# Retry-After, and the first refusals after a while do not wait. A longer time would make requests late that others send
-# over the same connections, as a proxy does.
+# A refusal takes about 40 us. Clients that repeat a refused request at once would take all of the processor. Their
+# connections are therefore read again in turn, one in this time: refusals take a tenth of one core. None waits longer
+# than its Retry-After, and the first refusals after a while do not wait. A longer time would make requests late that
+# others send over the same connections, as a proxy does.
 PACE_SECONDS = 0.0004
 # The same for a request that was refused after it had been read, which takes about 250 us.
 READ_PACE_SECONDS = 0.0025
@@ -112,7 +112,7 @@ class Door:
     def of(
         cls, settings: Settings, metrics: Metrics, caller: Callable[[Scope], str], is_draining: Callable[[], bool]
     ) -> Door:
-        """The door of a service with these settings. Each lane of `metrics` has the paths of its name."""
+        """Admission control of a service with these settings. Each lane of `metrics` has the paths of its name."""
         patience = Patience(settings.header_seconds, settings.body_idle_seconds, settings.keepalive_seconds)
         lanes = {f"/{name}/": line.wait for name, line in metrics.lines.items()}
         return cls(patience, settings.max_wait_seconds, metrics, lanes, caller, settings.root_path, is_draining)

@@ -15,8 +15,7 @@ from ..errors import DeadlineExceeded, LatentserveError, Overloaded
 from .problems import from_domain, from_validation, problem
 from .routing import name_deadline
 
-# Key of the scope's state that notes that the request was refused because of overload: with the seconds that it was
-# predicted to take, or 0.
+# Key of the scope's state that notes a refusal because of overload, with the predicted seconds of the request, or 0.
 REFUSED = "latentserve.refused"
 
 # All other exceptions are faults of the service.

@@ -32,7 +32,7 @@ class Part(NamedTuple):
 class _Contents:
     """The bytes of a part, in pieces of at least _PIECE_BYTES, but for the last one.
 
-    One buffer for all would be copied as it grows, and the event loop would stand still for tens of milliseconds.
+    One buffer for all would be copied as it grows. The event loop would stand still for tens of milliseconds.
     """
 
     def __init__(self) -> None:

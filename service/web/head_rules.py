@@ -14,7 +14,7 @@ _FUTURE_LITERAL = re.compile(rb"\[[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+
 MOST_HOSTS = 1024
 MOST_HOST_BYTES = 256
 KNOWN_HOSTS: set[bytes] = set()
-# Fields that have no meaning after the chunks of a body. The parser would obey them.
+# Fields that have no meaning after the chunks of a body. The parser would apply them.
 FORBIDDEN_AFTER_CHUNKS = frozenset({b"connection", b"proxy-connection", b"upgrade"})
 
 
@@ -64,7 +64,7 @@ def check_head(version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
 
 
 def _check_host(host: bytes) -> None:
-    """Raise ValueError unless the host is valid, and remember it if it is short."""
+    """Raise ValueError unless the host is valid. Valid short hosts are cached."""
     host = host.strip(b" \t")
     if host in KNOWN_HOSTS:
         return

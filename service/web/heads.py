@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ..version import VERSION
 
-# An answer is data and not a page: it loads nothing, runs nothing, and no other page shows it in a frame.
+# An answer is data and not a page. It loads nothing, runs nothing, and no other page shows it in a frame.
 POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 POLICY_HEADER = "content-security-policy"
 FIXED = {

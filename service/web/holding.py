@@ -1,4 +1,4 @@
-"""The bodies that the service holds at once: who may hold how much."""
+"""The body budget: how many bytes of bodies the service, and each caller, may hold at once."""
 
 from __future__ import annotations
 

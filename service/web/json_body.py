@@ -91,7 +91,7 @@ def _parse(body: Text, model: type[ModelT], most: int, allowed: Sequence[str], b
 
 def _parse_json(body: Text, model: type[ModelT], most: int, beside: Beside | None) -> ModelT:
     body = as_utf8(body)
-    # A number may have as little as two bytes of text, and takes eight in memory, so a limit on bytes alone would not
+    # A number may have as little as two bytes of text, and takes eight in memory. A limit on bytes alone would not
     # bound the memory.
     if len(body) > most and count(body, b",") > most:
         raise BodyTooLarge("the body has too many elements", allowed=f"at most {most} elements")

@@ -15,7 +15,7 @@ from ..formats.json_numbers.refusals import Text
 
 # A string in the place of an array, before its number. Callers cannot know it, so that no body contains it.
 _MARK = f"array-{secrets.token_hex(16)}-"
-# Arrays and objects at fault with a longer text are not parsed, and neither are strings: errors do not show them.
+# Longer arrays and objects at fault are not parsed, nor are strings, because errors do not show them.
 _LONGEST_PART = _LONGEST_SCALAR = 4096
 # Bytes that are searched at once.
 _BLOCK = 1 << 20

@@ -15,7 +15,7 @@ from ..errors import InvalidInput
 from ..runtime.quotas import Allowance
 
 # A prefix that scanners for leaked secrets can search for, and 256 random bits. A fast hash suffices for these: unlike
-# a password, such a key cannot be guessed, so there is nothing for bcrypt to slow down but each request.
+# a password, such a key cannot be guessed. bcrypt would only slow down each request.
 PREFIX = "latentserve_"
 _RANDOM_BYTES = 32
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")

@@ -38,7 +38,7 @@ def negotiate(accept: str | None, media_types: Iterable[str], subject: str) -> s
     """The media type that an Accept header prefers; the first one if the header is absent.
 
     The most specific range that matches a type gives its quality, and 0 excludes the type. If two types have the same
-    quality, a named type precedes one that only a wildcard matches: `image/png, */*` selects the picture. Parameters
+    quality, a named type precedes one that only a wildcard matches. `image/png, */*` selects the picture. Parameters
     other than q, and ranges that violate the grammar, are ignored.
 
     Args:

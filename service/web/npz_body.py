@@ -193,7 +193,7 @@ def validate(body: ArrayBody, model: type[ModelT], beside: Beside | None = None)
 
 
 def _sorted(body: ArrayBody, errors: Sequence[Any]) -> list[Any]:
-    """The errors of the names, then those of the numbers and of the schema; a field has errors of one kind only."""
+    """The errors of the names, then those of the numbers and of the schema. A field has errors of one kind only."""
     names = [error for error in errors if error["type"] in _NAMES]
     wrong = {_path(error) for error in names}
     faults = [

@@ -1,7 +1,7 @@
 """The pages that display the OpenAPI document: /docs and /redoc.
 
 Their scripts come from a content delivery network. The pages name the exact versions and their digests, so a browser
-runs no other script, and their policy allows nothing else.
+runs no other script. Their policy allows nothing else.
 """
 
 from __future__ import annotations

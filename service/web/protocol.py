@@ -167,7 +167,7 @@ class Protocol(Connection):
     def _refuse(self, excess: float, may_pause: bool) -> None:
         """Answer the request whose head has just been read, and discard its body."""
         fields = self._fields
-        # Without its length the body may be of any size; a client that waits for 100 may send it or not.
+        # Without its length the body may be of any size. A client that waits for 100 may send it or not.
         close = self.expect_100_continue or b"transfer-encoding" in fields or not self.parser.should_keep_alive()
         close = close or int(fields.get(b"content-length", 0)) > MAX_DISCARDED_BYTES
         self._discards = True

@@ -1,4 +1,4 @@
-"""The threads that decode bodies and encode answers, beside the event loop, which goes first."""
+"""The threads that decode bodies and encode answers. The event loop has priority over them."""
 
 from __future__ import annotations
 

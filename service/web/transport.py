@@ -1,4 +1,4 @@
-"""What the system knows of a connection."""
+"""What the system reports about a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a connection waits for its client."""
+"""The timeouts of clients: how long a connection waits for its client."""
 
 from __future__ import annotations
 
