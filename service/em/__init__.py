@@ -18,7 +18,7 @@ model, outcome, matching                    the parameters and choices of the it
 kernel, problem                             the E-step over neighbours, the M-step; a registration's question
 kinds                                       the transforms: one record for each
 choices                                     the names of the options
-jit, loop                                   compilation; the contract of the iterations
+jit, loop, slices                           compilation; the contract of the iterations; pauses within an iteration
 
 The loops. Each takes E- and M-steps from a start until the points and σ settle. `loop.Loop` is their contract: init,
 step, converged, outcome. f64 and f32 are the precision of the E-step; sums, M-steps and results are float64 everywhere.

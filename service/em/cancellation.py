@@ -59,9 +59,13 @@ class Cancellation:
             self._found.add(i)
         return i in self._found
 
+    def look(self) -> bool:
+        """Whether all problems are cancelled. Other jobs have their turn meanwhile."""
+        return all(self.includes(i) for i in range(len(self._problems)))
+
     def poll(self) -> None:
         """Raise Cancelled if all problems are cancelled."""
-        if all(self.includes(i) for i in range(len(self._problems))):
+        if self.look():
             raise Cancelled
 
 

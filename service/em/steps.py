@@ -2,7 +2,7 @@
 
 `register` never holds these arrays; here they are the result. A batch of problems of one shape is one computation. All
 numbers are float64. The arithmetic of an item does not depend on the others: all operations are elementwise, or sums
-over the last, contiguous dimension.
+over the last, contiguous dimension. Large arrays are computed in blocks of rows, with pauses.
 
 Notation: source p_i (B, N, D), target q_j (B, M, D), translation T (B, D), prior Π, responsibilities R and assignment
 Z (B, N, M), noise scale σ (B,). 0·log 0 = 0. The density is 𝒩_ij = (√(2π)σ)^-1 exp(-‖p_i + T - q_j‖² / 2σ²), whatever
@@ -11,6 +11,7 @@ D is. T and σ may be complex, for derivatives by the complex step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from .model import LOG_ROOT_TWO_PI
+from .slices import blocks
 
 Float64 = NDArray[np.float64]
 
@@ -63,23 +65,29 @@ def expectation(source: Float64, target: Float64, psi: Psi, at: Psi | None = Non
         psi: ψ.
         at: the parameters Π', T', σ' of Q; None stands for ψ.
     """
-    count = source.shape[1]
-    logits = _logits(source, target, psi)
-    # Subtracting the row's largest exponent keeps the row from underflowing as a whole.
-    largest = logits.max(-1)
-    weights = logits - largest[..., None]
-    np.exp(weights, out=weights)
-    total = weights.sum(-1)
-    responsibilities = weights
-    responsibilities /= total[..., None]
-    evidence = (np.log(total) + largest).sum(-1) - count * _log_root(psi.sigma)
-    terms = logits if at is None else _logits(source, target, at)
-    # 0·log 0 = 0: a pair of probability 0 under both sets of parameters adds nothing.
-    with np.errstate(invalid="ignore"):
-        weighted = responsibilities * terms
-    np.copyto(weighted, 0.0, where=responsibilities == 0)
+    (B, count, _), m = source.shape, target.shape[1]
+    parts = []
+    for some in blocks(count, B * m):
+        logits = _logits(source[:, some], target, _rows(psi, some))
+        # Subtracting the row's largest exponent keeps the row from underflowing as a whole.
+        largest = logits.max(-1)
+        weights = logits - largest[..., None]
+        np.exp(weights, out=weights)
+        total = weights.sum(-1)
+        weights /= total[..., None]
+        terms = logits if at is None else _logits(source[:, some], target, _rows(at, some))
+        # 0·log 0 = 0: a pair of probability 0 under both sets of parameters adds nothing.
+        with np.errstate(invalid="ignore"):
+            weighted = weights * terms
+        np.copyto(weighted, 0.0, where=weights == 0)
+        parts.append((weights, weighted.sum(-1), np.log(total) + largest))
+    responsibilities, q, evidence = (_joined(rows) for rows in zip(*parts, strict=True))
     sigma = psi.sigma if at is None else at.sigma
-    return Expected(responsibilities, weighted.sum(-1).sum(-1) - count * _log_root(sigma), evidence)
+    return Expected(
+        responsibilities,
+        q.sum(-1) - count * _log_root(sigma),
+        evidence.sum(-1) - count * _log_root(psi.sigma),
+    )
 
 
 def maximization(source: Float64, target: Float64, responsibilities: Float64) -> Maximized:
@@ -91,12 +99,14 @@ def maximization(source: Float64, target: Float64, responsibilities: Float64) ->
         responsibilities: R (B, N, M).
     """
     # One coordinate at a time: a matrix product picks its kernel, and with it the rounding, by the shape of the batch.
-    total = responsibilities.sum(-1)
-    shifts = [
-        ((responsibilities * target[:, None, :, d]).sum(-1) - total * source[..., d]).sum(-1)
-        for d in range(source.shape[2])
-    ]
-    return Maximized(responsibilities, np.stack(shifts, -1) / source.shape[1])
+    B, count, D = source.shape
+    parts = []
+    for some in blocks(count, B * target.shape[1]):
+        R = responsibilities[:, some]
+        total = R.sum(-1)
+        parts.append([(R * target[:, None, :, d]).sum(-1) - total * source[:, some, d] for d in range(D)])
+    shifts = [_joined(rows).sum(-1) for rows in zip(*parts, strict=True)]
+    return Maximized(responsibilities, np.stack(shifts, -1) / count)
 
 
 def complete_log_likelihood(source: Float64, target: Float64, psi: Psi, assignment: Float64) -> CompleteLikelihood:
@@ -108,10 +118,25 @@ def complete_log_likelihood(source: Float64, target: Float64, psi: Psi, assignme
         psi: ψ.
         assignment: Z (B, N, M).
     """
-    log_prior = np.asarray(xlogy(assignment, psi.prior), np.float64).sum(-1).sum(-1)
-    log_normaliser = -assignment.sum(-1).sum(-1) * _log_root(psi.sigma)
-    log_distance = -(assignment * _energy(source, target, psi)).sum(-1).sum(-1)
+    (B, count, _), m = source.shape, target.shape[1]
+    parts = []
+    for some in blocks(count, B * m):
+        Z, rows = assignment[:, some], _rows(psi, some)
+        prior = np.asarray(xlogy(Z, rows.prior), np.float64).sum(-1)
+        parts.append((prior, Z.sum(-1), (Z * _energy(source[:, some], target, rows)).sum(-1)))
+    prior, assigned, energy = (_joined(rows).sum(-1) for rows in zip(*parts, strict=True))
+    log_prior, log_normaliser, log_distance = prior, -assigned * _log_root(psi.sigma), -energy
     return CompleteLikelihood(log_prior + log_normaliser + log_distance, log_prior, log_normaliser, log_distance)
+
+
+def _rows(psi: Psi, some: slice) -> Psi:
+    """ψ with the prior of some rows only, unless one entry stands for all."""
+    return psi if psi.prior.shape[1] == 1 else psi._replace(prior=psi.prior[:, some])
+
+
+def _joined(parts: Sequence[Float64]) -> Float64:
+    """Blocks of rows (B, n, ...) as one array."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
 
 
 def _logits(source: Float64, target: Float64, psi: Psi) -> Float64:

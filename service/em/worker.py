@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LatentserveError
+from ..runtime.turns import give_way
 from . import steps
 from .cancellation import Flag
 from .checks import check
@@ -20,6 +21,7 @@ from .outcome import Outcome
 from .plan import Plan, plan
 from .problem import Problem
 from .register import register_plans
+from .slices import sliced
 from .steps import CompleteLikelihood, Expected, Maximized, Psi
 
 Float64 = NDArray[np.float64]
@@ -131,7 +133,7 @@ def _arrays(part: Float64 | Psi | None) -> tuple[Float64, ...]:
 
 
 def cancel(job: Job) -> None:
-    """Abandon the job: a registration stops at its next poll. Steps are too short to be stopped."""
+    """Abandon the job: a registration stops at its next poll. Steps only give way: they are too short to be stopped."""
     if isinstance(job, (RegisterJob, RegisterChunk)):
         job.abandoned.set()
 
@@ -145,7 +147,8 @@ class EmWorker:
         if registrations:
             return _register(registrations)
         arguments = [_stack(column) for column in zip(*jobs, strict=True)]
-        result = STEPS[type(jobs[0])](*arguments)  # type: ignore[index]  # the batch holds steps only
+        with sliced(give_way):
+            result = STEPS[type(jobs[0])](*arguments)  # type: ignore[index]  # the batch holds steps only
         return [type(result)(*(part[index] for part in result)) for index in range(len(jobs))]
 
 

@@ -16,6 +16,7 @@ from ..matching import one_to_one
 from ..model import MAX_PARAMETERS
 from ..outcome import Outcome, StopReason, Trace
 from ..problem import Problem
+from ..slices import blocks
 from .covariance import covariances, translation_information
 from .distances import Workspace
 from .padding import Group
@@ -81,7 +82,9 @@ def answers(
         match, probability, responsibilities = index[k, :n], probabilities[k, :n], None
         if problem.responsibilities or problem.matching == "one_to_one":
             logs = log_weights(moved[k, :, :n], group.target[k, :-1, :m], state.average.weight[k])
-            responsibilities = torch.softmax(logs, -1).numpy()
+            responsibilities = np.empty((n, m))
+            for some in blocks(n, m):
+                responsibilities[some] = torch.softmax(logs[some], -1).numpy()
             if problem.matching == "one_to_one":
                 match = one_to_one(logs.numpy())
                 chosen = responsibilities[np.arange(n), np.maximum(match, 0)]

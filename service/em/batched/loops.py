@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled
+from ..kernel.cells import AXES
 from ..kernel.truncated import exp_of
+from ..slices import ROW_PAIRS
 
 Float64 = NDArray[np.float64]
 
 
 @compiled
 def posterior(
+    first: int,
+    pairs: int,
     source: Float64,
     target: Float64,
     cost: Float64,
@@ -27,10 +31,12 @@ def posterior(
     log_evidence: Float64,
     weight: Float64,
     residual: Float64,
-) -> None:
-    """The loop of `posterior.posterior`, which has the formulas.
+) -> int:
+    """The loop of `posterior.posterior`, which has the formulas. Returns the next row of all B · N rows.
 
     Args:
+        first: the row to begin with.
+        pairs: about how many to visit, at least one row's.
         source: (B, D, N), moved.
         target: (B, D + 1, M), homogeneous.
         cost: (B, 1, M)
@@ -43,9 +49,11 @@ def posterior(
     items, dimension, n = source.shape
     m = target.shape[2]
     squares, terms = np.empty(m), np.empty(m)
-    for b in range(items):
+    work = m * (dimension + 2) // AXES + ROW_PAIRS
+    last = min(first + max(pairs // work, 1), items * n)
+    for b in range(first // n, -(-last // n)):
         w = precision[b]
-        for i in range(n):
+        for i in range(max(first - b * n, 0), min(last - b * n, n)):
             for j in range(m):
                 squares[j] = 0.0
             for d in range(dimension):
@@ -70,10 +78,13 @@ def posterior(
             log_evidence[b, i] = math.log(total) - least
             weight[b, i] = total
             residual[b, i] = weighted_squares / total
+    return int(last)
 
 
 @compiled
 def column_mass(
+    first: int,
+    pairs: int,
     source: Float64,
     target: Float64,
     cost: Float64,
@@ -81,16 +92,16 @@ def column_mass(
     log_evidence: Float64,
     rows: Float64,
     mass: Float64,
-) -> None:
-    """The loop of `posterior.column_mass`; overwrites `mass` (B, M). The other shapes are those of `posterior`."""
+) -> int:
+    """The loop of `posterior.column_mass`; adds to `mass` (B, M). The others are those of `posterior`."""
     items, dimension, n = source.shape
     m = target.shape[2]
     squares = np.empty(m)
-    for b in range(items):
+    work = m * (dimension + 2) // AXES + ROW_PAIRS
+    last = min(first + max(pairs // work, 1), items * n)
+    for b in range(first // n, -(-last // n)):
         w = precision[b]
-        for j in range(m):
-            mass[b, j] = 0.0
-        for i in range(n):
+        for i in range(max(first - b * n, 0), min(last - b * n, n)):
             for j in range(m):
                 squares[j] = 0.0
             for d in range(dimension):
@@ -100,6 +111,7 @@ def column_mass(
                     squares[j] += u * u
             for j in range(m):
                 mass[b, j] += rows[b, i] * exp_of(min(-squares[j] * w - cost[b, 0, j] - log_evidence[b, i], 0.0))
+    return int(last)
 
 
 @compiled

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..slices import blocks, in_slices
 from . import loops
 from .distances import Workspace, squared_distances, tiles
 
@@ -34,7 +35,8 @@ def posterior(source: Tensor, target: Tensor, cost: Tensor, precision: Tensor) -
         torch.empty(B, D, N, dtype=torch.float64),
         *(torch.empty(B, N, dtype=torch.float64) for _ in range(3)),
     )
-    loops.posterior(*arrays(source, target, cost.expand(B, 1, -1), precision, *out))
+    arguments = arrays(source, target, cost.expand(B, 1, -1), precision, *out)
+    in_slices(B * N, lambda first, pairs: loops.posterior(first, pairs, *arguments))
     return out
 
 
@@ -52,9 +54,10 @@ def column_mass(
     rows: Tensor,
 ) -> Tensor:
     """Σ_i rows_i r_ij (B, M), given the log evidence that `posterior` found. `rows` (B, N) weighs the source."""
-    B = len(source)
-    found = torch.empty(B, target.shape[2], dtype=torch.float64)
-    loops.column_mass(*arrays(source, target, cost.expand(B, 1, -1), precision, log_evidence, rows, found))
+    B, _, N = source.shape
+    found = torch.zeros(B, target.shape[2], dtype=torch.float64)
+    arguments = arrays(source, target, cost.expand(B, 1, -1), precision, log_evidence, rows, found)
+    in_slices(B * N, lambda first, pairs: loops.column_mass(first, pairs, *arguments))
     return found
 
 
@@ -77,7 +80,11 @@ def nearest(source: Tensor, target: Tensor, cost: Tensor, space: Workspace) -> t
 
 def log_weights(source: Tensor, target: Tensor, precision: Tensor) -> Tensor:
     """-W ‖x_i - y_j‖² (N, M), whose row-wise softmax is R: `source` (D, N) moved, `target` (D, M), W ()."""
-    out = torch.empty(1, source.shape[1], target.shape[1], dtype=torch.float64)
+    n, m = source.shape[1], target.shape[1]
+    out = torch.empty(1, n, m, dtype=torch.float64)
     none = torch.zeros(1, 1, 1, dtype=torch.float64)
-    squared_distances(source[None, ..., None], target[None, :, None], none, out, torch.empty_like(out))
-    return out[0].mul_(-precision)
+    for some in blocks(n, m):
+        part = out[:, some]
+        squared_distances(source[None, :, some, None], target[None, :, None], none, part, torch.empty_like(part))
+        part.mul_(-precision)
+    return out[0]

@@ -12,6 +12,7 @@ from ..ambiguity import likelier
 from ..cancellation import Cancellation, Cancelled, unfinished
 from ..outcome import Outcome, StopReason
 from ..problem import Problem
+from ..slices import sliced
 from .answers import Instant, Stop, answers
 from .distances import workspace
 from .padding import Group, group_key, pack
@@ -58,7 +59,8 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
     group, space, cancellation = pack(problems), workspace(), Cancellation(problems)
     variant = Variant(free=problems[0].prior_name == "free", estimated=problems[0].sigma is None)
     try:
-        begin = start(group, problems, space, cancellation.poll)
+        with sliced(cancellation.poll):
+            begin = start(group, problems, space, cancellation.poll)
     except Cancelled:
         return [unfinished(problem) for problem in problems]
     tolerance = torch.tensor([p.tolerance for p in problems], dtype=torch.float64)
@@ -71,8 +73,13 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
     while live.ids:
         reasons: list[StopReason | None] = ["cancelled" if cancellation.includes(i) else None for i in live.ids]
         if not any(reasons):
+            before = live.state
+            try:
+                with sliced(cancellation.poll):
+                    live = live._replace(state=iterate(live.group, live.state, variant))
+            except Cancelled:
+                continue
             iteration += 1
-            before, live = live.state, live._replace(state=iterate(live.group, live.state, variant))
             for k, i in enumerate(live.ids):
                 if i in histories:
                     histories[i].append(Instant(live.state.evidence[k], live.state.sigma[k], live.state.translation[k]))
@@ -97,15 +104,16 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
         )
     if kept:
         ids = [order[k] for k in kept]
-        finished = answers(
-            [problems[i] for i in ids],
-            [ends[i] for i in ids],
-            [histories.get(i, []) for i in ids],
-            group.select(torch.tensor(ids)),
-            state.select(torch.tensor(kept)),
-            variant,
-            space,
-        )
+        with sliced(cancellation.look):
+            finished = answers(
+                [problems[i] for i in ids],
+                [ends[i] for i in ids],
+                [histories.get(i, []) for i in ids],
+                group.select(torch.tensor(ids)),
+                state.select(torch.tensor(kept)),
+                variant,
+                space,
+            )
         outcomes.update(zip(ids, finished, strict=True))
     rivals = sorted(i for i in begin.rival if outcomes[i].stop_reason != "cancelled")
     if rivals:

@@ -25,8 +25,8 @@ EQUAL = 1e-9
 def votes(group: Group, least: Tensor, poll: Poll) -> tuple[list[Tensor], Tensor]:
     """Candidate translations t, (B, D) each, and the width (B,) of the cells, at least `least` (B,).
 
-    A candidate is the mean difference over the pairs in one of the fullest cells. `poll` is called before each grid is
-    filled, and may raise.
+    A candidate is the mean difference over the pairs in one of the fullest cells. `poll` is called between the parts of
+    the count, and may raise.
     """
     D = group.dimension
     source, target = group.source, group.target[:, :D]
@@ -46,19 +46,22 @@ def votes(group: Group, least: Tensor, poll: Poll) -> tuple[list[Tensor], Tensor
             cell = y[:, a, None, :] - x[:, a, :, None]
             cell.sub_(low[:, a, None, None]).div_(width[:, None, None]).add_(offset).floor_().clamp_(0, side - 1)
             code.mul_(side).add_(cell)
-        modes += _fullest(code, side**axes, source, target)
+            poll()
+        modes += _fullest(code, side**axes, source, target, poll)
     return modes, width
 
 
-def _fullest(code: Tensor, cells: int, source: Tensor, target: Tensor) -> list[Tensor]:
+def _fullest(code: Tensor, cells: int, source: Tensor, target: Tensor, poll: Poll) -> list[Tensor]:
     """Mean differences (B, D) over the MODES fullest cells, given each pair's cell (B, N, M), NaN for no vote."""
     real = (~code.isnan()).to(torch.int64).flatten(1)
     counts = torch.zeros(len(code), cells, dtype=torch.int64)
+    poll()
     counts.scatter_add_(1, code.nan_to_num(nan=0.0).to(torch.int64).flatten(1), real)
     # All keys are distinct, so the order does not depend on the algorithm: of equal counts the lower cell is first.
     keys = counts * cells + torch.arange(cells).flip(0)
     modes = []
     for top in keys.topk(min(MODES, cells), -1).indices.unbind(1):
+        poll()
         members = (code == top[:, None, None]).to(torch.float64)
         per_source, per_target = members.sum(-1), members.mT.contiguous().sum(-1)
         total = (target * per_target[:, None]).sum(-1) - (source * per_source[:, None]).sum(-1)

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernel.cells import cells
+from ..kernel.expectation import expect
 from ..kernel.fitting import sums_of_columns
-from ..kernel.truncated import empty_e_step, expect
+from ..kernel.truncated import empty_e_step
 from ..kinds import MAPS
 from ..model import NONE, Parameters
 from .clouds import Arrays, Clouds, offsets, unsorted

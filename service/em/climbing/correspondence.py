@@ -15,6 +15,7 @@ from ..kernel.fitting import Sums, fit
 from ..kernel.truncated import UNMATCHED, weigh
 from ..matching import DENSE_PAIRS, cost_of_none, one_to_one, one_to_one_sparse
 from ..problem import Problem
+from ..slices import blocks, in_slices
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -23,6 +24,8 @@ Int64 = NDArray[np.int64]
 # least e^-FAINT of the largest likelihood.
 PARTNERS = 24
 FAINT = 16.0
+# The work of sorting a pair, in pairs.
+SORTED_PAIRS = 16
 # The rounding of larger exponents is more than a millionth of the responsibilities.
 ROUGH = 1e9
 
@@ -111,19 +114,22 @@ def refined(points: Frame, kind: int, transform: Float64, match: Int64) -> Float
 
 def _dense(view: View) -> Float64:
     y = _targets(view)
-    squares = np.zeros((view.moved.shape[1], y.shape[1]))
-    for a, b in zip(view.moved, y, strict=True):
-        squares += (a[:, None] - b) ** 2
-    squares *= -view.precision
-    if len(view.offset):
-        squares -= view.offset
-    # The rounding of large exponents cancels in those relative to the row's largest, whose r the E-step has found.
-    most = squares.max(1)
-    rough = np.abs(most) > ROUGH
-    squares += np.where(rough, -most, view.log_factor)[:, None]
-    np.exp(squares, out=squares)
-    squares[rough] *= view.peak[rough, None]
-    return squares
+    n, m = view.moved.shape[1], y.shape[1]
+    out = np.zeros((n, m))
+    for some in blocks(n, m):
+        squares = out[some]
+        for a, b in zip(view.moved, y, strict=True):
+            squares += (a[some, None] - b) ** 2
+        squares *= -view.precision
+        if len(view.offset):
+            squares -= view.offset
+        # The rounding of large exponents cancels in those relative to the row's largest, whose r the E-step has found.
+        most = squares.max(1)
+        rough = np.abs(most) > ROUGH
+        squares += np.where(rough, -most, view.log_factor[some])[:, None]
+        np.exp(squares, out=squares)
+        squares[rough] *= view.peak[some][rough, None]
+    return out
 
 
 def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int, poll: Poll) -> tuple[Int64, Float64]:
@@ -140,13 +146,15 @@ def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int, po
         return match, chosen
     if view.bin_weight == 0 and n * m <= DENSE_PAIRS:
         logs = np.zeros((n, m))
-        for x, y in zip(view.moved, _targets(view), strict=True):
-            logs -= (x[:, None] - y) ** 2
-        logs *= view.precision
-        if view.source_cost is not None:
-            logs -= view.source_cost[:, None]
-        if view.target_cost is not None:
-            logs -= view.target_cost
+        targets = _targets(view)
+        for some in blocks(n, m):
+            for x, y in zip(view.moved, targets, strict=True):
+                logs[some] -= (x[some, None] - y) ** 2
+            logs[some] *= view.precision
+            if view.source_cost is not None:
+                logs[some] -= view.source_cost[some, None]
+            if view.target_cost is not None:
+                logs[some] -= view.target_cost
         poll()
         match = one_to_one(logs)
     else:
@@ -179,24 +187,43 @@ def _pairs(view: View) -> tuple[Int64, Int64, Float64]:
     return starts, columns.ravel()[kept], costs.ravel()[kept]
 
 
-@compiled
 def _likely(
     moved: Float64, grid: Cells, precision: float, bin_weight: float, cutoff: float
 ) -> tuple[Int64, Int64, Float64]:
     """The likeliest targets of each point: their number (N,), j (N, PARTNERS), and costs W ‖x - y‖² (N, PARTNERS)."""
+    n = moved.shape[1]
+    found = np.zeros(n, np.int64), np.zeros((n, PARTNERS), np.int64), np.zeros((n, PARTNERS))
+    arguments = moved, grid, precision, bin_weight, cutoff, *found
+    in_slices(n, lambda first, pairs: _likely_rows(*arguments, first, pairs))
+    return found
+
+
+@compiled
+def _likely_rows(
+    moved: Float64,
+    grid: Cells,
+    precision: float,
+    bin_weight: float,
+    cutoff: float,
+    counts: Int64,
+    columns: Int64,
+    costs: Float64,
+    first: int,
+    pairs: int,
+) -> int:
+    """`_likely` of the rows from `first` on, until about `pairs` pairs are visited. Returns the next row."""
     size, n = grid.points.shape[1], moved.shape[1]
     index = np.empty(size, np.int32)
     distance, weight = np.empty(size), np.empty(size)
-    counts = np.zeros(n, np.int64)
-    columns, costs = np.zeros((n, PARTNERS), np.int64), np.zeros((n, PARTNERS))
     none = np.empty(0)
-    for i in range(n):
-        found, _, _ = weigh(moved, i, grid, none, precision, bin_weight, cutoff, index, distance, weight)
+    for i in range(first, n):
+        found, _, _, work = weigh(moved, i, grid, none, precision, bin_weight, cutoff, index, distance, weight)
         least = np.inf
         for k in range(found):
             least = min(least, distance[k])
         limit = least + FAINT / precision
         if found > PARTNERS:
+            work += SORTED_PAIRS * found
             limit = min(limit, np.sort(distance[:found])[PARTNERS - 1])
         kept = 0
         for k in range(found):
@@ -205,7 +232,10 @@ def _likely(
                 costs[i, kept] = distance[k] * precision
                 kept += 1
         counts[i] = kept
-    return counts, columns, costs
+        pairs -= work
+        if pairs <= 0:
+            return i + 1
+    return int(n)
 
 
 def _probability(view: View, match: Int64) -> Float64:

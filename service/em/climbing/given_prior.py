@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..kernel.fitting import sums_of_rows
 from ..model import NONE, Parameters
+from ..slices import blocks
 from .clouds import Arrays, Clouds
 from .correspondence import View
 from .information import fill, information, moments
@@ -27,14 +28,16 @@ class GivenPrior:
         """The E-step over all pairs."""
         clouds = self._clouds
         moved, found = arrays = clouds.arrays(at.transform, spare)
-        squares = self._squares(moved)
-        weights, evidence = self._posterior(at, squares)
-        found.mass[:] = weights.sum(1)
+        weights = np.empty(clouds.model.log_prior.shape)
+        for some in blocks(clouds.source_count, clouds.target_count):
+            squares = self._squares(moved, some)
+            weights[some], found.evidence[some] = self._posterior(at, squares, some)
+            found.mass[some] = weights[some].sum(1)
+            found.residual[some] = (weights[some] * squares).sum(1)
+            found.best[some] = weights[some].argmax(1)
+            found.peak[some] = weights[some].max(1)
+        # One product: parts of it would be rounded otherwise.
         found.weighted_target[:] = clouds.target @ weights.T
-        found.residual[:] = (weights * squares).sum(1)
-        found.best[:] = weights.argmax(1)
-        found.peak[:] = weights.max(1)
-        found.evidence[:] = evidence
         return NormalizedEStep(at, arrays, sums_of_rows(clouds.source, clouds.dimension, found), 1.0)
 
     def view(self, last: NormalizedEStep) -> View:
@@ -51,7 +54,7 @@ class GivenPrior:
             found.mass,
             clouds.bin_weight(at, last.largest),
             clouds.model.cutoff,
-            dense=self._posterior(at, self._squares(last.moved))[0],
+            dense=self._responsibilities(at, last.moved)[0],
         )
 
     def measure(self, at: Parameters) -> tuple[Float64, float]:
@@ -59,22 +62,30 @@ class GivenPrior:
         clouds, count = self._clouds, self._clouds.source_count
         moved = clouds.moved(at.transform)
         found = moments(clouds.dimension, count)
-        weights, found.evidence[:] = self._posterior(at, self._squares(moved))
+        weights, found.evidence[:] = self._responsibilities(at, moved)
         fill(found, moved, clouds.target, weights, at.sigma)
         matrix = information(clouds.model.kind, moved, found, at.sigma)
         return matrix, clouds.log_likelihood(at, float(found.evidence.sum()), count, 1.0)
 
-    def _squares(self, moved: Float64) -> Float64:
-        """‖x_i - q_j‖² (N, M), by differences."""
+    def _responsibilities(self, at: Parameters, moved: Float64) -> tuple[Float64, Float64]:
+        """R (N, M) and log z (N,) of the source `moved` (P, N)."""
+        n, m = self._clouds.source_count, self._clouds.target_count
+        weights, evidence = np.empty((n, m)), np.empty(n)
+        for some in blocks(n, m):
+            weights[some], evidence[some] = self._posterior(at, self._squares(moved, some), some)
+        return weights, evidence
+
+    def _squares(self, moved: Float64, some: slice) -> Float64:
+        """‖x_i - q_j‖² (n, M) of the n rows `some`, by differences."""
         clouds, D = self._clouds, self._clouds.dimension
-        squares = np.zeros(clouds.model.log_prior.shape)
-        for x, y in zip(moved[:D], clouds.target[:D], strict=True):
+        squares = np.zeros(clouds.model.log_prior[some].shape)
+        for x, y in zip(moved[:D, some], clouds.target[:D], strict=True):
             squares += (x[:, None] - y) ** 2
         return squares
 
-    def _posterior(self, at: Parameters, squares: Float64) -> tuple[Float64, Float64]:
-        """R (N, M) and log z (N,)."""
-        logits = self._clouds.model.log_prior - 0.5 / at.sigma**2 * squares
+    def _posterior(self, at: Parameters, squares: Float64, some: slice) -> tuple[Float64, Float64]:
+        """R (n, M) and log z (n,) of the n rows `some`."""
+        logits = self._clouds.model.log_prior[some] - 0.5 / at.sigma**2 * squares
         bin_weight = self._clouds.bin_weight(at, 1.0)
         log_bin = math.log(bin_weight) if bin_weight > 0 else -math.inf
         top = np.maximum(logits.max(1), log_bin)

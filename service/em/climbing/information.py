@@ -24,6 +24,7 @@ from ..jit import compiled
 from ..kernel.cells import Cells
 from ..kernel.truncated import weigh
 from ..kinds import MAPS
+from ..slices import blocks, in_slices
 
 Float64 = NDArray[np.float64]
 
@@ -81,16 +82,32 @@ def moments(dimension: int, count: int) -> Moments:
     )
 
 
-@compiled
 def measure(
     moved: Float64, grid: Cells, offset: Float64, precision: float, bin_weight: float, cutoff: float, out: Moments
 ) -> None:
-    """The moments of `moved` (P, N) against the targets in `grid`; arguments as in `truncated.expect`."""
+    """The moments of `moved` (P, N) against the targets in `grid`; arguments as in `expectation.expect`."""
+    arguments = moved, grid, offset, precision, bin_weight, cutoff, out
+    in_slices(moved.shape[1], lambda first, pairs: _measure_rows(*arguments, first, pairs))
+
+
+@compiled
+def _measure_rows(
+    moved: Float64,
+    grid: Cells,
+    offset: Float64,
+    precision: float,
+    bin_weight: float,
+    cutoff: float,
+    out: Moments,
+    first: int,
+    pairs: int,
+) -> int:
+    """`measure` of the rows from `first` on, until about `pairs` pairs are visited. Returns the next row."""
     size, dimension = grid.points.shape[1], out.mean.shape[0]
     index = np.empty(size, np.int32)
     distance, weight = np.empty(size), np.empty(size)
-    for i in range(moved.shape[1]):
-        found, out.evidence[i], _ = weigh(
+    for i in range(first, moved.shape[1]):
+        found, out.evidence[i], _, work = weigh(
             moved, i, grid, offset, precision, bin_weight, cutoff, index, distance, weight
         )
         mass, once, square = 0.0, 0.0, 0.0
@@ -113,18 +130,25 @@ def measure(
                     j = index[k]
                     moment += weight[k] * (grid.points[d, j] - moved[d, i]) * (grid.points[e, j] - moved[e, i])
                 out.second[d, e, i] = out.second[e, d, i] = moment
+        pairs -= work + found * dimension
+        if pairs <= 0:
+            return i + 1
+    return int(moved.shape[1])
 
 
 def fill(out: Moments, moved: Float64, target: Float64, responsibilities: Float64, sigma: float) -> None:
     """Fill all moments but the evidence, from R itself (N, M)."""
     dimension = len(out.mean)
-    v = target[:dimension, None, :] - moved[:dimension, :, None]
-    u = (v**2).sum(0) / sigma**2 - dimension
-    out.mass[:] = responsibilities.sum(1)
-    out.mean[:] = (v * responsibilities).sum(-1)
-    out.second[:] = np.einsum("dnm,enm,nm->den", v, v, responsibilities)
-    out.once[:], out.square[:] = (u * responsibilities).sum(1), (u * u * responsibilities).sum(1)
-    out.skew[:] = (v * (u * responsibilities)).sum(-1)
+    # A row has D² products for each pair.
+    for some in blocks(len(responsibilities), dimension**2 * target.shape[1]):
+        r = responsibilities[some]
+        v = target[:dimension, None, :] - moved[:dimension, some, None]
+        u = (v**2).sum(0) / sigma**2 - dimension
+        out.mass[some] = r.sum(1)
+        out.mean[:, some] = (v * r).sum(-1)
+        out.second[:, :, some] = np.einsum("dnm,enm,nm->den", v, v, r)
+        out.once[some], out.square[some] = (u * r).sum(1), (u * u * r).sum(1)
+        out.skew[:, some] = (v * (u * r)).sum(-1)
 
 
 def information(kind: int, moved: Float64, found: Moments, sigma: float) -> Float64:
@@ -194,7 +218,6 @@ def _combined(moved: Float64, found: Moments, sigma: float, basis: Float64, curv
     return out
 
 
-@compiled
 def information_of_columns(
     target: Float64,
     grid: Cells,
@@ -210,22 +233,48 @@ def information_of_columns(
     With s_ij = J_iᵀ (q_j - x_i)/σ², J_i the motion of x_i, the information is
     Σ_j ⟨J_iᵀ J_i⟩/σ² - (⟨s sᵀ⟩ - ⟨s⟩⟨s⟩ᵀ), and σ's as for rows.
     """
+    total = basis.shape[0] + basis.shape[1] + 1
+    out, evidence = np.zeros((total, total)), np.zeros(1)
+    arguments = target, grid, offset, sigma, bin_weight, cutoff, basis, curved, out, evidence
+    in_slices(target.shape[1], lambda first, pairs: _add_columns(*arguments, first, pairs))
+    above = np.triu_indices(total, 1)
+    out[above] = out.T[above]
+    return out, float(evidence[0])
+
+
+@compiled
+def _add_columns(
+    target: Float64,
+    grid: Cells,
+    offset: Float64,
+    sigma: float,
+    bin_weight: float,
+    cutoff: float,
+    basis: Float64,
+    curved: bool,
+    out: Float64,
+    evidence: Float64,
+    first: int,
+    pairs: int,
+) -> int:
+    """Add the terms of the targets from `first` on to the lower half of `out`, and to `evidence` (1,).
+
+    It stops once it has visited about `pairs` pairs. Returns the next target.
+    """
     dimension, extra = basis.shape[1], basis.shape[0]
     total = extra + dimension + 1
     size = grid.points.shape[1]
     index = np.empty(size, np.int32)
     distance, weight = np.empty(size), np.empty(size)
     precision = 0.5 / sigma**2
-    out = np.zeros((total, total))
     motion = np.zeros((dimension, total - 1))
     pull = np.empty((extra, dimension))
     slope, mean = np.empty(total), np.empty(total)
-    evidence = 0.0
     for d in range(dimension):
         motion[d, extra + d] = 1
-    for j in range(target.shape[1]):
-        found, log_z, _ = weigh(target, j, grid, offset, precision, bin_weight, cutoff, index, distance, weight)
-        evidence += log_z
+    for j in range(first, target.shape[1]):
+        found, log_z, _, work = weigh(target, j, grid, offset, precision, bin_weight, cutoff, index, distance, weight)
+        evidence[0] += log_z
         mean[:] = 0
         for k in range(found):
             i = index[k]
@@ -262,7 +311,7 @@ def information_of_columns(
         for a in range(total):
             for b in range(a + 1):
                 out[a, b] += mean[a] * mean[b]
-    for a in range(total):
-        for b in range(a):
-            out[b, a] = out[a, b]
-    return out, evidence
+        pairs -= work + found * total * total // 3
+        if pairs <= 0:
+            return j + 1
+    return int(target.shape[1])

@@ -20,7 +20,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import slices
 from ..coordinates import Frame
+from ..kernel.cells import ONE_CELL_SIDE, corners, sorted_cells
 from ..kernel.fitting import Sums, fit, residual_after
 from ..kernel.truncated import empty_e_step
 from ..model import LEAST_OUTLIERS, Model, Parameters
@@ -120,13 +122,34 @@ class Mixture:
         )
         moved, found = arrays = Arrays(np.zeros(clouds.source.shape), empty_e_step(len(clouds.source), n))
         transforms, numbers = np.empty((max_iterations, D, D + 1)), np.empty((max_iterations, 3))
-        end = ascend(clouds.source, clouds.target, *start[:3], rules, moved, found, transforms, numbers)
+        grid, side, row = sorted_cells(clouds.target, *corners(clouds.target), ONE_CELL_SIDE), 0.0, 0
+        at, steps = start[:3], 0
+        while True:
+            end = ascend(
+                clouds.source,
+                clouds.target,
+                *at,
+                rules,
+                moved,
+                found,
+                transforms,
+                numbers,
+                grid,
+                side,
+                steps,
+                row,
+                slices.SLICE_PAIRS,
+            )
+            at, steps, grid, side, row = end.after, end.iterations, end.grid, end.side, end.row
+            if end.converged or steps >= max_iterations:
+                break
+            slices.pause()
         taken: list[tuple[Parameters, float]] = []
-        for transform, (sigma, outliers, evidence) in zip(transforms, numbers[: end.iterations].tolist(), strict=False):
-            at = Parameters(transform, sigma, outliers)
-            taken.append((at, clouds.log_likelihood(at, evidence, n, 1 / m)))
-        at, likelihood = taken[-1]
-        expectation = NormalizedEStep(at, arrays, end.sums, 1 / m)
+        for transform, (sigma, outliers, evidence) in zip(transforms, numbers[:steps].tolist(), strict=False):
+            here = Parameters(transform, sigma, outliers)
+            taken.append((here, clouds.log_likelihood(here, evidence, n, 1 / m)))
+        last, likelihood = taken[-1]
+        expectation = NormalizedEStep(last, arrays, end.sums, 1 / m)
         return Step(Parameters(*end.after), likelihood, expectation), taken, end.converged
 
     def _maximize(self, expectation: NormalizedEStep) -> Parameters:

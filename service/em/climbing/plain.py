@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled
-from ..kernel.cells import corners, sorted_cells
+from ..kernel.cells import Cells, corners, sorted_cells
 from ..kernel.fitting import Sums, fit, mean_square_step, move, residual_after, sums_of_rows
-from ..kernel.truncated import EStep, expect
+from ..kernel.truncated import EStep, expect_rows
 from ..model import bin_weight
 
 Float64 = NDArray[np.float64]
@@ -33,13 +33,15 @@ class Rules(NamedTuple):
 
 
 class PlainAscent(NamedTuple):
-    """The end of the ascent."""
+    """The end of the ascent, or of a part of it."""
 
-    at: tuple[Float64, float, float]  # transform, σ, w of the last E-step
-    after: tuple[Float64, float, float]  # after its M-step
+    after: tuple[Float64, float, float]  # transform, σ, w after the last M-step
     sums: Sums  # of the last E-step, which is left in `found` and `moved`
     iterations: int
     converged: bool
+    grid: Cells  # of the targets
+    side: float  # that was wanted for its cells
+    row: int  # of the E-step where the part ended; 0 at the end of an iteration
 
 
 @compiled
@@ -54,42 +56,54 @@ def ascend(
     found: EStep,
     transforms: Float64,
     numbers: Float64,
+    grid: Cells,
+    side: float,
+    steps: int,
+    row: int,
+    pairs: int,
 ) -> PlainAscent:
     """EM steps of the row mixture with even weights, from (A, T), σ and w, until they settle, at most `max_iterations`.
 
     `source` and `moved` are (P, N), `target` (P, M). `transforms` (max_iterations, D, D + 1) and `numbers`
     (max_iterations, 3) receive the transform, and σ, w and Σ log z, of each E-step.
 
+    It begins with any `grid`, a `side` of 0, and no `steps` and no `row`. It stops once it has visited about `pairs`
+    pairs, and goes on with what it has returned, as if it had not stopped.
+
     The parts of `loop.Loop`: the lines before `while` are init, those up to `bound` step, `still` is converged, and the
-    return is outcome.
+    last return is outcome.
     """
     dimension = transform.shape[0]
     none = np.empty(0)
     low, high = corners(target)
-    side = 0.0
-    grid = sorted_cells(target, low, high, 1e300)
-    steps = 0
     while True:
-        transforms[steps] = transform
-        numbers[steps, 0], numbers[steps, 1] = sigma, outliers
-        wanted = sigma * math.sqrt(2 * rules.cutoff)
-        if not 0.5 < side / wanted < 2:
-            grid, side = sorted_cells(target, low, high, wanted), wanted
+        if row == 0:
+            transforms[steps] = transform
+            numbers[steps, 0], numbers[steps, 1] = sigma, outliers
+            wanted = sigma * math.sqrt(2 * rules.cutoff)
+            if not 0.5 < side / wanted < 2:
+                grid, side = sorted_cells(target, low, high, wanted), wanted
+            move(transform, source, moved)
         none_weight = bin_weight(outliers, sigma, dimension, rules.log_volume, 1 / target.shape[1])
-        move(transform, source, moved)
-        expect(moved, grid, none, grid.points, 0.5 / sigma**2, none_weight, rules.cutoff, found, none)
+        row, pairs = expect_rows(
+            moved, grid, none, grid.points, 0.5 / sigma**2, none_weight, rules.cutoff, found, none, row, pairs
+        )
+        if row < source.shape[1]:
+            unknown = Sums(np.zeros((dimension + 1, dimension + 1)), np.zeros((dimension + 1, dimension)), 0.0, 0.0)
+            return PlainAscent((transform, sigma, outliers), unknown, steps, False, grid, side, row)
+        row = 0
         sums = sums_of_rows(source, dimension, found)
         numbers[steps, 2] = sums.evidence
         steps += 1
         total = sums.within[dimension, dimension]
-        at = (transform, sigma, outliers)
+        before, width = transform, sigma
         transform = fit(rules.kind, transform, sums)
-        square = mean_square_step(sums.within, at[0], transform)
+        square = mean_square_step(sums.within, before, transform)
         if rules.estimate_sigma and total > 0:
-            sigma = max(math.sqrt(residual_after(sums, at[0], transform) / (total * dimension)), rules.floor)
+            sigma = max(math.sqrt(residual_after(sums, before, transform) / (total * dimension)), rules.floor)
         if rules.estimate_outliers:
             outliers = min(max(1 - total / source.shape[1], rules.least_outliers), rules.most_outliers)
         bound = rules.tolerance * sigma
-        still = bool(total > 0 and square < bound * bound and abs(sigma - at[1]) < bound)
-        if still or steps >= rules.max_iterations:
-            return PlainAscent(at, (transform, sigma, outliers), sums, steps, still)
+        still = bool(total > 0 and square < bound * bound and abs(sigma - width) < bound)
+        if still or steps >= rules.max_iterations or pairs <= 0:
+            return PlainAscent((transform, sigma, outliers), sums, steps, still, grid, side, row)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernel.expectation import expect
 from ..kernel.fitting import sums_of_rows
-from ..kernel.truncated import empty_e_step, expect
+from ..kernel.truncated import empty_e_step
 from ..model import NONE, Parameters
 from .clouds import Arrays, Clouds, offsets, unsorted
 from .correspondence import View

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernel.cells import cells
+from ..kernel.expectation import expect
 from ..kernel.fitting import sums_of_rows
-from ..kernel.truncated import empty_e_step, expect
+from ..kernel.truncated import empty_e_step
 from ..model import NONE, Parameters
 from .clouds import Arrays, Clouds
 from .correspondence import View

@@ -20,8 +20,9 @@ Int64 = NDArray[np.int64]
 
 # The number of the grid's axes, and the least number of rows of an array of points.
 AXES = 3
-# The length of `starts` for a grid of one cell.
+# The length of `starts` for a grid of one cell, and a side that makes one.
 ONE_CELL = 2
+ONE_CELL_SIDE = 1e300
 # The share of the cloud at either end of an axis that the grid may leave out.
 TAIL = 0.005
 # The most cells for each point. More would take longer to clear than to search.

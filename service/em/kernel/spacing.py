@@ -63,11 +63,11 @@ def _nearest_elsewhere(sample: Float64, grid: Cells) -> Float64:
         reach = grid.side**2
         least = np.inf
         while True:
-            found, everything = neighbours(sample, i, grid, reach, index, distance)
+            found, seen = neighbours(sample, i, grid, reach, index, distance)
             for k in range(found):
                 if distance[k] > 0:
                     least = min(least, distance[k])
-            if least < np.inf or (everything and (found == size or not reach < np.inf)):
+            if least < np.inf or (seen == size and (found == size or not reach < np.inf)):
                 break
             reach *= 4
         out[i] = least

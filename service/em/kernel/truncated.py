@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import always_inline, compiled, ordered
-from .cells import ONE_CELL, Cells, cell_of
+from ..slices import ROW_PAIRS
+from .cells import AXES, ONE_CELL, Cells, cell_of
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -100,10 +101,10 @@ def squares_from(x: Float64, i: int, y: Float64, out: Float64) -> None:
 @always_inline
 def neighbours(
     x: Float64, i: int, grid: Cells, reach: float, index: NDArray[np.int32], distance: Float64
-) -> tuple[int, bool]:
+) -> tuple[int, int]:
     """Write the targets within the squared distance `reach` of x_i into `index` and `distance` (M,), which is squared.
 
-    `x` is (P, N). Returns their number, and whether the whole grid was visited.
+    `x` is (P, N). Returns their number, and the number of targets that were visited.
     """
     y, starts, low, side, shape = grid.points, grid.starts, grid.low, grid.side, grid.shape
     rank = x.shape[0]
@@ -144,7 +145,7 @@ def neighbours(
                 index[found] = j
                 distance[found] = square
                 found += square <= reach
-    return found, seen == y.shape[1]
+    return found, seen
 
 
 @always_inline
@@ -169,22 +170,24 @@ def weigh(
     index: NDArray[np.int32],
     distance: Float64,
     weight: Float64,
-) -> tuple[int, float, float]:
+) -> tuple[int, float, float, int]:
     """Write the pairs of x_i that are not cut off: `index`, squared `distance`, and `weight` = r_ij, each (M,).
 
     `x` is (P, N). `offset` (M,) are the a_j in the grid's order, or empty for zeros. Returns the number of pairs,
-    log z_i and max_j r_ij.
+    log z_i, max_j r_ij, and the number of targets visited, as work for `slices`.
     """
     single = len(grid.starts) == ONE_CELL
     # Beyond `farthest` all terms are cut off relative to the bin. Most points have a much nearer target, which cuts off
     # more.
     farthest = (cutoff - math.log(bin_weight)) / precision if bin_weight > 0 else np.inf
     reach = min((cutoff + USUAL_LEAST) / precision, farthest)
+    work = ROW_PAIRS
     while True:
         if single:
-            found, all_seen = all_targets(x, i, grid, index, distance), True
+            found = seen = all_targets(x, i, grid, index, distance)
         else:
-            found, all_seen = neighbours(x, i, grid, max(reach, 0.0), index, distance)
+            found, seen = neighbours(x, i, grid, max(reach, 0.0), index, distance)
+        work += seen * x.shape[0] // AXES
         least = np.inf
         if len(offset) > 0:
             for k in range(found):
@@ -196,11 +199,11 @@ def weigh(
                 least = min(least, weight[k])
         if single or reach >= farthest or (found > 0 and least + cutoff <= reach * precision):
             break
-        if all_seen and (found == grid.points.shape[1] or not reach < np.inf):
+        if seen == grid.points.shape[1] and (found == grid.points.shape[1] or not reach < np.inf):
             break
         reach = min(reach * 4 if found == 0 else (least + cutoff) / precision * (1 + 1e-12), farthest)
     if found == 0:
-        return 0, math.log(bin_weight), 0.0
+        return 0, math.log(bin_weight), 0.0, work
     # Relative to the largest term, which may be the bin's.
     base = min(least, -math.log(bin_weight)) if bin_weight > 0 else least
     total = 0.0
@@ -211,7 +214,7 @@ def weigh(
         total += math.exp(base + math.log(bin_weight))
     for k in range(found):
         weight[k] /= total
-    return found, math.log(total) - base, exp_of(base - least) / total
+    return found, math.log(total) - base, exp_of(base - least) / total, work
 
 
 @compiled
@@ -226,10 +229,12 @@ def _expect_dense(
     columns: Float64,
     distance: Float64,
     weight: Float64,
+    first_row: int,
+    last_row: int,
 ) -> None:
-    """`expect` over all pairs, for targets in a single cell: loops without an index, which vectorise."""
+    """`expect_rows` over all pairs, for targets in a single cell: loops without an index, which vectorise."""
     size = grid.points.shape[1]
-    for i in range(x.shape[1]):
+    for i in range(first_row, last_row):
         squares_from(x, i, grid.points, distance)
         if len(offset) > 0:
             for j in range(size):
@@ -273,7 +278,7 @@ def _expect_dense(
 
 
 @compiled
-def expect(
+def expect_rows(
     x: Float64,
     grid: Cells,
     offset: Float64,
@@ -283,20 +288,27 @@ def expect(
     cutoff: float,
     out: EStep,
     columns: Float64,
-) -> None:
-    """The E-step of `x` (P, N) against the targets in `grid`, into `out`.
+    first: int,
+    pairs: int,
+) -> tuple[int, int]:
+    """The E-step of `x` (P, N) against the targets in `grid`, into `out`, of the rows from `first` on.
 
     `payload` (P, M), P >= 3, in the grid's order, is what `out.weighted_target` sums: the grid's points, or those
     points before they were moved. Σ_i r_ij is added to `columns` (M,), in the grid's order; empty for none.
+
+    It stops once it has visited about `pairs` pairs, after at least one row. Returns the next row, N at the end, and
+    how many of `pairs` are left. No number depends on where it stops.
     """
     count, size = x.shape[1], grid.points.shape[1]
     index = np.empty(size, np.int32)
     distance, weight = np.empty(size), np.empty(size)
     if len(grid.starts) == ONE_CELL:
-        _expect_dense(x, grid, offset, payload, precision, bin_weight, out, columns, distance, weight)
-        return
-    for i in range(count):
-        found, evidence, peak = weigh(x, i, grid, offset, precision, bin_weight, cutoff, index, distance, weight)
+        row = size * x.shape[0] // AXES + ROW_PAIRS
+        last = first + min(max(pairs // row, 1), count - first)
+        _expect_dense(x, grid, offset, payload, precision, bin_weight, out, columns, distance, weight, first, last)
+        return last, pairs - (last - first) * row
+    for i in range(first, count):
+        found, evidence, peak, work = weigh(x, i, grid, offset, precision, bin_weight, cutoff, index, distance, weight)
         mass, residual, largest = 0.0, 0.0, 0.0
         for k in range(found):
             mass += weight[k]
@@ -317,3 +329,7 @@ def expect(
             for k in range(found):
                 columns[index[k]] += weight[k]
         out.mass[i], out.residual[i], out.evidence[i], out.best[i], out.peak[i] = mass, residual, evidence, best, peak
+        pairs -= work
+        if pairs <= 0:
+            return i + 1, pairs
+    return count, pairs

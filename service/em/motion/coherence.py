@@ -21,8 +21,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import slices
 from ..jit import compiled
 from ..kernel.truncated import exp_of
+from ..slices import in_slices
 
 Float64 = NDArray[np.float64]
 
@@ -30,6 +32,8 @@ Float64 = NDArray[np.float64]
 LEFT_OUT = 1e-6
 # The most columns. Finer motions are not represented.
 MOST_COLUMNS = 300
+# Products of a sum that take as long as a pair of an E-step.
+PRODUCTS = 8
 
 
 def features(points: Float64, width: float, among: int | None = None) -> Float64:
@@ -47,9 +51,12 @@ def features(points: Float64, width: float, among: int | None = None) -> Float64
     left = np.ones(count)
     done = 0
     while True:
-        done = _factorize(points, 0.5 / width**2, LEFT_OUT, among, left, out, done)
-        if done < len(out) or done == most:
+        done, settled = _factorize(points, 0.5 / width**2, LEFT_OUT, among, left, out, done, slices.SLICE_PAIRS)
+        if settled or done == most:
             return np.ascontiguousarray(out[:done])
+        slices.pause()
+        if done < len(out):
+            continue
         grown = np.empty((min(2 * len(out), most), count))
         grown[:done] = out
         out = grown
@@ -57,11 +64,12 @@ def features(points: Float64, width: float, among: int | None = None) -> Float64
 
 @compiled
 def _factorize(
-    points: Float64, precision: float, tolerance: float, among: int, left: Float64, out: Float64, done: int
-) -> int:
+    points: Float64, precision: float, tolerance: float, among: int, left: Float64, out: Float64, done: int, pairs: int
+) -> tuple[int, bool]:
     """Append rows to the first `done` rows of `out` until it is full or all of `left` is at most `tolerance`.
 
-    `left` (N,) is the unexplained variance of each point. Returns the number of rows.
+    `left` (N,) is the unexplained variance of each point. It also stops once it has done the work of about `pairs`
+    pairs. Returns the number of rows, and whether all of `left` is at most `tolerance`.
     """
     rank, count = points.shape
     square = np.empty(count)
@@ -71,7 +79,7 @@ def _factorize(
             if left[i] > left[pivot]:
                 pivot = i
         if k > 0 and left[pivot] <= tolerance:
-            return k
+            return k, True
         square[:] = 0.0
         for d in range(rank):
             at = points[d, pivot]
@@ -89,34 +97,59 @@ def _factorize(
             row[i] /= root
             left[i] -= row[i] * row[i]
         left[pivot] = 0.0
-    return len(out)
+        pairs -= count * (k // PRODUCTS + rank)
+        if pairs <= 0:
+            return k + 1, False
+    return len(out), False
 
 
-@compiled
 def motion(phi: Float64, coefficients: Float64, points: Float64) -> Float64:
     """p + v(p) (P, N) for `points` (P, N): `phi` is Φᵀ (K, N), `coefficients` u (K, P)."""
     out = points.copy()
-    for d in range(points.shape[0]):
-        for k in range(len(phi)):
-            factor = coefficients[k, d]
-            if factor != 0:
-                for i in range(points.shape[1]):
-                    out[d, i] += factor * phi[k, i]
+    in_slices(points.shape[1], lambda first, pairs: _add_motion(phi, coefficients, out, first, pairs))
     return out
 
 
 @compiled
+def _add_motion(phi: Float64, coefficients: Float64, out: Float64, first: int, pairs: int) -> int:
+    """Add v to the points `out` (P, N) from `first` on, as many as take the time of `pairs` pairs.
+
+    Returns the next point.
+    """
+    last = min(first + max(PRODUCTS * pairs // max(phi.shape[0] * out.shape[0], 1), 1), out.shape[1])
+    for d in range(out.shape[0]):
+        for k in range(len(phi)):
+            factor = coefficients[k, d]
+            if factor != 0:
+                for i in range(first, last):
+                    out[d, i] += factor * phi[k, i]
+    return int(last)
+
+
 def normal_equations(phi: Float64, mass: Float64, pull: Float64, ridge: float) -> tuple[Float64, Float64]:
     """The lower half of Φᵀ diag(m) Φ + ridge I (K, K), and Φᵀ `pull`ᵀ (K, P).
 
     `phi` is Φᵀ (K, N), `mass` m (N,), and `pull` is (P, N).
     """
     rank, count = phi.shape
-    matrix = np.zeros((rank, rank))
-    right = np.zeros((rank, pull.shape[0]))
+    matrix, right = np.zeros((rank, rank)), np.zeros((rank, pull.shape[0]))
+    in_slices(count, lambda first, pairs: _add_products(phi, mass, pull, matrix, right, first, pairs))
+    matrix[np.diag_indices(rank)] += ridge
+    return matrix, right
+
+
+@compiled
+def _add_products(
+    phi: Float64, mass: Float64, pull: Float64, matrix: Float64, right: Float64, first: int, pairs: int
+) -> int:
+    """Add the products of the points from `first` on to the lower half of `matrix` (K, K), and to `right` (K, P).
+
+    It stops after a block of points once it has done the work of about `pairs` pairs. Returns the next point.
+    """
+    rank, count = phi.shape
     block = 512  # points whose numbers fit the fastest cache
     scaled = np.empty(block)
-    for begin in range(0, count, block):
+    for begin in range(first, count, block):
         size = min(block, count - begin)
         for k in range(rank):
             for i in range(size):
@@ -144,9 +177,10 @@ def normal_equations(phi: Float64, mass: Float64, pull: Float64, ridge: float) -
                 for i in range(size):
                     a += phi[k, begin + i] * pull[axis, begin + i]
                 right[k, axis] += a
-    for k in range(rank):
-        matrix[k, k] += ridge
-    return matrix, right
+        pairs -= size * rank * (rank // 2 + pull.shape[0]) // PRODUCTS
+        if pairs <= 0:
+            return int(begin + size)
+    return int(count)
 
 
 @compiled

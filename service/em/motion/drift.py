@@ -34,6 +34,7 @@ from ..kernel.cells import Cells, cells
 from ..kernel.truncated import UNMATCHED, EStep, empty_e_step, weigh
 from ..loop import Ending, iterate
 from ..model import LEAST_OUTLIERS, MOST_OUTLIERS, NONE, log_of_volume, log_root
+from ..slices import in_slices
 from .coherence import determined, motion, normal_equations, solved
 
 Float64 = NDArray[np.float64]
@@ -203,7 +204,8 @@ def _expect(scene: DriftClouds, state: DriftState) -> tuple[DriftEStep, float, f
     bin_weight = n * w / (1 - w) * math.exp(min(gauss - log_of_volume(scene.volume), 700.0))
     grid = cells(np.ascontiguousarray(state.moved), state.sigma * math.sqrt(2 * cutoff))
     e_step = DriftEStep(empty_e_step(P, m), np.zeros(n), np.zeros((P, n)), np.full(n, UNMATCHED), np.zeros(n))
-    _gather(scene.target, grid, 0.5 / state.sigma**2, bin_weight, cutoff, *e_step)
+    arguments = scene.target, grid, 0.5 / state.sigma**2, bin_weight, cutoff, *e_step
+    in_slices(m, lambda first, pairs: _gather(*arguments, first, pairs))
     likelihood = float(e_step.of_targets.evidence.sum()) + m * (math.log((1 - w) / n) - gauss)
     return e_step, float(e_step.of_targets.residual.sum()), likelihood
 
@@ -253,13 +255,20 @@ def _gather(
     sums: Float64,
     best: Int64,
     peak: Float64,
-) -> None:
-    """The E-step of `target` (P, M) against the moved source in `grid`, added up for either cloud's points."""
+    first: int,
+    pairs: int,
+) -> int:
+    """The E-step of `target` (P, M) against the moved source in `grid`, added up for either cloud's points.
+
+    It begins with the target `first`, and stops once it has visited about `pairs` pairs. Returns the next target.
+    """
     size, rank = grid.points.shape[1], target.shape[0]
     index = np.empty(size, np.int32)
     distance, weight = np.empty(size), np.empty(size)
-    for j in range(target.shape[1]):
-        count, evidence, largest = weigh(target, j, grid, NONE, precision, bin_weight, cutoff, index, distance, weight)
+    for j in range(first, target.shape[1]):
+        count, evidence, largest, work = weigh(
+            target, j, grid, NONE, precision, bin_weight, cutoff, index, distance, weight
+        )
         total, residual = 0.0, 0.0
         likeliest = UNMATCHED
         found.weighted_target[:, j] = 0.0
@@ -277,3 +286,7 @@ def _gather(
                 likeliest = i
         found.mass[j], found.residual[j], found.evidence[j] = total, residual, evidence
         found.best[j], found.peak[j] = likeliest, largest
+        pairs -= work + 2 * count
+        if pairs <= 0:
+            return j + 1
+    return int(target.shape[1])

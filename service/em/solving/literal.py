@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from ..coordinates import Frame
 from ..kernel.cells import Cells, cells
+from ..kernel.expectation import expect
 from ..kernel.fitting import Sums, fit, mean_square_step, move, residual_after, sums_of_rows
-from ..kernel.truncated import EStep, empty_e_step, expect
+from ..kernel.truncated import EStep, empty_e_step
 from ..loop import Ending, iterate
 from ..model import EXACT, NONE, Parameters, log_root
 

@@ -28,6 +28,7 @@ from ..model import EXACT, LEAST_OUTLIERS, MOST_POSE_OUTLIERS, NONE, Model, Para
 from ..outcome import Outcome, RunnerUp
 from ..problem import Problem
 from ..ranges import check_ranges
+from ..slices import sliced
 from ..starting.named import given
 from ..starting.pose_starts import pose_start
 from ..starting.starts import PoseStart
@@ -76,17 +77,22 @@ def register_pose(problem: Problem) -> Outcome:
     check_rank(points, problem.kind.rank(points.dimension), problem.transform)
     record = Record(problem)
     try:
-        if problem.prior_name == "free":
-            return register_literal(problem, points, record)
-        if problem.kind.deforms and not isinstance(problem.init, str):
-            return register_nonrigid(problem, points, given(problem, points), "given", record)
-        start = pose_start(problem, points, record.poll)
-        record.record_path(start.path)
-        if problem.kind.deforms:
-            return register_nonrigid(problem, points, start.transform, start.name, record)
-        return _register(problem, points, start, record)
+        with sliced(record.poll):
+            return _solved(problem, points, record)
     except Cancelled:
         return unfinished(problem)
+
+
+def _solved(problem: Problem, points: Frame, record: Record) -> Outcome:
+    if problem.prior_name == "free":
+        return register_literal(problem, points, record)
+    if problem.kind.deforms and not isinstance(problem.init, str):
+        return register_nonrigid(problem, points, given(problem, points), "given", record)
+    start = pose_start(problem, points, record.poll)
+    record.record_path(start.path)
+    if problem.kind.deforms:
+        return register_nonrigid(problem, points, start.transform, start.name, record)
+    return _register(problem, points, start, record)
 
 
 def _register(problem: Problem, points: Frame, start: PoseStart, record: Record) -> Outcome:

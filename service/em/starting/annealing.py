@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..cancellation import Poll
 from ..climbing.climb import Anderson
+from ..kernel.expectation import expect
 from ..kernel.fitting import (
     Sums,
     fit,
@@ -23,7 +24,7 @@ from ..kernel.fitting import (
     residual_after,
     sums_of_rows,
 )
-from ..kernel.truncated import EStep, empty_e_step, expect
+from ..kernel.truncated import EStep, empty_e_step
 from ..kinds import MAPS, RIGID
 from ..loop import Ending, iterate
 from ..model import NONE, Model, Parameters, log_root

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model import log_root
+from ..slices import pause
 
 Float64 = NDArray[np.float64]
 
@@ -32,6 +33,7 @@ def log_density(at: Float64, others: Float64, width: float, dimension: int) -> F
         return np.zeros(n)
     total = np.zeros(n)
     for first in range(0, n, BLOCK):
+        pause()
         x = at[:dimension, first : first + BLOCK]
         squares = np.zeros((x.shape[1], m))
         for d in range(dimension):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled, inlined
+from ..slices import blocks
 from .landscape import MISS, Landscape, log_ratio
 from .tuning import CONGRUENCE
 
@@ -46,16 +47,20 @@ class Bases(NamedTuple):
 def distances(points: Float64) -> Distances:
     """The distances within `points` (3, m); equal distances are in the order of the points."""
     rowwise = np.ascontiguousarray(points.T)
-    squares = np.zeros((len(rowwise), len(rowwise)))
-    for axis in points:
-        squares += (axis[:, None] - axis) ** 2
-    # The bits of numbers that are not negative have the order of the numbers. With the index in the lower half, equal
-    # distances are sorted by index, by a sort that is faster than a stable one.
-    keys = np.sqrt(squares).astype(np.float32).view(np.uint32).astype(np.uint64) << np.uint64(32)
-    keys |= np.arange(len(rowwise), dtype=np.uint64)
-    keys.sort(axis=1)
-    lengths = (keys >> np.uint64(32)).astype(np.uint32).view(np.float32)
-    return Distances(rowwise, lengths, (keys & np.uint64(0xFFFFFFFF)).astype(np.int32))
+    count = len(rowwise)
+    lengths, order = np.empty((count, count), np.float32), np.empty((count, count), np.int32)
+    for some in blocks(count, count):
+        squares = np.zeros((some.stop - some.start, count))
+        for axis in points:
+            squares += (axis[some, None] - axis) ** 2
+        # The bits of numbers that are not negative have the order of the numbers. With the index in the lower half,
+        # equal distances are sorted by index, by a sort that is faster than a stable one.
+        keys = np.sqrt(squares).astype(np.float32).view(np.uint32).astype(np.uint64) << np.uint64(32)
+        keys |= np.arange(count, dtype=np.uint64)
+        keys.sort(axis=1)
+        lengths[some] = (keys >> np.uint64(32)).astype(np.uint32).view(np.float32)
+        order[some] = (keys & np.uint64(0xFFFFFFFF)).astype(np.int32)
+    return Distances(rowwise, lengths, order)
 
 
 def bases(source: Float64, target: Distances, count: int, around: int, chooser: np.random.Generator) -> Bases:

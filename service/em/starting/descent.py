@@ -7,12 +7,13 @@ right pose need none of them, and the interpreter would take longer than the ari
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled
-from ..kernel.cells import AXES, ONE_CELL, Cells, corners, sorted_cells
+from ..kernel.cells import AXES, ONE_CELL, ONE_CELL_SIDE, Cells, corners, sorted_cells
 from ..kernel.fitting import (
     Sums,
     fit,
@@ -24,11 +25,36 @@ from ..kernel.fitting import (
 )
 from ..kernel.single_precision import FEW_TARGETS
 from ..kernel.single_precision import expect as expect_in_single_precision
-from ..kernel.truncated import EStep, expect
+from ..kernel.truncated import EStep, expect_rows
 from ..kinds import ROTATES, SCALES
 from .tuning import DESCENT
 
 Float64 = NDArray[np.float64]
+
+
+class Descent(NamedTuple):
+    """The state of a descent, from which it goes on."""
+
+    transform: Float64  # (D, D + 1)
+    before: Float64  # (D, D + 1) the last step, if the series goes on
+    width: float
+    estimate: float  # of the width, from the residuals
+    inliers: float  # the share of the data with a partner
+    grid: Cells  # of the targets
+    side: float  # that was wanted for its cells
+    whole: bool  # whether all data take part
+    fine: bool  # whether all targets do
+    steps: int
+    visit: int  # steps at this width
+    row: int  # where the E-step goes on
+    done: bool
+
+
+def first_descent(transform: Float64, width: float, targets: Float64) -> Descent:
+    """The state before the first step, at `transform` (D, D + 1) and `width`. `targets` is (P, m)."""
+    grid = sorted_cells(targets, *corners(targets), ONE_CELL_SIDE)
+    none = np.zeros_like(transform)
+    return Descent(transform, none, width, width, 0.0, grid, 0.0, False, False, 0, 0, 0, False)
 
 
 @compiled
@@ -38,16 +64,19 @@ def descend(
     coarse: Float64,
     dimension: int,
     kind: int,
-    transform: Float64,
-    first: float,
     last: float,
     spacing: float,
     coarse_spacing: float,
     bin_weight: float,
     found: EStep,
+    columns: Float64,
     path: Float64,
-) -> tuple[float, float, int]:
-    """Robust EM from `transform` (D, D + 1), the width falling from `first` to the noise, or to `last`.
+    state: Descent,
+    pairs: int,
+) -> Descent:
+    """Robust EM from a transform, the width falling from the first one to the noise, or to `last`.
+
+    It stops once it has visited about `pairs` pairs, and goes on from the state that it has returned.
 
     Args:
         source: (P, N), in random order.
@@ -55,56 +84,77 @@ def descend(
             targets are the data; for the others the source is.
         dimension: D.
         kind: the code of the transform.
-        transform: (D, D + 1), the start.
-        first: the first width.
         last: the least width.
         coarse: (P, m) some of the targets, which suffice at wide widths.
         spacing: the typical distance between neighbouring targets.
         coarse_spacing: the same for `coarse`.
         bin_weight: β, as in `truncated.expect`.
         found: arrays for the E-step of max(N, M) points.
+        columns: (N,), for sums over the data.
         path: (DESCENT.most_steps, D, D + 1), filled with the transform after each step.
+        state: `first_descent`, or what a call has returned.
+        pairs: see above.
 
-    Returns:
-        The last width, the share of the data with a partner, and the number of steps.
-
-    The parts of `loop.Loop`: the lines before the outer `while` are its init, the inner `for` its step, the tests of
-    `moved_by` and `width` its converged, and the returns its outcome.
+    The parts of `loop.Loop`: `first_descent` is its init, the inner `while` its step, the tests of `moved_by` and
+    `width` its converged, and the last return its outcome.
     """
+    transform, before, width, estimate, inliers, grid, side, whole, fine, steps, visit, row, _ = state
     swapped = SCALES[kind]
     data, others = (target, source) if swapped else (source, coarse)
     few = np.ascontiguousarray(
         data[:, : max(DESCENT.sample_per_thousand, DESCENT.sample_per_thousand * target.shape[1] // 1000)]
     )
-    all_data, data = data, few
+    all_data = data
+    if not whole:
+        data = few
+    if fine:
+        others = target
     moved = np.zeros_like(source if swapped else data)
-    width = max(first, last)
-    side = 0.0
     rough = not swapped and source.shape[0] == AXES
     single = others.astype(np.float32)
-    grid = sorted_cells(others, *corners(others), 1e300)
-    steps, inliers = 0, 0.0
     while steps < DESCENT.most_steps:
         wanted = width * math.sqrt(2 * DESCENT.cutoff)
         quick = rough and others.shape[1] <= FEW_TARGETS
         if not swapped and not quick and not 0.6 < side / wanted < 1.7:
             grid, side = sorted_cells(others, *corners(others), wanted), wanted
         sharp = width < DESCENT.blurred_spacings * spacing
-        estimate = width
-        before = np.zeros_like(transform)
-        for _ in range(DESCENT.most_visits):
+        if visit == 0 and row == 0:
+            estimate = width
+            before = np.zeros_like(transform)
+        while visit < DESCENT.most_visits:
             move(transform, source if swapped else data, moved)
             if swapped:
                 grid = sorted_cells(moved, *corners(moved), wanted)
             if quick or (rough and len(grid.starts) == ONE_CELL):
                 expect_in_single_precision(moved, single, 0.5 / width**2, bin_weight, found)
+                pairs -= data.shape[1] * others.shape[1] // 4
                 sums = sums_of_rows(data, dimension, found)
             else:
-                sums = _robust(source, moved, data, grid, dimension, swapped, 0.5 / width**2, bin_weight, found)
+                row, pairs, sums = _robust(
+                    source,
+                    moved,
+                    data,
+                    grid,
+                    dimension,
+                    swapped,
+                    0.5 / width**2,
+                    bin_weight,
+                    found,
+                    columns,
+                    row,
+                    pairs,
+                )
+                if row < data.shape[1]:
+                    return Descent(
+                        transform, before, width, estimate, inliers, grid, side, whole, fine, steps, visit, row, False
+                    )
+                row = 0
             total = sums.within[dimension, dimension]
             inliers = total / data.shape[1]
             if total <= dimension + 1 or steps == DESCENT.most_steps:
-                return width, inliers, steps
+                return Descent(
+                    transform, before, width, estimate, inliers, grid, side, whole, fine, steps, visit, row, True
+                )
             after = fit(kind, transform, sums)
             residual = residual_after(sums, transform, after)
             estimate = math.sqrt(residual / (total * dimension))
@@ -112,20 +162,26 @@ def descend(
             before, transform = _extrapolated(kind, transform, after, before)
             path[steps] = transform
             steps += 1
+            visit += 1
             if moved_by < ((DESCENT.distinct_step if sharp else DESCENT.blurred_step) * width) ** 2:
                 break
+            if pairs <= 0 and visit < DESCENT.most_visits:
+                return Descent(
+                    transform, before, width, estimate, inliers, grid, side, whole, fine, steps, visit, row, False
+                )
+        visit = 0
         if not swapped and others.shape[1] < target.shape[1] and width < DESCENT.coarse_spacings * coarse_spacing:
-            others, side = target, 0.0
+            others, side, fine = target, 0.0, True
             single = others.astype(np.float32)
         if width < DESCENT.sample_spacings * spacing and data.shape[1] < all_data.shape[1]:
-            data = all_data
+            data, whole = all_data, True
             if not swapped:
                 moved = np.zeros_like(data)
             continue
         if width <= last or (sharp and estimate > DESCENT.settled_share * width):
             break
         width = max(min(DESCENT.width_ratio * width, 1.05 * estimate) if sharp else DESCENT.width_ratio * width, last)
-    return width, inliers, steps
+    return Descent(transform, before, width, estimate, inliers, grid, side, whole, fine, steps, visit, row, True)
 
 
 @compiled
@@ -164,18 +220,32 @@ def _robust(
     precision: float,
     bin_weight: float,
     found: EStep,
-) -> Sums:
-    """The moments of an E-step of the moved source against the targets; if `swapped`, of the targets against it."""
+    columns: Float64,
+    row: int,
+    pairs: int,
+) -> tuple[int, int, Sums]:
+    """The E-step of the moved source against the targets; if `swapped`, of the targets against it.
+
+    Returns the next row and what is left of `pairs`, as `truncated.expect_rows` does, and at the end the moments.
+    """
     none = np.empty(0)
+    unknown = Sums(np.zeros((dimension + 1, dimension + 1)), np.zeros((dimension + 1, dimension)), 0.0, 0.0)
     if not swapped:
-        expect(moved, grid, none, grid.points, precision, bin_weight, DESCENT.cutoff, found, none)
-        return sums_of_rows(data, dimension, found)
+        row, pairs = expect_rows(
+            moved, grid, none, grid.points, precision, bin_weight, DESCENT.cutoff, found, none, row, pairs
+        )
+        return row, pairs, sums_of_rows(data, dimension, found) if row == data.shape[1] else unknown
     payload = np.empty_like(source)
     for i in range(source.shape[1]):
         for d in range(source.shape[0]):
             payload[d, i] = source[d, grid.order[i]]
-    sorted_columns = np.zeros(source.shape[1])
-    expect(data, grid, none, payload, precision, bin_weight, DESCENT.cutoff, found, sorted_columns)
-    columns = np.empty_like(sorted_columns)
-    columns[grid.order] = sorted_columns
-    return sums_of_columns(source, data, dimension, found, columns)
+    if row == 0:
+        columns[:] = 0.0
+    row, pairs = expect_rows(
+        data, grid, none, payload, precision, bin_weight, DESCENT.cutoff, found, columns, row, pairs
+    )
+    if row < data.shape[1]:
+        return row, pairs, unknown
+    unsorted = np.empty_like(columns)
+    unsorted[grid.order] = columns
+    return row, pairs, sums_of_columns(source, data, dimension, found, unsorted)

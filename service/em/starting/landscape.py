@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from ..jit import compiled, inlined
 from ..kernel.cells import cells
+from ..kernel.expectation import expect
 from ..kernel.extent import box
-from ..kernel.truncated import empty_e_step, expect
+from ..kernel.truncated import empty_e_step
 from ..model import NONE, log_root
 from .background import log_density
 from .tuning import LANDSCAPE

@@ -8,13 +8,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import slices
 from ..cancellation import Poll
 from ..coordinates import Frame
 from ..kernel.spacing import spacing_between
 from ..kernel.truncated import empty_e_step
 from ..kinds import SCALES, TRANSLATION
 from .annealing import Annealed, anneal, robust_bin
-from .descent import descend
+from .descent import descend, first_descent
 from .named import deviation
 from .pyramid import Pyramid
 from .starts import PoseStart
@@ -96,23 +97,32 @@ def _descended(
         few = spacing_between(np.ascontiguousarray(coarse[:, : NEAR.spacing_points]), D)
     path = np.empty((DESCENT.most_steps, D, D + 1))
     found = empty_e_step(len(source), max(source.shape[1], target.shape[1]))
-    width, inliers, steps = descend(
-        source,
-        target,
-        coarse,
-        D,
-        kind,
-        transform,
-        max(NEAR.first_spacings * few if first is None else first, last),
-        last,
-        spacing,
-        coarse_spacing,
-        robust_bin(D),
-        found,
-        path,
-    )
+    begin = max(NEAR.first_spacings * few if first is None else first, last)
+    state = first_descent(transform, begin, target)
+    columns, bin_weight = np.empty(source.shape[1]), robust_bin(D)
+    while True:
+        state = descend(
+            source,
+            target,
+            coarse,
+            D,
+            kind,
+            last,
+            spacing,
+            coarse_spacing,
+            bin_weight,
+            found,
+            columns,
+            path,
+            state,
+            slices.SLICE_PAIRS,
+        )
+        if state.done:
+            break
+        slices.pause()
+    steps = state.steps
     end = path[steps - 1].copy() if steps else transform
-    return PoseStart(end, width, inliers, "", [transform, *path[:steps]]), spacing
+    return PoseStart(end, state.width, state.inliers, "", [transform, *path[:steps]]), spacing
 
 
 def _some(cloud: Float64, count: int) -> Float64:

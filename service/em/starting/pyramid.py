@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ..coordinates import Frame
 from ..kernel.cells import Cells, cells
+from ..kernel.expectation import expect
 from ..kernel.spacing import spacing_between
-from ..kernel.truncated import empty_e_step, expect
+from ..kernel.truncated import empty_e_step
 from ..model import NONE, log_root
 from .background import log_density
 from .tuning import ANNEALING, SMOOTH

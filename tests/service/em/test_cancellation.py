@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.em.batched import loops, registration, starts
 from service.em.cancellation import Cancellation, Cancelled
 from service.em.choices import Init, Transform
-from service.em.kernel.truncated import expect
+from service.em.kernel.expectation import expect
 from service.em.outcome import Outcome
 from service.em.problem import Problem
 from service.em.register import register, register_batch
@@ -134,12 +134,13 @@ def test_a_poll_of_a_batch_raises_once_all_of_its_problems_are_cancelled() -> No
 def test_the_pairs_that_a_batch_visits_between_two_polls_are_few(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     problems = []
     visited, marks = 0, [0]
-    compiled = loops.posterior
+    compiled: Callable[..., int] = loops.posterior
 
-    def counted(source: Float64, target: Float64, *others: Float64) -> None:
+    def counted(first: int, pairs: int, source: Float64, target: Float64, *others: Float64) -> int:
         nonlocal visited
-        visited += source.shape[0] * source.shape[2] * target.shape[2]
-        compiled(source, target, *others)
+        after = int(compiled(first, pairs, source, target, *others))
+        visited += (after - first) * target.shape[2]
+        return after
 
     def hook() -> bool:
         marks.append(visited)

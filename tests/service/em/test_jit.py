@@ -23,7 +23,8 @@ import numpy as np
 from tests.problems.codes import CODES
 from service.em.kernel.cells import cells
 from service.em.kernel.fitting import fit, sums_of_columns
-from service.em.kernel.truncated import empty_e_step, expect
+from service.em.kernel.expectation import expect
+from service.em.kernel.truncated import empty_e_step
 
 digest = hashlib.sha256()
 source = np.random.default_rng(0).normal(size=(3, 80)) * [[1], [2], [3]]

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from service.em.kernel.cells import cells
+from service.em.kernel.expectation import expect as expect_exactly
 from service.em.kernel.single_precision import exp_of, expect
 from service.em.kernel.truncated import empty_e_step
-from service.em.kernel.truncated import expect as expect_exactly
 
 Float64 = NDArray[np.float64]
 

@@ -15,7 +15,8 @@ from scipy.special import logsumexp, softmax
 
 from service.em.jit import compiled
 from service.em.kernel.cells import Cells, cells
-from service.em.kernel.truncated import UNMATCHED, EStep, empty_e_step, exp_of, expect, weigh
+from service.em.kernel.expectation import expect
+from service.em.kernel.truncated import UNMATCHED, EStep, empty_e_step, exp_of, weigh
 
 Float64 = NDArray[np.float64]
 NONE = np.empty(0)
@@ -194,7 +195,7 @@ def test_the_pairs_that_are_not_cut_off_have_their_responsibilities() -> None:
     index, distance, weight = np.empty(500, np.int32), np.empty(500), np.empty(500)
     for i in range(30):
         sorted_offset = np.ascontiguousarray(offset[grid.order])
-        found, evidence, peak = weigh(padded(x), i, grid, sorted_offset, 8.0, 0.01, 40.0, index, distance, weight)
+        found, evidence, peak, _ = weigh(padded(x), i, grid, sorted_offset, 8.0, 0.01, 40.0, index, distance, weight)
         own = grid.order[index[:found]]
         assert len(set(own.tolist())) == found
         assert weight[:found] == pytest.approx(expected.R[i, own], abs=1e-13)
