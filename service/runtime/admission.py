@@ -13,8 +13,8 @@ widely in price:
 
 So a registration that takes an hour causes no refusals, and is not refused because it is slow.
 
-While requests are refused, a caller that has less than its share of those in progress is still admitted. So is one
-request now and then, so that a wrong prediction corrects itself.
+While requests are refused, a caller that has less than its share of those in progress is still admitted. One request
+now and then is admitted, too, so that a wrong prediction corrects itself.
 """
 
 from __future__ import annotations

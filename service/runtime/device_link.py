@@ -2,7 +2,7 @@
 
 A call is a batch of rows for one function. The caller writes them to memory that both processes share, and sends a
 message over the socket. The results return in the same way. Nothing is pickled. A caller first sends a key that only
-the service's processes know. The memory of a stranger could shrink, and the process would die.
+the service's processes know. The memory of another program could shrink, and the process would die.
 """
 
 from __future__ import annotations

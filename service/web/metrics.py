@@ -24,7 +24,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """All metrics of one process. `lanes` are those whose waits the door predicts."""
+    """All metrics of one process. `lanes` are those whose waits admission control predicts."""
 
     def __init__(self, lanes: Sequence[str] = ()) -> None:
         self._usage = Usage()
