@@ -129,7 +129,9 @@ class Settings(BaseSettings):
     connections: PositiveInt = Field(8192, description="maximum open connections")
     header_seconds: PositiveFloat = Field(10.0, description="seconds that a client may take for the head of a request")
     body_idle_seconds: PositiveFloat = Field(
-        30.0, description="seconds in which the next 4 KiB of a body, or its end, must arrive"
+        30.0,
+        description="seconds in which a client must send the next 4 KiB of a body, or its end, and take the next 4 KiB "
+        "of an answer",
     )
     keepalive_seconds: PositiveFloat = Field(
         75.0, description="seconds after which a connection without a request is closed"

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from .cycle import Cycle
+from .flow import Flow
 from .head_rules import FORBIDDEN_AFTER_CHUNKS, KNOWN_HOSTS, Rejection, check_head
 from .heads import whole
 from .media import HEADERS
@@ -64,6 +65,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for the first request."""
         super().connection_made(transport)
+        self.flow = Flow(transport, self.loop, self._patience.body)
         self._watch = Watch(self._patience, self.loop, self._expired, self._is_ours)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -83,7 +85,7 @@ class Connection(HttpToolsProtocol):
     def _expired(self, phase: Phase) -> None:
         cycle = self.cycle
         if not self._in_message or (phase is Phase.BODY and (cycle is None or cycle.response_complete)):
-            self.transport.close()
+            self.transport.abort()  # and not close, which would wait for a client that does not take its answer
         else:
             self._reject(408, "request-timeout", f"{phase.value} did not arrive in time")
 

@@ -7,8 +7,9 @@ import socket
 import struct
 import sys
 
-# Where `struct tcp_info` of Linux has tcpi_last_data_recv, in milliseconds.
+# Where `struct tcp_info` of Linux has tcpi_last_data_recv, in milliseconds, and tcpi_bytes_acked.
 _LAST_DATA_RECEIVED = struct.Struct("=52xI")
+_BYTES_ACKED = struct.Struct("=120xQ")
 
 
 _INT = struct.Struct("=i")
@@ -30,10 +31,18 @@ def has_unread(transport: asyncio.BaseTransport) -> bool:
 
 def unread_seconds(transport: asyncio.BaseTransport) -> float | None:
     """Seconds since the client last sent something; None where the system does not say."""
+    milliseconds = _tcp_info(transport, _LAST_DATA_RECEIVED)
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def acked_bytes(transport: asyncio.BaseTransport) -> int:
+    """Bytes that the client's system has taken so far; 0 where the system does not say."""
+    return _tcp_info(transport, _BYTES_ACKED) or 0
+
+
+def _tcp_info(transport: asyncio.BaseTransport, field: struct.Struct) -> int | None:
     connection = transport.get_extra_info("socket")
     try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
-        (milliseconds,) = _LAST_DATA_RECEIVED.unpack(info)
+        return int(field.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, field.size))[0])
     except (AttributeError, OSError, struct.error):
         return None
-    return float(milliseconds) / 1000

@@ -19,12 +19,16 @@ from service.web.protocol import Protocol
 
 Address = tuple[str, int]
 release = threading.Event()
+# More than the buffers of the system hold.
+PIECE = 1 << 18
+LARGE = 64 * PIECE
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """Read the body, unless the path says otherwise, and answer 200 with its length.
 
-    `/held` waits for `release`. `/late` answers as if its lane had predicted an hour.
+    `/large` answers LARGE bytes at the pace of the client. `/held` waits for `release`. `/late` answers as if its lane
+    had predicted an hour.
     """
     if scope["path"] == "/broken":
         raise RuntimeError("the application fails")
@@ -36,6 +40,12 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         if message["type"] == "http.disconnect":
             return
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    if scope["path"] == "/large":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE)]})
+        for _ in range(LARGE // PIECE):
+            await send({"type": "http.response.body", "body": bytes(PIECE), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        return
     content = b"%d" % size
     if scope["path"] == "/empty":
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -50,9 +60,10 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextmanager
-def serving(protocol: type[Protocol] = Protocol) -> Iterator[Address]:
+def serving(protocol: type[Protocol] = Protocol, loop: Any = "auto") -> Iterator[Address]:
     """A server of `echo`, on a thread. Yields its address."""
-    config = uvicorn.Config(echo, port=0, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False)
+    rest: dict[str, Any] = {"ws": "none", "lifespan": "off", "log_config": None, "access_log": False}
+    config = uvicorn.Config(echo, port=0, http=protocol, loop=loop, **rest)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
