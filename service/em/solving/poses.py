@@ -28,7 +28,7 @@ from ..model import EXACT, LEAST_OUTLIERS, MOST_POSE_OUTLIERS, NONE, Model, Para
 from ..outcome import Outcome, RunnerUp
 from ..problem import Problem
 from ..ranges import check_ranges
-from ..slices import sliced
+from ..slices import blocks, pause, sliced
 from ..starting.named import given
 from ..starting.pose_starts import pose_start
 from ..starting.starts import PoseStart
@@ -67,17 +67,19 @@ def register_pose(problem: Problem) -> Outcome:
 
     Raises InvalidInput where the points do not determine a transform of this kind, and where `check_ranges` does.
     """
-    points = frame(
-        problem.source,
-        problem.target,
-        one_unit=problem.kind.one_unit,
-        keep_order=problem.prior_name == "given",
-    )
-    check_ranges(problem, points)
-    check_rank(points, problem.kind.rank(points.dimension), problem.transform)
     record = Record(problem)
     try:
         with sliced(record.poll):
+            points = frame(
+                problem.source,
+                problem.target,
+                one_unit=problem.kind.one_unit,
+                keep_order=problem.prior_name == "given",
+            )
+            pause()
+            check_ranges(problem, points)
+            check_rank(points, problem.kind.rank(points.dimension), problem.transform)
+            pause()
             return _solved(problem, points, record)
     except Cancelled:
         return unfinished(problem)
@@ -147,8 +149,10 @@ def _model(problem: Problem, points: Frame) -> Model:
     prior = problem.resolved_prior
     log_prior = NONE
     if isinstance(prior, np.ndarray):
-        with np.errstate(divide="ignore"):
-            log_prior = np.log(prior)
+        log_prior = np.empty_like(prior)
+        for some in blocks(len(prior), prior.shape[1]):
+            with np.errstate(divide="ignore"):
+                np.log(prior[some], out=log_prior[some])
     most = _most_outliers(problem, points)
     return Model(
         kind=problem.kind.code,
