@@ -15,6 +15,7 @@ from ..arrays import Float64
 from ..npy import MAGIC, MAX_HEADER, declared
 from .attributes import without_attributes
 from .cloud_file import AXES, CloudFile
+from .pieces import read
 
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
 NAMES = ("points", "xyz")
@@ -123,7 +124,7 @@ def _unpack(file: CloudFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo, 
             )
         header = _header(file, head, rank)
         # The declared size is checked before decompression. One byte more is read, to detect data after the array.
-        return head + stream.read(max(header.end + 1 - len(head), 0)), header
+        return read(stream, head, header.end + 1 - len(head)), header
 
 
 def _stack(file: CloudFile, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> Float64:

@@ -13,7 +13,7 @@ from ..arrays import Float64
 from . import text
 from .cloud_file import AXES, CloudFile
 from .lzf import decompress
-from .pieces import binary
+from .pieces import binary, copied
 
 MAX_HEADER = 2**16
 # Bytes that are decompressed for each number that a cloud may have. Other fields may precede the coordinates.
@@ -159,7 +159,7 @@ def _unpack(file: CloudFile, start: int, wanted: int, whole: int) -> bytearray:
     if wanted > file.max_elements * UNPACKED_BYTES_PER_ELEMENT:
         raise file.too_large(f"the PCD file's coordinates begin within its first {wanted} bytes when unpacked")
     packed, unpacked = (int.from_bytes(file.data[at : at + 4], "little") for at in (start, start + 4))
-    body = file.data[start + 8 : start + 8 + packed]
+    body = copied(file.data, start + 8, start + 8 + packed)
     if unpacked != whole or len(body) != packed or not packed:
         raise file.malformed(
             f"the PCD file declares {packed} bytes that unpack to {unpacked}, where it has {len(body)} "

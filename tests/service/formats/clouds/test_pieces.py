@@ -1,11 +1,14 @@
-"""Clouds are written in pieces, which changes no byte."""
+"""Clouds are read and written in pieces, which changes no byte."""
 
 from __future__ import annotations
 
+import io
 from typing import get_args
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.formats import npz
 from service.formats.clouds import pieces, writing
@@ -26,3 +29,11 @@ def test_pieces_of_an_archive_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> 
     whole = npz.write_arrays({"points": POINTS, "none": POINTS[:0]})
     monkeypatch.setattr(npz, "_PIECE", 7)
     assert bytes(npz.write_arrays({"points": POINTS, "none": POINTS[:0]})) == whole
+
+
+@given(st.binary(max_size=12), st.integers(0, 14), st.integers(0, 14))
+def test_copies_in_pieces_are_those_of_one_call(data: bytes, start: int, size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "BYTES", 3)
+        assert pieces.copied(data, start, start + size) == data[start : start + size]
+        assert pieces.read(io.BytesIO(data), b"ab", size) == b"ab" + data[:size]
