@@ -8,7 +8,7 @@ widely in price:
   one: it waits in a lane, for its client or for a thread.
 - A timer measures the loop's lag. When it is on time, the loop has done all that was ready before. No earlier request
   is then ahead either. The seconds between completions count only while the loop is late.
-- The jobs of a lane count by their number, not by their duration: each counts for a few milliseconds at most. The lane
+- The jobs of a lane count by their number, not by their duration. Each counts for a few milliseconds at most. The lane
   itself predicts the wait of a certain job of a certain caller.
 
 So a registration that takes an hour causes no refusals, and is not refused because it is slow.

@@ -22,7 +22,7 @@ MARGIN = 0.8
 # A batch of several jobs may take the first part of the time that each of them was given. It may take up to the second
 # part where one job alone takes half as long. A job that arrives may wait for one batch to end before its own begins.
 BATCH_PART, MOST_BATCH_PART = 1 / 3, 0.6
-# Batches may take this multiple of the time of one job, so that the fixed time of a batch does not prevail.
+# Batches may take this multiple of the time of one job. The fixed time of a batch would otherwise prevail.
 BATCH_MULTIPLE = 2.0
 
 

@@ -87,7 +87,7 @@ class DeviceClient:
             line = self._of_thread.line = _Line(self._address, self._state, self._functions)
         except OSError as error:
             raise _lost() from error
-        # If the process ended before it accepted the connection, either its state says so by now, or the supervisor
+        # The process may have ended before it accepted the connection. Then its state says so by now, or the supervisor
         # has yet to close the connection.
         if not (self._state.is_ready and line.send(function, rows)):
             self._drop(line)

@@ -1,7 +1,7 @@
 """The process that computes on a GPU for all replicas.
 
 Processes that share a GPU take turns on it, and each turn takes about a millisecond. One process that computes for all
-of them has the whole GPU, and forms one batch of what all replicas ask for at a time.
+of them has the whole GPU. It forms one batch of the calls of all replicas at a time.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ GPU_BYTES = 512 * 2**20
 def prepare(name: str) -> torch.device:
     """Choose the device, and configure torch so that a result does not depend on its batch.
 
-    torch uses one intra-op thread. With two, torch would split a batch of three differently from a batch of one, and
-    the last bits would differ. Instead, each lane runs on a thread of its own.
+    torch uses one intra-op thread. With two, torch would split a batch of three differently from a batch of one. The
+    last bits would differ. Instead, each lane runs on a thread of its own.
 
     Args:
         name: "auto", "cpu", "cuda" or "cuda:N". "auto" prefers CUDA.

@@ -26,8 +26,8 @@ class LineBuffer:
 
     A line waits only on a thread with a running event loop, which writes it later. Elsewhere it is written at once.
 
-    No call raises an error of the system, nor waits for the reader. Lines that cannot be written are lost and counted,
-    and the next line that can be written is followed by one with their number.
+    No call raises an error of the system, nor waits for the reader. Lines that cannot be written are lost and counted.
+    The next line that can be written is followed by one with their number.
     """
 
     def __init__(self, descriptor: int = STDERR) -> None:

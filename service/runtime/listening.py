@@ -35,8 +35,8 @@ LOST = {
 }
 # Errors of a socket or its address that mean that this machine does not have it.
 ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
-# Probes are sent to a client that is silent for a minute. Its connection is lost after three probes without a reply, or
-# if it takes none of its answer for two minutes (milliseconds).
+# Probes are sent to a client that is silent for a minute. Its connection is lost after three probes without a reply. It
+# is also lost if the client takes none of its answer for two minutes (milliseconds).
 KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 120_000}
 # A client that still sends its request needs a moment to read the refusal: the socket is closed later.
 LINGER_SECONDS = 1.0

@@ -13,7 +13,7 @@ MOST_SECONDS = 2.0
 class Pulse:
     """Checks one process again and again.
 
-    Time does not count while a thread of the process waits for a processor: the event loop may need what it holds. Nor
+    Time does not count while a thread of the process waits for a processor. The event loop may need what it holds. Nor
     does it count while the process is stopped, as by SIGSTOP. Without /proc, all time counts.
 
     Args:

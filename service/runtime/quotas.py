@@ -49,9 +49,9 @@ class Refusal(NamedTuple):
 class Quotas:
     """The memory that `replicas` processes share, made before they are forked.
 
-    Each caller has a slot: the time at which its burst is whole again (the generic cell rate algorithm), and a number
-    of running requests for each process. Only that process writes its number. A lock of the system guards each slot,
-    because a process that dies loses its locks.
+    Each caller has a slot. It has the time at which its burst is whole again (the generic cell rate algorithm), and a
+    number of running requests for each process. Only that process writes its number. A lock of the system guards each
+    slot, because a process that dies loses its locks.
     """
 
     def __init__(self, replicas: int) -> None:

@@ -202,8 +202,8 @@ class FairQueue(Generic[EntryT]):
     def take(self, flow: Flow[EntryT], most_items: int, most_cost: float) -> tuple[list[EntryT], list[Part[EntryT]]]:
         """Begin a batch that `flow` leads: jobs with one key, and the part of each flow.
 
-        The jobs of `flow` come first, and then those of flows that are no larger, so that no batch becomes long for the
-        sake of others. A job that costs more than a full batch is alone in it.
+        The jobs of `flow` come first, and then those of flows that are no larger. No batch therefore becomes long
+        because of others. A job that costs more than a full batch is alone in it.
         """
         key = next(iter(flow.keys))
         batch: list[EntryT] = []

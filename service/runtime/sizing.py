@@ -13,8 +13,8 @@ GIB = 2**30
 # Memory of the first process and of all that they share, and of each process with its requests.
 SHARED_BYTES = 1 * GIB
 PROCESS_BYTES = GIB // 2
-# The most threads of one process, which the limit of pids counts: four of each of seven lanes, and those that parse,
-# encode and measure.
+# The most threads of one process, which the limit of pids counts. Each of seven lanes has four; others parse, encode
+# and measure.
 PROCESS_PIDS = 40
 
 

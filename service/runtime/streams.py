@@ -15,9 +15,9 @@ STDIN, STDOUT, STDERR = range(3)
 def prepare() -> None:
     """Open the standard streams that are closed, on the null device, and let writes to stderr fail instead of wait.
 
-    A closed descriptor would become that of the next file or socket, and everything that is written to stderr would go
-    there. A pipe or terminal is opened once more, because its other users, such as the shell, share the mode of the
-    inherited one. A write to a file always waits, so it gets a pipe and a process of its own.
+    A closed descriptor would become that of the next file or socket. Everything that is written to stderr would go
+    there. A pipe or terminal is opened once more. Its other users, such as the shell, share the mode of the inherited
+    one. A write to a file always waits, so it gets a pipe and a process of its own.
     """
     for descriptor in (STDIN, STDOUT, STDERR):
         try:

@@ -1,6 +1,6 @@
 """Turns of long jobs: a worker gives way between two parts of its work, so that no job blocks a lane for long.
 
-This is the contract of every engine: a computation that may take longer than SLICE_SECONDS calls `give_way` between its
+This is the contract of every engine. A computation that may take longer than SLICE_SECONDS calls `give_way` between its
 parts, at least about that often. There it also checks whether it was cancelled. `give_way` returns at once, unless the
 slice is over and other jobs wait. It then returns when it is the computation's turn again. No lock may be held
 meanwhile, because the worker is called for other jobs.

@@ -92,7 +92,8 @@ class _Parser(MultiPartParser):
         if self._current_part.file is not None:
             self._current_part.file.file.close()  # a temporary file, which would be written to the disk
 
-    # Starlette would write files above 1 MB to the disk, which may be read-only, and decode texts on the event loop.
+    # Starlette would write files above 1 MB to the disk, which may be read-only. It would decode texts on the event
+    # loop.
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._contents.write(data[start:end])
 

@@ -217,7 +217,7 @@ def _path(error: Mapping[str, Any]) -> tuple[Any, ...]:
 
 # Errors of the schema for unknown and missing fields.
 _NAMES = frozenset({"extra_forbidden", "missing"})
-# Errors of the schema for a field that is one number, truth value or text, and for one that is an array.
+# Errors of the schema: for a field that is one number, truth value or text, and for an array.
 _SCALARS = frozenset({"float_type", "int_type", "bool_type", "string_type", "literal_error", "name"})
 
 

@@ -1,7 +1,7 @@
 """How endpoints read requests, and how the OpenAPI document describes them.
 
 An endpoint takes the bare `Request`, and parses it directly into its schema with the functions below. They check more
-than FastAPI's own parameters do: numbers must be written as in JSON, and a parameter must not occur twice. All errors
+than FastAPI's own parameters do. Numbers must be written as in JSON, and a parameter must not occur twice. All errors
 are made in one place, so that an answer lists several. `operation` describes the endpoint in the document.
 """
 
