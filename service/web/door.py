@@ -34,12 +34,12 @@ PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"
 # Seconds between two log lines about refusals.
 REPORT_SECONDS = 1.0
 # A refusal takes about 40 us. Clients that repeat a refused request at once would take all of the processor. Their
-# connections are therefore read again in turn, one in this time: refusals take a tenth of one core. None waits longer
+# connections are therefore read again in turn, one in this time: refusals take a twentieth of a core. None waits longer
 # than its Retry-After, and the first refusals after a while do not wait. A longer time would make requests late that
 # others send over the same connections, as a proxy does.
-PACE_SECONDS = 0.0004
+PACE_SECONDS = 0.001
 # The same for a request that was refused after it had been read, which takes about 250 us.
-READ_PACE_SECONDS = 0.0025
+READ_PACE_SECONDS = 0.005
 MOST_PAUSE_SECONDS = 2.0
 FREE_SECONDS = 0.1
 
