@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from .cycle import Cycle
+from .failures import REJECTED
 from .flow import Flow
 from .head_rules import FORBIDDEN_AFTER_CHUNKS, KNOWN_HOSTS, Rejection, check_head
 from .heads import whole
@@ -270,8 +271,6 @@ class Connection(HttpToolsProtocol):
         elif not self._in_message:
             self._watch.enter(Phase.IDLE)
 
-    # -- rejections ---------------------------------------------------------------------------------------------
-
     def _reject_malformed(self, error: httptools.HttpParserError) -> None:
         """Answer bytes that are not valid HTTP, or a head that breaks a rule."""
         cause = error.__context__ or error
@@ -303,10 +302,16 @@ class Connection(HttpToolsProtocol):
             if cycle.response_started or self.pipeline:
                 self.close()
                 return
+            cycle.scope["state"][REJECTED] = status
+        else:
+            self.rejected(status)
         request_id = secrets.token_hex(8)
         log.info("malformed request", request_id=request_id, reason=detail)
         self.transport.write(whole(problem(status, slug, detail), [(b"x-request-id", request_id.encode())]))
         self._linger()
+
+    def rejected(self, status: int) -> None:
+        """Note that a request was rejected before the application has seen it."""
 
     # -- the end ------------------------------------------------------------------------------------------------
 

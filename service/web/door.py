@@ -182,6 +182,11 @@ class Door:
         )  # fmt: skip
         return Refused(head if method == b"HEAD" else head + self._body, pause)
 
+    def rejected(self, status: int) -> None:
+        """Count a request that is not valid HTTP, or came too slowly."""
+        if self._metrics is not None:
+            self._metrics.refused("unknown", status)
+
     def next_turn(self, pace: float) -> float:
         """Seconds until the turn of one more connection, each of which has `pace` seconds."""
         now = time.perf_counter()

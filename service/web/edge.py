@@ -20,7 +20,7 @@ from ..runtime.caller import CALLER, SCOPE_CALLER
 from .access_log import AccessLog
 from .cycle import Cycle, Headers
 from .door import SAFE_ID
-from .failures import internal
+from .failures import REJECTED, internal
 from .holding import SMALL_BODY_BYTES, Holding
 from .media import HEADERS
 from .metrics import Metrics
@@ -124,8 +124,8 @@ class _Exchange:
             elif self.status == 0:  # the shutdown's timeout passed
                 late = ShuttingDown("the service stopped before this request was finished; try again", retry_after=1)
                 await from_domain(late)(self.scope, self.receive, self)
-        except ClientDisconnect:  # the client left while it sent its body
-            self.status = CLIENT_CLOSED_REQUEST
+        except ClientDisconnect:  # the client left while it sent its body, or the connection has rejected the body
+            self.status = self.scope.get("state", {}).get(REJECTED, CLIENT_CLOSED_REQUEST)
         except Exception as error:
             log.error("request failed", path=self.scope["path"], exc_info=error)
             if self.status == 0:

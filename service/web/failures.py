@@ -17,6 +17,8 @@ from .routing import name_deadline
 
 # Key of the scope's state that notes a refusal because of overload, with the predicted seconds of the request, or 0.
 REFUSED = "latentserve.refused"
+# Key of the scope's state that has the status of the answer that the connection gave in place of the application.
+REJECTED = "latentserve.rejected"
 
 # All other exceptions are faults of the service.
 FAILURES: tuple[type[Exception], ...] = (LatentserveError, RequestValidationError, HTTPException)
@@ -28,9 +30,8 @@ async def answer_failure(request: Request, error: Exception) -> Response:
         return from_domain(name_deadline(request, error))
     if isinstance(error, LatentserveError):
         if isinstance(error, Overloaded):
-            request.scope.get("state", {})[REFUSED] = (
-                error.predicted
-            )  # for the connection, whose scope shares this object
+            # For the connection, whose scope shares this object.
+            request.scope.get("state", {})[REFUSED] = error.predicted
         return from_domain(error)
     if isinstance(error, RequestValidationError):
         model = error.body

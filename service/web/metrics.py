@@ -65,9 +65,9 @@ class Metrics:
         self._requests.add((method, route, str(status)))
         self._request_seconds.of((route,)).observe(seconds, request_id)
 
-    def refused(self, method: str) -> None:
+    def refused(self, method: str, status: int = 503) -> None:
         """Count one request that was refused before its route was known."""
-        self._requests.add((method, "unmatched", "503"))
+        self._requests.add((method, "unmatched", str(status)))
 
     def engine(self, name: str, report: Callable[[int, float], None] = lambda items, cost: None) -> EngineObserver:
         """The observer for the Batcher of that name. `report` receives the length and the cost of its queue."""

@@ -162,6 +162,10 @@ class Protocol(Connection):
         if predicted is not None and is_last and not self._was_unread and not self.is_closing():
             self._pause_reading(self._door.next_turn(READ_PACE_SECONDS))
 
+    def rejected(self, status: int) -> None:
+        """Count a request that was rejected before the application has seen it."""
+        self._door.rejected(status)
+
     # -- refusals -----------------------------------------------------------------------------------------------
 
     def _refuse(self, excess: float, may_pause: bool) -> None:

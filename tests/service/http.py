@@ -27,9 +27,16 @@ def scope(path: str, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
 
 
 def conversation(
-    app: Any, messages: list[dict[str, Any]], headers: list[tuple[bytes, bytes]], path: str = "/vae/kl"
+    app: Any,
+    messages: list[dict[str, Any]],
+    headers: list[tuple[bytes, bytes]],
+    path: str = "/vae/kl",
+    state: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """The messages that `app` sends to a client that sends `messages`, and nothing after them."""
+    """The messages that `app` sends to a client that sends `messages`, and nothing after them.
+
+    `state` is that of the scope.
+    """
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -40,5 +47,5 @@ def conversation(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(asyncio.wait_for(app(scope(path, headers), receive, send), 10))
+    asyncio.run(asyncio.wait_for(app({**scope(path, headers), "state": state or {}}, receive, send), 10))
     return sent

@@ -13,12 +13,14 @@ from typing import Any
 
 import uvicorn
 
-from service.web.failures import REFUSED
+from service.web.failures import REFUSED, REJECTED
 from service.web.heads import FIXED, POLICY, POLICY_HEADER
 from service.web.protocol import Protocol
 
 Address = tuple[str, int]
 release = threading.Event()
+# For each request that ended before its body: the status that the connection answered, or None.
+rejections: list[int | None] = []
 # More than the buffers of the system hold.
 PIECE = 1 << 18
 LARGE = 64 * PIECE
@@ -38,6 +40,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
+            rejections.append(scope["state"].get(REJECTED))
             return
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
     if scope["path"] == "/large":

@@ -137,14 +137,22 @@ def test_answers_are_in_the_order_of_their_requests(address: Address) -> None:
     assert heads[2].endswith(b"5")
 
 
-def test_refusals_are_counted(address: Address) -> None:
-    def refused() -> float:
-        state = {family["name"]: family for family in json.loads(metrics.snapshot())}
-        return float(sum(value for key, value in state["latentserve_requests"]["series"] if key[2] == "503"))
+def counted(status: str) -> float:
+    """Requests with this status so far."""
+    state = {family["name"]: family for family in json.loads(metrics.snapshot())}
+    return float(sum(value for key, value in state["latentserve_requests"]["series"] if key[2] == status))
 
-    before = refused()
+
+def test_refusals_are_counted(address: Address) -> None:
+    before = counted("503")
     answers(address, post(0) * 3 + LAST)
-    assert refused() - before == 3
+    assert counted("503") - before == 3
+
+
+def test_requests_that_are_not_valid_http_are_counted(address: Address) -> None:
+    before = counted("400")
+    assert answers(address, b"GET / HTTP/1.1\r\nhost x\r\n\r\n")[0][0] == 400
+    assert counted("400") - before == 1
 
 
 def test_probes_are_always_admitted() -> None:

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from service.web import edge
+from service.web.failures import REJECTED
 from service.web.holding import CALLER_PART, SMALL_BODY_BYTES
 from tests.service.conftest import Running
 from tests.service.http import assert_problem, conversation, scope
@@ -108,6 +109,15 @@ def test_a_client_that_disconnects_during_its_body_is_a_499(checkpoints: Path) -
     half = {"type": "http.request", "body": b'{"q":', "more_body": True}
     assert conversation(app, [half, {"type": "http.disconnect"}], []) == []
     assert 'route="/vae/kl",status="499"} 1.0' in TestClient(app).get("/metrics").text
+
+
+def test_a_body_that_the_connection_rejects_counts_with_the_status_of_its_answer(checkpoints: Path) -> None:
+    app = create_app(Settings(checkpoints=checkpoints, device="cpu"))
+    half = {"type": "http.request", "body": b'{"q":', "more_body": True}
+    conversation(app, [half, {"type": "http.disconnect"}], [], state={REJECTED: 408})
+    text = TestClient(app).get("/metrics").text
+    assert 'route="/vae/kl",status="408"} 1.0' in text
+    assert 'status="499"' not in text
 
 
 def test_a_large_answer_is_sent_in_pieces(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:

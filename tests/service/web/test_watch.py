@@ -14,7 +14,7 @@ import pytest
 from service.web.door import Door
 from service.web.protocol import Protocol
 from service.web.watch import LEAST_BODY_BYTES, Patience, Phase, Watch
-from tests.service.web.servers import Address, exchange, problem_of, release, serving
+from tests.service.web.servers import Address, exchange, problem_of, rejections, release, serving
 
 LIMIT = 0.5
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 100000\r\n\r\n"
@@ -63,9 +63,11 @@ def test_a_head_that_does_not_end_is_a_408(address: Address, again: bytes) -> No
 
 @pytest.mark.parametrize("again", [b"", b"x"], ids=["silent", "a byte at a time"])
 def test_a_body_without_progress_is_a_408(address: Address, again: bytes) -> None:
+    rejections.clear()
     problem = problem_of(dribble(address, HEAD, again))
     assert problem["status"] == 408
     assert "body" in problem["detail"]
+    assert rejections == [408]
 
 
 class Clock:
