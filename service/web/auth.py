@@ -91,7 +91,10 @@ class Ring:
         except InvalidInput as error:
             log.error("the file of API keys is not valid; the former keys stay valid", reason=error.detail)
         else:
-            log.info("API keys read", keys=len(self._entries))
+            if self._entries:
+                log.info("API keys read", keys=len(self._entries))
+            else:
+                log.warning("the file of API keys has no keys: all requests but probes are refused")
 
     def entry(self, scope: Scope) -> Entry | Unauthorized:
         """The key of a request, or why it has none."""

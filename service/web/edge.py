@@ -179,7 +179,7 @@ class _Exchange:
             return False
         is_sent = self._send.answer(status, [*headers, *self._own_headers()], body)
         if is_sent:
-            self.status = status
+            self.status = int(status)  # and not HTTPStatus, whose name a log for people would have
         return is_sent
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:

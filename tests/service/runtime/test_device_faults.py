@@ -154,7 +154,7 @@ def test(client):
 
 def test_a_start_that_hangs_is_tried_again_however_long_the_replicas_wait() -> None:
     found, events = outcome("""
-rules = rules._replace(stall_seconds=2.0, hang_seconds=1.0)
+rules = rules._replace(stall_seconds=6.0, hang_seconds=1.0)
 
 def begin(state):
     # The third start takes longer than a computation may.

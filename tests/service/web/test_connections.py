@@ -133,8 +133,8 @@ class Known(Protocol):
 
     all: list[Protocol] = []  # noqa: RUF012 (the tests clear it)
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
         self.all.append(self)
 
 
