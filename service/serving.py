@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -37,6 +39,8 @@ from .web.observability import log
 
 # Descriptors of one process beside its connections.
 SPARE_DESCRIPTORS = 512
+# Seconds for the last line of a process that ends because its event loop stands still.
+LAST_WORDS_SECONDS = 1.0
 
 
 class Prepared(NamedTuple):
@@ -156,6 +160,10 @@ def _serve_alone(prepared: Prepared) -> int:
 
 
 def _end_hanging(still_seconds: float) -> None:
+    # The event loop may stand still in a write to the log, for which this thread would wait.
+    last = threading.Timer(LAST_WORDS_SECONDS, os._exit, (1,))
+    last.daemon = True
+    last.start()
     log.critical("the event loop stands still and the process ends", still_seconds=round(still_seconds, 1))
     end_now(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..errors import Overloaded
 from . import channel
@@ -102,7 +103,8 @@ class Supervised:
                 self._stop(kind == channel.FORCE)
 
     async def _answer(self, name: bytes) -> None:
-        await asyncio.to_thread(self.measure)
+        with suppress(RuntimeError):  # no thread can be started
+            await asyncio.to_thread(self.measure)
         self._tell(channel.SNAPSHOT, name + self.snapshot())
 
     def _orphaned(self) -> None:

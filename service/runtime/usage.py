@@ -90,15 +90,18 @@ class Usage:
         with self._reading:
             if time.monotonic() - self._read_at < READING_SECONDS:
                 return
-            files, memory = open_files(PROC), proportional_bytes(PROC)
-            for folder in self._folders():
-                with suppress(OSError):  # it has just ended
-                    files, memory = files + open_files(folder), memory + proportional_bytes(folder)
+            self._read_at = time.monotonic()
+            files = memory = 0
+            for folder in (PROC, *self._folders()):
+                # A process has just ended, there are no more descriptors, or /proc lacks a file.
+                with suppress(OSError):
+                    files += open_files(folder)
+                    memory += proportional_bytes(folder)
             self._open.set(files)
             self._resident.set(memory)
-            if limits := re.search(r"Max open files +(\d+)", (PROC / "limits").read_text()):
-                self._most.set(int(limits[1]))
-            self._read_at = time.monotonic()
+            with suppress(OSError):
+                if limits := re.search(r"Max open files +(\d+)", (PROC / "limits").read_text()):
+                    self._most.set(int(limits[1]))
 
     def refresh(self) -> None:
         """Set the values that are known at once. `measure` reads the others."""

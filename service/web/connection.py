@@ -40,6 +40,7 @@ class Connection(HttpToolsProtocol):
     """
 
     cycle: Cycle
+    flow: Flow
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer, and the request that runs."""
         self._watch.stop()
+        self.flow.stop()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnect()
         super().connection_lost(exc)
@@ -86,7 +88,8 @@ class Connection(HttpToolsProtocol):
     def _expired(self, phase: Phase) -> None:
         cycle = self.cycle
         if not self._in_message or (phase is Phase.BODY and (cycle is None or cycle.response_complete)):
-            self.transport.abort()  # and not close, which would wait for a client that does not take its answer
+            self.transport.close()  # once the client has taken its answer
+            self.flow.finish()
         else:
             self._reject(408, "request-timeout", f"{phase.value} did not arrive in time")
 
@@ -285,8 +288,7 @@ class Connection(HttpToolsProtocol):
     def _reject(self, status: int, slug: str, detail: str) -> None:
         """Answer with a problem, and close the connection.
 
-        Earlier complete requests are still answered. The connection then closes without this answer, because clients
-        would take it for one of theirs.
+        Earlier complete requests are still answered. The connection then closes without this answer.
         """
         if self.is_closing():
             return
@@ -312,8 +314,6 @@ class Connection(HttpToolsProtocol):
 
     def rejected(self, status: int) -> None:
         """Note that a request was rejected before the application has seen it."""
-
-    # -- the end ------------------------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
         """Close the connection, once it has answered."""

@@ -27,6 +27,7 @@ class Flow(FlowControl):
         self._seconds = seconds
         self._acked = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._is_finishing = False
 
     def pause_writing(self) -> None:
         """Note that the client has to take what was sent."""
@@ -35,8 +36,19 @@ class Flow(FlowControl):
             self._start()
 
     def resume_writing(self) -> None:
-        """Note that the client has taken enough, or that the connection has ended."""
+        """Note that the client has taken enough for now."""
         super().resume_writing()
+        if not self._is_finishing:
+            self.stop()
+
+    def finish(self) -> None:
+        """Note that the connection closes once the client has taken all that was sent."""
+        self._is_finishing = True
+        if self._timer is None:
+            self._start()
+
+    def stop(self) -> None:
+        """Wait for the client no longer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -47,6 +59,8 @@ class Flow(FlowControl):
 
     def _check(self) -> None:
         self._timer = None
+        if not self._transport.get_write_buffer_size():
+            return
         if acked_bytes(self._transport) - self._acked < LEAST_BODY_BYTES:
             self._transport.abort()
         else:

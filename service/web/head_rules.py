@@ -39,7 +39,7 @@ def check_head(version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         ValueError: the head is not valid HTTP.
     """
     if version not in {"1.1", "1.0"}:
-        raise Rejection(505, "http-version-not-supported", f"the service speaks HTTP/1.1 and 1.0, not HTTP/{version}")
+        raise Rejection(400, "malformed-request", f"the service speaks HTTP/1.1 and 1.0, not HTTP/{version}")
     hosts, codings = [], []
     for name, value in headers:
         if name == b"host":

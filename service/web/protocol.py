@@ -18,15 +18,17 @@ from .door import READ_PACE_SECONDS, SAFE_ID, Door
 from .failures import REFUSED
 from .media import HEADERS
 from .routing import STARTED
-from .transport import has_unread, unread_seconds
+from .transport import has_unread, has_unsent, unread_seconds
 from .watch import Patience
 
 # A larger body of a refused request is not read: its connection is closed.
 MAX_DISCARDED_BYTES = 256 * 1024
 # Seconds for the next request on a connection beyond the limit.
 FULL_SECONDS = 2.0
-# Seconds that a connection is left alone at the limit. Clients send their first request at once.
+# Seconds that a connection is left alone at the limit. Clients send their first request at once, but a head may come in
+# several packets.
 UNUSED_SECONDS = 0.01
+HEAD_SECONDS = 0.1
 PAUSE_SECONDS = 0.25
 _TIMEOUT = b"x-timeout-seconds"
 
@@ -82,11 +84,15 @@ class Protocol(Connection):
         )
         if not is_waiting:
             return math.inf
-        return self._watch.since + (UNUSED_SECONDS if cycle is None else PAUSE_SECONDS)
+        unused = HEAD_SECONDS if self._in_head else UNUSED_SECONDS
+        return self._watch.since + (unused if cycle is None else PAUSE_SECONDS)
 
     def evict(self) -> bool:
-        """Close the connection for another one. Returns False, and does not, if it has bytes that are not yet read."""
-        if has_unread(self.transport):
+        """Close the connection for another one.
+
+        Returns False, and does not, if bytes of the client are not yet read, or it has not taken its last answer.
+        """
+        if has_unread(self.transport) or has_unsent(self.transport):
             return False
         self._is_ending = self._is_closing = True
         self.transport.close()

@@ -10,23 +10,32 @@ import sys
 # Where `struct tcp_info` of Linux has tcpi_last_data_recv, in milliseconds, and tcpi_bytes_acked.
 _LAST_DATA_RECEIVED = struct.Struct("=52xI")
 _BYTES_ACKED = struct.Struct("=120xQ")
-
-
 _INT = struct.Struct("=i")
 
 
 def has_unread(transport: asyncio.BaseTransport) -> bool:
     """Whether something that the client has sent waits to be read; False where the system does not say."""
+    return _queued(transport, "FIONREAD") > 0
+
+
+def has_unsent(transport: asyncio.BaseTransport) -> bool:
+    """Whether the client's system has not taken all that was sent; False where the system does not say."""
+    return _queued(transport, "TIOCOUTQ") > 0
+
+
+def _queued(transport: asyncio.BaseTransport, queue: str) -> int:
+    """Bytes in a queue of the connection, by the name of the request in `termios`."""
     if sys.platform == "win32":
-        return False
+        return 0
     import fcntl  # not on all systems
     import termios
 
     try:
-        answer = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(_INT.size))
-        return bool(_INT.unpack(answer)[0])
+        descriptor = transport.get_extra_info("socket").fileno()
+        (size,) = _INT.unpack(fcntl.ioctl(descriptor, getattr(termios, queue), bytes(_INT.size)))
     except (AttributeError, OSError, ValueError, struct.error):
-        return False
+        return 0
+    return int(size)
 
 
 def unread_seconds(transport: asyncio.BaseTransport) -> float | None:

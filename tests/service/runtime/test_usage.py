@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import time
 
@@ -43,6 +44,16 @@ def test_memory_is_read_once_in_a_while(readings: list[bool], monkeypatch: pytes
     now += READING_SECONDS
     of_process.measure()
     assert len(readings) == 2
+
+
+def test_a_reading_that_fails_costs_its_value_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, "as expected")
+
+    monkeypatch.setattr(usage, "open_files", fail)
+    of_process = Usage()
+    of_process.measure()
+    of_process.refresh()
 
 
 def test_metrics_are_answered_while_no_event_loop_waits_for_the_memory(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -47,3 +49,15 @@ def test_a_service_that_stops_has_its_own_limits() -> None:
         assert not dog.look()
         time.sleep(0.02)
     assert not ended
+
+
+def test_a_log_that_hangs_does_not_keep_the_process_alive() -> None:
+    """The event loop may stand still in a write to the log."""
+    story = """
+import time
+from service import serving
+serving.LAST_WORDS_SECONDS = 0.1
+serving.log = type("Log", (), {"critical": lambda *_, **__: time.sleep(3600)})()
+serving._end_hanging(30.0)
+"""
+    assert subprocess.run([sys.executable, "-c", story], timeout=120, check=False).returncode == 1

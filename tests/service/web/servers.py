@@ -45,9 +45,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
     if scope["path"] == "/large":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE)]})
-        for _ in range(LARGE // PIECE):
-            await send({"type": "http.response.body", "body": bytes(PIECE), "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        for left in range(LARGE, 0, -PIECE):
+            await send({"type": "http.response.body", "body": bytes(PIECE), "more_body": left > PIECE})
         return
     content = b"%d" % size
     if scope["path"] == "/empty":

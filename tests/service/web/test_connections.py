@@ -7,6 +7,7 @@ import math
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ import pytest
 from service.runtime.board import Board
 from service.runtime.listening import reserved
 from service.web.connections import MOST_SELECTED, Connections
-from service.web.protocol import PAUSE_SECONDS, UNUSED_SECONDS, Protocol
-from service.web.transport import has_unread
+from service.web.protocol import HEAD_SECONDS, PAUSE_SECONDS, UNUSED_SECONDS, Protocol
+from service.web.transport import has_unread, has_unsent
 from tests.service.web.servers import Address, release, serving
 
 LIMIT = 40
@@ -128,6 +129,25 @@ def test_what_has_not_been_read_is_known() -> None:
     assert not has_unread(Transport())  # closed
 
 
+def test_what_the_client_has_not_taken_is_known() -> None:
+    class Transport(asyncio.BaseTransport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return ours
+
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        theirs.connect(server.getsockname())
+        ours, _ = server.accept()
+        with ours:
+            assert not has_unsent(Transport())
+            ours.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    ours.send(bytes(1 << 16))
+            assert has_unsent(Transport())
+    assert not has_unsent(Transport())  # closed
+
+
 class Known(Protocol):
     """A protocol whose connections are known to the tests."""
 
@@ -152,7 +172,7 @@ HELD = b"GET /held HTTP/1.1\r\nhost: x\r\n\r\n"
     ("sent", "seconds"),
     [
         (b"", UNUSED_SECONDS),
-        (b"POST / HTTP/1.1\r\nho", UNUSED_SECONDS),
+        (b"POST / HTTP/1.1\r\nho", HEAD_SECONDS),
         (HEAD, math.inf),
         (HEAD + b"{", math.inf),
         (HEAD + b"{}", PAUSE_SECONDS),

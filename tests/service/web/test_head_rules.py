@@ -70,8 +70,8 @@ def test_few_hosts_are_remembered() -> None:
 
 
 @pytest.mark.parametrize("version", [b" HTTP/2.0", b" HTTP/0.9", b""])
-def test_a_version_that_is_not_implemented_is_a_505(address: Address, version: bytes) -> None:
-    assert problem_of(exchange(address, b"GET /" + version + b"\r\nhost: x\r\n\r\n"))["status"] == 505
+def test_a_version_that_is_not_implemented_is_a_400(address: Address, version: bytes) -> None:
+    assert problem_of(exchange(address, b"GET /" + version + b"\r\nhost: x\r\n\r\n"))["status"] == 400
 
 
 @pytest.mark.parametrize("version", [b"1.2", b"3.0", b"9.9", b"1.10", b"1", b"1.x"])
