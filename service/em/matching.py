@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from .kernel.assignment import assign, new_search
 from .kernel.truncated import UNMATCHED
+from .slices import in_slices
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -47,20 +47,9 @@ def one_to_one_sparse(starts: Int64, columns: Int64, costs: Float64, out: Float6
     Returns:
         (N,) the matched j, or UNMATCHED.
     """
-    n = len(starts) - 1
-    counts = np.diff(starts)
-    # Every point has a column of its own for being unmatched, so a full matching always exists.
-    rows = np.concatenate([np.repeat(np.arange(n), counts), np.arange(n)])
-    columns_and_bins = np.concatenate([columns, m + np.arange(n)])
-    weights = np.concatenate([costs, out])
-    # The solver treats zeros as missing edges. A common constant does not change the matching.
-    weights = weights - weights.min() + 1.0
-    graph = csr_array((weights, (rows, columns_and_bins)), shape=(n, m + n))
-    matched_rows, matched = min_weight_full_bipartite_matching(graph)
-    match = np.empty(n, np.int64)
-    match[matched_rows] = matched
-    match[match >= m] = UNMATCHED
-    return match
+    search = new_search(len(out), m, len(costs))
+    in_slices(len(out), lambda first, pairs: assign(first, pairs, starts, columns, costs, out, search))
+    return search.column_of
 
 
 def cost_of_none(bin_weight: float) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from service.em import slices
 from service.em.choices import Transform
 from service.em.climbing import correspondence
 from service.em.kernel.truncated import UNMATCHED
@@ -47,6 +48,23 @@ def test_the_sparse_matching_costs_what_the_dense_one_costs(seed: int) -> None:
     mine = np.where(match == UNMATCHED, out, costs[np.arange(n), np.maximum(match, 0)])
     assert mine.sum() == pytest.approx(full[rows, columns].sum())
     assert match.tolist() == np.where(columns < m, columns, UNMATCHED).tolist()
+
+
+def test_the_sparse_matching_pauses_between_points_and_is_the_same_wherever_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    n, m, partners = 50, 40, 6
+    starts = np.arange(n + 1) * partners
+    columns = np.concatenate([rng.choice(m, partners, replace=False) for _ in range(n)])
+    costs, out = rng.exponential(size=n * partners), np.full(n, 2.0)
+    whole = one_to_one_sparse(starts, columns, costs, out, m)
+    pauses: list[None] = []
+    monkeypatch.setattr(slices, "SLICE_PAIRS", 1)
+    with slices.sliced(lambda: pauses.append(None)):
+        parts = one_to_one_sparse(starts, columns, costs, out, m)
+    assert parts.tolist() == whole.tolist()
+    assert len(pauses) == n - 1
 
 
 def alone(match: NDArray[np.int64]) -> bool:
