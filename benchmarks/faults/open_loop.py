@@ -133,7 +133,7 @@ class OpenLoop:
             return
         number, connection.index = connection.index, -1
         if number < 0:
-            self._ledger.claim(False, f"an answer that nobody asked for: {answer.status} {answer.body[:200]!r}")
+            self._ledger.claim(False, f"an answer without a request: {answer.status} {answer.body[:200]!r}")
             return
         known = self._known[number % len(self._known)]
         fate, late = fate_of(answer, known.expected), time.perf_counter() - self._intended[number]

@@ -85,7 +85,7 @@ class _Work:
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Take the error of a task that nobody awaits. Otherwise it would be logged."""
+    """Read the error of a task that is not awaited. Otherwise asyncio would log it."""
     if not task.cancelled():
         task.exception()
 
