@@ -52,7 +52,7 @@ def known_calls(calls: Sequence[Call]) -> list[tuple[str, bytes]]:
 
 def fate_of(answer: Answer, expected: tuple[int, bytes, bytes, bytes]) -> Fate:
     """Right, refused, or wrong. A refusal that must say when to come again and does not is wrong."""
-    if essence(answer) == expected:
+    if answer.status == expected[0] and essence(answer) == expected:
         return Fate.ANSWERED
     if answer.status in REFUSALS:
         must_say_when = answer.status in _MUST_SAY_WHEN and _NOT_READY not in answer.body

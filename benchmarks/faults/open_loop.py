@@ -18,6 +18,8 @@ from benchmarks.serving.figures import arrivals, percentile
 
 # More requests than this are not in flight at once; further arrivals wait in the generator, and their latency has that.
 CONNECTIONS = 512
+# Seconds between two looks at the arrivals, which are at most late by this: a look costs as much as sending a request.
+TICK = 0.005
 
 
 class Load(NamedTuple):
@@ -73,9 +75,8 @@ class OpenLoop:
         start = time.perf_counter()
         self._intended = (start + times).tolist()
         for number, at in enumerate(self._intended):
-            # The loop's clock counts milliseconds. A shorter sleep would spin and take the service's processor.
-            if (wait := at - time.perf_counter()) > 0.001:
-                await asyncio.sleep(wait)
+            if at > time.perf_counter():
+                await asyncio.sleep(max(TICK, at - time.perf_counter()))
             self._arrive(number)
         # If the generator itself fell behind, its rates must show it.
         seconds = max(seconds, time.perf_counter() - start)
