@@ -61,7 +61,7 @@ class DeviceState:
 
     def rest(self, thread: int) -> None:
         """Note that thread number `thread` waits for another one, and is not active meanwhile."""
-        self._numbers[_BEAT + thread] = 0.0
+        self._numbers[_BEAT + thread] = -time.monotonic()
 
     # -- for the supervisor -------------------------------------------------------------------------------------
 
@@ -77,8 +77,12 @@ class DeviceState:
             self._numbers[place] = 0.0
 
     def last_beat(self) -> float:
-        """The last activity of the thread that has been idle for longest, by `time.monotonic`; 0 without a process."""
-        return min(filter(None, self._numbers[_BEAT:]), default=0.0)
+        """The last activity of the thread that has been idle for longest, by `time.monotonic`; 0 without a process.
+
+        A thread that waits for another one does not count, unless all do: then none has begun since the last one ended.
+        """
+        beats = list(self._numbers[_BEAT:])
+        return min((beat for beat in beats if beat > 0), default=-min(beats))
 
     # -- for the replicas ---------------------------------------------------------------------------------------
 

@@ -14,6 +14,14 @@ def until(fact):
             return
         time.sleep(0.01)
     raise AssertionError
+
+# Its threads may run on for a while after the signal.
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: all(
+        open(f"/proc/{pid}/task/{thread}/stat").read().rpartition(")")[2].split()[0] == "T"
+        for thread in os.listdir(f"/proc/{pid}/task")
+    ))
 """
 # A computation hangs, and so does a process that gives no sign for this long.
 SOON = """
@@ -28,7 +36,7 @@ def test_a_process_that_is_stopped_while_nobody_calls_is_replaced() -> None:
         + """
 def test(client):
     pid = int(client(0, ones)[0])
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     until(lambda: starts[0] == 2)
     check(eventually(lambda: client(0, ones))[0] != pid)
 """
@@ -43,7 +51,7 @@ def test_a_call_of_a_process_that_is_stopped_is_lost() -> None:
         + """
 def test(client):
     pid = int(client(0, ones)[0])
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     check(lost(lambda: client(0, ones)))
     check(eventually(lambda: client(0, ones))[0] != pid)
 """

@@ -110,3 +110,21 @@ def test_after_a_pause_of_the_whole_service_the_process_has_time_to_go_on(monkey
     seconds += 1
     assert not device.hangs(stall_seconds=60, hang_seconds=60)
     device.close()
+
+
+def test_a_process_that_stops_between_two_threads_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 1000.0
+    for module in (device_process, device_state):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: seconds))
+    device = DeviceProcess(lambda _, __: 0)
+    device.pid = os.getpid()
+    device.state.starting()
+    device.state.ready("a GPU")
+    device.state.beat(0)
+    device.state.rest(0)  # and the next thread does not begin
+    hangs = []
+    for _ in range(4):
+        seconds += 1
+        hangs.append(device.hangs(stall_seconds=2.5, hang_seconds=60))
+    assert hangs == [False, False, True, True]
+    device.close()

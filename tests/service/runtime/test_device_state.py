@@ -58,3 +58,19 @@ def test_the_thread_that_has_been_silent_for_longest_counts_and_one_that_rests_d
         assert state.last_beat() == oldest
     state.rest(0)
     assert state.last_beat() > oldest
+
+
+def test_a_process_whose_threads_all_rest_was_last_active_when_the_last_one_ended() -> None:
+    state = DeviceState()
+    state.starting()
+    started = state.last_beat()
+    state.ready("a GPU")  # no thread has begun yet
+    assert state.last_beat() >= started > 0
+    for thread in range(THREADS):
+        state.beat(thread)
+        state.rest(thread)
+    resting = state.last_beat()
+    assert resting > started
+    assert state.last_beat() == resting
+    state.ended()
+    assert state.last_beat() == 0
