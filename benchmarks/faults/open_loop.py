@@ -31,6 +31,7 @@ class Load(NamedTuple):
     refusals: tuple[float, ...]  # without those that were too late
     too_late: int  # requests whose deadline passed: 504
     in_time: int  # answers that came while requests were still offered
+    generator: float  # processors that the generator took
 
     def good(self, within: float | None) -> float:
         """Right answers a second: those that came within `within` seconds, or else while requests were offered."""
@@ -72,7 +73,7 @@ class OpenLoop:
         missing = CONNECTIONS - len(self._connections) - len(self._opening)
         await asyncio.gather(*(self._connect() for _ in range(missing)), *self._opening)
         times = arrivals(rate, seconds, seed=int(rate))
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), time.process_time()
         self._intended = (start + times).tolist()
         for number, at in enumerate(self._intended):
             if at > time.perf_counter():
@@ -80,7 +81,7 @@ class OpenLoop:
             self._arrive(number)
         # If the generator itself fell behind, its rates must show it.
         seconds = max(seconds, time.perf_counter() - start)
-        in_time = len(self._latencies)
+        in_time, spent = len(self._latencies), time.process_time() - spent
         await self._end()
         return Load(
             len(self._intended) / seconds,
@@ -89,6 +90,7 @@ class OpenLoop:
             tuple(self._refusals),
             self._too_late,
             in_time,
+            spent / seconds,
         )
 
     async def _end(self) -> None:

@@ -82,7 +82,7 @@ def test_each_arrival_is_offered_once_and_settled() -> None:
 
 
 def test_goodput_counts_answers_within_the_deadline_or_while_requests_are_offered() -> None:
-    load = Load(10.0, 2.0, (0.1, 0.2, 0.9, 3.0), (), 0, in_time=3)
+    load = Load(10.0, 2.0, (0.1, 0.2, 0.9, 3.0), (), 0, in_time=3, generator=0.0)
     assert load.good(0.5) == 1.0
     assert load.good(None) == 1.5
     assert load.latency(0.5) == 0.2
