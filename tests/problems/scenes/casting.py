@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tests.problems.scenes.scene import Float64
+
+Int64 = NDArray[np.int64]
 
 NOTHING = np.zeros((0, 7))
 
@@ -29,31 +32,32 @@ def cast(world: World, origin: Float64, rays: Float64, rng: np.random.Generator,
             ranges = (world.ground - origin[2]) / rays[:, 2]
         first = np.where(ranges > near, ranges, np.inf)
     for box in world.boxes:
-        _nearer(first, rays, box[:3] - origin, float(np.linalg.norm(box[3:6])), lambda d, b=box: _box(b, origin, d))
+        which = _passing(rays, box[:3] - origin, float(np.linalg.norm(box[3:6])))
+        _lower(first, which, _box(box, origin, rays[which]))
     for x, y, radius, low, high in world.cylinders:
         middle = np.array([x, y, (low + high) / 2]) - origin
-        reach = float(np.hypot(radius, (high - low) / 2))
-        _nearer(first, rays, middle, reach, lambda d, m=middle, r=radius, h=high - low: _cylinder(m, r, h / 2, d))
+        which = _passing(rays, middle, float(np.hypot(radius, (high - low) / 2)))
+        _lower(first, which, _cylinder(middle, radius, (high - low) / 2, rays[which]))
     for *centre, radius in world.spheres:
-        middle = np.array(centre) - origin
-        _nearer(first, rays, middle, radius, lambda d, m=middle, r=radius: _sphere(m, r, d)[0])
+        which = _passing(rays, np.array(centre) - origin, radius)
+        _lower(first, which, _sphere(np.array(centre) - origin, radius, rays[which])[0])
     for *centre, radius, path in world.crowns:
-        middle = np.array(centre) - origin
-        _nearer(first, rays, middle, radius, lambda d, m=middle, r=radius, p=path: _crown(m, r, p, d, rng))
+        which = _passing(rays, np.array(centre) - origin, radius)
+        _lower(first, which, _crown(np.array(centre) - origin, radius, path, rays[which], rng))
     first[first <= near] = np.inf
     return first
 
 
-def _nearer(first, rays, middle, reach, hit) -> None:  # type: ignore[no-untyped-def]
-    """Lower `first` to the hits of one thing. Only the rays that pass its bounding sphere are computed."""
+def _passing(rays: Float64, middle: Float64, reach: float) -> Int64:
+    """Which rays pass through the sphere about `middle`: all, if the sensor is within it."""
     distance = float(np.linalg.norm(middle))
-    if distance > reach:
-        cosine = np.sqrt(1 - (reach / distance) ** 2)
-        (which,) = np.nonzero(rays @ (middle / distance) >= cosine)
-    else:
-        which = np.arange(len(rays))
-    if len(which):
-        first[which] = np.minimum(first[which], hit(rays[which]))
+    if distance <= reach:
+        return np.arange(len(rays))
+    return np.flatnonzero(rays @ (middle / distance) >= np.sqrt(1 - (reach / distance) ** 2))
+
+
+def _lower(first: Float64, which: Int64, ranges: Float64) -> None:
+    first[which] = np.minimum(first[which], ranges)
 
 
 def _box(box: Float64, origin: Float64, rays: Float64) -> Float64:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from tests.problems.scenes.casting import World
-from tests.problems.scenes.scene import Float64, Freedom, Place, Scene, any_rotation, direction, displaced, seen_from, turn
+from tests.problems.scenes.scene import (
+    Float64,
+    Freedom,
+    Place,
+    Scene,
+    any_rotation,
+    direction,
+    displaced,
+    seen_from,
+    turn,
+)
 from tests.problems.scenes.sensors import lidar
 
 AXES = np.eye(3)

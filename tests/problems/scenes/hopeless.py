@@ -52,8 +52,9 @@ def apart(seed: int) -> Scene:
         world = room(np.random.default_rng([seed, 51, 1]))
         earlier, _ = viewpoints(world, rng, 0.1)
         around = turn(np.array([0, 0, np.pi])) @ earlier.rotation
-        clouds = [depth_camera(world, Place(r, earlier.origin * [0.1, 0.1, 1]), rng) for r in (around, earlier.rotation)]
-        return Scene("apart indoors", "hopeless", clouds[0], clouds[1], earlier.rotation.T @ around, np.zeros(3))
+        origin = earlier.origin * [0.1, 0.1, 1]
+        source, target = (depth_camera(world, Place(r, origin), rng) for r in (around, earlier.rotation))
+        return Scene("apart indoors", "hopeless", source, target, earlier.rotation.T @ around, np.zeros(3))
     whole = cut(seed, overlap=1.0)
     rng = np.random.default_rng([seed, 52])
     across = rng.normal(size=3)

@@ -39,10 +39,11 @@ def robot(seed: int) -> Scene:
     yaw = turn(np.array([0, 0, np.radians(rng.uniform(4, 12)) * rng.choice([-1, 1])]))
     step = np.array([rng.uniform(0.15, 0.4), rng.normal(0, 0.03), 0])
     later = Place(earlier.rotation @ yaw, earlier.origin + earlier.rotation @ step)
-    scans = [
-        lidar(world, place, rng, rings=16, steps=900, below=-30, above=30, noise=0, lost=0) for place in (later, earlier)
-    ]
-    return seen_from("robot", scans[0], scans[1], later, earlier)
+    source, target = (
+        lidar(world, place, rng, rings=16, steps=900, below=-30, above=30, noise=0, lost=0)
+        for place in (later, earlier)
+    )
+    return seen_from("robot", source, target, later, earlier)
 
 
 def indoors(seed: int, degrees: float = 10) -> Scene:

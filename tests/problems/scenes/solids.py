@@ -76,10 +76,10 @@ def sampled(body: Figure, count: int, rng: np.random.Generator) -> Float64:
         out *= (body.radii[which] * np.sqrt(1 - cap**2) / np.linalg.norm(out, axis=1))[:, None]
         points = (body.starts + body.ends)[which] / 2 + out + height[:, None] * axis
         points = points[distance(body, points) > -1.5 * BLEND]
-        points = points[: count - sum(map(len, found))]
         for _ in range(3):
             points = points - distance(body, points)[:, None] * normals(body, points)
-        found.append(points)
+        points = points[np.abs(distance(body, points)) < 1e-3]
+        found.append(points[: count - sum(map(len, found))])
     return np.concatenate(found)
 
 
