@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..jit import compiled
 from ..kernel.cells import Cells, corners, sorted_cells
-from ..kernel.fitting import Sums, fit, mean_square_step, move, residual_after, sums_of_rows
+from ..kernel.fitting import Sums, assign, fit, mean_square_step, move, residual_after, sums_of_rows
 from ..kernel.truncated import EStep, expect_rows
 from ..model import bin_weight
 
@@ -78,7 +78,7 @@ def ascend(
     low, high = corners(target)
     while True:
         if row == 0:
-            transforms[steps] = transform
+            assign(transform, transforms[steps])
             numbers[steps, 0], numbers[steps, 1] = sigma, outliers
             wanted = sigma * math.sqrt(2 * rules.cutoff)
             if not 0.5 < side / wanted < 2:

@@ -147,7 +147,7 @@ def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
             missing = cross - linear @ spread
             for d in range(dimension):
                 spread[d, d] += ridge
-            linear = linear + np.ascontiguousarray(np.linalg.solve(spread, np.ascontiguousarray(missing.T)).T)
+            linear = linear + solved(spread, missing)
         elif kind in (RIGID, SIMILARITY):
             linear = rotation(cross)
         elif kind != AFFINE:
@@ -157,9 +157,52 @@ def fit(kind: int, transform: Float64, sums: Sums) -> Float64:
             scale = (linear * cross).sum() / variance if varies else before
             linear = linear * max(scale, LEAST_SCALE)
     out = np.empty((dimension, dimension + 1))
-    out[:, :dimension] = linear
-    out[:, dimension] = q - linear @ p
+    assign(linear, out)
+    shift = q - linear @ p
+    for d in range(dimension):
+        out[d, dimension] = shift[d]
     return out if np.abs(out).max() <= MOST else transform.copy()
+
+
+@compiled
+def assign(values: Float64, out: Float64) -> None:
+    """Write `values` (D, K) into the first K columns of `out`.
+
+    An assignment of slices would be compiled together with the text of its error, for 2.5 seconds.
+    """
+    for d in range(values.shape[0]):
+        for k in range(values.shape[1]):
+            out[d, k] = values[d, k]
+
+
+@compiled
+def solved(matrix: Float64, right: Float64) -> Float64:
+    """X (D, D) with X A = B, for A = `matrix` and B = `right` (D, D). Infinite or NaN if A is singular.
+
+    Gaussian elimination with partial pivoting. It overwrites `matrix`. Compiling NumPy's solver takes four seconds.
+    """
+    size = len(matrix)
+    out = right.copy()
+    for k in range(size):
+        pivot = k
+        for a in range(k + 1, size):
+            if abs(matrix[k, a]) > abs(matrix[k, pivot]):
+                pivot = a
+        for a in range(size):
+            matrix[a, k], matrix[a, pivot] = matrix[a, pivot], matrix[a, k]
+            out[a, k], out[a, pivot] = out[a, pivot], out[a, k]
+        for b in range(k + 1, size):
+            factor = matrix[k, b] / matrix[k, k]
+            for a in range(k, size):
+                matrix[a, b] -= factor * matrix[a, k]
+            for a in range(size):
+                out[a, b] -= factor * out[a, k]
+    for k in range(size - 1, -1, -1):
+        for a in range(size):
+            for b in range(k + 1, size):
+                out[a, k] -= out[a, b] * matrix[b, k]
+            out[a, k] /= matrix[k, k]
+    return out
 
 
 @compiled

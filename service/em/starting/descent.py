@@ -16,6 +16,7 @@ from ..jit import compiled
 from ..kernel.cells import AXES, ONE_CELL, ONE_CELL_SIDE, Cells, corners, sorted_cells
 from ..kernel.fitting import (
     Sums,
+    assign,
     fit,
     move,
     residual_after,
@@ -160,7 +161,7 @@ def descend(
             estimate = math.sqrt(residual / (total * dimension))
             moved_by = (sums.residual - residual) / total  # a lower bound of the mean square step
             before, transform = _extrapolated(kind, transform, after, before)
-            path[steps] = transform
+            assign(transform, path[steps])
             steps += 1
             visit += 1
             if moved_by < ((DESCENT.distinct_step if sharp else DESCENT.blurred_step) * width) ** 2:
@@ -204,7 +205,7 @@ def _extrapolated(kind: int, here: Float64, after: Float64, before: Float64) -> 
     ahead = after + step * gain
     if ROTATES[kind]:
         D = ahead.shape[0]
-        ahead[:, :D] = rotation(np.ascontiguousarray(ahead[:, :D]))
+        assign(rotation(np.ascontiguousarray(ahead[:, :D])), ahead)
     # The step after an extrapolation does not continue the series.
     return np.zeros_like(step), ahead
 
@@ -247,5 +248,6 @@ def _robust(
     if row < data.shape[1]:
         return row, pairs, unknown
     unsorted = np.empty_like(columns)
-    unsorted[grid.order] = columns
+    for j in range(len(columns)):
+        unsorted[grid.order[j]] = columns[j]
     return row, pairs, sums_of_columns(source, data, dimension, found, unsorted)

@@ -18,7 +18,7 @@ from ..cancellation import Poll
 from ..coordinates import Frame
 from ..jit import compiled
 from ..kernel.extent import centre, clipped_deviation
-from ..kernel.fitting import fit, move, rms_distance, sums_of_rows
+from ..kernel.fitting import assign, fit, move, rms_distance, sums_of_rows
 from ..kernel.single_precision import expect
 from ..kernel.truncated import EStep, empty_e_step
 from ..kinds import RIGID, SCALES
@@ -183,4 +183,4 @@ def _judge(
             scores[k] = sums.evidence
             if sums.within[dimension, dimension] > dimension + 1:
                 transform = fit(RIGID, transform, sums)
-        ends[k] = transform
+        assign(transform, ends[k])

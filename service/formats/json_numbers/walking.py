@@ -170,7 +170,10 @@ def walk(
                 keys[place, 0], keys[place, 1] = index + 1, stop - 1
                 if found[AGAIN_DEPTH] == 0 and _is_again(text, keys, stack[depth, FIRST_KEY], place):
                     found[AGAIN_START], found[AGAIN_STOP], found[AGAIN_DEPTH] = index + 1, stop - 1, depth
-                    again[: depth + 1] = stack[: depth + 1]
+                    # Of slices, this would be compiled together with the text of its error, for 2.5 seconds.
+                    for level in range(depth + 1):
+                        for column in range(stack.shape[1]):
+                            again[level, column] = stack[level, column]
                 if cut_depth > 0:
                     cut_keys += 1
                 else:

@@ -15,6 +15,7 @@ from service.em.kernel.fitting import (
     move,
     residual_after,
     rotation,
+    solved,
     sums_of_columns,
     sums_of_rows,
 )
@@ -220,3 +221,19 @@ def test_move_multiplies_by_the_matrix() -> None:
         out = np.full_like(pad(p), 7.0)
         move(transform, pad(p), out)
         assert out[:dimension] == pytest.approx(transform[:, :-1] @ p + transform[:, -1:], abs=1e-14)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 12])
+def test_the_solution_of_linear_equations_fulfils_them(size: int) -> None:
+    rng = np.random.default_rng(size)
+    for _ in range(20):
+        matrix, right = rng.normal(size=(2, size, size))
+        matrix[0, 0] = 0.0 if size > 1 else matrix[0, 0]  # so that rows must be exchanged
+        expected = np.linalg.solve(matrix.T, right.T).T
+        np.testing.assert_allclose(
+            solved(matrix.copy(), right), expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max()
+        )
+
+
+def test_the_solution_of_singular_equations_is_not_finite() -> None:
+    assert not np.isfinite(solved(np.ones((2, 2)), np.eye(2))).any()
