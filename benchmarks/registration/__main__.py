@@ -12,7 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.registration.contenders import CONTENDERS, OURS
+from benchmarks.registration.coverage import overlap, regions
 from benchmarks.registration.figures import figures
+from benchmarks.registration.scans import anywhere, near, real
 from benchmarks.registration.scenarios import Arena, Row, batch, memory, million, speed, success
 from benchmarks.registration.tables import claims, tables
 from benchmarks.registration.workers import single_threaded
@@ -25,6 +27,10 @@ SCENARIOS: dict[str, Callable[[Arena], list[Row]]] = {
     "batch": batch,
     "memory": memory,
     "million": million,
+    "scans": lambda arena: near(arena) + anywhere(arena),
+    "real": real,
+    "overlap": overlap,
+    "regions": regions,
 }
 
 

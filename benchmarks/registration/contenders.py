@@ -21,6 +21,7 @@ class Contender(NamedTuple):
     nonrigid: bool = False
     plane: bool = True  # accepts 2-D clouds
     searches: bool = False  # global search: used only for large displacements
+    thins: bool = False  # merges the points of each voxel: used only for scans
     dense: bool = False  # memory or time rules out 50,000 points
     warm_up: int = 300  # points of the problem that is registered before timing starts
 
@@ -42,7 +43,14 @@ def _latentserve() -> Solve:
 
     def answered(task: Task, outcome: Any) -> Answer:
         turn = np.eye(task.source.shape[1]) if outcome.linear is None else outcome.linear
-        return Answer(turn, outcome.translation, outcome.registered, outcome.converged)
+        return Answer(
+            turn,
+            outcome.translation,
+            outcome.registered,
+            outcome.converged,
+            outcome.translation_covariance,
+            outcome.rotation_covariance,
+        )
 
     def solve(tasks: Sequence[Task]) -> list[Answer]:
         outcomes = register_batch([posed(task) for task in tasks])
@@ -52,6 +60,7 @@ def _latentserve() -> Solve:
 
 
 OURS = "Latentserve"
+THINNED = "voxels and reach of the scans; 100 iterations, 1e-5 rad, 1e-6"
 
 CONTENDERS: dict[str, Contender] = {
     OURS: Contender("latentserve", "float64, the defaults of the service", _latentserve, nonrigid=True, warm_up=10_000),
@@ -98,4 +107,7 @@ CONTENDERS: dict[str, Contender] = {
         "20 neighbours, 100 iterations, 1e-5 rad, 1e-6",
         peers.small_gicp_align("GICP", max_iterations=100, rotation_epsilon=1e-5, translation_epsilon=1e-6),
     ),
+    "small_gicp ICP, thinned": Contender("small_gicp", THINNED, peers.small_gicp_thinned("ICP"), thins=True),
+    "small_gicp plane, thinned": Contender("small_gicp", THINNED, peers.small_gicp_thinned("PLANE_ICP"), thins=True),
+    "small_gicp GICP, thinned": Contender("small_gicp", THINNED, peers.small_gicp_thinned("GICP"), thins=True),
 }

@@ -26,7 +26,7 @@ def figures(arena: Arena) -> list[Row]:
     )
     rows = []
     for name, source, target in (("fish", fish, fish), ("bunny", bunny, hare)):
-        tallies = {w.name: Tally() for w in arena.workers.values() if CONTENDERS[w.name].plane or source.shape[1] == 3}
+        tallies = {w.name: Tally() for w in arena.general() if CONTENDERS[w.name].plane or source.shape[1] == 3}
         for seed in range(6 if arena.quick else 24):
             pair = turned(source, target, seed)
             for contender, tally in tallies.items():
@@ -35,7 +35,7 @@ def figures(arena: Arena) -> list[Row]:
         rows += [tally.row("figures", name, contender, len(source)) for contender, tally in tallies.items()]
     order = np.random.default_rng(0).permutation(len(fins))
     task = Task(fish, np.ascontiguousarray(fins[order]), transform="nonrigid", init="identity")
-    for worker in arena.workers.values():
+    for worker in arena.general():
         if CONTENDERS[worker.name].nonrigid:
             row = Row("figures", "deformed fish", worker.name, len(fish))
             result = worker.solve([task], arena.limit, least=0.1)

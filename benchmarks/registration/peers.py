@@ -216,6 +216,38 @@ def small_gicp_align(kind: str, **options: object) -> Callable[[], Solve]:
     return start
 
 
+def small_gicp_thinned(kind: str) -> Callable[[], Solve]:
+    """ICP (point to point), PLANE_ICP (to planes) or GICP on one point a voxel, by its call that takes two arrays.
+
+    Its voxels are numbered with 21 bits a coordinate, so map coordinates are first taken about the target's centroid.
+    """
+
+    @one_by_one
+    def start() -> SolveOne:
+        small_gicp: Any = import_module("small_gicp")
+
+        def solve(task: Task) -> Answer:
+            centre = task.target.mean(axis=0)
+            found = small_gicp.align(
+                _in_space(task.target - centre),
+                _in_space(task.source - centre),
+                _begin(task),
+                registration_type=kind,
+                downsampling_resolution=task.voxel,
+                max_correspondence_distance=task.reach,
+                num_threads=1,
+                max_iterations=100,
+                rotation_epsilon=1e-5,
+                translation_epsilon=1e-6,
+            ).T_target_source
+            about = _in_plane(found[:3, :3], found[:3, 3], task)
+            return about._replace(translation=about.translation + centre - about.rotation @ centre)
+
+        return solve
+
+    return start
+
+
 def _open3d_cloud(open3d: Any, points: Array) -> Any:
     return open3d.geometry.PointCloud(open3d.utility.Vector3dVector(_in_space(points)))
 

@@ -39,9 +39,21 @@ class Arena:
         self.limit = limit
         self.quick = quick
 
+    def general(self) -> list[Worker]:
+        """Workers that take the points as they come, that is, all but those that thin."""
+        return [worker for name, worker in self.workers.items() if not CONTENDERS[name].thins]
+
     def local(self) -> list[Worker]:
-        """Workers that solve problems with a small displacement, that is, all but the global searches."""
-        return [worker for name, worker in self.workers.items() if not CONTENDERS[name].searches]
+        """Of these, the workers that solve problems with a small displacement, that is, all but the global searches."""
+        return [worker for worker in self.general() if not CONTENDERS[worker.name].searches]
+
+    def scanning(self) -> list[Worker]:
+        """Latentserve, and the workers that thin."""
+        return [worker for name, worker in self.workers.items() if name == OURS or CONTENDERS[name].thins]
+
+    def ours(self) -> list[Worker]:
+        """Latentserve, if it was selected."""
+        return [worker for name, worker in self.workers.items() if name == OURS]
 
     def stop(self) -> None:
         """End all worker processes."""
@@ -148,7 +160,7 @@ def success(arena: Arena) -> list[Row]:
     """
     rows: list[Row] = []
     for kind, draw in SUCCESS.items():
-        tallies = {w.name: Tally() for w in arena.workers.values()}
+        tallies = {w.name: Tally() for w in arena.general()}
         for seed in range(24 if arena.quick else 200):
             pair = draw(seed)
             for name, tally in tallies.items():

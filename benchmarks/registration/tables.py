@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
+from benchmarks.registration import scan_tables
 from benchmarks.registration.contenders import OURS
 from benchmarks.registration.scenarios import Row, exponent
+from benchmarks.registration.texts import claim, duration, grid
 
 
 def tables(rows: list[Row]) -> str:
@@ -20,14 +22,16 @@ def tables(rows: list[Row]) -> str:
     for scenario in dict.fromkeys(row.scenario for row in rows):
         part = [row for row in rows if row.scenario == scenario]
         if scenario.startswith("speed"):
-            blocks.append(_grid(scenario, part, lambda row: f"N = {row.points:,}", _time_and_error))
+            blocks.append(grid(scenario, part, lambda row: f"N = {row.points:,}", _time_and_error))
             blocks.append(f"{_growth(scenario, part)}\n{_busy(part)}")
-        elif scenario in ("success", "figures"):
-            blocks.append(_grid(scenario, part, lambda row: row.problem, _rate))
+        elif scenario in ("success", "figures", scan_tables.OVERLAP, scan_tables.REGIONS):
+            blocks.append(grid(scenario, part, lambda row: row.problem, _rate))
         elif scenario == "batch":
-            blocks.append(_grid(scenario, part, lambda row: row.problem, _throughput))
+            blocks.append(grid(scenario, part, lambda row: row.problem, _throughput))
+        elif scenario.startswith((scan_tables.NEAR, scan_tables.REAL)):
+            blocks.append(grid(scenario, part, lambda row: row.problem, scan_tables.with_errors))
         else:
-            blocks.append(_grid(scenario, part, lambda row: f"N = M = {row.points:,}", _memory))
+            blocks.append(grid(scenario, part, lambda row: f"N = M = {row.points:,}", _memory))
     return "\n\n".join(blocks)
 
 
@@ -42,27 +46,27 @@ def claims(rows: list[Row]) -> str:
         elif row.scenario == "success":
             least = _LEAST[row.problem]
             lines.append(
-                _line(f"{row.problem}: success", row.success, row.success >= least, f">= {least:.0%}", "{:.1%}")
+                claim(f"{row.problem}: success", row.success, row.success >= least, f">= {least:.0%}", "{:.1%}")
             )
         elif row.scenario == "batch":
             rate = 256 / row.seconds
-            lines.append(_line("batch: registrations a second", rate, rate >= 1000, ">= 1000", "{:.0f}"))
+            lines.append(claim("batch: registrations a second", rate, rate >= 1000, ">= 1000", "{:.0f}"))
         elif row.scenario == "memory":
             lines.append(
-                _line(f"N = M = {row.points:,}: growth in MB", row.growth, row.growth < 500, "< 500", "{:.0f}")
+                claim(f"N = M = {row.points:,}: growth in MB", row.growth, row.growth < 500, "< 500", "{:.0f}")
             )
         elif row.scenario == "million":
-            lines.append(_line(f"N = M = {row.points:,}: seconds", row.seconds, row.seconds <= 60, "<= 60", "{:.1f}"))
-            lines.append(_line(f"N = M = {row.points:,}: peak in MB", row.peak, row.peak <= 6000, "<= 6000", "{:.0f}"))
+            lines.append(claim(f"N = M = {row.points:,}: seconds", row.seconds, row.seconds <= 60, "<= 60", "{:.1f}"))
+            lines.append(claim(f"N = M = {row.points:,}: peak in MB", row.peak, row.peak <= 6000, "<= 6000", "{:.0f}"))
         elif row.scenario == "figures" and row.problem != "deformed fish":
-            lines.append(_line(f"{row.problem}: success", row.success, row.success == 1, "= 100%", "{:.1%}"))
+            lines.append(claim(f"{row.problem}: success", row.success, row.success == 1, "= 100%", "{:.1%}"))
         elif row.scenario == "figures":
             others = [r for r in rows if r.problem == row.problem]
             other = _find(others, row.scenario, "pycpd", row.points)
             if other is not None:
                 ratio = row.percent / other.percent
-                lines.append(_line("deformed fish: distance over pycpd's", ratio, ratio < 1, "< 1", "{:.2f}"))
-    return "\n".join(lines)
+                lines.append(claim("deformed fish: distance over pycpd's", ratio, ratio < 1, "< 1", "{:.2f}"))
+    return "\n".join([*lines, *scan_tables.claims(rows)])
 
 
 _LEAST = {
@@ -89,12 +93,12 @@ def _speed_claims(rows: list[Row], scenario: str) -> Iterable[str]:
         theirs = [row for peer in peers if (row := _find(rows, scenario, peer, points)) is not None]
         if ours is not None and theirs:
             ratio = ours.processor_seconds / min(row.processor_seconds for row in theirs)
-            yield _line(f"{scenario}, {points:,}: time over {peers[0]}'s", ratio, ratio <= most, f"<= {most}", "{:.2f}")
+            yield claim(f"{scenario}, {points:,}: time over {peers[0]}'s", ratio, ratio <= most, f"<= {most}", "{:.2f}")
     if (ours := _find(rows, scenario, OURS, 100_000)) is not None:
-        yield _line(f"{scenario}, 100,000: degrees", ours.degrees, ours.degrees < 0.02, "< 0.02", "{:.4f}")
+        yield claim(f"{scenario}, 100,000: degrees", ours.degrees, ours.degrees < 0.02, "< 0.02", "{:.4f}")
     slope = _slope([row for row in rows if row.scenario == scenario and row.contender == OURS])
     if slope is not None:
-        yield _line(f"{scenario}: growth exponent from 1,000 points on", slope, slope <= 1.3, "<= 1.3", "{:.2f}")
+        yield claim(f"{scenario}: growth exponent from 1,000 points on", slope, slope <= 1.3, "<= 1.3", "{:.2f}")
 
 
 def _find(rows: list[Row], scenario: str, contender: str, points: int) -> Row | None:
@@ -103,22 +107,6 @@ def _find(rows: list[Row], scenario: str, contender: str, points: int) -> Row | 
         if (row.scenario, row.contender, row.points) == (scenario, contender, points) and math.isfinite(row.seconds):
             return row
     return None
-
-
-def _line(what: str, value: float, holds: bool, asked: str, form: str) -> str:
-    return f"{what:<58} {form.format(value):>8}  {asked:<8}  {'yes' if holds else 'NO'}"
-
-
-def _grid(title: str, rows: list[Row], column: Callable[[Row], str], cell: Callable[[Row], str]) -> str:
-    columns = list(dict.fromkeys(map(column, rows)))
-    names = list(dict.fromkeys(row.contender for row in rows))
-    cells = {(row.contender, column(row)): cell(row) for row in rows}
-    lines = [[title, *columns]] + [[name, *(cells.get((name, c), "-") for c in columns)] for name in names]
-    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
 
 
 def _growth(title: str, rows: list[Row]) -> str:
@@ -140,13 +128,13 @@ def _slope(rows: list[Row]) -> float | None:
 
 
 def _time_and_error(row: Row) -> str:
-    return f"{_time(row.processor_seconds)} {row.degrees:.3f}°" if math.isfinite(row.seconds) else row.note or "-"
+    return f"{duration(row.processor_seconds)} {row.degrees:.3f}°" if math.isfinite(row.seconds) else row.note or "-"
 
 
 def _rate(row: Row) -> str:
     if not math.isfinite(row.success):
-        return f"{row.note} {_time(row.seconds)}" if math.isfinite(row.seconds) else row.note or "-"
-    return f"{row.success:.1%} of {row.calls} {_time(row.seconds)}"
+        return f"{row.note} {duration(row.seconds)}" if math.isfinite(row.seconds) else row.note or "-"
+    return f"{row.success:.1%} of {row.calls} {duration(row.seconds)}"
 
 
 def _throughput(row: Row) -> str:
@@ -158,10 +146,4 @@ def _throughput(row: Row) -> str:
 def _memory(row: Row) -> str:
     if not math.isfinite(row.seconds):
         return row.note or "-"
-    return f"+{row.growth:,.0f} MB, peak {row.peak:,.0f} MB, {_time(row.seconds)}, {row.degrees:.3f}°"
-
-
-def _time(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "-"
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+    return f"+{row.growth:,.0f} MB, peak {row.peak:,.0f} MB, {duration(row.seconds)}, {row.degrees:.3f}°"

@@ -17,6 +17,7 @@ class Task(NamedTuple):
     `outliers` is the fraction of target points without a counterpart, for contenders that take this parameter.
     `reach` is the maximum correspondence distance of an ICP, in the clouds' unit. The default, a quarter of the size,
     covers a rotation of 10° and a shift of 5 %; a larger one helps no contender on the harder problems.
+    `voxel` is the side of the voxels of the contenders that thin their clouds; 0 for problems that none thins.
     """
 
     source: Array  # (N, D)
@@ -25,6 +26,7 @@ class Task(NamedTuple):
     init: Init = "identity"
     outliers: float = 0.0
     reach: float = 0.25
+    voxel: float = 0.0
 
 
 class Answer(NamedTuple):
@@ -34,6 +36,8 @@ class Answer(NamedTuple):
     translation: Array | None = None  # (D,)
     registered: Array | None = None  # (N, D)
     converged: bool | None = None  # None if the contender does not report it
+    translation_covariance: Array | None = None  # (D, D)
+    rotation_covariance: Array | None = None  # (1, 1) or (3, 3), rad², of a left axis-angle perturbation
 
 
 SolveOne = Callable[[Task], Answer]

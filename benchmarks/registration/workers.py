@@ -123,6 +123,8 @@ def _serve(name: str, pipe: Connection) -> None:
                 for count in {min(len(tasks[0].source), most) for most in (300, contender.warm_up)}:
                     near = close(0, count, "cube" if tasks[0].source.shape[1] == 3 else "leaf").task
                     solve([tasks[0]._replace(source=near.source, target=near.target)])
+                if tasks[0].voxel:  # scans may be solved by other loops than the cube above
+                    solve(tasks[:1])
             pipe.send("warm")
             pipe.send(_timed(solve, tasks, least))
         except BaseException as error:  # a Rust panic is not an Exception, and must appear in the table
