@@ -38,7 +38,8 @@ def claims(rows: list[Row]) -> Iterator[str]:
                 ratio = row.processor_seconds / peer.processor_seconds
                 yield claim(f"{name}: time over GICP's", ratio, ratio <= most, f"<= {most}", "{:.1f}")
         elif row.scenario.startswith(REAL):
-            yield claim(f"{name}: right", row.success, row.success == 1, "= 100%", "{:.0%}")
+            if row.scenario.endswith("auto"):  # the identity is far from the pose of the room
+                yield claim(f"{name}: right", row.success, row.success == 1, "= 100%", "{:.0%}")
             yield claim(f"{name}: seconds", row.seconds, row.seconds <= 3, "<= 3", "{:.2f}")
         elif row.scenario == OVERLAP:
             yield claim(f"{name}: success", row.success, row.success >= 0.9, ">= 90%", "{:.1%}")

@@ -26,17 +26,18 @@ class Kind(NamedTuple):
     """A kind of scans: the voxels of the contenders that thin, and the bounds of a success."""
 
     draw: Callable[[int], Scene]
-    voxel: float  # m; correspondences reach 4 voxels, as small_gicp's defaults .25 and 1 do
+    voxel: float  # m
+    reach: float  # m, of the correspondences of the contenders that thin; small_gicp's default is 1
     degrees: float
     metres: float
 
 
 KINDS = {
-    "street": Kind(lambda seed: drive(seed, rings=64, steps=1800), 0.25, 0.3, 0.03),
-    "street, UTM": Kind(mapped, 0.25, 0.3, 0.03),
-    "robot": Kind(robot, 0.1, 0.3, 0.03),
-    "indoors": Kind(indoors, 0.05, 0.3, 0.01),
-    "aerial, UTM": Kind(flight, 1.0, 0.3, 0.1),
+    "street": Kind(lambda seed: drive(seed, rings=64, steps=1800), 0.25, 1.0, 0.3, 0.03),
+    "street, UTM": Kind(mapped, 0.25, 1.0, 0.3, 0.03),
+    "robot": Kind(robot, 0.1, 0.5, 0.5, 0.03),
+    "indoors": Kind(indoors, 0.05, 0.4, 0.3, 0.01),
+    "aerial, UTM": Kind(flight, 1.0, 4.0, 0.3, 0.1),
 }
 
 
@@ -60,7 +61,7 @@ def anywhere(arena: Arena) -> list[Row]:
 
 def posed(scene: Scene, kind: Kind, init: Init) -> Pair:
     """The pair of a scene. Sizes are 1, so that a percentage of the size is a centimetre."""
-    task = Task(scene.source, scene.target, init=init, reach=4 * kind.voxel, voxel=kind.voxel)
+    task = Task(scene.source, scene.target, init=init, reach=kind.reach, voxel=kind.voxel)
     return Pair(task, scene.rotation, scene.translation)
 
 
@@ -115,7 +116,7 @@ def _known(
 ) -> Known:
     source, target = map(np.ascontiguousarray, clouds)
     scene = Scene("real", "sound", source, target, rotation, np.array(translation, float))
-    return Known(scene, Kind(lambda seed: scene, voxel, degrees, metres))
+    return Known(scene, Kind(lambda seed: scene, voxel, 5 * voxel, degrees, metres))
 
 
 def compared(arena: Arena, scenario: str, name: str, pairs: list[Pair], kind: Kind, workers: list[Worker]) -> list[Row]:

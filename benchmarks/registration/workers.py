@@ -120,15 +120,23 @@ def _serve(name: str, pipe: Connection) -> None:
         try:
             if kind not in warm:
                 warm.add(kind)
-                for count in {min(len(tasks[0].source), most) for most in (300, contender.warm_up)}:
-                    near = close(0, count, "cube" if tasks[0].source.shape[1] == 3 else "leaf").task
-                    solve([tasks[0]._replace(source=near.source, target=near.target)])
-                if tasks[0].voxel:  # scans may be solved by other loops than the cube above
-                    solve(tasks[:1])
+                for example in _examples(tasks[0], contender.warm_up):
+                    solve([example])
             pipe.send("warm")
             pipe.send(_timed(solve, tasks, least))
         except BaseException as error:  # a Rust panic is not an Exception, and must appear in the table
             pipe.send(Failure(f"{type(error).__name__}: {error}"[:200]))
+
+
+def _examples(task: Task, warm_up: int) -> list[Task]:
+    """Problems for warming up. A scan is its own, because of its unit, and because its loops may be others."""
+    if task.voxel:
+        return [task]
+    near = (
+        close(0, count, "cube" if task.source.shape[1] == 3 else "leaf").task
+        for count in {min(len(task.source), most) for most in (300, warm_up)}
+    )
+    return [task._replace(source=one.source, target=one.target) for one in near]
 
 
 def _timed(solve: Solve, tasks: Sequence[Task], least: float) -> Run:

@@ -46,8 +46,8 @@ def robot(seed: int) -> Scene:
     return seen_from("robot", source, target, later, earlier)
 
 
-def indoors(seed: int, degrees: float = 10) -> Scene:
-    """Two depth images of a furnished room, from viewpoints that differ by 10 to 40 cm and about `degrees`."""
+def indoors(seed: int, degrees: float = 5) -> Scene:
+    """Two depth images of a furnished room, from viewpoints that differ by 5 to 25 cm and about `degrees`."""
     rng = np.random.default_rng([seed, 14])
     world = room(np.random.default_rng([seed, 14, 1]))
     earlier, later = viewpoints(world, rng, np.radians(degrees))
@@ -60,7 +60,7 @@ def viewpoints(world: World, rng: np.random.Generator, angle: float) -> tuple[Pl
     corner = rng.choice([-1, 1], 2) * half[:2] * rng.uniform(0.55, 0.75, 2)
     at = np.array([*(-corner * rng.uniform(0.2, 0.6, 2)), 0.7])
     earlier = looking(np.array([*corner, rng.uniform(1.2, 1.8)]), at)
-    step = rng.uniform(0.1, 0.4) * direction(rng) * [1, 1, 0.3]
+    step = rng.uniform(0.05, 0.25) * direction(rng) * [1, 1, 0.3]
     tilt = turn(angle * rng.uniform(0.6, 1.2) * direction(rng) * [0.4, 1, 0.3])
     return earlier, Place(earlier.rotation @ tilt, earlier.origin + step)
 
