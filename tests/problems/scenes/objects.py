@@ -19,15 +19,15 @@ from tests.problems.scenes.sensors import looking
 from tests.problems.scenes.solids import Figure, figure, sampled, seen
 
 
-def cut(seed: int, *, overlap: float = 0.3, degrees: float = 30, noise: float = 0.003) -> Scene:
+def cut(seed: int, *, overlap: float = 0.3, degrees: float = 30, noise: float = 0.002) -> Scene:
     """Two cuts of a closed surface that share `overlap` of their points, turned by up to `degrees`.
 
     Parallel planes of a random direction cut two samples of the surface. If each keeps a share a, the overlap is
-    (2a - 1)/a. Even seeds give figures with limbs, odd ones bumpy balls, of 600 to 5,000 points.
+    (2a - 1)/a. Even seeds give figures with limbs, odd ones bumpy balls, of 2,000 to 8,000 points.
     """
     rng = np.random.default_rng([seed, 21])
     kept = 1 / (2 - overlap)
-    count = int(600 * (5000 / 600) ** rng.uniform())
+    count = int(2000 * 4 ** rng.uniform())
     whole = _surface(seed, 2 * round(count / kept), rng)
     across = direction(rng)
     one, other = (part[np.argsort(part @ across)] for part in (whole[::2], whole[1::2]))

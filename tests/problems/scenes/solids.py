@@ -10,7 +10,8 @@ from tests.problems.scenes.scene import Float64, Place, direction
 from tests.problems.scenes.sensors import pixels
 
 BLEND = 0.04  # the radius of the joints, in sizes
-RELIEF = 0.006  # the amplitude of each wave
+RELIEF = 0.01  # the amplitude of each wave
+WAVES = 12, 30  # the range of their wave numbers, rad a size
 
 
 class Figure(NamedTuple):
@@ -33,14 +34,14 @@ def figure(rng: np.random.Generator, limbs: int = 9) -> Figure:
         starts.append(joint + 0.7 * radii[parent] * out)
         ends.append(joint + (radii[parent] + rng.uniform(0.1, 0.3)) * out)
         radii.append(min(rng.uniform(0.03, 0.1), 0.8 * radii[parent]))
-    waves = np.stack([rng.uniform(8, 20) * direction(rng) for _ in range(6)])
+    waves = np.stack([rng.uniform(*WAVES) * direction(rng) for _ in range(6)])
     return Figure(np.stack(starts), np.stack(ends), np.array(radii), waves, rng.uniform(0, 2 * np.pi, 6))
 
 
 def distance(body: Figure, points: Float64) -> Float64:
     """A function (n,) that is 0 on the surface, with about the slope of the signed distance to it.
 
-    The union is -b log Σ exp(-d/b), up to b log k below the smallest d. The slope of the relief is below .7.
+    The union is -b log Σ exp(-d/b), up to b log k below the smallest d. The slope of the relief is about .4.
     """
     rest = np.empty((len(body.radii), len(points)))
     for start, end, radius, out in zip(body.starts, body.ends, body.radii, rest, strict=True):
@@ -90,9 +91,9 @@ def seen(body: Figure, place: Place, rng: np.random.Generator, *, columns: int =
     active = np.arange(len(rays))
     hit = np.zeros(len(rays), bool)
     for _ in range(100):
-        step = 0.6 * distance(body, place.origin + along[active][:, None] * rays[active])
+        step = 0.5 * distance(body, place.origin + along[active][:, None] * rays[active])
         along[active] += step
-        close = step < 1e-4
+        close = np.abs(step) < 1e-4
         hit[active[close]] = True
         active = active[~close & (along[active] < 4)]
         if not len(active):
