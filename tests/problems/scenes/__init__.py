@@ -7,11 +7,11 @@ from collections.abc import Callable
 from tests.problems.scenes.aerial import flight
 from tests.problems.scenes.degenerate import ball, corridor, floor, pipe
 from tests.problems.scenes.hopeless import apart, mirrored, scaled, unrelated
-from tests.problems.scenes.objects import cut, views
+from tests.problems.scenes.objects import cut, keypoints, views
 from tests.problems.scenes.scans import drive, indoors, mapped, robot
 from tests.problems.scenes.scene import Scene
 
-# The identity is near the motion of all but `views`.
+# The identity is near the motion of all but `views` and `keypoints`.
 SOUND: dict[str, Callable[[int], Scene]] = {
     "drive": drive,
     "mapped": mapped,
@@ -19,6 +19,7 @@ SOUND: dict[str, Callable[[int], Scene]] = {
     "indoors": indoors,
     "views": views,
     "cut": cut,
+    "keypoints": keypoints,
     "flight": flight,
 }
 DEGENERATE: dict[str, Callable[[int], Scene]] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tests.problems.scenes.aerial import flight
-from tests.problems.scenes.objects import cut, views
+from tests.problems.scenes.objects import cut, keypoints, views
 from tests.problems.scenes.scans import drive, indoors, viewpoints
 from tests.problems.scenes.scene import Place, Scene, turn
 from tests.problems.scenes.sensors import depth_camera
@@ -18,13 +18,14 @@ SOUND: dict[str, Callable[[int], Scene]] = {
     "indoors": indoors,
     "cut": lambda seed: cut(seed, overlap=0.7),
     "views": views,
+    "keypoints": keypoints,
     "flight": lambda seed: flight(seed, utm=False),
 }
 
 
 def unrelated(seed: int) -> Scene:
     """The source of one scene, and the target of another of the same family, at the source's place."""
-    one, other = _sound(seed), _sound(seed + len(SOUND) * 1009)
+    one, other = _sound(seed), _sound(seed + 6000 * len(SOUND))
     target = other.target + one.target.mean(0) - other.target.mean(0)
     return one._replace(kind=f"unrelated {one.kind}", sort="hopeless", target=target)
 
@@ -55,7 +56,7 @@ def apart(seed: int) -> Scene:
         origin = earlier.origin * [0.1, 0.1, 1]
         source, target = (depth_camera(world, Place(r, origin), rng) for r in (around, earlier.rotation))
         return Scene("apart indoors", "hopeless", source, target, earlier.rotation.T @ around, np.zeros(3))
-    whole = cut(seed, overlap=1.0)
+    whole = cut(seed // 2, overlap=1.0)
     rng = np.random.default_rng([seed, 52])
     across = rng.normal(size=3)
     source, target = whole.source, (whole.target - whole.translation) @ whole.rotation
@@ -65,4 +66,5 @@ def apart(seed: int) -> Scene:
 
 
 def _sound(seed: int) -> Scene:
-    return list(SOUND.values())[seed % len(SOUND)](seed)
+    """The families in turn, each with all of its seeds."""
+    return list(SOUND.values())[seed % len(SOUND)](seed // len(SOUND))

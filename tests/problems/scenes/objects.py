@@ -1,10 +1,10 @@
-"""Closed surfaces of about unit size: two cuts with a known overlap, and an object seen from two sides."""
+"""Objects of about unit size: cuts of a surface with a known overlap, views from two sides, key points."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tests.problems.poses import cloud
+from tests.problems.poses import cloud, posed
 from tests.problems.scenes.scene import (
     Float64,
     Place,
@@ -51,6 +51,15 @@ def views(seed: int, *, apart: float = 55, anywhere: bool = True) -> Scene:
     scene = Scene("views", "sound", source, target, np.eye(3), np.zeros(3))
     move = any_rotation(rng) if anywhere else turn(np.radians(rng.uniform(0, 10)) * direction(rng))
     return displaced(scene, move, rng.uniform(0, 0.1) * direction(rng))
+
+
+def keypoints(seed: int) -> Scene:
+    """80 to 400 points without a surface, at any pose, with 20 % of outliers and 70 to 100 % overlap."""
+    rng = np.random.default_rng([seed, 23])
+    family = ("cube", "gauss", "curve")[seed % 3]
+    count, overlap = int(rng.integers(80, 400)), rng.uniform(0.7, 1)
+    pair = posed(family, count, overlap=overlap, outliers=0.2, noise=0.004, seed=seed)
+    return Scene("keypoints", "sound", pair.source, pair.target, pair.rotation, pair.translation)
 
 
 def _orbit(body: Figure, where: Float64) -> Place:
