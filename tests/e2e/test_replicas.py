@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from service.runtime.losses import SETTLE_SECONDS
 from service.version import VERSION
 from service.web.heads import POLICY
 from tests.e2e.conftest import ROOT, Live, Start, busy_connection, children, free_port, wait_until_ready
@@ -72,6 +73,7 @@ def test_connections_are_shared_equally(pair: Live, count: int) -> None:
     port = int(pair.address.rpartition(":")[2])
     pids = children(pair.process.pid)
     until(lambda: sum(connections_of(pid, port) for pid in pids) == 0)
+    time.sleep(2 * SETTLE_SECONDS)  # connections that have just closed still count
     with ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
