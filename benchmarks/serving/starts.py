@@ -21,16 +21,18 @@ def table(arena: Arena) -> str:
     for round_ in range(arena.rounds):
         for name in arena.rotated(round_):
             try:
-                seconds[name].append(_start(name, {}))
+                found = _start(name, {})
             except NotStarted as error:
                 arena.failed[name] = str(error)
+            else:
+                seconds[name].append(found)
     if arena.rounds > 1:
         for name in (name for name in arena.names if name in (OURS, ONE_PROCESS)):
             with tempfile.TemporaryDirectory() as empty:
                 seconds[f"{name}, {FIRST}"].append(_start(name, {"NUMBA_CACHE_DIR": empty}))
     lines = [["start", "first PNG s", "ready s"]]
-    for name, found in seconds.items():
-        lines.append([name, *(f"{statistics.median(column):.2f}" for column in zip(*found, strict=True))])
+    for name, starts in seconds.items():
+        lines.append([name, *(f"{statistics.median(column):.2f}" for column in zip(*starts, strict=True))])
     return grid(lines)
 
 
