@@ -11,6 +11,8 @@ drawing, iterations                         pictures of a registration; the fram
 plan                                        the engine, the cost and the batch of a problem
 schemas, checks                             bodies of requests and answers; the ranges of a problem's options
 solving, steps                              one whole problem, from clouds to an answer; single steps with N x M numbers
+surfaces                                    scans as surfaces: patches, their mixture, the search for their pose
+sampling                                    clouds thinned by voxels, to an even density
 starting, motion                            the start of a pose; the deformation of a cloud
 climbing, batched                           EM on one problem; on many translations at once
 coordinates, ambiguity, cancellation        both clouds in the units of the loops; warnings; early ends

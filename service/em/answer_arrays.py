@@ -95,6 +95,8 @@ def _fields(columns: _Columns, outcomes: Sequence[Outcome], kinds: Sequence[Tran
         "outlier_weight": columns.spread(values["outlier_weight"], math.nan),
         **columns.points("outlier_probability", values["outlier_probability"]),
         "sigma": columns.spread(values["sigma"], math.nan),
+        "noise": columns.texts(values["noise"]),
+        **columns.optional("sampling", values["sampling"]),
         "log_likelihood": columns.spread(values["log_likelihood"], math.nan),
         **columns.optional("translation_covariance", values["translation_covariance"]),
         **columns.optional("rotation_covariance", values["rotation_covariance"]),

@@ -27,6 +27,7 @@ from .problem import (
     Problem,
     is_given_linear,
 )
+from .sampling import options as sampling_options
 
 Float64 = NDArray[np.float64]
 
@@ -60,6 +61,7 @@ def check(problem: Problem) -> Problem:
                 allowed=[name for name, kind in KINDS.items() if kind.allows(dimension)],
             )
         )
+    errors.extend(sampling_options.dimension_errors(problem, dimension))
     prior, init = problem.prior, problem.init
     try:
         prior = _check_prior(problem, len(source), len(target))
@@ -104,6 +106,7 @@ def option_errors(problem: Problem) -> Iterator[InvalidInput]:
                 pointer=f"/{name}",
                 allowed=f"a number from {least:g} to {most:g}, with transform nonrigid",
             )
+    yield from sampling_options.option_errors(problem)
     if problem.refine and deforms:
         yield InvalidInput("a nonrigid transform cannot be refined", pointer="/refine", allowed=[False])
     if not 1 <= problem.max_iterations <= MAX_ITERATIONS:

@@ -60,3 +60,5 @@ class Outcome(NamedTuple):
     runner_up: RunnerUp | None = None
     warnings: tuple[str, ...] = ()
     path: tuple[Pose, ...] = ()  # all poses from the start on, with those of the annealing
+    noise: Literal["isotropic", "surface"] = "isotropic"
+    sampling: float | None = None  # edge length of the voxels, in the caller's unit; None if all points were used

@@ -86,7 +86,8 @@ def choose_engine(problem: Problem) -> Engine:
     """The engine for a checked problem.
 
     The batched engine takes translations of up to DENSE_PAIRS pairs with the prior free or uniform, rows that sum to
-    one, no outliers and no refinement. It visits all pairs at each iteration but holds no N x M array.
+    one, no outliers, no refinement, no voxels and no surfaces. It visits all pairs at each iteration but holds no N x M
+    array.
     """
     batched = (
         problem.kind.batched
@@ -95,6 +96,8 @@ def choose_engine(problem: Problem) -> Engine:
         and problem.prior_name in {"free", "uniform"}
         and not isinstance(problem.init, Pose)
         and not problem.refine
+        and isinstance(problem.sampling, str)
+        and problem.noise != "surface"
         and len(problem.source) * len(problem.target) <= DENSE_PAIRS
     )
     return "batched" if batched else "climbing"

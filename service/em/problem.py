@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .choices import Init, Matching, Normalize, Prior, Transform
+from .choices import Init, Matching, Noise, Normalize, Prior, Sampling, Transform
 from .kinds import KINDS, TransformKind
 
 Float64 = NDArray[np.float64]
@@ -59,9 +59,11 @@ class Problem(NamedTuple):
     None means "rows" for a translation and a rigid transform. For the others it means "columns", because with rows they
     could shrink the source to a point. `init` is a name, a translation (D,) or a pose. `tolerance` is the change of the
     moved points relative to σ below which the iteration stops; 0 never stops it early. `refine` fits the transform once
-    more, to the matched pairs. `beta` and `stiffness` shape a nonrigid transform (see `motion.nonrigid`). The flags
-    select fields of the outcome that cost memory. `cancelled` is called at least once per iteration, and between the
-    parts of the search for a start and of the answer. Once it returns True, the computation ends.
+    more, to the matched pairs. `beta` and `stiffness` shape a nonrigid transform (see `motion.nonrigid`). `sampling` is
+    the edge length of the voxels whose means are used, "all" for all points, or "auto" (see `sampling.density`).
+    `noise` is "isotropic", "surface" (see `surfaces`), or "auto". The flags select fields of the outcome that cost
+    memory. `cancelled` is called at least once per iteration, and between the parts of the search for a start and of
+    the answer. Once it returns True, the computation ends.
     """
 
     source: Float64  # (N, D)
@@ -78,6 +80,8 @@ class Problem(NamedTuple):
     refine: bool = False
     beta: float | None = None
     stiffness: float | None = None
+    sampling: Sampling | float = "auto"
+    noise: Noise = "auto"
     responsibilities: bool = False
     registered: bool = False
     trace: bool = False

@@ -23,7 +23,16 @@ from .schemas.ragged import RaggedRequest
 from .schemas.registration import MAX_PROBLEMS
 
 # Options that may have a value for each problem, and the number of axes that they have then.
-OWN = {"sigma": 1, "outlier_weight": 1, "max_iterations": 1, "tolerance": 1, "beta": 1, "stiffness": 1, "init": 2}
+OWN = {
+    "sigma": 1,
+    "outlier_weight": 1,
+    "max_iterations": 1,
+    "tolerance": 1,
+    "beta": 1,
+    "stiffness": 1,
+    "sampling": 1,
+    "init": 2,
+}
 CLOUDS = ("source", "target")
 LAYOUT = (*CLOUDS, "source_offsets", "target_offsets")
 # Elements whose operations take as long as the reading of one problem, by itself and with what others have found.

@@ -58,6 +58,8 @@ def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
         refine=body.refine,
         beta=body.beta,
         stiffness=body.stiffness,
+        sampling=body.sampling,
+        noise=body.noise,
         responsibilities="responsibilities" in body.include,
         registered="registered" in body.include,
         trace="trace" in body.include,
@@ -68,7 +70,7 @@ def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
 # Options whose values `checks.option_errors` checks.
 OPTIONS = (
     "sigma", "transform", "outlier_weight", "normalize", "matching", "max_iterations", "tolerance", "refine", "beta",
-    "stiffness",
+    "stiffness", "sampling", "noise",
 )  # fmt: skip
 
 
@@ -158,6 +160,8 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
         "outlier_weight": outcome.outlier_weight,
         "outlier_probability": outcome.outlier_probability,
         "sigma": outcome.sigma,
+        "noise": outcome.noise,
+        "sampling": outcome.sampling,
         "log_likelihood": outcome.log_likelihood,
         "translation_covariance": outcome.translation_covariance,
         "rotation_covariance": outcome.rotation_covariance,

@@ -218,6 +218,7 @@ def warm_up_jobs() -> list[RegisterJob]:
         turned._replace(init="identity"),
         turned._replace(matching="one_to_one", outlier_weight=0.1),
         turned._replace(prior="free", sigma=0.1),
+        turned._replace(noise="surface", sampling=0.01),
         Problem(many[:2], many, transform="rigid"),
     ]
     return [registration(problem) for problem in problems]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from ..kernel.fitting import mean_square_step, rotation
 from ..kinds import MAPS
 from ..loop import Ending, iterate
 from ..model import Model, Parameters
-from .mixture import Mixture, Step
 
 Float64 = NDArray[np.float64]
 
@@ -33,37 +32,72 @@ STRIDE = 30.0
 ROUNDING = 1e-13
 
 
-class Climb(NamedTuple):
+class Taken(Protocol):
+    """One E-step, and what its M-step gives."""
+
+    @property
+    def after(self) -> Parameters:
+        """The parameters after the M-step."""
+
+    @property
+    def log_likelihood(self) -> float:
+        """The observed-data log-likelihood before it."""
+
+    @property
+    def within(self) -> Float64:
+        """The moments (D + 1, D + 1) of the matched source points: Σ r p̃ p̃ᵀ, p̃ = p followed by a 1."""
+
+
+TakenT = TypeVar("TakenT", bound=Taken)
+
+
+class Steps(Protocol[TakenT]):
+    """A mixture whose likelihood is climbed."""
+
+    @property
+    def model(self) -> Model:
+        """The choices that stay the same."""
+
+    def step(self, parameters: Parameters, spare: TakenT | None = None) -> TakenT:
+        """One E-step at `parameters`, and its M-step. It overwrites `spare`, a step that is no longer needed."""
+
+    def ascend(
+        self, start: Parameters, *, tolerance: float, max_iterations: int, floor: float
+    ) -> tuple[TakenT, list[tuple[Parameters, float]], bool] | None:
+        """Plain compiled steps until they settle, or None if there are no such steps; see `mixture.Mixture.ascend`."""
+
+
+class Climb(NamedTuple, Generic[TakenT]):
     """The end of a climb."""
 
     parameters: Parameters  # after the last M-step
-    last: Step  # the last E-step, and its M-step
+    last: TakenT  # the last E-step, and its M-step
     iterations: int  # E-steps, with those at rejected proposals
     converged: bool
 
 
-class Accepted(NamedTuple):
+class Accepted(NamedTuple, Generic[TakenT]):
     """An accepted step."""
 
     at: Parameters  # of its E-step
-    step: Step
+    step: TakenT
 
 
-class Ascent(NamedTuple):
+class Ascent(NamedTuple, Generic[TakenT]):
     """The state of a climb."""
 
     iterations: int
     after: Parameters  # where plain EM goes on
     best: float  # log-likelihood of the last accepted step
-    last: Accepted | None  # None at first, and after a rejected proposal
+    last: Accepted[TakenT] | None  # None at first, and after a rejected proposal
 
 
-class _Climbing:
+class _Climbing(Generic[TakenT]):
     """The climb's `loop.Loop`: accelerated steps of a mixture."""
 
     def __init__(
         self,
-        mixture: Mixture,
+        mixture: Steps[TakenT],
         start: Parameters,
         anderson: Anderson,
         *,
@@ -73,14 +107,14 @@ class _Climbing:
         floor: float,
     ) -> None:
         self._mixture, self._start, self._anderson = mixture, start, anderson
-        self._spares: list[Step] = []  # no longer needed; the next steps overwrite their arrays
+        self._spares: list[TakenT] = []  # no longer needed; the next steps overwrite their arrays
         self._taken, self._tolerance, self._max_iterations, self._floor = taken, tolerance, max_iterations, floor
 
-    def init(self) -> Ascent:
+    def init(self) -> Ascent[TakenT]:
         """At the start, after the steps that were already taken."""
         return Ascent(self._taken, self._start, -math.inf, None)
 
-    def step(self, state: Ascent) -> Ascent:
+    def step(self, state: Ascent[TakenT]) -> Ascent[TakenT]:
         """An E-step at the proposal, or where plain EM goes on. A proposal that lowers the likelihood is rejected."""
         iterations = state.iterations + 1
         proposal = None
@@ -98,16 +132,16 @@ class _Climbing:
             return state._replace(iterations=iterations, last=None)
         return Ascent(iterations, _floored(step.after, self._floor), value, Accepted(at, step))
 
-    def converged(self, state: Ascent) -> bool:
+    def converged(self, state: Ascent[TakenT]) -> bool:
         """Whether the accepted step moved the points and σ by less than the tolerance."""
         if state.last is None:
             return False
         (at, step), after = state.last, state.after
-        moved = math.sqrt(mean_square_step(step.sums.within, at.transform, after.transform))
+        moved = math.sqrt(mean_square_step(step.within, at.transform, after.transform))
         bound = self._tolerance * after.sigma
         return moved < bound and abs(after.sigma - at.sigma) < bound
 
-    def outcome(self, state: Ascent, ending: Ending) -> Climb:
+    def outcome(self, state: Ascent[TakenT], ending: Ending) -> Climb[TakenT]:
         """The last accepted step."""
         if state.last is None:
             raise AssertionError("the last iteration is not at a proposal")
@@ -115,7 +149,7 @@ class _Climbing:
 
 
 def climb(
-    mixture: Mixture,
+    mixture: Steps[TakenT],
     start: Parameters,
     *,
     tolerance: float,
@@ -124,7 +158,7 @@ def climb(
     accept: Callable[[Parameters, float], bool] | None = None,
     anderson: Anderson | None = None,
     at_once: bool = False,
-) -> Climb:
+) -> Climb[TakenT]:
     """Iterate from `start` until a step moves the points, root mean square, and σ by less than `tolerance` times σ.
 
     Args:
@@ -152,7 +186,7 @@ def climb(
     anderson = anderson or Anderson(mixture.model)
     anderson.resume()
 
-    def going_on(state: Ascent) -> bool:
+    def going_on(state: Ascent[TakenT]) -> bool:
         return accept is None or state.last is None or accept(state.last.at, state.last.step.log_likelihood)
 
     loop = _Climbing(

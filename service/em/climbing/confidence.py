@@ -78,7 +78,7 @@ def of_information(
     if kind.rotates:
         turns = 1 if D == 2 else 3
         rotation = covariance[:turns, :turns].copy()
-    return Confidence(value, _translation(points, kind.code, parameters, covariance), rotation, asked=True)
+    return Confidence(value, translation_covariance(points, kind.code, parameters, covariance), rotation, asked=True)
 
 
 def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: float, count: int) -> float:
@@ -92,7 +92,7 @@ def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: fl
     return value - count * D * float(np.log(points.target_unit))
 
 
-def _translation(points: Frame, kind: int, parameters: Parameters, covariance: Float64) -> Float64:
+def translation_covariance(points: Frame, kind: int, parameters: Parameters, covariance: Float64) -> Float64:
     """The covariance (D, D) of the caller's T: a rotation about the frame's origin also moves the caller's origin.
 
     T = u t + c_q - (u/v) A c_p, with the units u, v and the centres c. A generator B changes A by B A, and t by B t.

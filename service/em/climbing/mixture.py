@@ -57,6 +57,11 @@ class Step(NamedTuple):
         return self.expectation.sums
 
     @property
+    def within(self) -> Float64:
+        """The moments (D + 1, D + 1) of the matched source points."""
+        return self.sums.within
+
+    @property
     def matched(self) -> float:
         """The expected number of data points that have a partner."""
         return float(self.expectation.found.mass.sum())

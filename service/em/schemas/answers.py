@@ -50,6 +50,12 @@ class Registration(BaseModel):
         description="for each source point the probability that it has no partner; null if outlier_weight is 0"
     )
     sigma: float = Field(description="standard deviation of the noise in each coordinate, given or estimated")
+    noise: Literal["isotropic", "surface"] = Field(
+        description="isotropic: sigma is the noise in all directions; surface: it is the noise across the surfaces"
+    )
+    sampling: float | None = Field(
+        description="edge length of the voxels whose means the transform is estimated from; null for all points"
+    )
     log_likelihood: float | None = Field(description="observed-data, at the returned parameters, in nats")
     translation_covariance: list[list[float]] | None = Field(
         description="of T, the inverse of the observed information; null if that is not positive definite, and for a "

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ...formats.arrays import UNION_TAG, Matrix, Vector
-from ..choices import INITS, PRIORS, Init, Prior
+from ..choices import INITS, PRIORS, SAMPLINGS, Init, Prior, Sampling
 from ..problem import MAX_ITERATIONS, MAX_OUTLIER_WEIGHT, MAX_PRIOR_PAIRS, MAX_SIGMA, MIN_SIGMA
 
 # The most numbers of an N x M array in an answer, about 80 MB of JSON: as many as a request's prior may have.
@@ -109,5 +109,13 @@ def _weight_kind(value: object) -> str:
 OutlierWeight = Annotated[
     Annotated[Literal["auto"], _names(["auto"], f"a number from 0 to {MAX_OUTLIER_WEIGHT}"), Tag(f"{UNION_TAG}named")]
     | Annotated[Share, Tag(f"{UNION_TAG}number")],
+    Discriminator(_weight_kind),
+]
+
+
+VoxelSide = Annotated[Number, WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
+GivenSampling = Annotated[
+    Annotated[Sampling, _names(SAMPLINGS, "a length > 0"), Tag(f"{UNION_TAG}named")]
+    | Annotated[VoxelSide, Tag(f"{UNION_TAG}number")],
     Discriminator(_weight_kind),
 ]

@@ -8,9 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 from pydantic_core import PydanticCustomError
 
 from ...formats.arrays import Matrix
-from ..choices import Matching, Normalize, Transform
+from ..choices import Matching, Noise, Normalize, Transform
 from ..problem import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, MAX_ITERATIONS
-from .options import MAX_WIRE_PAIRS, GivenPrior, Iterations, NotNegative, OutlierWeight, Positive, Sigma, Start
+from .options import (
+    MAX_WIRE_PAIRS,
+    GivenPrior,
+    GivenSampling,
+    Iterations,
+    NotNegative,
+    OutlierWeight,
+    Positive,
+    Sigma,
+    Start,
+)
 
 MAX_PROBLEMS = 1024
 
@@ -79,6 +89,17 @@ class RegisterRequest(BaseModel):
     )
     stiffness: Positive | None = Field(
         None, description="nonrigid only: the weight of the penalty on uneven motion; null chooses it"
+    )
+    sampling: GivenSampling = Field(
+        "auto",
+        description="the points that the transform is estimated from. all; or a length: one point for each voxel of "
+        "this edge, in the target's unit; auto: voxels if the clouds are uneven, as those of scanners are, else all. "
+        "The matching is for all points in any case",
+    )
+    noise: Noise = Field(
+        "auto",
+        description="isotropic: alike in all directions; surface: small across the local surface and large along it, "
+        "for rigid transforms of scans; auto: surface if most neighbourhoods of both clouds are flat",
     )
     # The default is a tuple, because pydantic copies a list for each request.
     include: list[Include] = Field(

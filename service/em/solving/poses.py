@@ -13,12 +13,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import InvalidInput
 from ..ambiguity import difference
 from ..cancellation import Cancelled, unfinished
 from ..climbing.climb import Anderson, Climb, climb
 from ..climbing.confidence import confidence
 from ..climbing.correspondence import correspondence, refined
-from ..climbing.mixture import Mixture
+from ..climbing.mixture import Mixture, Step
 from ..climbing.record import Record
 from ..coordinates import Frame, check_rank, frame
 from ..kernel.fitting import rms_distance
@@ -28,6 +29,8 @@ from ..model import EXACT, LEAST_OUTLIERS, MOST_POSE_OUTLIERS, NONE, Model, Para
 from ..outcome import Outcome, RunnerUp
 from ..problem import Problem
 from ..ranges import check_ranges
+from ..sampling.options import may_choose
+from ..sampling.thinning import Thinned, thinned
 from ..slices import blocks, pause, sliced
 from ..starting.named import given
 from ..starting.pose_starts import pose_start
@@ -36,6 +39,8 @@ from ..starting.tuning import NEAR
 from .deformed import register_nonrigid
 from .literal_poses import register_literal
 from .pose_answers import ClimbEnd, outcome, pose_of
+from .scan_pairs import isotropic_pairs, side_of
+from .scans import register_scans, surfaces_of
 
 Float64 = NDArray[np.float64]
 
@@ -88,6 +93,14 @@ def register_pose(problem: Problem) -> Outcome:
 def _solved(problem: Problem, points: Frame, record: Record) -> Outcome:
     if problem.prior_name == "free":
         return register_literal(problem, points, record)
+    if may_choose(problem):
+        thin = thinned(points, problem.sampling)
+        _check_left(problem, points, thin)
+        surfaces = surfaces_of(problem, thin)
+        if surfaces is not None:
+            return register_scans(problem, points, thin, surfaces, record)
+        if thin.side is not None:
+            return _register_thinned(problem, points, thin, record)
     if problem.kind.deforms and not isinstance(problem.init, str):
         return register_nonrigid(problem, points, given(problem, points), "given", record)
     start = pose_start(problem, points, record.poll)
@@ -97,8 +110,39 @@ def _solved(problem: Problem, points: Frame, record: Record) -> Outcome:
     return _register(problem, points, start, record)
 
 
-def _register(problem: Problem, points: Frame, start: PoseStart, record: Record) -> Outcome:
-    """The climb from `start`, and the answer."""
+def _check_left(problem: Problem, points: Frame, thin: Thinned) -> None:
+    """Raise InvalidInput if the voxels leave too few points to determine the transform."""
+    if thin.side is None:
+        return
+    try:
+        check_rank(thin.frame, problem.kind.rank(points.dimension), problem.transform)
+    except InvalidInput as error:
+        left, right = len(thin.source.counts), len(thin.target.counts)
+        raise InvalidInput(
+            f"voxels of {thin.side * points.target_unit:g} leave {left} source and {right} target points: {error}",
+            pointer="/sampling",
+            allowed='a smaller length, or "all"',
+        ) from None
+
+
+def _register_thinned(problem: Problem, points: Frame, thin: Thinned, record: Record) -> Outcome:
+    """The answer for all points, from an estimation on the means of voxels."""
+    start = pose_start(problem, thin.frame, record.poll)
+    record.record_path(start.path)
+    model, parameters, volume, runner_up = _begun(problem, thin.frame, start, record)
+    climbed, mixture = _climb(problem, thin.frame, model, volume, parameters, record)
+    end = ClimbEnd(climbed.iterations, climbed.converged, start.name)
+    sure = confidence(problem, thin.frame, mixture, climbed.parameters, climbed.last.matched)
+    pairs = isotropic_pairs(problem, points, thin, model, volume, climbed.parameters, record.poll)
+    warnings = _start_warnings(problem, thin.frame, start)
+    found = outcome(problem, points, climbed.parameters, pairs, sure, record, end, runner_up, warnings)
+    return found._replace(sampling=side_of(points, thin))
+
+
+def _begun(
+    problem: Problem, points: Frame, start: PoseStart, record: Record
+) -> tuple[Model, Parameters, float, RunnerUp | None]:
+    """The model, the parameters at which the climb begins, the volume of the outliers, and the runner-up."""
     model, parameters = _model(problem, points), _parameters(problem, points, start)
     D = points.dimension
     with np.errstate(over="ignore"):  # in hundreds of dimensions; `log_of_volume` bounds it
@@ -107,6 +151,12 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
     runner_up = None
     if start.runner_up is not None and not len(model.log_prior):
         parameters, runner_up = _ranked(points, model, volume, parameters, start.runner_up, record)
+    return model, parameters, volume, runner_up
+
+
+def _register(problem: Problem, points: Frame, start: PoseStart, record: Record) -> Outcome:
+    """The climb from `start`, and the answer."""
+    model, parameters, volume, runner_up = _begun(problem, points, start, record)
     climbed, mixture = _climb(problem, points, model, volume, parameters, record)
     pairs = correspondence(problem, mixture.view(climbed.last), record.poll)
     parameters, last = climbed.parameters, climbed.last
@@ -183,7 +233,7 @@ def _parameters(problem: Problem, points: Frame, start: PoseStart) -> Parameters
 
 def _climb(
     problem: Problem, points: Frame, model: Model, volume: float, parameters: Parameters, record: Record
-) -> tuple[Climb, Mixture]:
+) -> tuple[Climb[Step], Mixture]:
     n = (points.target if model.normalize == "columns" else points.source).shape[1]
     anderson = Anderson(model)
     # The row sums and the column sums of sinkhorn need all points.

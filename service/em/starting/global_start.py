@@ -85,10 +85,12 @@ def _choose(points: Frame, pyramid: Pyramid, kind: int, found: list[Annealing], 
         end = anneal(pyramid, kind, one.end.transform, SEARCH.again_width * one.end.sigma, points.floor, poll=poll)
         final.append(Annealing(one.name, end))
     (name, best), *rest = by_score(final)
-    others = [
-        end for _, end in rest if end.score > -math.inf and rms_distance(sample, end.transform, best.transform) > same
-    ]
-    return PoseStart(best.transform, best.sigma, best.inliers, name, best.path, others[0].transform if others else None)
+    others = tuple(
+        end.transform
+        for _, end in rest
+        if end.score > -math.inf and rms_distance(sample, end.transform, best.transform) > same
+    )
+    return PoseStart(best.transform, best.sigma, best.inliers, name, best.path, others)
 
 
 def _sample(points: Frame) -> Float64:

@@ -22,7 +22,12 @@ class PoseStart(NamedTuple):
     inliers: float  # share of the source with a partner
     name: str
     path: list[Float64]  # the transforms (D, D + 1) up to there
-    runner_up: Float64 | None = None  # (D, D + 1) the best pose that differs
+    others: tuple[Float64, ...] = ()  # (D, D + 1) each, the other poses that were found, the best first
+
+    @property
+    def runner_up(self) -> Float64 | None:
+        """The best pose (D, D + 1) that differs."""
+        return self.others[0] if self.others else None
 
 
 class Annealing(NamedTuple):

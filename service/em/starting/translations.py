@@ -50,7 +50,7 @@ def translation_start(problem: Problem, points: Frame, pyramid: Pyramid, last: f
         shift = rms_distance(points.source, other.transform, best.transform)
         if shift > TRANSLATIONS.rival_widths * max(other.sigma, best.sigma):
             close = other.score > best.score - TRANSLATIONS.rival_nats
-            return start._replace(runner_up=other.transform) if close else start
+            return start._replace(others=(other.transform,)) if close else start
     return start
 
 

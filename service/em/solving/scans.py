@@ -1,0 +1,84 @@
+"""Registration of scans as surfaces: from even clouds with patches to the pose, and from there to every point."""
+
+from __future__ import annotations
+
+from ..climbing.climb import climb
+from ..climbing.record import Record
+from ..coordinates import Frame
+from ..kinds import RIGID
+from ..model import MOST_OUTLIERS, Model
+from ..outcome import Outcome, RunnerUp
+from ..problem import Problem
+from ..sampling.density import LEAST_POINTS
+from ..sampling.thinning import Thinned
+from ..surfaces.confidence import surface_confidence
+from ..surfaces.mixture import SurfaceMixture
+from ..surfaces.scene import Scene, scene
+from ..surfaces.search import find_poses
+from .pose_answers import ClimbEnd, outcome, pose_of
+from .scan_pairs import side_of, surface_pairs
+
+# The widest kernel, in τ. A wider kernel than the smooth density gains nothing.
+WIDEST = 1.0
+
+
+# The share of either cloud that must have a patch for "auto" to take both for surfaces.
+LEAST_FLAT = 0.2
+
+
+def surfaces_of(problem: Problem, thin: Thinned) -> Scene | None:
+    """The surfaces of a problem whose noise is that of surfaces, given or chosen; else None."""
+    points = thin.frame
+    if problem.noise == "surface":
+        return scene(points)
+    small = min(len(thin.source.of), len(thin.target.of)) < LEAST_POINTS
+    chosen = problem.kind.code == RIGID and problem.resolved_normalize == "rows" and problem.matching == "nearest"
+    if problem.noise == "isotropic" or small or not chosen:
+        return None
+    return scene(points, LEAST_FLAT)
+
+
+def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene, record: Record) -> Outcome:
+    """Register a rigid problem, or a translation, with the noise of surfaces.
+
+    Args:
+        problem: the problem.
+        points: its frame, with all points.
+        thin: the clouds to estimate from.
+        scene: their surfaces.
+        record: of the accepted steps.
+    """
+    model = Model(
+        kind=problem.kind.code,
+        estimate_sigma=problem.sigma is None,
+        estimate_outliers=problem.resolved_outliers == "auto",
+        most_outliers=MOST_OUTLIERS,
+    )
+    widest = WIDEST * scene.tangential if problem.sigma is None else problem.sigma / points.target_unit
+    found = find_poses(problem, thin.frame, scene, model, widest, record.poll)
+    mixture = SurfaceMixture(scene, model, widest)
+    best = found[0]
+    end = climb(
+        mixture,
+        best.parameters,
+        tolerance=problem.tolerance,
+        max_iterations=problem.max_iterations,
+        floor=scene.floor,
+        accept=record.keep,
+    )
+    runner_up = None
+    if len(found) > 1:
+        gap = (best.score - found[1].score) * scene.source.shape[1]
+        runner_up = RunnerUp(pose_of(points, found[1].parameters.transform), gap)
+    sure, last = surface_confidence(problem, points, scene, mixture, end.parameters)
+    pairs = surface_pairs(problem, points, thin, scene, mixture, last, record.poll)
+    return outcome(
+        problem,
+        points,
+        end.parameters,
+        pairs,
+        sure,
+        record,
+        ClimbEnd(end.iterations, end.converged, best.name),
+        runner_up,
+    )._replace(noise="surface", sampling=side_of(points, thin))

@@ -1,0 +1,115 @@
+"""The search for the pose between two surfaces: named poses, similar features, and the search for any clouds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cancellation import Poll
+from ..coordinates import Frame
+from ..kinds import RIGID
+from ..model import LEAST_OUTLIERS, MOST_OUTLIERS, Model, Parameters
+from ..problem import Problem
+from ..starting.global_start import find_start
+from ..starting.named import given, named, start_name
+from ..starting.near import near_start
+from ..starting.pose_starts import last_width
+from ..starting.pyramid import Pyramid
+from ..starting.starts import PoseStart
+from .candidates import Candidate, Contest
+from .consensus import proposals
+from .features import Keys, even_side, keys, similar
+from .scene import Scene, of_patches
+
+Float64 = NDArray[np.float64]
+
+# The first σ, in τ, and the share of outliers to begin with, if a start says nothing of them.
+FIRST_WIDTH, FIRST_OUTLIERS = 0.5, 0.5
+# With an estimate of the outliers by a start: it includes some inliers, and is at least LEAST_SHARE.
+MARGIN, LEAST_SHARE = 0.05, 0.05
+# The error of a distance between compatible pairs, and the least distance, in sides of the keys' voxels.
+TOLERANCE, APART = 0.7, 3.0
+# Proposals that are climbed between the keys, and how many of the best ends are climbed further.
+PROPOSED, CLIMBED = 14, 5
+# The search ends if the best pose's score exceeds that of all others by this many nats for each point.
+CLEAR = 0.06
+
+
+def find_poses(
+    problem: Problem, points: Frame, scene: Scene, model: Model, widest: float, poll: Poll
+) -> list[Candidate]:
+    """Distinct poses, the likeliest first, from the start that `problem.init` selects.
+
+    `points` is the frame of the scene, and `poll` may raise.
+    """
+    contest = Contest(scene, model, widest, poll)
+    kind, last = problem.kind.code, last_width(problem, points)
+    if problem.init_name != "auto":
+        transform = named(problem, points) if isinstance(problem.init, str) else given(problem, points)
+        name = start_name(problem)
+        near = near_start(points, kind, transform, name, last, poll)
+        # A pose that is right already must not be lost by annealing.
+        contest.add([_annealed(problem, near, scene, widest), _raw(problem, name, transform, scene, widest)])
+        contest.add(_between_keys(problem, scene, model, {name: transform}, poll))
+        return contest.best_first()
+    starts = {name: named(problem._replace(init=name), points) for name in ("identity", "centroid")}
+    for name, transform in starts.items():
+        contest.add([_annealed(problem, near_start(points, kind, transform, name, last, poll), scene, widest)])
+    contest.add(_between_keys(problem, scene, model, starts, poll))
+    if kind == RIGID and not _is_clear(contest.best_first()):
+        found = find_start(points, Pyramid(points), kind, poll)
+        others = [found._replace(transform=transform) for transform in found.others]
+        contest.add(_annealed(problem, one, scene, widest) for one in (found, *others))
+    return contest.best_first()
+
+
+def _between_keys(
+    problem: Problem, scene: Scene, model: Model, starts: dict[str, Float64], poll: Poll
+) -> Iterator[Candidate]:
+    """The best ends of climbs between points at wider distances: from `starts`, and from similar features."""
+    side = even_side((scene.source, scene.target))
+    source, target = keys(scene.source, scene.source_normals, side), keys(scene.target, scene.target_normals, side)
+    poses = [*starts.items()]
+    if problem.init_name == "auto" and model.kind == RIGID and scene.dimension == 3:
+        poses += [("features", one) for one in _proposed(source, target, side)]
+    coarse = of_patches(source.points, source.normals, target.points, target.normals, scene.dimension, scene.floor)
+    contest = Contest(coarse, model, coarse.tangential, poll)
+    contest.add(_raw(problem, name, transform, coarse, coarse.tangential) for name, transform in poses)
+    for one in contest.best_first()[:CLIMBED]:
+        sigma = FIRST_WIDTH * scene.tangential if problem.sigma is None else one.parameters.sigma
+        yield one._replace(parameters=one.parameters._replace(sigma=sigma))
+
+
+def _proposed(source: Keys, target: Keys, side: float) -> list[Float64]:
+    mine, others = similar(source, target, side)
+    found = proposals(
+        np.take(source.points, mine, 1), np.take(target.points, others, 1), TOLERANCE * side, APART * side
+    )
+    return [one.transform for one in found[:PROPOSED]]
+
+
+def _is_clear(found: list[Candidate]) -> bool:
+    best, *others = found
+    return best.score - max([0.0, *(one.score for one in others)]) > CLEAR
+
+
+def _annealed(problem: Problem, start: PoseStart, scene: Scene, widest: float) -> Candidate:
+    """The candidate of a start that was annealed."""
+    sigma = min(max(start.sigma, FIRST_WIDTH * scene.tangential), widest)
+    outliers = min(max(1 - start.inliers - MARGIN, LEAST_SHARE), MOST_OUTLIERS)
+    return _candidate(problem, start.name, start.transform, sigma, outliers, widest)
+
+
+def _raw(problem: Problem, name: str, transform: Float64, scene: Scene, widest: float) -> Candidate:
+    """The candidate of a pose of which nothing is known."""
+    return _candidate(problem, name, transform, FIRST_WIDTH * scene.tangential, FIRST_OUTLIERS, widest)
+
+
+def _candidate(
+    problem: Problem, name: str, transform: Float64, sigma: float, outliers: float, widest: float
+) -> Candidate:
+    weight = problem.resolved_outliers
+    share = outliers if weight == "auto" else max(float(weight), LEAST_OUTLIERS)
+    return Candidate(name, Parameters(transform, sigma if problem.sigma is None else widest, share))

@@ -1,0 +1,213 @@
+"""The mixture of patches: its E-step by the written formula, its gradients by differences, its climb upwards."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from service.em.climbing.climb import climb
+from service.em.kinds import RIGID
+from service.em.model import Model, Parameters
+from service.em.problem import Pose, Problem
+from service.em.register import register
+from service.em.surfaces.confidence import observed_information, scores_of
+from service.em.surfaces.consensus import proposals
+from service.em.surfaces.features import even_side, keys, similar
+from service.em.surfaces.mixture import SurfaceMixture
+from service.em.surfaces.patches import patches
+from service.em.surfaces.scene import Scene, of_patches
+from tests.problems.scenes.scene import Float64, any_rotation, direction, turn
+from tests.problems.scenes.solids import figure, normals, sampled
+
+
+def _random_scene(dimension: int, seed: int = 0) -> Scene:
+    """Random points with random normals, a fifth of them without one, near enough to see one another."""
+    rng = np.random.default_rng([seed, dimension])
+    clouds = []
+    for count in 30, 40:
+        points, directions = np.zeros((2, 3, count))
+        points[:dimension] = 0.5 * rng.normal(size=(dimension, count))
+        directions[:dimension] = rng.normal(size=(dimension, count))
+        directions /= np.linalg.norm(directions, axis=0)
+        directions[:, rng.random(count) < 0.2] = 0
+        clouds += [points, directions]
+    scene = of_patches(clouds[0], clouds[1], clouds[2], clouds[3], dimension, 1e-9)
+    return scene._replace(tangential=1.0)
+
+
+def _model() -> Model:
+    return Model(kind=RIGID, estimate_outliers=True)
+
+
+def _pose(dimension: int, seed: int) -> Float64:
+    rng = np.random.default_rng([seed, 1])
+    out = np.eye(dimension, dimension + 1)
+    out[:, :dimension] = turn(0.3 * direction(rng))[:3, :3] if dimension == 3 else turn(np.array([0, 0, 0.3]))[:2, :2]
+    out[:, dimension] = 0.1 * rng.normal(size=dimension)
+    return out
+
+
+def _written_out(scene: Scene, at: Parameters) -> tuple[float, Float64]:
+    """The log-likelihood, and R (N, M), by the formula with all covariances."""
+    D, targets = scene.dimension, scene.target.shape[1]
+    A, t = at.transform[:, :D], at.transform[:, D]
+    densities = np.empty((scene.source.shape[1], targets))
+    for i in range(len(densities)):
+        x, m = A @ scene.source[:D, i] + t, A @ scene.source_normals[:D, i]
+        for j in range(targets):
+            n = scene.target_normals[:D, j]
+            C = (at.sigma**2 + scene.tangential**2) * np.eye(D)
+            C -= scene.tangential**2 / 2 * (np.outer(n, n) + np.outer(m, m))
+            d = scene.target[:D, j] - x
+            densities[i, j] = math.exp(-d @ np.linalg.solve(C, d) / 2) / math.sqrt(
+                (2 * math.pi) ** D * np.linalg.det(C)
+            )
+    terms = (1 - at.outliers) / targets * densities
+    whole = terms.sum(1) + at.outliers * np.exp(scene.background)
+    return float(np.log(whole).sum()), terms / whole[:, None]
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("sigma", [0.3, 1.0])
+def test_the_e_step_is_the_formula(dimension: int, sigma: float) -> None:
+    scene = _random_scene(dimension)
+    at = Parameters(_pose(dimension, 0), sigma, 0.2)
+    step = SurfaceMixture(scene, _model(), 10.0).step(at)
+    value, R = _written_out(scene, at)
+    # Pairs beyond the cutoff are left out: less than e^-9 of a row.
+    assert step.log_likelihood == pytest.approx(value, abs=30 * 1e-3)
+    np.testing.assert_allclose(step.arrays.found.mass, R.sum(1), atol=2e-3)
+    np.testing.assert_allclose(step.arrays.found.peak, R.max(1), atol=2e-3)
+    assert (step.arrays.found.best == R.argmax(1)).mean() > 0.9
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_scores_and_information_of_a_translation_are_derivatives(dimension: int) -> None:
+    scene = _random_scene(dimension, 1)
+    mixture, pose, width = SurfaceMixture(scene, _model(), 10.0), _pose(dimension, 1), 1e-3
+
+    def gradient(shift: Float64) -> Float64:
+        moved = pose.copy()
+        moved[:, dimension] += shift
+        step = mixture.step(Parameters(moved, 0.8, 0.2))
+        return np.array(scores_of(step)[3 : 3 + dimension].sum(1))
+
+    def value(shift: Float64) -> float:
+        moved = pose.copy()
+        moved[:, dimension] += shift
+        return _written_out(scene, Parameters(moved, 0.8, 0.2))[0]
+
+    axes = np.eye(dimension) * width
+    slope = [(value(axis) - value(-axis)) / (2 * width) for axis in axes]
+    np.testing.assert_allclose(gradient(np.zeros(dimension)), slope, rtol=0.02, atol=0.05)
+    found = observed_information(mixture.step(Parameters(pose, 0.8, 0.2)))[3 : 3 + dimension, 3 : 3 + dimension]
+    bend = [
+        [-(value(a + b) - value(a - b) - value(b - a) + value(-a - b)) / (4 * width**2) for b in axes] for a in axes
+    ]
+    np.testing.assert_allclose(found, bend, rtol=0.05, atol=0.3)
+
+
+def _object(count: int = 1500) -> tuple[Float64, Float64]:
+    """Two samples of one surface, with noise."""
+    rng = np.random.default_rng(4)
+    whole = rng.permutation(sampled(figure(rng), 2 * count, rng))
+    return tuple(part + 0.001 * rng.normal(size=part.shape) for part in (whole[::2], whole[1::2]))  # type: ignore[return-value]
+
+
+def _surface_scene(source: Float64, target: Float64) -> Scene:
+    found = [patches(np.ascontiguousarray(cloud.T), 3).normals for cloud in (source, target)]
+    clouds = [np.ascontiguousarray(cloud.T) for cloud in (source, target)]
+    return of_patches(clouds[0], found[0], clouds[1], found[1], 3, 1e-9)
+
+
+def test_the_climb_never_descends_and_finds_the_motion() -> None:
+    source, target = _object()
+    motion = turn(np.array([0.03, -0.02, 0.04]))
+    scene = _surface_scene(source, target @ motion.T + [0.01, 0.02, -0.01])
+    mixture = SurfaceMixture(scene, _model(), scene.tangential)
+    values: list[float] = []
+
+    def accept(_at: Parameters, value: float) -> bool:
+        values.append(value)
+        return True
+
+    start = Parameters(np.eye(3, 4), scene.tangential / 2, 0.3)
+    end = climb(mixture, start, tolerance=1e-4, max_iterations=100, floor=1e-9, accept=accept)
+    assert end.converged
+    steps = np.diff(values)
+    # The M-step of the pose is one step of Gauss and Newton, so the last digits may oscillate.
+    assert steps.min() > -1e-3 * abs(values[-1] - values[0])
+    np.testing.assert_allclose(end.parameters.transform[:, :3], motion, atol=2e-3)
+    assert end.parameters.sigma < 0.003
+
+
+def test_the_score_of_a_right_pose_exceeds_that_of_wrong_ones() -> None:
+    scene = _surface_scene(*_object())
+    mixture, rng = SurfaceMixture(scene, _model(), scene.tangential), np.random.default_rng(8)
+    right = mixture.score(mixture.step(Parameters(np.eye(3, 4), 0.001, 0.05)))
+    for _ in range(10):
+        pose = np.hstack([any_rotation(rng), np.zeros((3, 1))])
+        end = climb(mixture, Parameters(pose, scene.tangential / 2, 0.5), tolerance=0.02, max_iterations=30, floor=1e-5)
+        assert mixture.score(end.last) < right - 0.3
+
+
+def test_patches_know_their_normals_and_solids_have_none() -> None:
+    rng = np.random.default_rng(5)
+    body = figure(rng)
+    points = sampled(body, 6000, rng)
+    found = patches(np.ascontiguousarray(points.T), 3)
+    assert found.flat > 0.8
+    alike = np.abs((found.normals.T * normals(body, points)).sum(1))[(found.normals != 0).any(0)]
+    assert np.median(alike) > 0.98
+    assert patches(rng.normal(size=(3, 3000)), 3).flat < 0.05
+    curve = np.zeros((3, 600))
+    curve[:2] = np.stack([np.cos(np.linspace(0, 6, 600)), np.sin(np.linspace(0, 6, 600))])
+    in_plane = patches(curve, 2)
+    assert in_plane.flat > 0.95
+    np.testing.assert_allclose(np.abs((in_plane.normals * curve).sum(0)), 1, atol=0.02)
+
+
+def test_features_find_the_partners_of_a_turned_surface() -> None:
+    rng = np.random.default_rng(6)
+    points = sampled(figure(rng), 5000, rng)
+    clouds = [np.ascontiguousarray(cloud.T) for cloud in (points, points @ any_rotation(rng).T)]
+    side = even_side((clouds[0],))
+    # The voxels of the two are different, so the keys are different points of one surface.
+    source, target = (keys(cloud, patches(cloud, 3).normals, side) for cloud in clouds)
+    mine, others = similar(source, target, side)
+    back = np.linalg.lstsq(clouds[0].T, clouds[1].T, rcond=None)[0]
+    off = np.linalg.norm(source.points[:, mine].T @ back - target.points[:, others].T, axis=1)
+    right = float((off < 2 * side).mean())
+    assert right > 0.1
+    assert right > 20 * (math.pi * 4 * side**2) / 3  # chance, on a surface of about 3
+
+
+def test_the_pose_that_a_tenth_of_the_pairs_agree_on_is_proposed() -> None:
+    rng = np.random.default_rng(7)
+    source, rotation, shift = rng.uniform(-1, 1, (3, 400)), any_rotation(rng), rng.normal(size=3)
+    target = rotation @ source + shift[:, None] + 0.01 * rng.normal(size=source.shape)
+    target[:, 40:] = rng.uniform(-1, 1, (3, 360)) + shift[:, None]
+    best = proposals(source, target, 0.03, 0.1)[0]
+    np.testing.assert_allclose(best.transform[:, :3], rotation, atol=0.05)
+    assert 35 <= best.support <= 80
+    assert proposals(source[:, :3], target[:, :3], 0.03, 0.1) == []
+
+
+def test_an_exact_start_is_kept_in_the_plane() -> None:
+    rng = np.random.default_rng(9)
+    angle = np.sort(rng.uniform(0, 2 * math.pi, 2400))
+    radius = 1 + 0.2 * np.cos(3 * angle) + 0.1 * np.sin(5 * angle + 1)
+    outline = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    motion = turn(np.array([0, 0, 0.05]))[:2, :2]
+    target = outline[1::2] @ motion.T + [0.03, -0.02] + 0.001 * rng.normal(size=(1200, 2))
+    problem = Problem(
+        outline[::2], target, transform="rigid", noise="surface", init=Pose(motion, np.array([0.03, -0.02]))
+    )
+    found = register(problem)
+    assert found.noise == "surface"
+    assert found.linear is not None
+    np.testing.assert_allclose(found.linear, motion, atol=2e-3)
+    assert found.rotation_covariance is not None
+    assert found.rotation_covariance.shape == (1, 1)
