@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ..errors import InvalidInput
 from .choices import INITS, MATCHINGS, NORMALIZES, PRIORS, TRANSFORMS, Init, Prior, Transform
 from .kinds import KINDS
+from .pairs import check_pairs, pair_errors
 from .problem import (
     MAX_BETA,
-    MAX_COORDINATE,
     MAX_ITERATIONS,
     MAX_OUTLIER_WEIGHT,
     MAX_PRIOR_PAIRS,
@@ -28,6 +28,8 @@ from .problem import (
     is_given_linear,
 )
 from .sampling import options as sampling_options
+from .values import check_range, float64
+from .weights import check_weights, weight_errors
 
 Float64 = NDArray[np.float64]
 
@@ -61,6 +63,11 @@ def check(problem: Problem) -> Problem:
                 allowed=[name for name, kind in KINDS.items() if kind.allows(dimension)],
             )
         )
+    try:
+        problem = check_pairs(check_weights(problem, len(source), len(target)), len(source), len(target))
+        errors += [*weight_errors(problem), *pair_errors(problem)]
+    except InvalidInput as error:
+        errors.append(error)
     errors.extend(sampling_options.dimension_errors(problem, dimension))
     prior, init = problem.prior, problem.init
     try:
@@ -195,8 +202,8 @@ def _check_pose(pose: Pose, dimension: int, transform: Transform) -> Pose:
             pointer="/init",
             allowed=f"{dimension} x {dimension} numbers",
         )
-    linear = _float64(linear, "/init")
-    _check_range(linear, "/init")
+    linear = float64(linear, "/init")
+    check_range(linear, "/init")
     if not is_given_linear(linear, KINDS[transform]):
         raise InvalidInput(
             f"init is not a valid {transform} transform",
@@ -242,8 +249,8 @@ def check_points(points: NDArray[Any], pointer: str) -> Float64:
             pointer=pointer,
             allowed="N x D numbers with N >= 1 and D >= 1",
         )
-    points = _float64(points, pointer)
-    _check_range(points, pointer)
+    points = float64(points, pointer)
+    check_range(points, pointer)
     return points
 
 
@@ -259,8 +266,8 @@ def check_translation(translation: NDArray[Any], dimension: int, pointer: str) -
             pointer=pointer,
             allowed=f"{dimension} numbers",
         )
-    translation = _float64(translation, pointer)
-    _check_range(translation, pointer)
+    translation = float64(translation, pointer)
+    check_range(translation, pointer)
     return translation
 
 
@@ -291,7 +298,7 @@ def check_distribution(rows: NDArray[Any], shape: tuple[int, int], pointer: str)
             pointer=pointer,
             allowed=f"{shape[0]} x {shape[1]} numbers",
         )
-    rows = _float64(rows, pointer)
+    rows = float64(rows, pointer)
     if not rows.min() >= 0:  # NaN compares false with all numbers
         i, j = np.argwhere(~(rows >= 0))[0].tolist()
         raise InvalidInput(f"{rows[i, j].item()} is not a probability", pointer=f"{pointer}/{i}/{j}", allowed=">= 0")
@@ -313,35 +320,3 @@ def check_assignment(rows: NDArray[Any], shape: tuple[int, int], pointer: str) -
             f"{rows[i, j].item()} is not an assignment; it must be 0 or 1", pointer=f"{pointer}/{i}/{j}", allowed=[0, 1]
         )
     return rows
-
-
-def _float64(values: NDArray[Any], pointer: str) -> Float64:
-    """`values` as contiguous, aligned, writable float64, copied only if necessary.
-
-    A read-only array is copied too: its type differs, and the loops would be compiled again for it.
-    """
-    if values.dtype == np.float64 and values.flags.carray:
-        return values
-    if values.dtype.kind not in "biuf":
-        raise InvalidInput(f"the values are {values.dtype}, not real numbers", pointer=pointer, allowed="real numbers")
-    with np.errstate(over="ignore"):  # a number that overflows becomes infinite, and `_check_range` reports it
-        return np.array(values, np.float64, order="C")
-
-
-def in_range(values: Float64) -> bool:
-    """Whether all values are finite and of magnitude up to MAX_COORDINATE."""
-    # A sum of squares within the bound leaves no number beyond it, and takes a third of the time of the maximum. NaN
-    # compares false with all numbers, so both tests fail for it.
-    return bool(np.vdot(values, values) <= MAX_COORDINATE or np.abs(values).max() <= MAX_COORDINATE)
-
-
-def _check_range(values: Float64, pointer: str) -> None:
-    if in_range(values):
-        return
-    index = np.argwhere(~(np.abs(values) <= MAX_COORDINATE))[0].tolist()
-    value = values[tuple(index)].item()
-    raise InvalidInput(
-        f"the value at {index} is {value}; its square would overflow",
-        pointer=pointer,
-        allowed=f"finite numbers of magnitude up to {MAX_COORDINATE}",
-    )

@@ -50,6 +50,46 @@ class Present(NamedTuple):
                 allowed=f"at most {MAX_WIRE_PAIRS} pairs",
             )
 
+    def reduce(self, body: RegisterRequest) -> RegisterRequest:
+        """The request with the weights and pairs of the points with coordinates only, in their indices.
+
+        Raises InvalidInput for weights that are not one for each point of the file, and for a pair of a point that
+        does not exist or has no coordinates.
+        """
+        for name, present in self._asdict().items():
+            weights = getattr(body, f"{name}_weights")
+            if present is None or weights is None:
+                continue
+            if weights.shape != present.shape:
+                raise InvalidInput(
+                    f"{name}_weights has {len(weights)} numbers; the file has {len(present)} points",
+                    pointer=f"/{name}_weights",
+                    allowed=f"{len(present)} numbers",
+                )
+            setattr(body, f"{name}_weights", weights[present])
+        if body.pairs is not None:
+            body.pairs = self._renumbered(body.pairs)
+        return body
+
+    def _renumbered(self, pairs: Float64) -> Float64:
+        out = pairs.copy()
+        for column, (name, present) in enumerate(self._asdict().items()):
+            if present is None:
+                continue
+            index = pairs[:, column]
+            known = (index >= 0) & (index < len(present)) & (index == np.floor(index))
+            place = np.where(known, index, 0).astype(np.int64)
+            wrong = ~(known & present[place])
+            if wrong.any():
+                k = int(wrong.argmax())
+                raise InvalidInput(
+                    f"the pair names point {index[k]:.15g} of the {name}, which has no coordinates or does not exist",
+                    pointer=f"/pairs/{k}",
+                    allowed=f"indices of points of the {name} with coordinates",
+                )
+            out[:, column] = (np.cumsum(present) - 1)[place]
+        return out
+
     def restore(self, found: dict[str, Any]) -> dict[str, Any]:
         """The answer in the indices of the files, with null or NaN for points without coordinates.
 

@@ -12,9 +12,11 @@ from .choices import Normalize
 from .jit import compiled
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 # Stands for an array that does not apply, such as equal weights; compiled loops take no None.
 NONE: Float64 = np.empty(0)
+NO_INDICES: Int64 = np.empty(0, np.int64)
 # Gaussian terms below e^-40 of a row's sum are below the resolution of float64. Past EXACT_PAIRS pairs, terms below
 # e^-12 are left out: distances beyond 4.9 σ, and less than 6e-6 of a row's mass for each target.
 EXACT, TRUNCATED = 40.0, 12.0
@@ -32,6 +34,27 @@ SIGMA_FLOOR = 1e-6
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
+class Known(NamedTuple):
+    """What the caller knows of single data points, in the order of a `Frame`."""
+
+    importance: Float64 = NONE  # α, whose sum is the effective number of data points; empty for ones
+    paired: Int64 = NO_INDICES  # (K,) data points whose component is known
+    partner: Int64 = NO_INDICES  # (K,) their components
+    strength: Float64 = NONE  # (K,) nats by which the log prior of the pair rises; infinite for exact pairs
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all data points count alike, and no pairs are known."""
+        return not len(self.importance) and not len(self.paired)
+
+    def of(self, some: Int64) -> Known:
+        """The same of a sample of the data, by sorted indices."""
+        place = np.searchsorted(some, self.paired)
+        has = np.isin(self.paired, some, assume_unique=True)
+        importance = self.importance[some] if len(self.importance) else NONE
+        return Known(importance, place[has], self.partner[has], self.strength[has])
+
+
 class Model(NamedTuple):
     """The choices that stay the same during the iteration."""
 
@@ -43,6 +66,7 @@ class Model(NamedTuple):
     most_outliers: float = MOST_OUTLIERS
     cutoff: float = EXACT
     log_prior: Float64 = NONE  # (N, M) log Π if the caller gives a matrix, else empty
+    known: Known = Known()
 
 
 class Parameters(NamedTuple):

@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
     iterations: int
     converged: bool
     stop_reason: StopReason
-    start: str  # the start: identity, centroid, given, anneal, vote, rotation, triangles or whitened
+    start: str  # the start: identity, centroid, given, pairs, anneal, vote, rotation, triangles or whitened
     responsibilities: Float64 | None  # (N, M) R of the last E-step, from which T was computed
     registered: Float64 | None  # (N, D) the moved source
     trace: Trace | None

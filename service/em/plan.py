@@ -86,11 +86,12 @@ def choose_engine(problem: Problem) -> Engine:
     """The engine for a checked problem.
 
     The batched engine takes translations of up to DENSE_PAIRS pairs with the prior free or uniform, rows that sum to
-    one, no outliers, no refinement, no voxels and no surfaces. It visits all pairs at each iteration but holds no N x M
-    array.
+    one, no outliers, no refinement, no voxels, no surfaces, no weights and no known pairs. It visits all N x M pairs at
+    each iteration, but holds no such array.
     """
     batched = (
         problem.kind.batched
+        and problem.alike
         and problem.resolved_normalize == "rows"
         and problem.resolved_outliers == 0.0
         and problem.prior_name in {"free", "uniform"}

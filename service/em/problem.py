@@ -61,9 +61,11 @@ class Problem(NamedTuple):
     moved points relative to σ below which the iteration stops; 0 never stops it early. `refine` fits the transform once
     more, to the matched pairs. `beta` and `stiffness` shape a nonrigid transform (see `motion.nonrigid`). `sampling` is
     the edge length of the voxels whose means are used, "all" for all points, or "auto" (see `sampling.density`).
-    `noise` is "isotropic", "surface" (see `surfaces`), or "auto". The flags select fields of the outcome that cost
-    memory. `cancelled` is called at least once per iteration, and between the parts of the search for a start and of
-    the answer. Once it returns True, the computation ends.
+    `noise` is "isotropic", "surface" (see `surfaces`), or "auto". The weights of the points are relative:
+    `checks.check` divides them by the largest, and replaces equal ones by None. `pairs` are known correspondences (see
+    `pairs`). The flags select fields of the outcome that cost memory. `cancelled` is called at least once per
+    iteration, and between the parts of the search for a start and of the answer. Once it returns True, the computation
+    ends.
     """
 
     source: Float64  # (N, D)
@@ -82,6 +84,9 @@ class Problem(NamedTuple):
     stiffness: float | None = None
     sampling: Sampling | float = "auto"
     noise: Noise = "auto"
+    source_weights: Float64 | None = None  # (N,)
+    target_weights: Float64 | None = None  # (M,)
+    pairs: Float64 | None = None  # (K, 2) i, j; or (K, 3) i, j and a strength, infinite for an exact pair
     responsibilities: bool = False
     registered: bool = False
     trace: bool = False
@@ -110,11 +115,17 @@ class Problem(NamedTuple):
         return self.normalize or self.kind.normalize
 
     @property
+    def alike(self) -> bool:
+        """Whether all points count alike, and no pairs are known, as the literal model and the batched engine need."""
+        return self.source_weights is None and self.target_weights is None and self.pairs is None
+
+    @property
     def resolved_prior(self) -> Prior | Float64:
         """The prior given, or the default for the other options."""
         if self.prior is not None:
             return self.prior
-        if self.sigma is None or not self.kind.literal or self.outlier_weight not in {None, 0.0}:
+        possible = self.kind.literal and self.alike
+        if self.sigma is None or not possible or self.outlier_weight not in {None, 0.0}:
             return "uniform"
         return "free" if self.resolved_normalize == "rows" else "uniform"
 

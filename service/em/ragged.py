@@ -16,11 +16,11 @@ from ..web.npz_body import ArrayBody, fields_of, not_finite, validate
 from ..web.threads import off_loop
 from . import wire
 from .batches import Reader, Refusal, refusal
-from .checks import in_range
 from .plan import Plan, plan
 from .problem import Problem
 from .schemas.ragged import RaggedRequest
 from .schemas.registration import MAX_PROBLEMS
+from .values import in_range
 
 # Options that may have a value for each problem, and the number of axes that they have then.
 OWN = {
@@ -34,7 +34,15 @@ OWN = {
     "init": 2,
 }
 CLOUDS = ("source", "target")
-LAYOUT = (*CLOUDS, "source_offsets", "target_offsets")
+# Arrays with a part for each problem, and the offsets that divide them.
+PARTS = {
+    "source": "source",
+    "target": "target",
+    "source_weights": "source",
+    "target_weights": "target",
+    "pairs": "pairs",
+}
+LAYOUT = (*PARTS, "source_offsets", "target_offsets", "pairs_offsets")
 # Elements whose operations take as long as the reading of one problem, by itself and with what others have found.
 _ALONE, _ALIKE = 1 << 12, 1 << 7
 
@@ -49,8 +57,8 @@ class Batch(NamedTuple):
 class _Ragged(NamedTuple):
     """The arrays of a batch: those with a part for each problem, and the fields that all problems have."""
 
-    clouds: dict[str, NDArray[np.float64]]  # (ΣN, D) and (ΣM, D)
-    bounds: dict[str, list[int]]  # B + 1 offsets of each
+    parts: dict[str, NDArray[np.float64]]  # source (ΣN, D), target (ΣM, D), and their weights and pairs if given
+    bounds: dict[str, list[int]]  # B + 1 offsets of the source, the target and the pairs
     own: dict[str, NDArray[Any]]  # (B, ...)
     common: dict[str, Any]
     source_offsets: NDArray[np.int64]  # (B + 1,)
@@ -64,13 +72,13 @@ class _Ragged(NamedTuple):
 
     def fields(self, index: int) -> dict[str, Any]:
         """The fields of one problem, as they would be sent alone."""
-        clouds = {name: cloud[self._rows(name, index)] for name, cloud in self.clouds.items()}
+        parts = {name: part[self._rows(name, index)] for name, part in self.parts.items()}
         own = {name: values[index] if values.ndim > 1 else values[index].item() for name, values in self.own.items()}
-        return {**clouds, **self.common, **own}
+        return {**parts, **self.common, **own}
 
     def faults(self, index: int) -> list[dict[str, Any]]:
         """The first number of each array of one problem that is not finite, as errors in pydantic's form."""
-        parts = {name: cloud[self._rows(name, index)] for name, cloud in self.clouds.items()}
+        parts = {name: part[self._rows(name, index)] for name, part in self.parts.items() if name != "pairs"}
         parts |= {name: values[index] for name, values in self.own.items() if values.ndim > 1}
         found = []
         for name, part in parts.items():
@@ -80,12 +88,14 @@ class _Ragged(NamedTuple):
         return found
 
     def _rows(self, name: str, index: int) -> slice:
-        begin, end = self.bounds[name][index : index + 2]
+        begin, end = self.bounds[PARTS[name]][index : index + 2]
         return slice(begin, end)
 
 
 async def read(body: ArrayBody, reader: Reader) -> Batch:
     """The problems of a body with `source`, `source_offsets`, `target`, `target_offsets` and options.
+
+    Weights have the offsets of their cloud, and `pairs` has `pairs_offsets`.
 
     What takes more than a few milliseconds runs on a thread beside the event loop.
 
@@ -101,7 +111,7 @@ def _divide(body: ArrayBody) -> _Ragged:
     own = {name: array for name, axes in OWN.items() if (array := _own(body, name, axes)) is not None}
     options = {name: array for name, array in body.arrays.items() if name not in own}
     # Numbers that are not finite are errors of single problems, or of an option that all of them have.
-    faulty = {name: at for name, at in body.not_finite.items() if name not in own and name not in CLOUDS}
+    faulty = {name: at for name, at in body.not_finite.items() if name not in own and name not in PARTS}
     found = validate(body._replace(arrays=options, not_finite=faulty), RaggedRequest, wire.errors_beside)
     if found.source.shape[1] != found.target.shape[1]:
         raise InvalidInput(
@@ -110,23 +120,37 @@ def _divide(body: ArrayBody) -> _Ragged:
             pointer="/target",
             allowed=f"points of {found.source.shape[1]} coordinates",
         )
-    clouds = {"source": found.source, "target": found.target}
-    offsets = {name: _offsets(name, body.arrays[f"{name}_offsets"], len(cloud)) for name, cloud in clouds.items()}
+    given = {name: getattr(found, name) for name in PARTS}
+    parts: dict[str, NDArray[np.float64]] = {name: part for name, part in given.items() if part is not None}
+    divided = [name for name in parts if PARTS[name] == name]
+    if (found.pairs is None) != (found.pairs_offsets is None):
+        raise InvalidInput(
+            "pairs and pairs_offsets go together", pointer="/pairs_offsets", allowed="both arrays, or neither"
+        )
+    offsets = {name: _offsets(name, body.arrays[f"{name}_offsets"], len(parts[name])) for name in divided}
+    for name, part in parts.items():
+        if len(part) != len(parts[PARTS[name]]):
+            raise InvalidInput(
+                f"{name} has {len(part)} numbers, and {PARTS[name]} {len(parts[PARTS[name]])} points",
+                pointer=f"/{name}",
+                allowed=f"{len(parts[PARTS[name]])} numbers",
+            )
     count = len(offsets["source"]) - 1
-    for name, values in {"target_offsets": offsets["target"][1:], **own}.items():
+    others = {f"{name}_offsets": offsets[name][1:] for name in divided if name != "source"}
+    for name, values in {**others, **own}.items():
         if len(values) != count:
             raise InvalidInput(
                 f"{name} is for {len(values)} problems, and source_offsets for {count}",
                 pointer=f"/{name}",
-                allowed=f"{count + 1} offsets" if name == "target_offsets" else f"one value, or {count}",
+                allowed=f"{count + 1} offsets" if name in others else f"one value, or {count}",
             )
     common = fields_of({name: array for name, array in options.items() if name not in LAYOUT})
     # Each answer with such a part has a limit of its own, and a prior matrix has to fit each problem.
     alike = not {"responsibilities", "trace"} & {*common.get("include", ())}
     alike = alike and not isinstance(common.get("prior"), np.ndarray)
-    alike = alike and all(in_range(cloud) for cloud in clouds.values())
+    alike = alike and parts.keys() == {*CLOUDS} and all(in_range(part) for part in parts.values())
     bounds = {name: rows.tolist() for name, rows in offsets.items()}
-    return _Ragged(clouds, bounds, own, common, offsets["source"], alike)
+    return _Ragged(parts, bounds, own, common, offsets["source"], alike)
 
 
 def _own(body: ArrayBody, name: str, axes: int) -> NDArray[Any] | None:
@@ -164,7 +188,7 @@ def _offsets(name: str, values: NDArray[Any], total: int) -> NDArray[np.int64]:
 
 
 def _plans(ragged: _Ragged, reader: Reader) -> list[Plan | Refusal]:
-    source, target = ragged.clouds["source"], ragged.clouds["target"]
+    source, target = ragged.parts["source"], ragged.parts["target"]
     first_source, first_target = ragged.bounds["source"], ragged.bounds["target"]
     columns = [[value.tobytes() for value in values] for values in ragged.own.values()]
     owns: list[tuple[bytes, ...]] = list(zip(*columns, strict=True)) or [()] * (len(first_source) - 1)

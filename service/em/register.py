@@ -9,7 +9,7 @@ from .checks import check
 from .outcome import Outcome
 from .plan import Engine, Plan, plan
 from .problem import Problem
-from .solving.poses import register_pose
+from .solving.weighted import register_weighted
 
 
 def register(problem: Problem) -> Outcome:
@@ -38,7 +38,7 @@ def register_plans(plans: Sequence[Plan]) -> list[Outcome]:
 
 
 def _register_poses(problems: Sequence[Problem]) -> list[Outcome]:
-    return [register_pose(problem) for problem in problems]
+    return [register_weighted(problem) for problem in problems]
 
 
 ENGINES: dict[Engine, Callable[[Sequence[Problem]], list[Outcome]]] = {

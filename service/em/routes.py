@@ -120,15 +120,15 @@ async def _read_registration(request: Request) -> tuple[RegisterRequest, Present
     if kind != FORM:
         return await read_json(request, RegisterRequest, BODIES, wire.errors_beside), Present(), ()
     form = await uploads.read_form(request, max_elements=part(request, BodyLimits).elements)
-    body, present = await off_loop(form.size, _read_fields, form.fields)
-    return body, present, form.warnings
+    return await off_loop(form.size, _read_form, form)
 
 
-def _read_fields(fields: dict[str, Any]) -> tuple[RegisterRequest, Present]:
-    fields, present = separate(fields)
+def _read_form(form: uploads.Form) -> tuple[RegisterRequest, Present, tuple[str, ...]]:
+    fields, present = separate(form.fields)
     body = read_fields(fields, RegisterRequest, wire.errors_beside)
     present.check(body)
-    return body, present
+    body = present.reduce(body)
+    return body, present, (*form.warnings, *wire.use_columns(body, form.weight_columns))
 
 
 async def _answer_arrays(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from ..errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody
 from ..formats.clouds.columns import Columns
 from ..formats.clouds.deadline import Deadline
-from ..formats.clouds.reading import READ, read_cloud
+from ..formats.clouds.reading import READ, read_cloud, read_weighted
 from ..formats.json_numbers import reading
 from ..formats.json_numbers.keys import index_of
 from ..formats.json_numbers.refusals import INVALID_JSON
@@ -39,6 +40,8 @@ class Form(NamedTuple):
 
     fields: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    weight_columns: Mapping[str, str] = MappingProxyType({})
+    """The columns of files that have become fields, by the names of these fields."""
 
     @property
     def size(self) -> int:
@@ -65,7 +68,7 @@ async def read_form(
         clouds: names of the fields that contain clouds. A file in such a field is a cloud in any format that
             `read_cloud` reads, or JSON. Its value is a float64 array (N, D), or the JSON value. The fields `columns`
             and, for the cloud `source`, `source_columns` choose the columns that are coordinates, by name or by
-            position counted from 0.
+            position counted from 0. A column of weights becomes the field `source_weights`, unless the form has it.
         lists: names of the fields that may occur several times. Each contains values separated by commas, or a JSON
             list.
 
@@ -155,14 +158,22 @@ def _fields(
                 allowed="only for a file that is not JSON",
             )
     warnings: list[str] = []
+    columns_of_weights: dict[str, str] = {}
     for name, part in files.items():
         deadline.left()
         of_this = chosen.get(f"{name}_{COLUMNS}", chosen.get(COLUMNS))
-        cloud = read_cloud(part.content, part.filename or "", _pointer(name), max_elements, of_this, deadline)
+        arguments = part.content, part.filename or "", _pointer(name), max_elements, of_this, deadline
+        field, weights = f"{name}_weights", None
+        if field in fields:
+            cloud = read_cloud(*arguments)
+        else:
+            cloud, weights = read_weighted(*arguments)
         fields[name] = cloud.points
+        if weights is not None:
+            fields[field], columns_of_weights[field] = weights
         warnings += [f"{name}: {warning}" for warning in cloud.warnings]
     deadline.left()
-    return Form(fields, tuple(warnings))
+    return Form(fields, tuple(warnings), columns_of_weights)
 
 
 def _pointer(name: str) -> str:

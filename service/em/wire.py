@@ -25,6 +25,7 @@ from .schemas.options import MAX_WIRE_POINTS, GivenTransform
 from .schemas.registration import RegisterRequest
 from .schemas.steps import GivenParameters, Pair
 from .steps import Psi
+from .weights import weight_errors
 
 # Points whose matches become Python's numbers in one call.
 _PART = 1 << 16
@@ -60,11 +61,31 @@ def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
         stiffness=body.stiffness,
         sampling=body.sampling,
         noise=body.noise,
+        source_weights=body.source_weights,
+        target_weights=body.target_weights,
+        pairs=body.pairs,
         responsibilities="responsibilities" in body.include,
         registered="registered" in body.include,
         trace="trace" in body.include,
         path=path,
     )
+
+
+def use_columns(body: RegisterRequest, columns: Mapping[str, str]) -> list[str]:
+    """Warnings about the weights that come from columns of files, by the names of the fields that have them.
+
+    Weights that another option excludes are removed from the request: the caller may not know that the file has them.
+    """
+    warnings: list[str] = []
+    excluded = {error.pointer.removeprefix("/"): error.detail for error in weight_errors(problem(body))}
+    for name, column in columns.items():
+        read = f"{name.removesuffix('_weights')}: the column {column!r} has weights"
+        if name in excluded:
+            setattr(body, name, None)
+            warnings.append(f"{read} that are not used: {excluded[name]}")
+        else:
+            warnings.append(f"{read}, which are used; {name}=null ignores them")
+    return warnings
 
 
 # Options whose values `checks.option_errors` checks.

@@ -177,8 +177,9 @@ def validate(body: ArrayBody, model: type[ModelT], beside: Beside | None = None)
 
     Raises:
         InvalidInput: a field is given both as an array and as an object.
-        RequestValidationError: they do not fit `model`, or an array is refused or has a number that is not finite.
-            Unknown and missing fields come first. The errors that `beside` finds are listed too.
+        RequestValidationError: they do not fit `model`, or an array is refused or has a number that is not finite,
+            unless the model names it in its attribute `may_be_infinite`. Unknown and missing fields come first. The
+            errors that `beside` finds are listed too.
     """
     fields = fields_of(body.arrays)
     found, errors = None, []
@@ -186,6 +187,8 @@ def validate(body: ArrayBody, model: type[ModelT], beside: Beside | None = None)
         found = model.model_validate(fields)
     except ValidationError as error:
         errors = [*error.errors(include_url=False)]
+    infinite: tuple[str, ...] = getattr(model, "may_be_infinite", ())
+    body = body._replace(not_finite={name: at for name, at in body.not_finite.items() if name not in infinite})
     if found is not None and not body.not_finite and not body.refused:
         return found
     errors = _sorted(body, errors)

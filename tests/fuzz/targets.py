@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 
 from service.em.schemas.registration import RegisterRequest
 from service.errors import LatentserveError
-from service.formats.clouds.reading import read_cloud
+from service.formats.clouds.reading import read_weighted
 from service.formats.images import decode
 from service.formats.json_numbers import reading
 from service.formats.npz import read_arrays, write_arrays
@@ -28,11 +28,11 @@ _LAS, _POINT_FORMAT = b"LASF", 104
 
 
 def clouds(data: bytes) -> None:
-    """A cloud (N, D) whose points are finite or missing as a whole, or a refusal."""
+    """A cloud (N, D) whose points are finite or missing as a whole, and their weights if any; or a refusal."""
     if data.startswith(_LAS) and data[_POINT_FORMAT : _POINT_FORMAT + 1] >= b"\x80":
         return
     try:
-        points, warnings = read_cloud(data, max_elements=MAX_ELEMENTS)
+        (points, warnings), weights = read_weighted(data, max_elements=MAX_ELEMENTS)
     except LatentserveError:
         return
     assert points.ndim == 2
@@ -42,6 +42,11 @@ def clouds(data: bytes) -> None:
     finite = np.isfinite(points).all(1)
     assert finite.any()
     assert np.isnan(points[~finite]).all()
+    if weights is not None:
+        weights.column.encode()
+        assert weights.values.shape == finite.shape
+        assert (weights.values[finite] >= 0).all()
+        assert 0 < weights.values[finite].max() < np.inf
     for warning in warnings:
         warning.encode()  # an answer can contain it
 

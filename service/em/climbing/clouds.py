@@ -12,7 +12,9 @@ from ..coordinates import Frame
 from ..kernel.cells import Cells, cells
 from ..kernel.fitting import move
 from ..kernel.truncated import EStep, empty_e_step
+from ..kinds import MAPS
 from ..model import NONE, Model, Parameters, bin_weight, log_of_volume, log_root
+from .known import products
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -45,11 +47,13 @@ class Clouds:
         self.model = model
         self.dimension = points.dimension
         self.log_volume = log_of_volume(volume)
-        self.source, self.target = points.source, points.target
+        self.source, self.target, self.known = points.source, points.target, model.known
         if some is not None and model.normalize == "columns":
             self.target = np.ascontiguousarray(self.target[:, some])
         elif some is not None:
             self.source = np.ascontiguousarray(self.source[:, some])
+        if some is not None:
+            self.known = self.known.of(some)
         self._grid: Cells | None = None
         self._grid_side = 0.0
 
@@ -62,6 +66,18 @@ class Clouds:
     def target_count(self) -> int:
         """The number M of targets."""
         return int(self.target.shape[1])
+
+    @property
+    def data_count(self) -> float:
+        """The effective number of data points."""
+        if len(self.known.importance):
+            return float(self.known.importance.sum())
+        return self.target_count if self.model.normalize == "columns" else self.source_count
+
+    @property
+    def products(self) -> int:
+        """The number of products of coordinates that a weighted E-step over the target sums; see `known`."""
+        return products(self.dimension) if MAPS[self.model.kind].fits_linear else 0
 
     def moved(self, transform: Float64) -> Float64:
         """The source (P, N) under `transform` (D, D + 1), in a new array."""
@@ -76,9 +92,11 @@ class Clouds:
         time of the E-step, because the system clears their memory.
         """
         if spare is None:
-            columns = self.model.normalize == "columns"
+            columns, rank = self.model.normalize == "columns", len(self.source)
             count = self.target_count if columns else self.source_count
-            return Arrays(self.moved(transform), empty_e_step(len(self.source), count))
+            if columns and not self.known.nothing:
+                rank += self.products
+            return Arrays(self.moved(transform), empty_e_step(rank, count))
         move(transform, self.source, spare.moved)
         return spare
 
@@ -98,10 +116,10 @@ class Clouds:
         """β of `model.bin_weight` at these parameters; `largest` is the greatest weight π."""
         return bin_weight(at.outliers, at.sigma, self.dimension, self.log_volume, largest)
 
-    def log_likelihood(self, at: Parameters, evidence: float, count: int, largest: float) -> float:
-        """The observed-data log-likelihood of `count` data points, given their summed log z."""
+    def log_likelihood(self, at: Parameters, evidence: float, largest: float) -> float:
+        """The observed-data log-likelihood of all data points, given their summed log z."""
         factor = math.log((1 - at.outliers) * largest)
-        return evidence + count * (factor - self.dimension * log_root(at.sigma))
+        return evidence + self.data_count * (factor - self.dimension * log_root(at.sigma))
 
 
 def offsets(weights: Float64, grid: Cells) -> tuple[Float64, float]:

@@ -43,8 +43,7 @@ def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Pa
         information, value = NOTHING, mixture.step(parameters).log_likelihood
     else:
         information, value = mixture.measure(parameters)
-    count = points.target.shape[1] if mixture.model.normalize == "columns" else points.source.shape[1]
-    value = to_caller(problem, points, parameters, value, count)
+    value = to_caller(problem, points, parameters, value, mixture.data_count)
     # At its floor σ is not a peak of the likelihood, and the residuals do not determine it.
     estimated = mixture.model.estimate_sigma and parameters.sigma > points.floor * (1 + 1e-9)
     if not estimated:
@@ -81,7 +80,7 @@ def of_information(
     return Confidence(value, translation_covariance(points, kind.code, parameters, covariance), rotation, asked=True)
 
 
-def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: float, count: int) -> float:
+def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: float, count: float) -> float:
     """A log-likelihood of `count` points in the caller's unit, from one in the frame's unit, normalised with σ^-D.
 
     With a known σ and without outliers the normaliser is that of the literal model, (√(2π)σ)^-1 for every D.

@@ -16,6 +16,7 @@ from ..kernel.truncated import UNMATCHED, weigh
 from ..matching import DENSE_PAIRS, cost_of_none, one_to_one, one_to_one_sparse
 from ..problem import Problem
 from ..slices import blocks, in_slices
+from .known_pairs import KnownPairs
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -72,6 +73,7 @@ class View(NamedTuple):
     source_cost: Float64 | None = None  # (N,)
     target_cost: Float64 | None = None  # (M,) in the order of the targets
     dense: Float64 | None = None  # (N, M) R itself, if the prior is a matrix
+    pairs: KnownPairs | None = None
 
 
 def correspondence(problem: Problem, view: View, poll: Poll) -> Correspondence:
@@ -98,8 +100,8 @@ def correspondence(problem: Problem, view: View, poll: Poll) -> Correspondence:
     )
 
 
-def refined(points: Frame, kind: int, transform: Float64, match: Int64) -> Float64:
-    """The transform (D, D + 1) of `kind` that fits the matched pairs, with equal weights.
+def refined(points: Frame, kind: int, transform: Float64, match: Int64, weights: Float64 | None = None) -> Float64:
+    """The transform (D, D + 1) of `kind` that fits the matched pairs, with `weights` (N,); None for equal ones.
 
     `transform` itself if at most D pairs are matched.
     """
@@ -109,6 +111,8 @@ def refined(points: Frame, kind: int, transform: Float64, match: Int64) -> Float
         return transform
     p = np.vstack([points.source[:D, rows], np.ones(len(rows))])
     q = points.target[:D, match[rows]]
+    if weights is not None:
+        return fit(kind, transform, Sums((p * weights[rows]) @ p.T, (p * weights[rows]) @ q.T, 0.0, 0.0))
     return fit(kind, transform, Sums(p @ p.T, np.ascontiguousarray(p @ q.T), 0.0, 0.0))
 
 
@@ -129,6 +133,8 @@ def _dense(view: View) -> Float64:
         squares += np.where(rough, -most, view.log_factor[some])[:, None]
         np.exp(squares, out=squares)
         squares[rough] *= view.peak[some][rough, None]
+    if view.pairs is not None:
+        view.pairs.settle(out)
     return out
 
 
@@ -155,10 +161,19 @@ def _one_to_one(view: View, responsibilities: Float64 | None, n: int, m: int, po
                 logs[some] -= view.source_cost[some, None]
             if view.target_cost is not None:
                 logs[some] -= view.target_cost
+        if view.pairs is not None:
+            view.pairs.pin(logs)
         poll()
         match = one_to_one(logs)
     else:
         starts, columns, costs = _pairs(view)
+        if view.pairs is not None:
+            i, j = view.pairs.source, view.pairs.target
+            own = view.precision * ((view.moved[:, i] - _targets(view)[:, j]) ** 2).sum(0)
+            own += (0.0 if view.source_cost is None else view.source_cost[i]) + (
+                0.0 if view.target_cost is None else view.target_cost[j]
+            )
+            starts, columns, costs = view.pairs.pin_sparse(starts, columns, costs, own, m)
         none = np.full(n, cost_of_none(view.bin_weight))
         if view.bin_weight == 0:
             # For a point far from all targets, the nearest target is still better than none.
@@ -244,4 +259,8 @@ def _probability(view: View, match: Int64) -> Float64:
     logs = view.log_factor - view.precision * ((view.moved - _targets(view)[:, j]) ** 2).sum(0)
     if len(view.offset):
         logs = logs - view.offset[j]
-    return np.asarray(np.exp(np.minimum(logs, 0.0)))
+    out = np.asarray(np.exp(np.minimum(logs, 0.0)))
+    if view.pairs is not None:
+        known = match[view.pairs.source] == view.pairs.target
+        out[view.pairs.source[known]] = view.pairs.own[known]
+    return out

@@ -65,7 +65,7 @@ class GivenPrior:
         weights, found.evidence[:] = self._responsibilities(at, moved)
         fill(found, moved, clouds.target, weights, at.sigma)
         matrix = information(clouds.model.kind, moved, found, at.sigma)
-        return matrix, clouds.log_likelihood(at, float(found.evidence.sum()), count, 1.0)
+        return matrix, clouds.log_likelihood(at, float(found.evidence.sum()), 1.0)
 
     def _responsibilities(self, at: Parameters, moved: Float64) -> tuple[Float64, Float64]:
         """R (N, M) and log z (N,) of the source `moved` (P, N)."""

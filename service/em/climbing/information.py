@@ -24,9 +24,11 @@ from ..jit import compiled
 from ..kernel.cells import Cells
 from ..kernel.truncated import weigh
 from ..kinds import MAPS
+from ..model import NO_INDICES, NONE
 from ..slices import blocks, in_slices
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 # Points that are processed together, so that their numbers stay in the cache.
 BLOCK = 64
@@ -218,6 +220,15 @@ def _combined(moved: Float64, found: Moments, sigma: float, basis: Float64, curv
     return out
 
 
+class Terms(NamedTuple):
+    """What the terms of M data points have beside those of their E-step. Empty arrays change nothing."""
+
+    importance: Float64 = NONE  # (M,) α, a factor
+    partner: Int64 = NO_INDICES  # (M,) the known component, by its place in the grid
+    rate: Float64 = NONE  # (M,) what r of all components is multiplied by, before
+    gain: Float64 = NONE  # (M,) what is added to r of the partner
+
+
 def information_of_columns(
     target: Float64,
     grid: Cells,
@@ -227,6 +238,7 @@ def information_of_columns(
     cutoff: float,
     basis: Float64,
     curved: bool,
+    terms: Terms | None = None,
 ) -> tuple[Float64, float]:
     """The information if each of `target` (P, M) is drawn from the moved sources in `grid`; and Σ_j log z_j.
 
@@ -235,7 +247,7 @@ def information_of_columns(
     """
     total = basis.shape[0] + basis.shape[1] + 1
     out, evidence = np.zeros((total, total)), np.zeros(1)
-    arguments = target, grid, offset, sigma, bin_weight, cutoff, basis, curved, out, evidence
+    arguments = target, grid, offset, sigma, bin_weight, cutoff, basis, curved, terms or Terms(), out, evidence
     in_slices(target.shape[1], lambda first, pairs: _add_columns(*arguments, first, pairs))
     above = np.triu_indices(total, 1)
     out[above] = out.T[above]
@@ -252,6 +264,7 @@ def _add_columns(
     cutoff: float,
     basis: Float64,
     curved: bool,
+    terms: Terms,
     out: Float64,
     evidence: Float64,
     first: int,
@@ -263,7 +276,7 @@ def _add_columns(
     """
     dimension, extra = basis.shape[1], basis.shape[0]
     total = extra + dimension + 1
-    size = grid.points.shape[1]
+    size = grid.points.shape[1] + 1  # a known pair is one more
     index = np.empty(size, np.int32)
     distance, weight = np.empty(size), np.empty(size)
     precision = 0.5 / sigma**2
@@ -274,8 +287,17 @@ def _add_columns(
         motion[d, extra + d] = 1
     for j in range(first, target.shape[1]):
         found, log_z, _, work = weigh(target, j, grid, offset, precision, bin_weight, cutoff, index, distance, weight)
-        evidence[0] += log_z
+        alpha = terms.importance[j] if len(terms.importance) > 0 else 1.0
+        evidence[0] += alpha * log_z
         mean[:] = 0
+        if len(terms.partner) > 0:
+            square = 0.0
+            for d in range(dimension):
+                square += (target[d, j] - grid.points[d, terms.partner[j]]) ** 2
+            for k in range(found):
+                weight[k] *= terms.rate[j]
+            index[found], distance[found], weight[found] = terms.partner[j], square, terms.gain[j]
+            found += 1
         for k in range(found):
             i = index[k]
             r = weight[k]
@@ -295,6 +317,8 @@ def _add_columns(
             slope[total - 1] = u
             for a in range(total):
                 mean[a] += r * slope[a]
+            r *= alpha
+            for a in range(total):
                 for b in range(a + 1):
                     out[a, b] -= r * slope[a] * slope[b]
             for a in range(total - 1):
@@ -310,7 +334,7 @@ def _add_columns(
             out[total - 1, total - 1] += 2 * r * (u + dimension)
         for a in range(total):
             for b in range(a + 1):
-                out[a, b] += mean[a] * mean[b]
+                out[a, b] += alpha * mean[a] * mean[b]
         pairs -= work + found * total * total // 3
         if pairs <= 0:
             return j + 1

@@ -64,7 +64,8 @@ class Step(NamedTuple):
     @property
     def matched(self) -> float:
         """The expected number of data points that have a partner."""
-        return float(self.expectation.found.mass.sum())
+        mass, importance = self.expectation.found.mass, self.expectation.importance
+        return float(mass @ importance) if len(importance) else float(mass.sum())
 
 
 class Mixture:
@@ -86,8 +87,13 @@ class Mixture:
         arrays = None if spare is None else spare.expectation.arrays
         expectation = self._normalization.expect(parameters, arrays)
         evidence = float(expectation.sums.evidence)
-        likelihood = self._clouds.log_likelihood(parameters, evidence, len(expectation.found.mass), expectation.largest)
+        likelihood = self._clouds.log_likelihood(parameters, evidence, expectation.largest)
         return Step(self._maximize(expectation), likelihood, expectation)
+
+    @property
+    def data_count(self) -> float:
+        """The effective number of data points."""
+        return self._clouds.data_count
 
     def view(self, last: Step) -> View:
         """The responsibilities of a step, as seen from the source."""
@@ -111,7 +117,8 @@ class Mixture:
         clouds, model = self._clouds, self.model
         n, m, D = clouds.source_count, clouds.target_count, clouds.dimension
         small = n * min(m, REACHED_TARGETS) <= COMPILED_PAIRS
-        if model.mixing or not isinstance(self._normalization, Rows) or not small:
+        even = not (model.mixing or len(start.weights)) and model.known.nothing
+        if not even or not isinstance(self._normalization, Rows) or not small:
             return None
         rules = Rules(
             model.kind,
@@ -152,7 +159,7 @@ class Mixture:
         taken: list[tuple[Parameters, float]] = []
         for transform, (sigma, outliers, evidence) in zip(transforms, numbers[:steps].tolist(), strict=False):
             here = Parameters(transform, sigma, outliers)
-            taken.append((here, clouds.log_likelihood(here, evidence, n, 1 / m)))
+            taken.append((here, clouds.log_likelihood(here, evidence, 1 / m)))
         last, likelihood = taken[-1]
         expectation = NormalizedEStep(last, arrays, end.sums, 1 / m)
         return Step(Parameters(*end.after), likelihood, expectation), taken, end.converged
@@ -167,7 +174,7 @@ class Mixture:
         if model.estimate_sigma and total > 0:
             sigma = math.sqrt(residual_after(sums, before.transform, transform) / (total * D))
         if model.estimate_outliers:
-            share = 1 - total / len(expectation.found.mass)
+            share = 1 - total / self._clouds.data_count
             outliers = min(max(share, LEAST_OUTLIERS), model.most_outliers)
         if model.mixing and total > 0:
             weights = expectation.mass / expectation.mass.sum()

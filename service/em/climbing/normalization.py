@@ -15,8 +15,10 @@ from ..kernel.truncated import EStep
 from ..model import NONE, Parameters
 from .clouds import Arrays
 from .correspondence import View
+from .paired import Paired
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 # A strided sample of this many points determines the information, which is a sum over points, to 1 %.
 INFORMATION_POINTS = 20_000
@@ -29,8 +31,10 @@ class NormalizedEStep(NamedTuple):
     arrays: Arrays
     sums: Sums
     largest: float  # max π
-    mass: Float64 = NONE  # Σ r of each weight π, if weights are estimated
+    mass: Float64 = NONE  # Σ α r of each weight π, if weights are estimated
     offset: Float64 = NONE  # (M,) -log of sinkhorn's column factors, the least 0
+    importance: Float64 = NONE  # α of the data; empty for ones
+    paired: Paired | None = None  # what the known pairs have changed
 
     @property
     def moved(self) -> Float64:
@@ -57,6 +61,13 @@ class Normalization(Protocol):
 
         The information is (K + D + 1, K + D + 1), in the frame's coordinates; see `information`.
         """
+
+
+def groups(count: int, paired: Int64) -> list[Int64]:
+    """The data points that are sampled for the information: those of known pairs, and the `count` others."""
+    rest = np.ones(count, bool)
+    rest[paired] = False
+    return [some for some in (paired, np.flatnonzero(rest)) if len(some)]
 
 
 def stride(count: int) -> int:

@@ -65,6 +65,8 @@ def _excluded(problem: Problem) -> str | None:
     """An option that neither voxels nor patches go with."""
     if problem.prior_name != "uniform":
         return f"prior {problem.prior_name}"
+    if not problem.alike:
+        return "weights and pairs"
     if problem.normalize == "sinkhorn":
         return "normalize sinkhorn"
     if problem.refine:

@@ -68,8 +68,8 @@ class Registration(BaseModel):
     converged: bool = Field(description="whether the iteration stopped by the tolerance")
     stop_reason: Literal["tolerance", "max_iterations"]
     start: str = Field(
-        description="the start that led to the answer: identity, centroid, given, anneal, vote, rotation, triangles or "
-        "whitened"
+        description="the start that led to the answer: identity, centroid, given, pairs, anneal, vote, rotation, "
+        "triangles or whitened"
     )
     runner_up: RunnerUpAnswer | None = Field(description="the best other pose that init auto found")
     warnings: list[str] = Field(

@@ -12,13 +12,14 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetCoreSchemaHandler,
     Tag,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from ...formats.arrays import UNION_TAG, Matrix, Vector
+from ...formats.arrays import UNION_TAG, Float64, Matrix, Vector
 from ..choices import INITS, PRIORS, SAMPLINGS, Init, Prior, Sampling
 from ..problem import MAX_ITERATIONS, MAX_OUTLIER_WEIGHT, MAX_PRIOR_PAIRS, MAX_SIGMA, MIN_SIGMA
 
@@ -27,6 +28,9 @@ MAX_WIRE_PAIRS = MAX_PRIOR_PAIRS
 
 # The most points of one registration, source and target together. The computation takes about 400 bytes for each.
 MAX_WIRE_POINTS = 2_500_000
+
+# The most known pairs in JSON, which become objects; arrays may have more.
+MAX_WIRE_KNOWN = 100_000
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 # `checks.check` checks ranges, for the wire and for the library. The document shows the same constants.
@@ -82,6 +86,55 @@ def _names(names: Collection[str], *others: str) -> BeforeValidator:
 
     return BeforeValidator(check)
 
+
+def _pairs(value: object, handler: core_schema.ValidatorFunctionWrapHandler) -> Float64:
+    """Pairs as an array (K, 3), null as an infinite strength; an array (K, 2) or (K, 3) as it is."""
+    if not isinstance(value, np.ndarray):
+        # NaN is no index, which `checks.check` refuses.
+        rows = [
+            [np.nan if i is None else i, np.nan if j is None else j, np.inf if s is None else s]
+            for i, j, s in ((*row, None)[:3] for row in handler(value))
+        ]
+        return np.array(rows, np.float64).reshape(-1, 3)
+    if value.dtype != np.float64 or value.ndim != 2 or value.shape[1] not in {2, 3}:
+        raise PydanticCustomError(
+            "array",
+            "the array has the shape {shape} and the dtype {dtype}",
+            {"shape": str(value.shape), "dtype": value.dtype.name, "allowed": "numbers, K x 2 or K x 3"},
+        )
+    return value
+
+
+class _Pairs:
+    """Annotation of a field whose value is a list of [i, j] or [i, j, strength] in JSON."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        number = core_schema.nullable_schema(core_schema.float_schema(strict=True, allow_inf_nan=False))
+        row = core_schema.list_schema(number, min_length=2, max_length=3, strict=True, fail_fast=True)
+        rows = core_schema.list_schema(row, max_length=MAX_WIRE_KNOWN, strict=True, fail_fast=True)
+        return core_schema.no_info_wrap_validator_function(_pairs, rows)
+
+
+KnownPairs = Annotated[
+    Float64,
+    _Pairs(),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "maxItems": MAX_WIRE_KNOWN,
+            "items": {
+                "type": "array",
+                "minItems": 2,
+                "maxItems": 3,
+                "prefixItems": [
+                    {"type": "integer", "minimum": 0},
+                    {"type": "integer", "minimum": 0},
+                    {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]},
+                ],
+            },
+        }
+    ),
+]
 
 Start = Annotated[
     Annotated[Init, _names(INITS, "a translation", "a transform"), Tag(f"{UNION_TAG}named")]

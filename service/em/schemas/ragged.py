@@ -15,6 +15,7 @@ class RaggedRequest(RegisterRequest):
 
     source_offsets: Vector = Field(description="B + 1 integers: where the points of each problem begin, and the end")
     target_offsets: Vector = Field(description="the same for target")
+    pairs_offsets: Vector | None = Field(None, description="the same for pairs; needed with pairs only")
 
     @model_validator(mode="after")
     def _answer_fits_the_wire(self) -> Self:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from ...formats.arrays import Matrix
+from ...formats.arrays import Matrix, Vector
 from ..choices import Matching, Noise, Normalize, Transform
 from ..problem import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, MAX_ITERATIONS
 from .options import (
@@ -15,6 +15,7 @@ from .options import (
     GivenPrior,
     GivenSampling,
     Iterations,
+    KnownPairs,
     NotNegative,
     OutlierWeight,
     Positive,
@@ -30,6 +31,8 @@ Include = Literal["responsibilities", "trace", "registered"]
 class RegisterRequest(BaseModel):
     """Two point sets, and how to register them."""
 
+    # Arrays of the body that may have infinite numbers: the strength of an exact pair.
+    may_be_infinite: ClassVar[tuple[str, ...]] = ("pairs",)
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
@@ -100,6 +103,20 @@ class RegisterRequest(BaseModel):
         "auto",
         description="isotropic: alike in all directions; surface: small across the local surface and large along it, "
         "for rigid transforms of scans; auto: surface if most neighbourhoods of both clouds are flat",
+    )
+    source_weights: Vector | None = Field(
+        None,
+        description="N numbers >= 0, how much each source point counts; 0 leaves it out of the fit, and it is matched "
+        "and moved all the same",
+    )
+    target_weights: Vector | None = Field(
+        None,
+        description="M numbers >= 0, how much each target point counts; 0 leaves it out, and it is no one's partner",
+    )
+    pairs: KnownPairs | None = Field(
+        None,
+        description="known correspondences: [i, j] for source point i that belongs to target point j, or "
+        "[i, j, strength] for one whose prior is multiplied by exp(strength). Indices begin at 0",
     )
     # The default is a tuple, because pydantic copies a list for each request.
     include: list[Include] = Field(

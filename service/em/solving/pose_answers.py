@@ -16,6 +16,7 @@ from ..kernel.fitting import move
 from ..model import Parameters
 from ..outcome import Outcome, RunnerUp, StopReason, Trace
 from ..problem import Pose, Problem
+from ..weights import effective_count
 
 Float64 = NDArray[np.float64]
 
@@ -104,7 +105,7 @@ def _trace(problem: Problem, points: Frame, record: Record, last: Parameters, li
     With `refine` the record already has the end of the climb, and the refined transform is not a step.
     """
     swapped = problem.resolved_normalize == "columns"
-    count = (points.target if swapped else points.source).shape[1]
+    count = effective_count(problem, (points.target if swapped else points.source).shape[1])
     after = [at for at, _ in record.steps[1:]]
     values = [to_caller(problem, points, at, value, count) for at, value in record.steps[1:]]
     if not problem.refine:

@@ -9,6 +9,7 @@ has no acceleration, and no annealing unless a start is searched.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,11 @@ from ..starting.named import given
 from ..starting.pose_starts import pose_start
 from ..starting.starts import PoseStart
 from ..starting.tuning import NEAR
+from ..weights import effective_count
 from .deformed import register_nonrigid
+from .known import known, sample, shares, weights_of_pairs
 from .literal_poses import register_literal
+from .paired_starts import paired_start
 from .pose_answers import ClimbEnd, outcome, pose_of
 from .scan_pairs import isotropic_pairs, side_of
 from .scans import register_scans, surfaces_of
@@ -103,7 +107,10 @@ def _solved(problem: Problem, points: Frame, record: Record) -> Outcome:
             return _register_thinned(problem, points, thin, record)
     if problem.kind.deforms and not isinstance(problem.init, str):
         return register_nonrigid(problem, points, given(problem, points), "given", record)
-    start = pose_start(problem, points, record.poll)
+    if problem.pairs is None:
+        start = pose_start(problem, points, record.poll)
+    else:
+        start = paired_start(problem, points, _model(problem, points), partial(_parameters, problem, points), record)
     record.record_path(start.path)
     if problem.kind.deforms:
         return register_nonrigid(problem, points, start.transform, start.name, record)
@@ -166,7 +173,9 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
         if problem.trace:
             # The trace is that of the climb and ends with it.
             record.keep(parameters, before)
-        parameters = parameters._replace(transform=refined(points, model.kind, parameters.transform, pairs.match))
+        weights = weights_of_pairs(model, pairs.match)
+        at = refined(points, model.kind, parameters.transform, pairs.match, weights)
+        parameters = parameters._replace(transform=at)
         last = mixture.step(parameters)
         lost = before - last.log_likelihood
         if lost > BAD_PAIRS:
@@ -213,13 +222,15 @@ def _model(problem: Problem, points: Frame) -> Model:
         most_outliers=most,
         cutoff=EXACT if len(log_prior) else cutoff_for(n, m),
         log_prior=log_prior,
+        known=known(problem, points),
     )
 
 
 def _most_outliers(problem: Problem, points: Frame) -> float:
     """The largest share of outliers that leaves enough points to distinguish a pose from a coincidence."""
     count = (points.target if problem.resolved_normalize == "columns" else points.source).shape[1]
-    return max(0.0, min(MOST_POSE_OUTLIERS, 1.0 - MATCHED * (points.dimension + 1) / int(count)))
+    effective = effective_count(problem, int(count))
+    return max(0.0, min(MOST_POSE_OUTLIERS, 1.0 - MATCHED * (points.dimension + 1) / effective))
 
 
 def _parameters(problem: Problem, points: Frame, start: PoseStart) -> Parameters:
@@ -228,7 +239,7 @@ def _parameters(problem: Problem, points: Frame, start: PoseStart) -> Parameters
     weight = problem.resolved_outliers
     if weight == "auto":
         weight = min(max(1 - start.inliers - OUTLIER_MARGIN, FIRST_OUTLIERS), _most_outliers(problem, points))
-    return Parameters(start.transform, sigma, float(weight))
+    return Parameters(start.transform, sigma, float(weight), shares(problem, points))
 
 
 def _climb(
@@ -239,7 +250,7 @@ def _climb(
     # The row sums and the column sums of sinkhorn need all points.
     for count in _levels(n) if model.normalize != "sinkhorn" else ():
         parameters = climb(
-            Mixture(points, model, volume, _some(n, count)),
+            Mixture(points, model, volume, sample(n, count, model.known)),
             parameters,
             tolerance=max(problem.tolerance, LEVEL_ACCURACY / math.sqrt(count)),
             max_iterations=LEVEL_ITERATIONS,
@@ -275,11 +286,6 @@ def _levels(n: int) -> list[int]:
     return out[::-1]
 
 
-def _some(n: int, count: int) -> NDArray[np.int64]:
-    """Sorted indices of a random sample of `count` of n points, the same in every call."""
-    return np.sort(np.random.default_rng(3).permutation(n)[:count])
-
-
 def _ranked(
     points: Frame, model: Model, volume: float, start: Parameters, other: Float64, record: Record
 ) -> tuple[Parameters, RunnerUp | None]:
@@ -295,7 +301,7 @@ def _ranked(
     starts = start, start._replace(transform=other)
     ends = [
         climb(
-            Mixture(points, model, volume, None if whole else _some(n, count)),
+            Mixture(points, model, volume, None if whole else sample(n, count, model.known)),
             begin,
             tolerance=1e-2,
             max_iterations=LEVEL_ITERATIONS,
@@ -309,7 +315,8 @@ def _ranked(
     if between < min(end.parameters.sigma for end in ends) + points.floor:
         return start, None  # both climbs end at the same pose
     gap = difference(*(end.last.log_likelihood for end in ends))
-    whole_clouds = max(end.parameters.outliers for end in ends) < FEW_UNMATCHED
+    # The likelihood of known pairs tells poses apart that agree in outline.
+    whole_clouds = len(model.known.paired) > 0 or max(end.parameters.outliers for end in ends) < FEW_UNMATCHED
     best = int(gap < 0 and whole_clouds)
     gap *= (-1 if best else 1) * (1 if whole else n / count)
     return starts[best], RunnerUp(pose_of(points, ends[1 - best].parameters.transform), gap)

@@ -25,7 +25,7 @@ STRAY_RADIUS = 16.0
 def pose_start(problem: Problem, points: Frame, poll: Poll) -> PoseStart:
     """The start that `problem.init` selects, annealed. `poll` is called repeatedly, and may raise."""
     kind = problem.kind
-    points = points._replace(source=_bulk(points.source), target=_bulk(points.target))
+    points = bulk(points)
     last = last_width(problem, points)
     if not (isinstance(problem.init, str) and problem.init == "auto"):
         transform = named(problem, points) if isinstance(problem.init, str) else given(problem, points)
@@ -42,6 +42,11 @@ def pose_start(problem: Problem, points: Frame, poll: Poll) -> PoseStart:
 def last_width(problem: Problem, points: Frame) -> float:
     """The least width of the annealing, in the target's unit."""
     return points.floor if problem.sigma is None else max(problem.sigma / points.target_unit, points.floor)
+
+
+def bulk(points: Frame) -> Frame:
+    """The frame without the points that are far out. Its orders stay those of all points."""
+    return points._replace(source=_bulk(points.source), target=_bulk(points.target))
 
 
 def _bulk(cloud: Float64) -> Float64:

@@ -14,6 +14,7 @@ from ..arrays import Float64
 from . import coordinates
 from .columns import Columns, NotFound, select
 from .deadline import Deadline
+from .weights import weight_column
 
 MAX_ELEMENTS = 2**23
 # Names of the coordinates in PLY, PCD and in the header of a table.
@@ -32,6 +33,15 @@ class Cloud(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
+class Weights(NamedTuple):
+    """The weights of the points of a file."""
+
+    values: Float64
+    """(N,) finite and >= 0; NaN for points without coordinates."""
+    column: str
+    """The name of the column that has them."""
+
+
 @dataclass(frozen=True)
 class CloudFile:
     """One file of a request, its limits of size and time, and the columns that were chosen."""
@@ -43,6 +53,9 @@ class CloudFile:
     columns: Columns | None = None
     deadline: Deadline = field(default_factory=Deadline)
     warnings: list[str] = field(default_factory=list)
+    reads_weights: bool = False
+    weighted: list[str] = field(default_factory=list)
+    """The name of the column of weights, which is read as one more coordinate, the last one; empty if there is none."""
 
     def malformed(self, detail: str, allowed: object = None) -> MalformedBody:
         """The error of bytes that break their format."""
@@ -63,10 +76,12 @@ class CloudFile:
             InvalidInput: there are no points, or they have no coordinates.
             BodyTooLarge: there are more numbers than `max_elements`.
         """
+        # An array of weights alone is a part of the points.
+        coordinates = dimension - len(self.weighted) if dimension > 1 else dimension
         if points == 0 or dimension == 0:
-            raise self.invalid(f"the file holds {points} points of {dimension} coordinates", "one or more points")
+            raise self.invalid(f"the file holds {points} points of {coordinates} coordinates", "one or more points")
         if points * dimension > self.max_elements:
-            raise self.too_large(f"{points} points of {dimension} coordinates are too many")
+            raise self.too_large(f"{points} points of {coordinates} coordinates are too many")
 
     def chosen(self, names: Sequence[str], of: str, count: int, titles: str = "") -> list[int] | None:
         """The positions of the columns that the caller chose; None if no columns were chosen.
@@ -95,12 +110,14 @@ class CloudFile:
     def choose(self, names: Sequence[str], of: str) -> list[int]:
         """The positions of the coordinates among named columns: those chosen, or else those recognised.
 
+        They are followed by that of the weights, if there are any.
+
         Raises:
             InvalidInput: a chosen column does not exist, or no name is recognised as a coordinate.
         """
         places = self.chosen(names, of, len(names))
         if places is not None:
-            return places
+            return self._with_weights(places, names)
         try:
             found = coordinates.recognise(names)
         except coordinates.Unrecognised as error:
@@ -112,17 +129,20 @@ class CloudFile:
                 "x; x and y; or x, y and z",
             ) from None
         self.warnings.extend(found.warnings)
-        return found.positions
+        return self._with_weights(found.positions, names)
 
-    def axes(self, names: Sequence[str], of: str) -> list[int]:
+    def axes(self, names: Sequence[str], of: str, numbers: Sequence[bool] | None = None) -> list[int]:
         """The positions of x, y and z among `names`, or of the columns chosen; y and z may be missing.
+
+        They are followed by that of the weights, if there are any. `numbers` are the columns with a number for each
+        point; None for all.
 
         Raises:
             InvalidInput: there is no x, z without y, or two of one name; or a chosen column does not exist.
         """
         places = self.chosen(names, of, len(names))
         if places is not None:
-            return places
+            return self._with_weights(places, names, numbers)
         lower = [name.lower() for name in names]
         found = [axis for axis in AXES if axis in lower]
         if found != list(AXES[: len(found)]) or not found:
@@ -138,7 +158,17 @@ class CloudFile:
                 "coordinates with columns=, by position counted from 0",
                 "one x; one y; one z",
             )
-        return [lower.index(axis) for axis in found]
+        return self._with_weights([lower.index(axis) for axis in found], names, numbers)
+
+    def _with_weights(
+        self, places: list[int], names: Sequence[str], numbers: Sequence[bool] | None = None
+    ) -> list[int]:
+        self.weighted.clear()
+        found = weight_column(names) if self.reads_weights else None
+        if found is None or found in places or (numbers is not None and not numbers[found]):
+            return places
+        self.weighted.append(names[found])
+        return [*places, found]
 
     def warn_of_rest(self, start: int, what: str) -> None:
         """Warn of bytes from `start` on that the header does not explain; blank lines at the end are no points."""
@@ -150,21 +180,27 @@ class CloudFile:
     def points(self, values: NDArray[np.generic]) -> Float64:
         """A writable (N, D) copy in C order. A row with a NaN becomes NaN throughout, and keeps its place.
 
+        If the file is `weighted`, the last column are the weights.
+
         Raises:
-            InvalidInput: there are no points, all of them have NaN coordinates, or a coordinate is infinite.
+            InvalidInput: there are no points, all of them have NaN coordinates, or a coordinate is infinite; or the
+                weight of a point with coordinates is not a finite number >= 0, or all of them are 0.
             BodyTooLarge: there are more numbers than `max_elements`.
         """
         self.check_shape(*values.shape)
         with np.errstate(all="ignore"):  # a signalling NaN would warn during the conversion
             points = np.array(values, np.float64, order="C")
-        finite = np.isfinite(points).all(1)
+        cloud = points[:, : points.shape[1] - len(self.weighted)]
+        finite = np.asarray(np.isfinite(cloud).all(1))
+        if self.weighted:
+            self._check_weights(points[:, -1], finite)
         if finite.all():
             return points
-        infinite = np.flatnonzero(np.isinf(points).any(1))
+        infinite = np.flatnonzero(np.isinf(cloud).any(1))
         if len(infinite):
             raise self.invalid(
                 f"{len(infinite)} of {len(points)} points have infinite coordinates, the first is point {infinite[0]} "
-                f"(counted from 0: {', '.join(f'{value:g}' for value in points[infinite[0], :8])}); remove these "
+                f"(counted from 0: {', '.join(f'{value:g}' for value in cloud[infinite[0], :8])}); remove these "
                 "points, or write NaN in place of their coordinates",
                 "finite numbers, or NaN for a point that takes no part",
             )
@@ -180,6 +216,20 @@ class CloudFile:
             "null, and all other points keep their indices"
         )
         return points
+
+    def _check_weights(self, weights: Float64, present: NDArray[np.bool_]) -> None:
+        """Refuse weights (N,) of the points `present` (N,) that are not finite or below 0, and those that are all 0."""
+        name, field_ = self.weighted[0], f"{self.pointer.removeprefix('/')}_weights"
+        cure = f"finite numbers >= 0, not all 0; {field_}=null ignores the column"
+        wrong = np.flatnonzero(present & ~((weights >= 0) & (weights < np.inf)))
+        if len(wrong):
+            raise self.invalid(
+                f"the column {name!r} has the weights, and {len(wrong)} of {len(weights)} are not finite or below 0, "
+                f"the first that of point {wrong[0]} (counted from 0: {weights[wrong[0]]:g})",
+                cure,
+            )
+        if present.any() and not weights[present].any():
+            raise self.invalid(f"the column {name!r} has the weights, and all of them are 0", cure)
 
 
 def listed(names: Sequence[str]) -> str:

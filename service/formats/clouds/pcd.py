@@ -60,7 +60,9 @@ def read_pcd(file: CloudFile) -> Float64:
         BodyTooLarge: there are more than `max_elements` numbers.
     """
     header = _header(file)
-    axes = file.axes(header.names, "the PCD file")
+    kinds = zip(header.counts, header.types, header.sizes, strict=True)
+    numbers = [count == 1 and (kind, size) in TYPES for count, kind, size in kinds]
+    axes = file.axes(header.names, "the PCD file", numbers)
     file.check_shape(header.points, len(axes))
     for axis in axes:
         if header.counts[axis] == 0:

@@ -81,7 +81,8 @@ def read_ply(file: CloudFile) -> Float64:
         raise file.invalid(f"the PLY file has no element vertex; it has {', '.join(names[:10]) or 'none'}")
     at = names.index("vertex")
     before, vertex, after = elements[:at], elements[at], elements[at + 1 :]
-    axes = file.axes([item.name for item in vertex.properties], "the PLY file's element vertex")
+    numbers = [item.counted_by is None for item in vertex.properties]
+    axes = file.axes([item.name for item in vertex.properties], "the PLY file's element vertex", numbers)
     lists = [vertex.properties[axis].name for axis in axes if vertex.properties[axis].counted_by]
     if lists:
         raise file.invalid(f"the vertices of the PLY file have a list, {lists[0]}, as a coordinate", "plain values")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
+import numpy as np
+
 from ..arrays import Float64
 from ..npy import MAGIC
 from . import chemical, las, npy, pcd, ply, ptx, table, text
-from .cloud_file import MAX_ELEMENTS, Cloud, CloudFile
+from .cloud_file import MAX_ELEMENTS, Cloud, CloudFile, Weights
 from .columns import Columns
 from .deadline import Deadline
 
@@ -66,6 +68,35 @@ def read_cloud(
     """
     file = CloudFile(text.without_bom(data), filename, pointer, max_elements, columns, deadline or Deadline())
     return Cloud(_read(file), tuple(file.warnings))
+
+
+def read_weighted(
+    data: bytes,
+    filename: str = "",
+    pointer: str = "",
+    max_elements: int = MAX_ELEMENTS,
+    columns: Columns | None = None,
+    deadline: Deadline | None = None,
+) -> tuple[Cloud, Weights | None]:
+    """The cloud as `read_cloud` reads it, and the weights of its points if a column is named as one of weights.
+
+    Raises what `read_cloud` raises, and InvalidInput for weights that are not finite or below 0, or all 0. A weight is
+    one of the `max_elements` numbers.
+    """
+    file = CloudFile(
+        text.without_bom(data),
+        filename,
+        pointer,
+        max_elements,
+        columns,
+        deadline or Deadline(),
+        reads_weights=True,
+    )
+    points, warnings = _read(file), tuple(file.warnings)
+    if not file.weighted:
+        return Cloud(points, warnings), None
+    cloud = Cloud(np.ascontiguousarray(points[:, :-1]), warnings)
+    return cloud, Weights(points[:, -1].copy(), file.weighted[0])
 
 
 def _read(file: CloudFile) -> Float64:

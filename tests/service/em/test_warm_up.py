@@ -32,10 +32,23 @@ for (kind, record), dimension, (n, m), init in itertools.product(
         continue
     n = min(n, 40) if kind == "nonrigid" else n
     source, target = rng.normal(size=(n, dimension)), rng.normal(size=(m, dimension))
-    try:
-        worker([registration(Problem(source, target, transform=kind, init=init, max_iterations=2))])
-    except InvalidInput:  # too few points for the transform
-        continue
+    plain = Problem(source, target, transform=kind, init=init, max_iterations=2)
+    weights = rng.uniform(size=n), rng.uniform(size=m)
+    zero = rng.permutation(n) > 0, rng.permutation(m) > 0
+    problems = [plain]
+    if kind != "nonrigid":
+        problems += [
+            plain._replace(normalize=way, source_weights=weights[0] * zero[0], target_weights=weights[1] * zero[1])
+            for way in ("rows", "columns")
+        ] + [
+            plain._replace(normalize=way, pairs=np.array([[0, 1, np.inf], [1, 0, 2.0]]), refine=True)
+            for way in ("rows", "columns")
+        ]
+    for problem in problems:
+        try:
+            worker([registration(problem)])
+        except InvalidInput:  # too few points for the transform
+            continue
 print(json.dumps(sorted(variants() - before)))
 """
 
