@@ -64,14 +64,11 @@ def surface_pairs(
         volume = max(outlier_volume(cloud, scene.dimension) for cloud in (points.source, points.target))
         model = mixture.model._replace(cutoff=cutoff_for(points.source.shape[1], points.target.shape[1]))
         return isotropic_pairs(problem, points, thin, model, volume, last.at._replace(sigma=sigma), poll)
-    found, of = last, thin.source.of
-    if thin.side is not None:
-        # A point has the patch and the background of its voxel.
-        normals = np.ascontiguousarray(scene.source_normals[:, of])
-        every = scene._replace(source=points.source, source_normals=normals, background=scene.background[of])
-        found = mixture.of(every).step(last.at)
-    step = found.arrays.found
-    return match_all(found.arrays.moved, points.target, thin.target, step.best, step.mass, step.peak)
+    # Every point has the partner of its voxel: its patch is the same, and so is the part of the target.
+    found, of = last.arrays.found, thin.source.of
+    moved = np.zeros_like(points.source)
+    move(last.at.transform, points.source, moved)
+    return match_all(moved, points.target, thin.target, found.best[of], found.mass[of], found.peak[of])
 
 
 def _all_pairs(problem: Problem) -> bool:

@@ -22,6 +22,8 @@ from .scan_pairs import side_of, surface_pairs
 WIDEST = 1.0
 
 
+# The coarsest tolerance of the climb, in σ.
+COARSEST = 0.01
 # The share of either cloud that must have a patch for "auto" to take both for surfaces.
 LEAST_FLAT = 0.2
 
@@ -61,7 +63,8 @@ def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene,
     end = climb(
         mixture,
         best.parameters,
-        tolerance=problem.tolerance,
+        # Steps along the surfaces are relative to τ.
+        tolerance=max(problem.tolerance, min(problem.tolerance * scene.tangential / best.parameters.sigma, COARSEST)),
         max_iterations=problem.max_iterations,
         floor=scene.floor,
         accept=record.keep,

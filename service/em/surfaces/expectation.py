@@ -29,7 +29,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # Half the squared distance, in standard deviations of the pair, beyond which a pair is left out.
-CUTOFF = 9.0
+CUTOFF = 6.0
 # The work of a pair besides that of finding it, in pairs.
 PAIR = 6
 
@@ -112,10 +112,11 @@ def _expect_rows(
     size, count = grid.points.shape[1], x.shape[1]
     index, distance = np.empty(size, np.int32), np.empty(size)
     a, b = sigma * sigma + tangential * tangential, tangential * tangential / 2
-    reach = 2 * CUTOFF * a
+    inverse_a, reach = 1.0 / a, 2 * CUTOFF * a
     for i in range(first, count):
         found, seen = neighbours(x, i, grid, reach, index, distance)
         m0, m1, m2 = normals[0, i], normals[1, i], normals[2, i]
+        has_normal = m0 != 0.0 or m1 != 0.0 or m2 != 0.0
         # Weights relative to the bin's, if that is the larger one, cannot overflow.
         base = max(background[i], 0.0)
         total, mass_i, largest, winner = math.exp(max(background[i] - base, -700.0)), 0.0, 0.0, UNMATCHED
@@ -126,40 +127,39 @@ def _expect_rows(
         for k in range(found):
             j = index[k]
             n0, n1, n2 = grid_normals[0, j], grid_normals[1, j], grid_normals[2, j]
+            d0, d1, d2 = grid.points[0, j] - x[0, i], grid.points[1, j] - x[1, i], grid.points[2, j] - x[2, i]
             c = n0 * m0 + n1 * m1 + n2 * m2
             sign = 1.0 if c >= 0.0 else -1.0
             c = c * sign
-            u0, u1, u2 = n0 + sign * m0, n1 + sign * m1, n2 + sign * m2
-            v0, v1, v2 = n0 - sign * m0, n1 - sign * m1, n2 - sign * m2
-            d0, d1, d2 = grid.points[0, j] - x[0, i], grid.points[1, j] - x[1, i], grid.points[2, j] - x[2, i]
-            # With one normal, n + m and n - m are both that normal, and all other eigenvalues are a.
-            paired = (n0 != 0.0 or n1 != 0.0 or n2 != 0.0) and (m0 != 0.0 or m1 != 0.0 or m2 != 0.0)
-            single = not paired
-            low = a - b * (1.0 + c)
-            high = a if single else a - b * (1.0 - c)
-            if single and n0 == 0.0 and n1 == 0.0 and n2 == 0.0 and m0 == 0.0 and m1 == 0.0 and m2 == 0.0:
-                low = a
-            f = b / (2.0 * low)
-            g = b / (2.0 * (low if single else high))
-            along_u = u0 * d0 + u1 * d1 + u2 * d2
-            along_v = v0 * d0 + v1 * d1 + v2 * d2
-            p0 = (d0 + f * along_u * u0 + g * along_v * v0) / a
-            p1 = (d1 + f * along_u * u1 + g * along_v * v1) / a
-            p2 = (d2 + f * along_u * u2 + g * along_v * v2) / a
-            half = 0.5 * (d0 * p0 + d1 * p1 + d2 * p2)
+            own, other = (m0 * d0 + m1 * d1 + m2 * d2) * sign, n0 * d0 + n1 * d1 + n2 * d2
+            with_normal = n0 != 0.0 or n1 != 0.0 or n2 != 0.0
+            low, high = a - b * (1.0 + c), a - b * (1.0 - c)
+            if not (with_normal and has_normal):
+                # With one normal, n + m and n - m are both that normal, and all other eigenvalues are a.
+                low, high = (a - b if with_normal or has_normal else a), a
+            inverse = 1.0 / (low * high)
+            f = b / 2 * high * inverse
+            g = b / 2 * low * inverse if with_normal and has_normal else f
+            along_u, along_v = f * (other + own), g * (other - own)
+            half = 0.5 * inverse_a * (distance[k] + along_u * (other + own) + along_v * (other - own))
             if half > CUTOFF:
                 continue
-            w = exp_of(-half - base) * math.sqrt(sigma * sigma * a / (low * high))
+            u0, u1, u2 = n0 + sign * m0, n1 + sign * m1, n2 + sign * m2
+            v0, v1, v2 = n0 - sign * m0, n1 - sign * m1, n2 - sign * m2
+            p0 = (d0 + along_u * u0 + along_v * v0) * inverse_a
+            p1 = (d1 + along_u * u1 + along_v * v1) * inverse_a
+            p2 = (d2 + along_u * u2 + along_v * v2) * inverse_a
+            w = exp_of(-half - base) * math.sqrt(sigma * sigma * a * inverse)
             total += w
             mass_i += w
             if w > largest or (w == largest and winner > grid.order[j]):
                 largest, winner = w, grid.order[j]
-            xx += w * (1.0 + f * u0 * u0 + g * v0 * v0) / a
-            yy += w * (1.0 + f * u1 * u1 + g * v1 * v1) / a
-            zz += w * (1.0 + f * u2 * u2 + g * v2 * v2) / a
-            xy += w * (f * u0 * u1 + g * v0 * v1) / a
-            xz += w * (f * u0 * u2 + g * v0 * v2) / a
-            yz += w * (f * u1 * u2 + g * v1 * v2) / a
+            xx += w * (1.0 + f * u0 * u0 + g * v0 * v0) * inverse_a
+            yy += w * (1.0 + f * u1 * u1 + g * v1 * v1) * inverse_a
+            zz += w * (1.0 + f * u2 * u2 + g * v2 * v2) * inverse_a
+            xy += w * (f * u0 * u1 + g * v0 * v1) * inverse_a
+            xz += w * (f * u0 * u2 + g * v0 * v2) * inverse_a
+            yz += w * (f * u1 * u2 + g * v1 * v2) * inverse_a
             sxx += w * p0 * p0
             syy += w * p1 * p1
             szz += w * p2 * p2
@@ -170,8 +170,10 @@ def _expect_rows(
             fy += w * p1
             fz += w * p2
             squares += w * (p0 * p0 + p1 * p1 + p2 * p2)
-            traces += w * ((dimension - 2) / a + 1.0 / low + 1.0 / high)
-            trace_squares += w * ((dimension - 2) / (a * a) + 1.0 / (low * low) + 1.0 / (high * high))
+            traces += w * ((dimension - 2) * inverse_a + (low + high) * inverse)
+            trace_squares += w * (
+                (dimension - 2) * inverse_a * inverse_a + (low * low + high * high) * inverse * inverse
+            )
         mass[i] = mass_i / total
         evidence[i] = math.log(total) + base
         best[i], peak[i] = winner, largest / total

@@ -73,10 +73,6 @@ class SurfaceMixture:
         # Σ r p̃ p̃ᵀ needs the points once more.
         self._extended = np.vstack([scene.source[: scene.dimension], np.ones(scene.source.shape[1])])
 
-    def of(self, scene: Scene) -> SurfaceMixture:
-        """The same mixture of another scene."""
-        return SurfaceMixture(scene, self.model, self._widest)
-
     def step(self, at: Parameters, spare: SurfaceStep | None = None) -> SurfaceStep:
         """One E-step at `at`, and its M-step. It overwrites the arrays of `spare`, which is no longer needed."""
         scene, D = self._scene, self._scene.dimension

@@ -13,11 +13,13 @@ from ..slices import pause
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
-# The neighbours that make a patch, by D, and the larger number for patches that noise hides among so few.
+# The neighbours that make a patch, by D, and the larger number if noise hides most patches among so few.
 NEIGHBOURS = {2: 8, 3: 12}
 MORE_NEIGHBOURS = {2: 16, 3: 40}
 # The deviation of the neighbours across a patch, relative to that along its narrower side, below which it is one.
 FLAT = 0.2
+# The share of points without a patch, below which the larger number is not tried.
+ROUGH = 0.5
 # Points in a block of the computation, which bounds memory and the time between two pauses.
 BLOCK = 8192
 
@@ -36,7 +38,7 @@ def patches(points: Float64, dimension: int) -> Patches:
     tree = cKDTree(cloud, balanced_tree=False, compact_nodes=False)
     rough = np.arange(len(cloud))
     for count in NEIGHBOURS[dimension], MORE_NEIGHBOURS[dimension]:
-        if len(cloud) <= count:
+        if len(cloud) <= count or len(rough) < ROUGH * len(cloud):
             break
         left = []
         for first in range(0, len(rough), BLOCK):

@@ -31,8 +31,12 @@ FIRST_WIDTH, FIRST_OUTLIERS = 0.5, 0.5
 MARGIN, LEAST_SHARE = 0.05, 0.05
 # The error of a distance between compatible pairs, and the least distance, in sides of the keys' voxels.
 TOLERANCE, APART = 0.7, 3.0
+# Between keys τ is this many times as large, so that a climb comes from farther away.
+COARSE = 1.4
 # Proposals that are climbed between the keys, and how many of the best ends are climbed further.
 PROPOSED, CLIMBED = 14, 5
+# A named or given pose is annealed too if a larger share of points than this has no partner.
+ENOUGH_OUTLIERS = 0.5
 # The search ends if the best pose's score exceeds that of all others by this many nats for each point.
 CLEAR = 0.06
 
@@ -49,10 +53,12 @@ def find_poses(
     if problem.init_name != "auto":
         transform = named(problem, points) if isinstance(problem.init, str) else given(problem, points)
         name = start_name(problem)
-        near = near_start(points, kind, transform, name, last, poll)
         # A pose that is right already must not be lost by annealing.
-        contest.add([_annealed(problem, near, scene, widest), _raw(problem, name, transform, scene, widest)])
+        contest.add([_raw(problem, name, transform, scene, widest)])
         contest.add(_between_keys(problem, scene, model, {name: transform}, poll))
+        if contest.best_first()[0].parameters.outliers > ENOUGH_OUTLIERS:
+            near = near_start(points, kind, transform, name, last, poll)
+            contest.add([_annealed(problem, near, scene, widest)])
         return contest.best_first()
     starts = {name: named(problem._replace(init=name), points) for name in ("identity", "centroid")}
     for name, transform in starts.items():
@@ -75,6 +81,7 @@ def _between_keys(
     if problem.init_name == "auto" and model.kind == RIGID and scene.dimension == 3:
         poses += [("features", one) for one in _proposed(source, target, side)]
     coarse = of_patches(source.points, source.normals, target.points, target.normals, scene.dimension, scene.floor)
+    coarse = coarse._replace(tangential=COARSE * coarse.tangential)
     contest = Contest(coarse, model, coarse.tangential, poll)
     contest.add(_raw(problem, name, transform, coarse, coarse.tangential) for name, transform in poses)
     for one in contest.best_first()[:CLIMBED]:
