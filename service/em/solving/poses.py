@@ -39,6 +39,7 @@ from ..starting.starts import PoseStart
 from ..starting.tuning import NEAR
 from ..weights import effective_count
 from .deformed import register_nonrigid
+from .few_pairs import needed_pairs
 from .known import known, sample, shares, weights_of_pairs
 from .literal_poses import register_literal
 from .paired_starts import paired_start
@@ -155,10 +156,26 @@ def _begun(
     with np.errstate(over="ignore"):  # in hundreds of dimensions; `log_of_volume` bounds it
         grown = 1.0 if problem.kind.one_unit else abs(float(np.linalg.det(start.transform[:, :D])))
     volume = max(outlier_volume(points.target, D), outlier_volume(points.source, D) * grown)
+    model, parameters = _with_few_pairs(problem, points, start, volume, model, parameters)
     runner_up = None
     if start.runner_up is not None and not len(model.log_prior):
         parameters, runner_up = _ranked(points, model, volume, parameters, start.runner_up, record)
     return model, parameters, volume, runner_up
+
+
+def _with_few_pairs(
+    problem: Problem, points: Frame, start: PoseStart, volume: float, model: Model, parameters: Parameters
+) -> tuple[Model, Parameters]:
+    """A model that leaves more points unmatched, if the pairs of the start are exact enough to be no coincidence."""
+    n, m = points.source.shape[1], points.target.shape[1]
+    if problem.resolved_outliers != "auto" or not problem.kind.rotates or effective_count(problem, n) != n:
+        return model, parameters
+    needed = needed_pairs(n, m, points.dimension, max(start.sigma, points.floor), volume)
+    most = min(MOST_POSE_OUTLIERS, 1 - needed / n)
+    if most <= model.most_outliers or round(start.inliers * n) < needed:
+        return model, parameters
+    weight = min(max(1 - start.inliers - OUTLIER_MARGIN, FIRST_OUTLIERS), most)
+    return model._replace(most_outliers=most, estimate_outliers=True), parameters._replace(outliers=weight)
 
 
 def _register(problem: Problem, points: Frame, start: PoseStart, record: Record) -> Outcome:
