@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .outcome import Outcome, RunnerUp
+from .outcome import Outcome, Quality, RunnerUp, Verdict
 from .problem import Pose
 
 # A runner-up causes a warning unless the likelihoods differ by a factor of at least 20.
@@ -15,6 +15,7 @@ CLEAR_GAP = math.log(20)
 EQUAL = 1e-6
 # Two answers are the same if they are at most this many σ apart.
 SAME = 1.0
+TIE = "another pose fits about as well; see runner_up"
 
 
 def warning(runner_up: RunnerUp | None) -> tuple[str, ...]:
@@ -52,4 +53,17 @@ def likelier(one: Outcome, other: Outcome) -> Outcome:
     gap = difference(one.log_likelihood, other.log_likelihood)
     best, second = (one, other) if gap >= 0 else (other, one)
     runner_up = RunnerUp(Pose(np.eye(len(best.translation)), second.translation), abs(gap))
-    return best._replace(start=one.start, runner_up=runner_up, warnings=best.warnings + warning(runner_up))
+    return best._replace(
+        start=one.start,
+        runner_up=runner_up,
+        warnings=best.warnings + warning(runner_up),
+        quality=doubted(best.quality, runner_up),
+    )
+
+
+def doubted(quality: Quality | None, runner_up: RunnerUp) -> Quality | None:
+    """The quality of an answer with a runner-up that was found later: at best doubtful if it fits about as well."""
+    if quality is None or runner_up.gap >= CLEAR_GAP:
+        return quality
+    verdict: Verdict = "doubtful" if quality.verdict == "good" else quality.verdict
+    return quality._replace(verdict=verdict, reasons=(*quality.reasons, TIE))

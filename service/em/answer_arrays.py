@@ -20,7 +20,7 @@ from ..formats.arrays import Float64
 from ..web.npz_body import flatten, texts
 from .batches import Refusal
 from .kinds import KINDS, TransformKind
-from .outcome import Outcome, Trace
+from .outcome import Outcome, Quality, Trace
 from .plan import Plan
 from .schemas.answers import MAX_MATRIX_DIMENSION
 from .wire import homogeneous, rotation_and_scale
@@ -37,7 +37,15 @@ def single(found: Mapping[str, Any], registered: Float64) -> Arrays:
     items = (NONE if j is None else j for j in found["matching"])
     matching = np.fromiter(items, np.int64, len(found["matching"]))
     numbers = {name: math.nan for name in ("scale", "log_likelihood") if found[name] is None}
-    return flatten({"points": registered, **found, **numbers, "matching": matching})
+    return flatten({"points": registered, **found, **numbers, "matching": matching, "quality": _one(found["quality"])})
+
+
+def _one(quality: Mapping[str, Any]) -> dict[str, Any]:
+    """The block `quality` of one answer, its k degenerate motions as k kinds and k axes (k, D)."""
+    free = quality["degenerate"]
+    numbers = {name: math.nan for name in ("rmse", "centroid_standard_error") if quality[name] is None}
+    axes = {"axis": np.stack([one["axis"] for one in free])} if free else {}
+    return {**quality, **numbers, "degenerate": {"kind": [one["kind"] for one in free], **axes}}
 
 
 def elements(results: Sequence[Result], points: int) -> int:
@@ -106,6 +114,7 @@ def _fields(columns: _Columns, outcomes: Sequence[Outcome], kinds: Sequence[Tran
         "start": columns.texts(values["start"]),
         "warnings": texts([*chain.from_iterable(warnings)]),
         "warnings_offsets": columns.offsets([len(listed) for listed in warnings]),
+        **_qualities(columns, values["quality"]),
         **_responsibilities(columns, values["responsibilities"]),
         **columns.points("registered", values["registered"]),
         **columns.points("displacement", values["displacement"]),
@@ -142,6 +151,31 @@ def _poses(columns: _Columns, values: Mapping[str, Sequence[Any]], kinds: Sequen
         **columns.optional("runner_up.matrix", other),
         **columns.optional("runner_up.log_likelihood_gap", gaps),
     }
+
+
+def _qualities(columns: _Columns, values: Sequence[Quality]) -> Arrays:
+    """The blocks `quality`: their numbers, and their reasons and degenerate motions one after the other."""
+    free = [freedom for quality in values for freedom in quality.degenerate]
+    axes = {"quality.degenerate.axis": np.stack([freedom.axis for freedom in free])} if free else {}
+    return {
+        "quality.verdict": columns.texts([quality.verdict for quality in values]),
+        "quality.reasons": texts([reason for quality in values for reason in quality.reasons]),
+        "quality.reasons_offsets": columns.offsets([len(quality.reasons) for quality in values]),
+        "quality.overlap.source": columns.spread([quality.overlap.source for quality in values], math.nan),
+        "quality.overlap.target": columns.spread([quality.overlap.target for quality in values], math.nan),
+        "quality.rmse": columns.spread([_number(quality.rmse) for quality in values], math.nan),
+        "quality.evidence": columns.spread([quality.evidence for quality in values], math.nan),
+        "quality.centroid_standard_error": columns.spread(
+            [_number(quality.centroid_standard_error) for quality in values], math.nan
+        ),
+        "quality.degenerate.kind": texts([freedom.kind for freedom in free]),
+        **axes,
+        "quality.degenerate_offsets": columns.offsets([len(quality.degenerate) for quality in values]),
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _responsibilities(columns: _Columns, values: Sequence[Float64 | None]) -> Arrays:

@@ -14,6 +14,7 @@ from .problem import Pose
 
 Float64 = NDArray[np.float64]
 StopReason = Literal["tolerance", "max_iterations", "cancelled"]
+Verdict = Literal["good", "doubtful", "failed"]
 
 
 class Trace(NamedTuple):
@@ -30,6 +31,32 @@ class RunnerUp(NamedTuple):
 
     pose: Pose
     gap: float  # nats by which its observed-data log-likelihood is lower
+
+
+class Overlap(NamedTuple):
+    """The share of each cloud that has a partner in the other."""
+
+    source: float
+    target: float
+
+
+class Freedom(NamedTuple):
+    """A motion of the source that changes the fit little: along an axis, or about it."""
+
+    kind: Literal["translation", "rotation"]
+    axis: Float64  # (D,) unit vector, in the target's coordinates
+
+
+class Quality(NamedTuple):
+    """How far the answer can be trusted; `service.em.quality` has the measures."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]  # why it is not better; empty for good
+    overlap: Overlap
+    rmse: float | None  # root mean square distance of matched points, as noise makes it; None without a match
+    evidence: float  # nats per source point by which the clouds agree in more than their outlines; 0 for unrelated ones
+    centroid_standard_error: float | None  # √tr of the covariance of the source's moved centroid
+    degenerate: tuple[Freedom, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -59,6 +86,7 @@ class Outcome(NamedTuple):
     displacement: Float64 | None = None  # (N, D) v of a nonrigid transform: registered = A p + T + v
     runner_up: RunnerUp | None = None
     warnings: tuple[str, ...] = ()
+    quality: Quality | None = None  # None for a cancelled problem
     path: tuple[Pose, ...] = ()  # all poses from the start on, with those of the annealing
     noise: Literal["isotropic", "surface"] = "isotropic"
     sampling: float | None = None  # edge length of the voxels, in the caller's unit; None if all points were used

@@ -18,7 +18,7 @@ from .choices import Init, Transform
 from .iterations import Iterations
 from .kernel.truncated import UNMATCHED
 from .kinds import KINDS, TransformKind
-from .outcome import Outcome
+from .outcome import Outcome, Quality
 from .problem import POSE_TOLERANCE, Pose, Problem
 from .schemas.answers import MAX_MATRIX_DIMENSION
 from .schemas.options import MAX_WIRE_POINTS, GivenTransform
@@ -197,6 +197,7 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
             "log_likelihood_gap": outcome.runner_up.gap,
         },
         "warnings": outcome.warnings,
+        "quality": None if outcome.quality is None else _quality(outcome.quality),
     }
     if outcome.responsibilities is not None:
         found["responsibilities"] = outcome.responsibilities
@@ -207,6 +208,14 @@ def registration(outcome: Outcome, transform: Transform) -> dict[str, Any]:
     if outcome.trace is not None:
         found["trace"] = outcome.trace._asdict()
     return found
+
+
+def _quality(quality: Quality) -> dict[str, Any]:
+    return {
+        **quality._asdict(),
+        "overlap": quality.overlap._asdict(),
+        "degenerate": [freedom._asdict() for freedom in quality.degenerate],
+    }
 
 
 def _matching(matching: NDArray[np.int64]) -> NDArray[np.int64] | list[int | None]:

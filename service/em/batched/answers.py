@@ -16,6 +16,8 @@ from ..matching import one_to_one
 from ..model import MAX_PARAMETERS
 from ..outcome import Outcome, StopReason, Trace
 from ..problem import Problem
+from ..quality.assess import End as AssessedEnd
+from ..quality.assess import assess
 from ..slices import blocks
 from .covariance import covariances, translation_information
 from .distances import Workspace
@@ -70,6 +72,8 @@ def answers(
         found = covariances(information, state.sigma, counts, [variant.estimated and above for above in above_floor])
     moved = translate(group.source, state.average.mean)
     index = nearest(moved, group.target, group.cost, space)[0].numpy()
+    at_last = translate(group.source, state.translation).numpy()
+    targets = group.target[:, :-1].numpy()
     translation = group.to_original(state.translation).numpy()
     probabilities = (1 / state.weight).numpy()
     numbers = zip(state.sigma.tolist(), likelihood.tolist(), strict=True)
@@ -93,6 +97,14 @@ def answers(
         if problem.trace:
             item = group.select(torch.tensor([k]))
             trace = _trace(histories[k], following[k], item, variant)
+        assessed = assess(
+            problem,
+            np.ascontiguousarray(at_last[k, :, :n]),
+            np.ascontiguousarray(targets[k, :, :m]),
+            match,
+            AssessedEnd(sigma=sigma, unit=1.0, converged=end.reason == "tolerance", centroid=found[k]),
+            few=True,
+        )
         outcomes.append(
             Outcome(
                 translation=translation[k],
@@ -108,6 +120,8 @@ def answers(
                 responsibilities=responsibilities if problem.responsibilities else None,
                 registered=problem.source + translation[k] if problem.registered else None,
                 trace=trace,
+                warnings=assessed.warnings,
+                quality=assessed.quality,
             )
         )
     return outcomes

@@ -32,6 +32,7 @@ class Confidence(NamedTuple):
     translation: Float64 | None  # (D, D) covariance; None if the likelihood has no peak
     rotation: Float64 | None  # (1, 1) or (3, 3) covariance, rad²; None for other transforms
     asked: bool  # whether a covariance was computed at all
+    centroid: Float64 | None = None  # (D, D) covariance of the source's centroid, moved
 
 
 def confidence(problem: Problem, points: Frame, mixture: Mixture, parameters: Parameters, matched: float) -> Confidence:
@@ -77,7 +78,13 @@ def of_information(
     if kind.rotates:
         turns = 1 if D == 2 else 3
         rotation = covariance[:turns, :turns].copy()
-    return Confidence(value, translation_covariance(points, kind.code, parameters, covariance), rotation, asked=True)
+    return Confidence(
+        value,
+        translation_covariance(points, kind.code, parameters, covariance),
+        rotation,
+        asked=True,
+        centroid=centroid_covariance(points, kind.code, parameters, covariance),
+    )
 
 
 def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: float, count: float) -> float:
@@ -92,21 +99,33 @@ def to_caller(problem: Problem, points: Frame, parameters: Parameters, value: fl
 
 
 def translation_covariance(points: Frame, kind: int, parameters: Parameters, covariance: Float64) -> Float64:
-    """The covariance (D, D) of the caller's T: a rotation about the frame's origin also moves the caller's origin.
+    """The covariance (D, D) of the caller's T, which is the place of the caller's origin."""
+    return place_covariance(
+        points, kind, parameters, points.source_centre[points.axes] / -points.source_unit, covariance
+    )
 
-    T = u t + c_q - (u/v) A c_p, with the units u, v and the centres c. A generator B changes A by B A, and t by B t.
+
+def centroid_covariance(points: Frame, kind: int, parameters: Parameters, covariance: Float64) -> Float64:
+    """The covariance (D, D) of the source's centroid, moved, in the caller's unit."""
+    return place_covariance(points, kind, parameters, points.source[: points.dimension].mean(1), covariance)
+
+
+def place_covariance(points: Frame, kind: int, parameters: Parameters, at: Float64, covariance: Float64) -> Float64:
+    """The covariance (D, D), in the caller's unit, of the place to which the source's point `at` (D,) is moved.
+
+    That of the caller's origin is T: T = u t + c_q - (u/v) A c_p, with the units u, v and the centres c. A rotation
+    about the frame's origin also moves it. A generator B changes A by B A, and t by B t.
     """
-    lever = points.source_centre[points.axes] / points.source_unit
     basis = generators(kind, points.dimension)
-    return _moved_covariance(parameters.transform, lever, basis, points.back, points.target_unit, covariance)
+    return _moved_covariance(parameters.transform, at, basis, points.back, points.target_unit, covariance)
 
 
 @compiled
 def _moved_covariance(
-    transform: Float64, lever: Float64, basis: Float64, back: Int64, unit: float, covariance: Float64
+    transform: Float64, at: Float64, basis: Float64, back: Int64, unit: float, covariance: Float64
 ) -> Float64:
-    dimension, extra = len(lever), len(basis)
-    arm = transform[:, dimension] - np.ascontiguousarray(transform[:, :dimension]) @ lever
+    dimension, extra = len(at), len(basis)
+    arm = transform[:, dimension] + np.ascontiguousarray(transform[:, :dimension]) @ at
     jacobian = np.zeros((dimension, extra + dimension))
     for d in range(dimension):
         jacobian[d, extra + back[d]] = unit

@@ -28,6 +28,40 @@ class RunnerUpAnswer(BaseModel):
     log_likelihood_gap: float = Field(description="nats by which its log-likelihood is lower than the answer's")
 
 
+class OverlapAnswer(BaseModel):
+    """The share of each cloud that has a partner in the other."""
+
+    source: float
+    target: float
+
+
+class FreedomAnswer(BaseModel):
+    """A motion of the source that changes the fit little: along an axis, or about it."""
+
+    kind: Literal["translation", "rotation"]
+    axis: list[float] = Field(description="D numbers, a unit vector in the target's coordinates")
+
+
+class QualityAnswer(BaseModel):
+    """How far the answer can be trusted."""
+
+    verdict: Literal["good", "doubtful", "failed"]
+    reasons: list[str] = Field(description="why the verdict is not better; empty for good")
+    overlap: OverlapAnswer
+    rmse: float | None = Field(
+        description="root mean square distance of matched points that noise explains, without the spacing of the "
+        "points; null if no points match"
+    )
+    evidence: float = Field(
+        description="nats for each source point by which the clouds agree in more than their outlines: about 0 for "
+        "unrelated clouds"
+    )
+    centroid_standard_error: float | None = Field(
+        description="root of the trace of the covariance of the source's centroid, moved; null without a covariance"
+    )
+    degenerate: list[FreedomAnswer] = Field(description="motions of the source that the clouds hardly determine")
+
+
 class Registration(BaseModel):
     """The transform and the matching, in the caller's coordinates."""
 
@@ -75,6 +109,7 @@ class Registration(BaseModel):
     warnings: list[str] = Field(
         description="reasons to doubt the answer: symmetric shapes, ambiguity, poor starts or wrong pairs"
     )
+    quality: QualityAnswer = Field(description="whether the answer can be trusted, and why not")
     responsibilities: list[list[float | None]] = Field(default=[], description="R, N x M, of the last E-step")
     trace: TraceAnswer | None = None
     registered: list[list[float | None]] = Field(default=[], description="N x D, the moved source")

@@ -10,7 +10,7 @@ from ..climbing.correspondence import View, correspondence
 from ..climbing.record import Record
 from ..coordinates import Frame
 from ..kernel.cells import cells
-from ..model import Parameters, bin_weight, cutoff_for, log_of_volume, outlier_volume
+from ..model import MOST_OUTLIERS, Parameters, bin_weight, cutoff_for, log_of_volume, outlier_volume
 from ..motion.nonrigid import Deformation, deform
 from ..outcome import Outcome, Trace
 from ..problem import Problem
@@ -47,6 +47,8 @@ def register_nonrigid(problem: Problem, points: Frame, transform: Float64, start
         Confidence(value, None, None, asked=False),
         record,
         ClimbEnd(found.iterations, found.converged, start),
+        moved=found.moved,
+        most_outliers=MOST_OUTLIERS if weight == "auto" else None,
     )
     D = points.dimension
     global_part = transform[:, :D] @ points.source[:D] + transform[:, D:]

@@ -16,6 +16,7 @@ from ..kernel.fitting import move
 from ..model import Parameters
 from ..outcome import Outcome, RunnerUp, StopReason, Trace
 from ..problem import Pose, Problem
+from ..quality.assess import End, assess
 from ..weights import effective_count
 
 Float64 = NDArray[np.float64]
@@ -49,6 +50,9 @@ def outcome(
     end: ClimbEnd,
     runner_up: RunnerUp | None = None,
     warnings: tuple[str, ...] = (),
+    *,
+    moved: Float64 | None = None,
+    most_outliers: float | None = None,
 ) -> Outcome:
     """The outcome of a problem at its final `parameters`.
 
@@ -61,14 +65,31 @@ def outcome(
         record: the accepted steps, for the trace and the path.
         end: how the iteration ended.
         runner_up: the best other pose.
-        warnings: warnings beyond those about the runner-up, the covariance and the normalisation.
+        warnings: warnings beyond those about the runner-up, the covariance, the normalisation and the quality.
+        moved: (P, N) the source after a deformation, in the frame's order; None without one.
+        most_outliers: the largest share of outliers that an estimate may take; None for a given share.
     """
     pose = pose_of(points, parameters.transform)
-    registered = None
-    if problem.registered:
+    if moved is None:
         moved = np.zeros_like(points.source)
         move(parameters.transform, points.source, moved)
-        registered = points.moved_to_caller(moved[: points.dimension])
+    registered = points.moved_to_caller(moved[: points.dimension]) if problem.registered else None
+    D = points.dimension
+    outliers = parameters.outliers
+    assessed = assess(
+        problem,
+        np.ascontiguousarray(moved[:D]),
+        np.ascontiguousarray(points.target[:D]),
+        pairs.match,
+        End(
+            sigma=parameters.sigma,
+            unit=points.target_unit,
+            converged=end.converged,
+            centroid=sure.centroid,
+            runner_up=runner_up,
+            at_cap=most_outliers is not None and 0 < most_outliers * (1 - 1e-6) <= outliers,
+        ),
+    )
     path = [*record.path, parameters.transform] if problem.path else []
     match, probability, unmatched_probability, responsibilities = pairs.in_caller_order(points)
     return Outcome(
@@ -90,7 +111,8 @@ def outcome(
         outlier_weight=parameters.outliers,
         outlier_probability=unmatched_probability if parameters.outliers > 0 else None,
         runner_up=runner_up,
-        warnings=_warnings(problem, runner_up, sure) + warnings,
+        warnings=_warnings(problem, runner_up, sure) + warnings + assessed.warnings,
+        quality=assessed.quality,
         path=tuple(pose_of(points, transform) for transform in path),
     )
 

@@ -143,7 +143,10 @@ def _register_thinned(problem: Problem, points: Frame, thin: Thinned, record: Re
     sure = confidence(problem, thin.frame, mixture, climbed.parameters, climbed.last.matched)
     pairs = isotropic_pairs(problem, points, thin, model, volume, climbed.parameters, record.poll)
     warnings = _start_warnings(problem, thin.frame, start)
-    found = outcome(problem, points, climbed.parameters, pairs, sure, record, end, runner_up, warnings)
+    most = model.most_outliers if model.estimate_outliers else None
+    found = outcome(
+        problem, points, climbed.parameters, pairs, sure, record, end, runner_up, warnings, most_outliers=most
+    )
     return found._replace(sampling=side_of(points, thin))
 
 
@@ -202,7 +205,8 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
             )
     sure = confidence(problem, points, mixture, parameters, last.matched)
     end = ClimbEnd(climbed.iterations, climbed.converged, start.name)
-    return outcome(problem, points, parameters, pairs, sure, record, end, runner_up, warnings)
+    most = model.most_outliers if model.estimate_outliers else None
+    return outcome(problem, points, parameters, pairs, sure, record, end, runner_up, warnings, most_outliers=most)
 
 
 def _start_warnings(problem: Problem, points: Frame, start: PoseStart) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..climbing.confidence import Confidence, to_caller, translation_covariance
+from ..climbing.confidence import Confidence, centroid_covariance, to_caller, translation_covariance
 from ..coordinates import Frame
 from ..kernel.definite import inverse, small_sample_inflation
 from ..model import Parameters
@@ -51,7 +51,8 @@ def surface_confidence(
     turns = len(free) - scene.dimension
     rotation = covariance[:turns, :turns].copy() if turns else None
     moved = translation_covariance(points, problem.kind.code, at, covariance)
-    return Confidence(value, moved, rotation, asked=True), last
+    centroid = centroid_covariance(points, problem.kind.code, at, covariance)
+    return Confidence(value, moved, rotation, asked=True, centroid=centroid), last
 
 
 def scores_of(step: SurfaceStep) -> Float64:

@@ -39,7 +39,9 @@ def assert_problem_has(found: dict[str, Any], index: int, answer: dict[str, Any]
     """Check that the arrays of a batch have all fields of the JSON answer of one of its problems."""
     begin, end = found["source_offsets"][index : index + 2]
     for name, value in answer.items():
-        if isinstance(value, dict):
+        if name == "quality":
+            assert_quality_is(found, index, value)
+        elif isinstance(value, dict):
             at = slice(*found[f"{name}_offsets"][index : index + 2]) if name == "trace" else index
             for inner, each in value.items():
                 if each is not None:
@@ -53,6 +55,24 @@ def assert_problem_has(found: dict[str, Any], index: int, answer: dict[str, Any]
             )
         else:
             assert_same(found[name][begin:end] if name in BY_POINT else found[name][index], value, name)
+
+
+def assert_quality_is(found: dict[str, Any], index: int, answer: dict[str, Any]) -> None:
+    """Check that the arrays of a batch have the block `quality` of one of its problems."""
+    for name in ("verdict", "rmse", "evidence", "centroid_standard_error"):
+        if answer[name] is not None:
+            assert found[f"quality.{name}"][index] == answer[name]
+        else:
+            assert np.isnan(found[f"quality.{name}"][index])
+    for name in ("source", "target"):
+        assert found[f"quality.overlap.{name}"][index] == answer["overlap"][name]
+    first, last = found["quality.reasons_offsets"][index : index + 2]
+    assert found["quality.reasons"][first:last].tolist() == answer["reasons"]
+    first, last = found["quality.degenerate_offsets"][index : index + 2]
+    assert found["quality.degenerate.kind"][first:last].tolist() == [one["kind"] for one in answer["degenerate"]]
+    if answer["degenerate"]:
+        axes = [one["axis"] for one in answer["degenerate"]]
+        assert found["quality.degenerate.axis"][first:last].tolist() == axes
 
 
 @pytest.mark.parametrize(

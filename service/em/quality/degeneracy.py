@@ -1,0 +1,128 @@
+"""Motions of the source that the clouds leave undetermined: along a corridor, about the axis of a pipe.
+
+A displacement of x changes its distance to the surface by the part along the normal n. With J_i the displacement of x_i
+by each parameter of a rigid motion, Σ_i (J_iᵀ n_i)(J_iᵀ n_i)ᵀ is the information of point-to-plane registration
+(Gelfand, Ikemoto, Rusinkiewicz and Levoy 2003). Directions of little information are then tried: the motion is
+undetermined if a displacement by several spacings costs little of the evidence.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..outcome import Freedom
+from .patches import Patches
+from .surfaces import Comparison
+from .tuning import SURFACE, VERDICT
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# Of a point's offset from its patch, in widths of the patch, within which it stays on the surface.
+ON_SURFACE = 3.0
+# The share of flat patches from which on all others count as badly sampled.
+MOSTLY_FLAT = 0.85
+# Squared sines below this are rounding.
+NEGLIGIBLE = 1e-6
+
+
+class Motion(NamedTuple):
+    """A rigid motion about a centre: a step, and a turn."""
+
+    step: Float64  # (D,) in lengths
+    turn: Float64  # (k,) in lengths at the distance of the cloud's extent; k is 3 in space, 1 in the plane, or 0
+
+
+def free_motions(found: Comparison, *, rotates: bool) -> tuple[Freedom, ...]:
+    """The motions that leave the source on the surfaces of the target; turns only if the transform `rotates`."""
+    x, D = found.sample, found.sample.shape[1]
+    _, index = found.target.nearest(x)
+    usable = _usable(found.target, index[:, 0])
+    agreeing = (found.evidence(x) > 0) & usable[index[:, 0]]
+    if agreeing.sum() < VERDICT.freedom_points:
+        return ()
+    some = x[agreeing]
+    centre = some.mean(0)
+    extent = float(np.sqrt(np.square(some - centre).sum(1).mean()))
+    normals = found.target.normals[index[agreeing, 0]]
+    turns = _turns(some - centre, D) / extent if rotates else np.zeros((0, *some.shape))
+    rows = np.concatenate([np.einsum("knd,nd->kn", turns, normals), normals.T])
+    length = VERDICT.step * found.target.spacing
+    enough = VERDICT.kept * _kept(found, some, usable)
+    return tuple(
+        _freedom(motion, D)
+        for motion in _candidates(rows @ rows.T / len(some), len(turns))
+        if max(_kept(found, _displaced(some, centre, extent, motion, way * length), usable) for way in (1, -1)) > enough
+    )
+
+
+def _candidates(information: Float64, turns: int) -> list[Motion]:
+    """Steps, and turns with the steps that go best with them, of little information (k + D, k + D)."""
+    across, steps = information[:turns, turns:], information[turns:, turns:]
+    values, along = np.linalg.eigh(steps)
+    out = [Motion(step, np.zeros(turns)) for value, step in zip(values, along.T, strict=True) if value < VERDICT.weak]
+    if turns:
+        # Steps that are free themselves do not take part.
+        known = np.where(values > NEGLIGIBLE, 1 / np.maximum(values, NEGLIGIBLE), 0.0)
+        partner = -(along * known) @ along.T @ across.T
+        values, axes = np.linalg.eigh(information[:turns, :turns] + across @ partner)
+        out += [
+            Motion(partner @ axis, axis) for value, axis in zip(values, axes.T, strict=True) if value < VERDICT.weak
+        ]
+    return out
+
+
+def _usable(target: Patches, index: Int64) -> NDArray[np.bool_]:
+    """The patches whose normals are used: the flat ones, if nearly all at `index` are flat.
+
+    Otherwise all but those along a line, such as those of a single ring of a lidar, which have no normal.
+    """
+    return target.flat if target.flat[index].mean() > MOSTLY_FLAT else target.wide
+
+
+def _kept(found: Comparison, at: Float64, usable: NDArray[np.bool_]) -> float:
+    """The share of points (n, D) that are on the surface, of those that displacement has not moved away from it."""
+    distance, index = found.target.nearest(at)
+    patch = index[:, 0]
+    near = (distance[:, 0] < (SURFACE.near + VERDICT.step) * found.target.spacing) & usable[patch]
+    offset = np.abs(((at - found.target.points[patch]) * found.target.normals[patch]).sum(1))
+    return float((near & (offset < ON_SURFACE * found.across)).sum()) / max(int(near.sum()), 1)
+
+
+def _turns(away: Float64, dimension: int) -> Float64:
+    """The displacement (k, n, D) of points at `away` (n, D) from the centre, by each turn of 1 rad."""
+    if dimension == 2:
+        return np.stack([-away[:, 1], away[:, 0]], 1)[None]
+    return np.stack([np.cross(axis, away) for axis in np.eye(3)])
+
+
+def _displaced(x: Float64, centre: Float64, extent: float, motion: Motion, length: float) -> Float64:
+    """The points (n, D) after the motion, scaled so that they move by about `length`."""
+    away, D = x - centre, x.shape[1]
+    turn = motion.turn * length / extent
+    angle = float(np.linalg.norm(turn))
+    if angle > 0:
+        if D == 2:
+            cosine, sine = np.cos(turn[0]), np.sin(turn[0])
+            away = away @ np.array([[cosine, sine], [-sine, cosine]])
+        else:
+            axis = turn / angle  # Rodrigues' formula
+            along = np.outer(away @ axis, axis)
+            away = along + np.cos(angle) * (away - along) + np.sin(angle) * np.cross(axis, away)
+    return np.asarray(centre + away + motion.step * length)
+
+
+def _freedom(motion: Motion, dimension: int) -> Freedom:
+    """The kind of the larger part. A turn in the plane is about the axis out of it, which has no coordinates there."""
+    if not motion.turn.any():
+        return Freedom("translation", _signed(motion.step))
+    return Freedom("rotation", _signed(motion.turn) if dimension == 3 else np.zeros(2))
+
+
+def _signed(axis: Float64) -> Float64:
+    """The unit vector along an axis whose largest component is positive."""
+    axis = axis / np.linalg.norm(axis)
+    return np.asarray(axis * np.sign(axis[np.argmax(np.abs(axis))]))
