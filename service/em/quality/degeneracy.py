@@ -51,27 +51,26 @@ def free_motions(found: Comparison, *, rotates: bool) -> tuple[Freedom, ...]:
     turns = _turns(some - centre, D) / extent if rotates else np.zeros((0, *some.shape))
     rows = np.concatenate([np.einsum("knd,nd->kn", turns, normals), normals.T])
     length = VERDICT.step * found.target.spacing
+    weak = VERDICT.weak_if_flat if usable is found.target.flat else VERDICT.weak
     enough = VERDICT.kept * _kept(found, some, usable)
     return tuple(
         _freedom(motion, D)
-        for motion in _candidates(rows @ rows.T / len(some), len(turns))
+        for motion in _candidates(rows @ rows.T / len(some), len(turns), weak)
         if max(_kept(found, _displaced(some, centre, extent, motion, way * length), usable) for way in (1, -1)) > enough
     )
 
 
-def _candidates(information: Float64, turns: int) -> list[Motion]:
-    """Steps, and turns with the steps that go best with them, of little information (k + D, k + D)."""
+def _candidates(information: Float64, turns: int, weak: float) -> list[Motion]:
+    """Steps, and turns with the steps that go best with them, whose information (k + D, k + D) is below `weak`."""
     across, steps = information[:turns, turns:], information[turns:, turns:]
     values, along = np.linalg.eigh(steps)
-    out = [Motion(step, np.zeros(turns)) for value, step in zip(values, along.T, strict=True) if value < VERDICT.weak]
+    out = [Motion(step, np.zeros(turns)) for value, step in zip(values, along.T, strict=True) if value < weak]
     if turns:
         # Steps that are free themselves do not take part.
         known = np.where(values > NEGLIGIBLE, 1 / np.maximum(values, NEGLIGIBLE), 0.0)
         partner = -(along * known) @ along.T @ across.T
         values, axes = np.linalg.eigh(information[:turns, :turns] + across @ partner)
-        out += [
-            Motion(partner @ axis, axis) for value, axis in zip(values, axes.T, strict=True) if value < VERDICT.weak
-        ]
+        out += [Motion(partner @ axis, axis) for value, axis in zip(values, axes.T, strict=True) if value < weak]
     return out
 
 
