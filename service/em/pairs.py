@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInput
 from .problem import Problem
-from .weights import MOST_PRODUCTS
+from .weights import exclusion
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -64,16 +64,9 @@ def pair_errors(problem: Problem) -> Iterator[InvalidInput]:
     """The error of an option that pairs, as `check_pairs` returns them, do not go with."""
     if problem.pairs is None:
         return
-    reason, cure = None, "prior uniform"
-    if problem.kind.deforms:
-        reason, cure = "transform nonrigid", "another transform"
-    elif problem.normalize == "sinkhorn":
-        reason, cure = "normalize sinkhorn", "normalize rows or columns"
-    elif problem.prior_name != "uniform":
-        reason = "a prior matrix" if problem.prior_name == "given" else f"prior {problem.prior_name}"
-    elif problem.resolved_normalize == "columns" and problem.target.shape[1] > MOST_PRODUCTS:
-        reason, cure = f"normalize columns for points of more than {MOST_PRODUCTS} coordinates", "normalize rows"
-    if reason is not None:
+    excluded = exclusion(problem, by_columns=problem.resolved_normalize == "columns")
+    if excluded is not None:
+        reason, cure = excluded
         yield InvalidInput(f"pairs exclude {reason}", pointer="/pairs", allowed=f"no pairs, or {cure}")
 
 

@@ -70,17 +70,27 @@ def weight_errors(problem: Problem) -> Iterator[InvalidInput]:
     for name in WEIGHTS:
         if getattr(problem, name) is None:
             continue
-        reason, cure = None, "prior uniform"
-        if problem.kind.deforms:
-            reason, cure = "transform nonrigid", "another transform"
-        elif problem.normalize == "sinkhorn":
-            reason, cure = "normalize sinkhorn", "normalize rows or columns"
-        elif problem.prior_name != "uniform":
-            reason = "a prior matrix" if problem.prior_name == "given" else f"prior {problem.prior_name}"
-        elif name == data_name(problem) == "target_weights" and problem.target.shape[1] > MOST_PRODUCTS:
-            reason, cure = f"normalize columns for points of more than {MOST_PRODUCTS} coordinates", "normalize rows"
-        if reason is not None:
+        excluded = exclusion(problem, by_columns=name == data_name(problem) == "target_weights")
+        if excluded is not None:
+            reason, cure = excluded
             yield InvalidInput(f"{name} exclude {reason}", pointer=f"/{name}", allowed=f"no weights, or {cure}")
+
+
+def exclusion(problem: Problem, *, by_columns: bool) -> tuple[str, str] | None:
+    """The option that weights and pairs do not go with, and what to use instead; None if there is no such option.
+
+    `by_columns` says whether the E-step would sum products of coordinates; see MOST_PRODUCTS.
+    """
+    if problem.kind.deforms:
+        return "transform nonrigid", "another transform"
+    if problem.normalize == "sinkhorn":
+        return "normalize sinkhorn", "normalize rows or columns"
+    if problem.prior_name != "uniform":
+        prior = "a prior matrix" if problem.prior_name == "given" else f"prior {problem.prior_name}"
+        return prior, "prior uniform"
+    if by_columns and problem.target.shape[1] > MOST_PRODUCTS:
+        return f"normalize columns for points of more than {MOST_PRODUCTS} coordinates", "normalize rows"
+    return None
 
 
 def data_name(problem: Problem) -> str:

@@ -27,7 +27,7 @@ Float64 = NDArray[np.float64]
 
 # The shares of points that do not agree, which the score tries.
 SHARES = tuple(np.linspace(0.05, 0.95, 10).tolist())
-# A responsibility below this is none.
+# Responsibilities below this count as this, so that their logarithm is finite.
 TINY = 1e-300
 
 

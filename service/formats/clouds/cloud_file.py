@@ -55,7 +55,7 @@ class CloudFile:
     warnings: list[str] = field(default_factory=list)
     reads_weights: bool = False
     weighted: list[str] = field(default_factory=list)
-    """The name of the column of weights, which is read as one more coordinate, the last one; empty if there is none."""
+    """The name of the column of weights, which is read as the last coordinate; empty without such a column."""
 
     def malformed(self, detail: str, allowed: object = None) -> MalformedBody:
         """The error of bytes that break their format."""

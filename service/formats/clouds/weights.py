@@ -13,7 +13,7 @@ PREFIX = "scalar "
 
 
 def weight_column(names: Sequence[str]) -> int | None:
-    """The position of the column of weights; None if there is none, or if two have the same name."""
+    """The position of the column of weights; None without one, or if two have the same name."""
     bare = [plain(name).removeprefix(PREFIX) for name in names]
     for name in NAMES:
         if bare.count(name) == 1:
