@@ -65,7 +65,7 @@ def surface_pairs(
         model = mixture.model._replace(cutoff=cutoff_for(points.source.shape[1], points.target.shape[1]))
         return isotropic_pairs(problem, points, thin, model, volume, last.at._replace(sigma=sigma), poll)
     # Every point has the partner of its voxel: its patch is the same, and so is the part of the target.
-    found, of = last.arrays.found, thin.source.of
+    found, of = last.matches, thin.source.of
     moved = np.zeros_like(points.source)
     move(last.at.transform, points.source, moved)
     return match_all(moved, points.target, thin.target, found.best[of], found.mass[of], found.peak[of])

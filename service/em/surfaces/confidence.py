@@ -20,7 +20,7 @@ from ..kernel.definite import inverse, small_sample_inflation
 from ..model import Parameters
 from ..problem import Problem
 from ..sampling.voxels import voxels
-from .mixture import SurfaceMixture, SurfaceStep
+from .mixture import Block, SurfaceMixture, SurfaceStep
 from .motion import free_numbers, normal_equations
 from .scene import Scene
 
@@ -37,16 +37,23 @@ def surface_confidence(
 
     The covariances are None if H is not positive definite, or if the points lie in too few cells.
     """
-    last = mixture.step(at)
     free = free_numbers(scene.dimension, rotates=problem.kind.rotates)
-    scores, information = scores_of(last), observed_information(last)
+    cells = voxels(scene.source, CELL * scene.tangential)
+    score, information = np.zeros((6, len(cells.counts))), np.zeros((6, 6))
+
+    def add(block: Block) -> None:
+        nonlocal information
+        information = information + observed_information(block)
+        for total, some in zip(score, scores_of(block), strict=True):
+            total += np.bincount(cells.of[block.rows], some, len(total))
+
+    last = mixture.step(at, visit=add)
     value = to_caller(problem, points, at, last.log_likelihood, scene.source.shape[1])
     bread = inverse(np.ascontiguousarray(information[np.ix_(free, free)]))
-    cells = voxels(scene.source, CELL * scene.tangential)
     growth = small_sample_inflation(len(cells.counts), len(free))
     if bread is None or growth is None:
         return Confidence(value, None, None, asked=True), last
-    sums = np.stack([np.bincount(cells.of, scores[k], len(cells.counts)) for k in free])
+    sums = score[free]
     covariance = growth * bread @ (sums @ sums.T) @ bread
     turns = len(free) - scene.dimension
     rotation = covariance[:turns, :turns].copy() if turns else None
@@ -55,18 +62,18 @@ def surface_confidence(
     return Confidence(value, moved, rotation, asked=True, centroid=centroid), last
 
 
-def scores_of(step: SurfaceStep) -> Float64:
-    """∂ℓ_i/∂(ω, v) (6, N), in the order of `motion.normal_equations`."""
-    x, f = step.arrays.moved, step.arrays.found.force
-    return np.concatenate([np.cross(x, f, axis=0), f])
+def scores_of(block: Block) -> Float64:
+    """∂ℓ_i/∂(ω, v) (6, K), in the order of `motion.normal_equations`."""
+    f = block.moments.force
+    return np.concatenate([np.cross(block.moved, f, axis=0), f])
 
 
-def observed_information(step: SurfaceStep) -> Float64:
-    """-∂²ℓ/∂(ω, v)² (6, 6) with the covariances of the pairs held (Louis 1982).
+def observed_information(block: Block) -> Float64:
+    """-∂²ℓ/∂(ω, v)² (6, 6) of a block, with the covariances of the pairs held (Louis 1982).
 
     The information of certain pairs, Σ r C⁻¹, is reduced by the spread of C⁻¹d among the pairs of a point.
     """
-    x, found = step.arrays.moved, step.arrays.found
+    x, found = block.moved, block.moments
     f = found.force
     products = np.stack([f[0] ** 2, f[1] ** 2, f[2] ** 2, f[0] * f[1], f[0] * f[2], f[1] * f[2]])
     matrix, _ = normal_equations(x, found.precision - found.spread + products, f)

@@ -41,13 +41,22 @@ class Noise(NamedTuple):
     tangential: float  # τ, along both patches together
 
 
-class PatchStep(NamedTuple):
-    """The E-step of N points. r are responsibilities, d = q_j - x_i."""
+class Matches(NamedTuple):
+    """What an E-step keeps of each of N points. r are responsibilities."""
 
     mass: Float64  # (N,) Σ_j r
     evidence: Float64  # (N,) log(Σ_j weights + β), see `expect_patches`
     best: Int64  # (N,) argmax_j r, UNMATCHED if none is in reach
     peak: Float64  # (N,) max_j r
+
+    def rows(self, some: slice) -> Matches:
+        """Views of some of the points."""
+        return Matches(self.mass[some], self.evidence[some], self.best[some], self.peak[some])
+
+
+class Moments(NamedTuple):
+    """The sums of N points that the M-step needs. d = q_j - x_i."""
+
     precision: Float64  # (6, N) Σ_j r C⁻¹: xx, yy, zz, xy, xz, yz
     force: Float64  # (3, N) Σ_j r C⁻¹ d
     square: Float64  # (N,) Σ_j r ‖C⁻¹ d‖²
@@ -56,13 +65,15 @@ class PatchStep(NamedTuple):
     spread: Float64  # (6, N) Σ_j r (C⁻¹ d)(C⁻¹ d)ᵀ
 
 
-def empty_step(count: int) -> PatchStep:
-    """Uninitialised arrays for the E-step of `count` points."""
-    one = [np.empty(count) for _ in range(6)]
-    mass, evidence, peak, square, trace, trace_square = one
-    best = np.empty(count, np.int64)
-    precision, spread = np.empty((6, count)), np.empty((6, count))
-    return PatchStep(mass, evidence, best, peak, precision, np.empty((3, count)), square, trace, trace_square, spread)
+def empty_matches(count: int) -> Matches:
+    """Uninitialised arrays of `count` points."""
+    return Matches(np.empty(count), np.empty(count), np.empty(count, np.int64), np.empty(count))
+
+
+def empty_moments(count: int) -> Moments:
+    """Uninitialised arrays of `count` points."""
+    square, trace, trace_square = (np.empty(count) for _ in range(3))
+    return Moments(np.empty((6, count)), np.empty((3, count)), square, trace, trace_square, np.empty((6, count)))
 
 
 def expect_patches(
@@ -73,15 +84,16 @@ def expect_patches(
     background: Float64,
     dimension: int,
     noise: Noise,
-    out: PatchStep,
+    matches: Matches,
+    moments: Moments,
 ) -> None:
-    """The E-step of `x` (3, N) with its turned `normals` (3, N) against the targets in `grid`, into `out`.
+    """The E-step of `x` (3, N) with its turned `normals` (3, N) against the targets in `grid`, into the last two.
 
     The weight of a pair is exp(-dᵀC⁻¹d/2) √(|C₀|/|C|), where |C₀| = σ² (σ² + τ²)^(D-1) is the least determinant.
     `grid_normals` (3, M) are in the grid's order. `background` (N,) is the logarithm of the weight β of each point's
     outlier bin, in the same unit.
     """
-    arguments = x, normals, grid, grid_normals, background, dimension, noise.sigma, noise.tangential, *out
+    arguments = x, normals, grid, grid_normals, background, dimension, noise.sigma, noise.tangential, *matches, *moments
     in_slices(x.shape[1], lambda first, pairs: _expect_rows(*arguments, first, pairs))
 
 

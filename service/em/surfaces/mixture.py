@@ -10,6 +10,7 @@ the clouds agree in more than their outline. Wide kernels, which blur the target
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +20,8 @@ from ..kernel.cells import Cells, cells
 from ..kernel.fitting import move
 from ..kinds import MAPS
 from ..model import LEAST_OUTLIERS, LOG_ROOT_TWO_PI, Model, Parameters
-from .expectation import CUTOFF, Noise, PatchStep, empty_step, expect_patches
-from .motion import fit_noise, free_numbers, moved_pose, normal_equations
+from .expectation import CUTOFF, Matches, Moments, Noise, empty_matches, empty_moments, expect_patches
+from .motion import NoiseSums, fit_noise, free_numbers, moved_pose, normal_equations
 from .scene import Scene
 
 Float64 = NDArray[np.float64]
@@ -31,12 +32,17 @@ SHARES = tuple(np.linspace(0.05, 0.95, 10).tolist())
 TINY = 1e-300
 
 
-class SurfaceArrays(NamedTuple):
-    """The arrays of an E-step."""
+# Source points of a block of the E-step, which keeps the sums of its points, and not those of all points, in memory.
+BLOCK = 8192
 
-    moved: Float64  # (3, N) the source under the pose
-    normals: Float64  # (3, N) and its normals
-    found: PatchStep
+
+class Block(NamedTuple):
+    """A block of K source points after the E-step."""
+
+    rows: slice
+    moved: Float64  # (3, K) under the pose
+    matches: Matches
+    moments: Moments
 
 
 class SurfaceStep(NamedTuple):
@@ -46,12 +52,12 @@ class SurfaceStep(NamedTuple):
     after: Parameters
     log_likelihood: float  # observed-data, before the M-step, per unit of the frame's length^D
     within: Float64  # (D + 1, D + 1) Σ r p̃ p̃ᵀ
-    arrays: SurfaceArrays
+    matches: Matches
 
     @property
     def matched(self) -> float:
         """The expected number of source points that have a partner."""
-        return float(self.arrays.found.mass.sum())
+        return float(self.matches.mass.sum())
 
 
 class SurfaceMixture:
@@ -70,24 +76,35 @@ class SurfaceMixture:
         self._grid: Cells | None = None
         self._grid_side = 0.0
         self._grid_normals = scene.target_normals
-        # Σ r p̃ p̃ᵀ needs the points once more.
-        self._extended = np.vstack([scene.source[: scene.dimension], np.ones(scene.source.shape[1])])
+        self._moments = empty_moments(0)
 
-    def step(self, at: Parameters, spare: SurfaceStep | None = None) -> SurfaceStep:
-        """One E-step at `at`, and its M-step. It overwrites the arrays of `spare`, which is no longer needed."""
+    def step(
+        self, at: Parameters, spare: SurfaceStep | None = None, visit: Callable[[Block], None] | None = None
+    ) -> SurfaceStep:
+        """One E-step at `at`, and its M-step. It overwrites the arrays of `spare`, which is no longer needed.
+
+        `visit` is called with each block.
+        """
         scene, D = self._scene, self._scene.dimension
-        arrays = self._arrays(at.transform, None if spare is None else spare.arrays)
-        found, outliers = arrays.found, max(at.outliers, LEAST_OUTLIERS)
-        grid = self._cells(at.sigma)
-        noise = Noise(at.sigma, scene.tangential)
-        targets = scene.target.shape[1]
-        root = self._root(at.sigma)
-        odds = math.log(outliers / (1 - outliers)) + math.log(targets) + root
-        expect_patches(arrays.moved, arrays.normals, grid, self._grid_normals, scene.background + odds, D, noise, found)
-        count = len(found.mass)
-        value = float(found.evidence.sum()) + count * (math.log((1 - outliers) / targets) - root)
-        within = (self._extended * found.mass) @ self._extended.T
-        return SurfaceStep(at, self._maximize(at, arrays), value, within, arrays)
+        count, targets = scene.source.shape[1], scene.target.shape[1]
+        matches = empty_matches(count) if spare is None else spare.matches
+        within, matrix, vector, sums = np.zeros((D + 1, D + 1)), np.zeros((6, 6)), np.zeros(6), NoiseSums()
+        for block in self._blocks(at, matches):
+            extended = np.vstack([scene.source[:D, block.rows], np.ones(len(block.matches.mass))])
+            within += (extended * block.matches.mass) @ extended.T
+            more, force = normal_equations(block.moved, block.moments.precision, block.moments.force)
+            matrix, vector, sums = matrix + more, vector + force, sums.plus(block.moments)
+            if visit is not None:
+                visit(block)
+        share = max(at.outliers, LEAST_OUTLIERS)
+        value = float(matches.evidence.sum()) + count * (math.log((1 - share) / targets) - self._root(at.sigma))
+        sigma, outliers = at.sigma, at.outliers
+        if self.model.estimate_sigma:
+            sigma = min(fit_noise(sums, sigma), self._widest)
+        if self.model.estimate_outliers:
+            outliers = min(max(1 - float(matches.mass.sum()) / count, LEAST_OUTLIERS), self.model.most_outliers)
+        after = Parameters(moved_pose(at.transform, matrix, vector, self._free), sigma, outliers)
+        return SurfaceStep(at, after, value, within, matches)
 
     def ascend(self, start: Parameters, *, tolerance: float, max_iterations: int, floor: float) -> None:
         """There are no compiled steps: see `climbing.mixture.Mixture.ascend`."""
@@ -98,7 +115,7 @@ class SurfaceMixture:
         It is the mean of log((1 - w) g/f + w), with the density g of the matches of a step, the chance density f of the
         scene, and the best share w of points that do not agree.
         """
-        found, scene, at = step.arrays.found, self._scene, step.at
+        found, scene, at = step.matches, self._scene, step.at
         matched = np.log(np.maximum(found.mass, TINY)) + found.evidence
         ratio = np.exp(np.minimum(matched - math.log(scene.target.shape[1]) - self._root(at.sigma) - scene.chance, 700))
         return max(float(np.log((1 - share) * ratio + share).mean()) for share in SHARES)
@@ -109,23 +126,25 @@ class SurfaceMixture:
         along = math.log(sigma**2 + self._scene.tangential**2)
         return D * LOG_ROOT_TWO_PI + math.log(sigma) + 0.5 * (D - 1) * along
 
-    def _maximize(self, at: Parameters, arrays: SurfaceArrays) -> Parameters:
-        matrix, vector = normal_equations(arrays.moved, arrays.found.precision, arrays.found.force)
-        sigma, outliers = at.sigma, at.outliers
-        if self.model.estimate_sigma:
-            sigma = min(fit_noise(arrays.found, sigma), self._widest)
-        if self.model.estimate_outliers:
-            share = 1 - float(arrays.found.mass.sum()) / len(arrays.found.mass)
-            outliers = min(max(share, LEAST_OUTLIERS), self.model.most_outliers)
-        return Parameters(moved_pose(at.transform, matrix, vector, self._free), sigma, outliers)
-
-    def _arrays(self, transform: Float64, spare: SurfaceArrays | None) -> SurfaceArrays:
+    def _blocks(self, at: Parameters, out: Matches) -> Iterator[Block]:
+        """The E-step at `at`, into `out`, block by block; the arrays of a block are overwritten by the next."""
         scene, D = self._scene, self._scene.dimension
-        shape = scene.source.shape
-        arrays = spare or SurfaceArrays(np.zeros(shape), np.zeros(shape), empty_step(shape[1]))
-        move(transform, scene.source, arrays.moved)
-        move(np.hstack([transform[:, :D], np.zeros((D, 1))]), scene.source_normals, arrays.normals)
-        return arrays
+        grid, noise = self._cells(at.sigma), Noise(at.sigma, scene.tangential)
+        share = max(at.outliers, LEAST_OUTLIERS)
+        odds = math.log(share / (1 - share)) + math.log(scene.target.shape[1]) + self._root(at.sigma)
+        turn = np.hstack([at.transform[:, :D], np.zeros((D, 1))])
+        for first in range(0, scene.source.shape[1], BLOCK):
+            rows = slice(first, first + BLOCK)
+            part = out.rows(rows)
+            count = len(part.mass)
+            if len(self._moments.square) != count:
+                self._moments = empty_moments(count)
+            moved, normals = np.zeros((3, count)), np.zeros((3, count))
+            move(at.transform, np.ascontiguousarray(scene.source[:, rows]), moved)
+            move(turn, np.ascontiguousarray(scene.source_normals[:, rows]), normals)
+            background = scene.background[rows] + odds
+            expect_patches(moved, normals, grid, self._grid_normals, background, D, noise, part, self._moments)
+            yield Block(rows, moved, part, self._moments)
 
     def _cells(self, sigma: float) -> Cells:
         side = math.sqrt(2 * CUTOFF * (sigma**2 + self._scene.tangential**2)) / 2

@@ -11,13 +11,14 @@ perturbation (ω, v) of x = R p + t changes d by -(ω × x + v), so that with J 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled
 from ..kernel.definite import inverse
-from .expectation import PatchStep
+from .expectation import Moments
 
 Float64 = NDArray[np.float64]
 
@@ -29,7 +30,7 @@ RIDGE = 1e-9
 
 @compiled
 def normal_equations(x: Float64, precision: Float64, force: Float64) -> tuple[Float64, Float64]:
-    """Σ JᵀWJ (6, 6) and Σ Jᵀf (6,) of points `x` (3, N) with W (6, N), as in `PatchStep.precision`, and f (3, N).
+    """Σ JᵀWJ (6, 6) and Σ Jᵀf (6,) of points `x` (3, N) with W (6, N), as in `Moments.precision`, and f (3, N).
 
     The order is rotation about x, y and z, then translation.
     """
@@ -105,10 +106,25 @@ def turned(vector: Float64) -> Float64:
     return np.asarray(np.eye(3) + math.sin(angle) / angle * skew + (1 - math.cos(angle)) / angle**2 * skew @ skew)
 
 
-def fit_noise(found: PatchStep, sigma: float) -> float:
+class NoiseSums(NamedTuple):
+    """Sums over all pairs, for `fit_noise`."""
+
+    square: float = 0.0  # Σ r ‖C⁻¹ d‖²
+    trace: float = 0.0  # Σ r tr C⁻¹
+    trace_square: float = 0.0  # Σ r tr C⁻²
+
+    def plus(self, more: Moments) -> NoiseSums:
+        """The sums with some more points."""
+        return NoiseSums(
+            self.square + float(more.square.sum()),
+            self.trace + float(more.trace.sum()),
+            self.trace_square + float(more.trace_square.sum()),
+        )
+
+
+def fit_noise(sums: NoiseSums, sigma: float) -> float:
     """σ after Fisher's step from `sigma`; `sigma` itself if no pair is in reach."""
-    information = float(found.trace_square.sum())
-    if not information > 0:
+    if not sums.trace_square > 0:
         return sigma
-    square = sigma**2 + (float(found.square.sum()) - float(found.trace.sum())) / information
+    square = sigma**2 + (sums.square - sums.trace) / sums.trace_square
     return min(max(math.sqrt(max(square, 0.0)), sigma / MOST_CHANGE), sigma * MOST_CHANGE)

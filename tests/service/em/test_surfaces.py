@@ -15,7 +15,7 @@ from service.em.register import register
 from service.em.surfaces.confidence import observed_information, scores_of
 from service.em.surfaces.consensus import proposals
 from service.em.surfaces.features import even_side, keys, similar
-from service.em.surfaces.mixture import SurfaceMixture
+from service.em.surfaces.mixture import Block, SurfaceMixture
 from service.em.surfaces.patches import patches
 from service.em.surfaces.scene import Scene, of_patches
 from tests.problems.scenes.scene import Float64, any_rotation, direction, turn
@@ -78,9 +78,9 @@ def test_the_e_step_is_the_formula(dimension: int, sigma: float) -> None:
     value, R = _written_out(scene, at)
     # Pairs beyond the cutoff are left out: less than e^-9 of a row.
     assert step.log_likelihood == pytest.approx(value, abs=30 * 1e-3)
-    np.testing.assert_allclose(step.arrays.found.mass, R.sum(1), atol=2e-3)
-    np.testing.assert_allclose(step.arrays.found.peak, R.max(1), atol=2e-3)
-    assert (step.arrays.found.best == R.argmax(1)).mean() > 0.9
+    np.testing.assert_allclose(step.matches.mass, R.sum(1), atol=2e-3)
+    np.testing.assert_allclose(step.matches.peak, R.max(1), atol=2e-3)
+    assert (step.matches.best == R.argmax(1)).mean() > 0.9
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
@@ -88,11 +88,11 @@ def test_scores_and_information_of_a_translation_are_derivatives(dimension: int)
     scene = _random_scene(dimension, 1)
     mixture, pose, width = SurfaceMixture(scene, _model(), 10.0), _pose(dimension, 1), 1e-3
 
-    def gradient(shift: Float64) -> Float64:
-        moved = pose.copy()
-        moved[:, dimension] += shift
-        step = mixture.step(Parameters(moved, 0.8, 0.2))
-        return np.array(scores_of(step)[3 : 3 + dimension].sum(1))
+    gradients, informations = [], []
+
+    def visit(block: Block) -> None:
+        gradients.append(scores_of(block)[3 : 3 + dimension].sum(1))
+        informations.append(observed_information(block)[3 : 3 + dimension, 3 : 3 + dimension])
 
     def value(shift: Float64) -> float:
         moved = pose.copy()
@@ -101,12 +101,26 @@ def test_scores_and_information_of_a_translation_are_derivatives(dimension: int)
 
     axes = np.eye(dimension) * width
     slope = [(value(axis) - value(-axis)) / (2 * width) for axis in axes]
-    np.testing.assert_allclose(gradient(np.zeros(dimension)), slope, rtol=0.02, atol=0.05)
-    found = observed_information(mixture.step(Parameters(pose, 0.8, 0.2)))[3 : 3 + dimension, 3 : 3 + dimension]
+    mixture.step(Parameters(pose, 0.8, 0.2), visit=visit)
+    np.testing.assert_allclose(np.sum(gradients, 0), slope, rtol=0.02, atol=0.05)
     bend = [
         [-(value(a + b) - value(a - b) - value(b - a) + value(-a - b)) / (4 * width**2) for b in axes] for a in axes
     ]
-    np.testing.assert_allclose(found, bend, rtol=0.05, atol=0.3)
+    np.testing.assert_allclose(np.sum(informations, 0), bend, rtol=0.05, atol=0.3)
+
+
+def test_blocks_of_the_e_step_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, at = _random_scene(3), Parameters(_pose(3, 0), 0.8, 0.2)
+    whole = SurfaceMixture(scene, _model(), 10.0).step(at)
+    monkeypatch.setattr("service.em.surfaces.mixture.BLOCK", 7)
+    assert scene.source.shape[1] > 3 * 7
+    step = SurfaceMixture(scene, _model(), 10.0).step(at)
+    for one, other in zip(step.matches, whole.matches, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(step.after.transform, whole.after.transform, rtol=1e-12)
+    np.testing.assert_allclose(step.within, whole.within, rtol=1e-12)
+    assert step.after.sigma == pytest.approx(whole.after.sigma, rel=1e-12)
+    assert step.log_likelihood == pytest.approx(whole.log_likelihood, rel=1e-12)
 
 
 def _object(count: int = 1500) -> tuple[Float64, Float64]:
