@@ -78,8 +78,8 @@ def search_effort(problem: Problem) -> float:
         return 0.0
     sizes = len(problem.source), len(problem.target)
     poses, sample = min(*sizes, SEARCH_POINTS), min(max(sizes), SAMPLE_POINTS)
-    # An affine transform searches twice: for a similarity, and for a rotation of the whitened clouds.
-    return (2 if kind.shears else 1) * (poses * SEARCH_EFFORT[dimension] + sample * SAMPLE_EFFORT)
+    # An affine transform searches for a similarity and for a rotation of the whitened clouds, each also mirrored.
+    return (4 if kind.shears else 1) * (poses * SEARCH_EFFORT[dimension] + sample * SAMPLE_EFFORT)
 
 
 def choose_engine(problem: Problem) -> Engine:

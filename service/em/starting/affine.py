@@ -1,7 +1,8 @@
 """`init` auto for affine transforms: the best similarity, and the best rotation of the whitened clouds.
 
-Whitening multiplies a cloud by the inverse root of its covariance. An affine map between two clouds is then a rotation,
-up to noise and to points that one cloud lacks. Beyond three dimensions the rotation comes from moments.
+Whitening multiplies a cloud by the inverse root of its covariance. An affine map between two clouds is then a rotation
+or a reflection, up to noise and to points that one cloud lacks. Reflections are tried if no other start is clear.
+Beyond three dimensions the orthogonal matrix comes from moments.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .named import deviation
 from .near import first_width
 from .pyramid import Pyramid
 from .starts import Annealing, PoseStart, best_of
-from .tuning import NEAR
+from .tuning import AFFINE_START, NEAR
 
 Float64 = NDArray[np.float64]
 
@@ -39,14 +40,26 @@ def affine_start(points: Frame, pyramid: Pyramid, last: float, poll: Poll) -> Po
             start = np.hstack([linear, (q - linear @ p)[:, None]])
             starts += [("whitened", start, width) for width in widths]
         return best_of(_annealed(pyramid, starts, last, poll))
-    similar = find_start(points, pyramid, SIMILARITY, poll)
-    starts = [(similar.name, similar.transform, 4 * similar.sigma)]
-    white = points._replace(source=_padded(x), target=_padded(y))
-    turned = find_start(white, Pyramid(white), RIGID, poll)
-    linear = back @ turned.transform[:, :D] @ round_source
-    shift = back @ turned.transform[:, D] + q - linear @ p
-    starts += [("whitened", np.hstack([linear, shift[:, None]]), width) for width in widths]
-    return best_of(_annealed(pyramid, starts, last, poll))
+    found: list[Annealing] = []
+    for mirror in (1.0, -1.0):
+        flip = np.diag([mirror, *np.ones(D - 1)])
+        mine = points if mirror > 0 else points._replace(source=_padded(flip @ points.source[:D]))
+        similar = find_start(mine, pyramid if mirror > 0 else Pyramid(mine), SIMILARITY, poll)
+        starts = [(similar.name, _after(similar.transform, flip), 4 * similar.sigma)]
+        white = points._replace(source=_padded(flip @ x), target=_padded(y))
+        turned = find_start(white, Pyramid(white), RIGID, poll)
+        linear = back @ turned.transform[:, :D] @ flip @ round_source
+        shift = back @ turned.transform[:, D] + q - linear @ p
+        starts += [("whitened", np.hstack([linear, shift[:, None]]), width) for width in widths]
+        found += _annealed(pyramid, starts, last, poll)
+        if max(one.end.score for one in found) >= AFFINE_START.clear[D - 2]:
+            break
+    return best_of(found)
+
+
+def _after(transform: Float64, linear: Float64) -> Float64:
+    """The transform (D, D + 1) after the matrix `linear` (D, D)."""
+    return np.hstack([transform[:, :-1] @ linear, transform[:, -1:]])
 
 
 def _annealed(pyramid: Pyramid, starts: list[tuple[str, Float64, float]], last: float, poll: Poll) -> list[Annealing]:

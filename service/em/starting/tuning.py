@@ -179,12 +179,21 @@ class HypothesesTuning(NamedTuple):
     compared_points: int = 100  # sample that these distances are computed on
 
 
+class AffineTuning(NamedTuple):
+    """The search for an affine map. Measured by: trust, its affine problems."""
+
+    # Scores of a start, in the plane and in space, from which on no reflection is tried. Wrong maps score higher in
+    # space, where they have more numbers to fit.
+    clear: tuple[float, float] = (0.35, 0.9)
+
+
 ANNEALING = AnnealingTuning()
 SMOOTH = SmoothTuning()
 NEAR = NearTuning()
 DESCENT = DescentTuning()
 TRANSLATIONS = TranslationTuning()
 SEARCH = SearchTuning()
+AFFINE_START = AffineTuning()
 LANDSCAPE = LandscapeTuning()
 CONGRUENCE = CongruenceTuning()
 GROWING = GrowingTuning()
