@@ -8,6 +8,7 @@ import math
 import signal
 import socket
 import sys
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -26,6 +27,8 @@ from .web.protocol import Protocol as HttpProtocol
 
 # Seconds in which connections that arrived with the order to stop can still send their request.
 LAST_CONNECTIONS_SECONDS = 0.1
+# Seconds between two updates of the header Date.
+TICK_SECONDS = 1.0
 
 
 class Server(uvicorn.Server):
@@ -46,6 +49,7 @@ class Server(uvicorn.Server):
             server_header=False,
             timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         )
+        self._stopping = asyncio.Event()
         super().__init__(config)
         self._app = app
         self._seat = app.parts.health.seat
@@ -74,6 +78,23 @@ class Server(uvicorn.Server):
         self._settling = asyncio.create_task(self._settle())
         self._failing = asyncio.create_task(self._fail())
         self.started = True
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the server stops. Set it on the event loop, or before there is one."""
+        return self._stopping.is_set()
+
+    @should_exit.setter
+    def should_exit(self, stops: bool) -> None:
+        if stops:
+            self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """Wait until the server stops, and update the header Date meanwhile."""
+        # Uvicorn's own loop wakes the process ten times a second.
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), TICK_SECONDS)
 
     async def _open(self) -> None:
         await self._app.parts.health.joined.wait()

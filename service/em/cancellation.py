@@ -47,26 +47,47 @@ class Flag:
 
 
 class Cancellation:
-    """The cancelled problems of a batch: those whose hook `cancelled` has returned True at least once."""
+    """The cancelled problems of a batch: those whose hook `cancelled` has returned True at least once.
+
+    The problems of one request have one hook, which is called once for all of them. A hook that has returned True is
+    not called again.
+    """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self._problems = problems
-        self._found: set[int] = set()
+        self._hooks = [_quiet(problem.cancelled) for problem in problems]
+        self._waiting = dict.fromkeys(self._hooks)
+        self._ended: set[Callable[[], bool]] = set()
 
-    def includes(self, i: int) -> bool:
-        """Whether problem `i` is cancelled. Its hook is not called again once it has returned True."""
-        if i not in self._found and self._problems[i].cancelled():
-            self._found.add(i)
-        return i in self._found
+    def among(self, indices: Sequence[int]) -> set[int]:
+        """Those of the problems with these indices that are cancelled. Other jobs have their turn meanwhile."""
+        give_way()
+        hooks = self._hooks
+        for hook in {hooks[i] for i in indices} & self._waiting.keys():
+            self._ask(hook)
+        return {i for i in indices if hooks[i] in self._ended} if self._ended else set()
 
     def look(self) -> bool:
         """Whether all problems are cancelled. Other jobs have their turn meanwhile."""
-        return all(self.includes(i) for i in range(len(self._problems)))
+        give_way()
+        return all(self._ask(hook) for hook in [*self._waiting])
+
+    def _ask(self, hook: Callable[[], bool]) -> bool:
+        if not hook():
+            return False
+        del self._waiting[hook]
+        self._ended.add(hook)
+        return True
 
     def poll(self) -> None:
         """Raise Cancelled if all problems are cancelled."""
         if self.look():
             raise Cancelled
+
+
+def _quiet(hook: Callable[[], bool]) -> Callable[[], bool]:
+    """The same hook, if possible without a turn for others: a batch has one turn, not one for each problem."""
+    flag = getattr(hook, "__self__", None)
+    return flag.is_set if isinstance(flag, Flag) and hook == flag.poll else hook
 
 
 def unfinished(

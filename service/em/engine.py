@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, cast, overload
 
 from ..errors import DeadlineExceeded, InvalidInput, LatentserveError, WorkerFailed
 from ..runtime.batching import Batcher
 from ..runtime.gate import Gate
+from ..runtime.limits import Limits
 from .cancellation import Flag
 from .outcome import Outcome
 from .plan import Plan, plan
 from .steps import CompleteLikelihood, Expected, Maximized
 from .worker import (
+    ChunkResult,
     ExpectJob,
     Job,
     LikelihoodJob,
@@ -25,6 +29,10 @@ from .worker import (
     StepJob,
     effort,
 )
+
+# Batches that one job of the small lane computes, one after the other. Other callers have their turn within it. Between
+# two jobs the thread waits for the event loop, and then finds its caches cold.
+CHUNK_BATCHES = 8
 
 
 class EmEngine(NamedTuple):
@@ -80,12 +88,10 @@ class EmEngine(NamedTuple):
             allowed="fewer points" if least > self.max_effort else "fewer points, or fewer iterations",
         )
 
-    async def solve_all(
-        self, plans: Sequence[Plan], abandoned: Flag, timeout: float | None
-    ) -> list[Outcome | LatentserveError]:
+    async def solve_all(self, plans: Sequence[Plan], abandoned: Flag, timeout: float | None) -> ChunkResult:
         """Register all problems, each as if it were alone: its outcome or its error, in order.
 
-        Problems that could share a batch are one job, so that each batch takes one place in the queue.
+        Problems that could share a batch are one job, of a few batches at most.
 
         Args:
             plans: `check_effort` has accepted them.
@@ -108,26 +114,33 @@ class EmEngine(NamedTuple):
     def _chunks(
         self, plans: Sequence[Plan], abandoned: Flag
     ) -> list[tuple[Batcher[Job, Result], RegisterChunk, list[int]]]:
-        """The plans in chunks for one lane, none larger than a batch, and the places of each chunk's plans."""
-        filled: list[_Filling] = []
-        filling: dict[Hashable, _Filling] = {}
+        """The plans in chunks for one lane, and the places of each chunk's plans."""
+        alike: dict[tuple[bool, Hashable], list[int]] = {}
         for place, planned in enumerate(plans):
             small = planned.effort <= self.small_effort
             # The other engines compute problem by problem, and the key of each of their plans is unique.
-            key = small, planned.key if planned.engine == "batched" else planned.engine
-            chunk = filling.get(key)
-            if chunk is None or not chunk.has_room(planned.cost):
-                chunk = filling[key] = _Filling(self._lane(planned.effort))
-                filled.append(chunk)
-            chunk.plans.append(planned)
-            chunk.places.append(place)
-            chunk.cost += planned.cost
-        return [(chunk.batcher, chunk.job(abandoned), chunk.places) for chunk in filled]
+            kind = planned.key if planned.engine == "batched" else planned.engine
+            alike.setdefault((small, kind), []).append(place)
+        chunks = []
+        for (small, _), places in alike.items():
+            first = plans[places[0]]
+            batcher = self.small if small else self.large
+            parts, most, key = _within(places, plans, batcher.limits), 1, None
+            if first.engine == "batched":
+                most, key = _most_together(first, batcher.limits), first.key
+                parts = _equally(places, most * CHUNK_BATCHES if small else most)
+            for part in parts:
+                some = [plans[place] for place in part]
+                together = math.ceil(len(some) / math.ceil(len(some) / most))
+                cost = sum(one.cost for one in some)
+                chunks.append((batcher, RegisterChunk(some, key or object(), cost, abandoned, together, []), part))
+        return chunks
 
-    async def _solve(
-        self, batcher: Batcher[Job, Result], chunk: RegisterChunk, timeout: float | None
-    ) -> list[Outcome | LatentserveError]:
-        """The outcomes of one chunk. If it fails as a whole, each of its problems is computed alone."""
+    async def _solve(self, batcher: Batcher[Job, Result], chunk: RegisterChunk, timeout: float | None) -> ChunkResult:
+        """The outcomes of one chunk: if it fails as a whole, of each of its problems alone.
+
+        After the deadline, the problems that were computed before it have their outcomes.
+        """
         begin = time.monotonic()
         try:
             found: Any = await batcher.submit(chunk, timeout)
@@ -135,34 +148,45 @@ class EmEngine(NamedTuple):
             if len(chunk.plans) == 1:
                 return [error]
             left = None if timeout is None else max(0.0, timeout - (time.monotonic() - begin))
-            single = [RegisterChunk([planned], object(), planned.cost, chunk.abandoned) for planned in chunk.plans]
+            single = [RegisterChunk([one], object(), one.cost, chunk.abandoned, 1, []) for one in chunk.plans]
             alone = await asyncio.gather(*(self._solve(batcher, one, left) for one in single))
             return [result for (result,) in alone]
         except LatentserveError as error:
-            return [error] * len(chunk.plans)
+            done = _unless_cancelled(chunk.done, error)
+            return [*done, *[error] * (len(chunk.plans) - len(done))]
         # Another chunk may have reached the deadline a moment earlier, and stopped this one.
-        late = DeadlineExceeded("no result before the request's deadline")
-        return [late if isinstance(one, Outcome) and one.stop_reason == "cancelled" else one for one in found]
+        return _unless_cancelled(found, DeadlineExceeded("no result before the request's deadline"))
 
 
-class _Filling:
-    """A chunk while plans are added to it."""
+def _unless_cancelled(found: ChunkResult, error: LatentserveError) -> ChunkResult:
+    """The results, with the error in place of outcomes that were cancelled."""
+    return [error if isinstance(one, Outcome) and one.stop_reason == "cancelled" else one for one in found]
 
-    __slots__ = ("batcher", "cost", "most", "places", "plans")
 
-    def __init__(self, batcher: Batcher[Job, Result]) -> None:
-        self.batcher = batcher
-        self.most = batcher.limits
-        self.plans: list[Plan] = []
-        self.places: list[int] = []
-        self.cost = 0.0
+def _most_together(planned: Plan, limits: Limits) -> int:
+    """How many plans like this one a batch may have."""
+    return max(1, min(limits.batch_items, int(limits.batch_cost // planned.cost)))
 
-    def has_room(self, cost: float) -> bool:
-        """Whether a batch could hold a plan of this cost as well."""
-        return self.cost + cost <= self.most.batch_cost and len(self.plans) < self.most.batch_items
 
-    def job(self, abandoned: Flag) -> RegisterChunk:
-        """The chunk as a job."""
-        first = self.plans[0]
-        key = first.key if first.engine == "batched" else object()
-        return RegisterChunk(self.plans, key, self.cost, abandoned)
+def _equally(places: list[int], most: int) -> Iterator[list[int]]:
+    """The places in as few parts as possible, of at most `most` each and of about one size.
+
+    A smaller rest would be a job of another size, which takes turns with the others.
+    """
+    parts = math.ceil(len(places) / most)
+    bounds = [len(places) * part // parts for part in range(parts + 1)]
+    return (places[begin:end] for begin, end in itertools.pairwise(bounds))
+
+
+def _within(places: list[int], plans: Sequence[Plan], limits: Limits) -> Iterator[list[int]]:
+    """The places in parts, none of more plans or cost than a batch may have. An expensive plan is alone."""
+    part: list[int] = []
+    cost = 0.0
+    for place in places:
+        more = plans[place].cost
+        if part and (len(part) >= limits.batch_items or cost + more > limits.batch_cost):
+            yield part
+            part, cost = [], 0.0
+        part.append(place)
+        cost += more
+    yield part

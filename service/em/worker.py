@@ -45,6 +45,8 @@ class RegisterChunk(NamedTuple):
     key: Hashable
     cost: float  # of all plans
     abandoned: Flag
+    together: int  # plans that are computed in one batch
+    done: ChunkResult  # the results so far; each batch adds its own
 
 
 class ExpectJob(NamedTuple):
@@ -153,24 +155,27 @@ class EmWorker:
 
 
 def _register(jobs: Sequence[RegisterJob | RegisterChunk]) -> list[Result]:
+    if len(jobs) == 1 and isinstance(jobs[0], RegisterChunk):
+        return [_chunk(jobs[0])]
     plans = [plan for job in jobs for plan in ((job.plan,) if isinstance(job, RegisterJob) else job.plans)]
-    chunked = any(isinstance(job, RegisterChunk) for job in jobs)
-    outcomes: ChunkResult = _one_by_one(plans) if chunked and plans[0].engine != "batched" else [*register_plans(plans)]
-    found = iter(outcomes)
+    found = iter(register_plans(plans))
     results: list[Any] = [
         next(found) if isinstance(job, RegisterJob) else list(islice(found, len(job.plans))) for job in jobs
     ]
     return results
 
 
-def _one_by_one(plans: Sequence[Plan]) -> ChunkResult:
-    found: ChunkResult = []
-    for one in plans:
+def _chunk(job: RegisterChunk) -> ChunkResult:
+    """The results of a chunk that shares its batch with no other job."""
+    for first in range(0, len(job.plans), job.together):
+        plans = job.plans[first : first + job.together]
         try:
-            found += register_plans([one])
+            job.done.extend(register_plans(plans))
         except LatentserveError as error:
-            found.append(error)
-    return found
+            if len(plans) > 1:
+                raise
+            job.done.append(error)
+    return job.done
 
 
 def _stack(column: Sequence[Any]) -> Float64 | Psi | None:

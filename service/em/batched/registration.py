@@ -71,8 +71,9 @@ def _register_group(problems: list[Problem]) -> list[Outcome]:
     histories: dict[int, list[Instant]] = {i: [] for i, problem in enumerate(problems) if problem.trace}
     iteration = 0
     while live.ids:
-        reasons: list[StopReason | None] = ["cancelled" if cancellation.includes(i) else None for i in live.ids]
-        if not any(reasons):
+        cancelled = cancellation.among(live.ids)
+        reasons: list[StopReason | None] = ["cancelled" if i in cancelled else None for i in live.ids]
+        if not cancelled:
             before = live.state
             try:
                 with sliced(cancellation.poll):
