@@ -76,19 +76,21 @@ def batch(plans: Sequence[Plan | Refusal], results: Sequence[Result], source_off
         results: the outcome or the error of each, in the same order.
         source_offsets: (B + 1,) where the points of each problem begin.
     """
-    answered = [b for b, result in enumerate(results) if isinstance(result, Outcome)]
-    outcomes = [result for result in results if isinstance(result, Outcome)]
-    kinds = [KINDS[plan.problem.transform] for plan in plans if isinstance(plan, Plan)]
-    planned = [b for b, plan in enumerate(plans) if isinstance(plan, Plan)]
-    kind_of = dict(zip(planned, kinds, strict=True))
-    status = [200 if isinstance(result, Outcome) else result["status"] for result in results]
-    detail = ["" if isinstance(result, Outcome) else str(result["detail"]) for result in results]
+    answered, outcomes, kinds = [], [], []
+    status, detail = np.full(len(results), 200), [""] * len(results)
+    for b, (plan, result) in enumerate(zip(plans, results, strict=True)):
+        if isinstance(result, Outcome) and isinstance(plan, Plan):
+            answered.append(b)
+            outcomes.append(result)
+            kinds.append(KINDS[plan.problem.transform])
+        elif isinstance(result, dict):
+            status[b], detail[b] = result["status"], str(result["detail"])
     columns = _Columns(len(results), answered, source_offsets.tolist())
     return {
-        "status": np.array(status, np.int64),
+        "status": status,
         "detail": texts(detail),
         "source_offsets": source_offsets,
-        **(_fields(columns, outcomes, [kind_of[b] for b in answered]) if outcomes else {}),
+        **(_fields(columns, outcomes, kinds) if outcomes else {}),
     }
 
 
@@ -123,7 +125,7 @@ def _fields(columns: _Columns, outcomes: Sequence[Outcome], kinds: Sequence[Tran
 
 
 def _poses(columns: _Columns, values: Mapping[str, Sequence[Any]], kinds: Sequence[TransformKind]) -> Arrays:
-    translations = np.array(values["translation"])
+    translations = _stacked(values["translation"])
     dimension = translations.shape[1]
     identity = np.eye(dimension) if dimension <= MAX_MATRIX_DIMENSION else None
     linear = [identity if part is None else part for part in values["linear"]]
@@ -155,27 +157,31 @@ def _poses(columns: _Columns, values: Mapping[str, Sequence[Any]], kinds: Sequen
 
 def _qualities(columns: _Columns, values: Sequence[Quality]) -> Arrays:
     """The blocks `quality`: their numbers, and their reasons and degenerate motions one after the other."""
-    free = [freedom for quality in values for freedom in quality.degenerate]
+    verdicts, reasons, overlaps, rmse, evidence, errors, degenerate = zip(*values, strict=True)
+    free = [*chain.from_iterable(degenerate)]
     axes = {"quality.degenerate.axis": np.stack([freedom.axis for freedom in free])} if free else {}
+    of_source, of_target = zip(*overlaps, strict=True)
     return {
-        "quality.verdict": columns.texts([quality.verdict for quality in values]),
-        "quality.reasons": texts([reason for quality in values for reason in quality.reasons]),
-        "quality.reasons_offsets": columns.offsets([len(quality.reasons) for quality in values]),
-        "quality.overlap.source": columns.spread([quality.overlap.source for quality in values], math.nan),
-        "quality.overlap.target": columns.spread([quality.overlap.target for quality in values], math.nan),
-        "quality.rmse": columns.spread([_number(quality.rmse) for quality in values], math.nan),
-        "quality.evidence": columns.spread([quality.evidence for quality in values], math.nan),
-        "quality.centroid_standard_error": columns.spread(
-            [_number(quality.centroid_standard_error) for quality in values], math.nan
-        ),
+        "quality.verdict": columns.texts(verdicts),
+        "quality.reasons": texts([*chain.from_iterable(reasons)]),
+        "quality.reasons_offsets": columns.offsets([*map(len, reasons)]),
+        "quality.overlap.source": columns.spread(of_source, math.nan),
+        "quality.overlap.target": columns.spread(of_target, math.nan),
+        "quality.rmse": columns.spread(rmse, math.nan),
+        "quality.evidence": columns.spread(evidence, math.nan),
+        "quality.centroid_standard_error": columns.spread(errors, math.nan),
         "quality.degenerate.kind": texts([freedom.kind for freedom in free]),
         **axes,
-        "quality.degenerate_offsets": columns.offsets([len(quality.degenerate) for quality in values]),
+        "quality.degenerate_offsets": columns.offsets([*map(len, degenerate)]),
     }
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _stacked(values: Sequence[Float64 | float]) -> Float64:
+    """Small arrays (...), or numbers, as one array (B, ...). `np.array` takes three times as long for arrays."""
+    first = values[0]
+    if isinstance(first, np.ndarray) and first.ndim:
+        return np.concatenate(values).reshape(len(values), *first.shape)
+    return np.array(values, np.float64)
 
 
 def _responsibilities(columns: _Columns, values: Sequence[Float64 | None]) -> Arrays:
@@ -230,7 +236,7 @@ class _Columns(NamedTuple):
         if all(value is first for value in values):  # such as the rotation of all translations
             return {name: self.spread(np.full((len(values), *np.shape(first)), first), math.nan)}
         null = np.full(np.shape(first), math.nan)
-        return {name: self.spread([null if value is None else value for value in values], math.nan)}
+        return {name: self.spread(_stacked([null if value is None else value for value in values]), math.nan)}
 
     def points(self, name: str, values: Sequence[NDArray[Any] | None]) -> Arrays:
         """(ΣN, ...) of values with a row for each point, of which some are null; nothing if all are."""
@@ -247,8 +253,10 @@ class _Columns(NamedTuple):
                 whole[self.bounds[place] : self.bounds[place + 1]] = value
         return {name: whole}
 
-    def texts(self, values: Sequence[str]) -> NDArray[np.str_]:
+    def texts(self, values: tuple[str, ...]) -> NDArray[np.str_]:
         """(B,) texts, empty at all other places."""
+        if len(values) == self.problems:
+            return texts(values)
         found = [""] * self.problems
         for place, value in zip(self.places, values, strict=True):
             found[place] = value
@@ -256,6 +264,6 @@ class _Columns(NamedTuple):
 
     def offsets(self, sizes: Sequence[int]) -> NDArray[np.int64]:
         """(B + 1,) where parts of these sizes begin; all other problems have none."""
-        all_sizes = np.zeros(self.problems + 1, np.int64)
-        all_sizes[1:][self.places] = sizes
-        return np.cumsum(all_sizes)
+        bounds = np.zeros(self.problems + 1, np.int64)
+        bounds[1:] = self.spread(sizes, 0, np.int64)
+        return np.cumsum(bounds)

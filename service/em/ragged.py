@@ -6,6 +6,7 @@ read as if it had been sent alone, and the others take what was found for it: th
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,15 +190,20 @@ def _offsets(name: str, values: NDArray[Any], total: int) -> NDArray[np.int64]:
 
 def _plans(ragged: _Ragged, reader: Reader) -> list[Plan | Refusal]:
     source, target = ragged.parts["source"], ragged.parts["target"]
-    first_source, first_target = ragged.bounds["source"], ragged.bounds["target"]
     columns = [[value.tobytes() for value in values] for values in ragged.own.values()]
-    owns: list[tuple[bytes, ...]] = list(zip(*columns, strict=True)) or [()] * (len(first_source) - 1)
+    owns: list[tuple[bytes, ...]] = list(zip(*columns, strict=True)) or [()] * (len(ragged.source_offsets) - 1)
     checked: dict[tuple[bytes, ...], tuple[Any, ...]] = {}
-    planned: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    planned: dict[tuple[Any, ...], tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
     plans: list[Plan | Refusal] = []
-    for index, own in enumerate(owns):
-        begin, end = first_source[index], first_source[index + 1]
-        start, stop = first_target[index], first_target[index + 1]
+    sources, targets = itertools.pairwise(ragged.bounds["source"]), itertools.pairwise(ragged.bounds["target"])
+    for index, (own, (begin, end), (start, stop)) in enumerate(zip(owns, sources, targets, strict=True)):
+        size = own, end - begin, stop - start
+        known = planned.get(size)
+        if known is not None:
+            # As tuples, because `_replace` takes three times as long.
+            problem = Problem._make((source[begin:end], target[start:stop], *known[0]))
+            plans.append(Plan._make((problem, *known[1])))
+            continue
         options = checked.get(own) if ragged.alike and end > begin and stop > start else None
         if options is None:
             found = reader.read(index, ragged.fields(index), ragged.faults(index))
@@ -205,13 +211,7 @@ def _plans(ragged: _Ragged, reader: Reader) -> list[Plan | Refusal]:
                 checked[own] = found.problem[len(CLOUDS) :]
             plans.append(found)
             continue
-        # As tuples, because `_replace` takes three times as long.
         problem = Problem._make((source[begin:end], target[start:stop], *options))
-        size = own, end - begin, stop - start
-        known = planned.get(size)
-        if known is not None:
-            plans.append(Plan._make((problem, *known)))
-            continue
         fresh = plan(problem)
         try:
             reader.accept(fresh)
@@ -219,6 +219,6 @@ def _plans(ragged: _Ragged, reader: Reader) -> list[Plan | Refusal]:
             plans.append(refusal(index, error))
             continue
         if fresh.engine == "batched" or problem.sigma is None:  # else the cost depends on the points
-            planned[size] = fresh[1:]
+            planned[size] = options, fresh[1:]
         plans.append(fresh)
     return plans

@@ -245,8 +245,7 @@ class Connection(HttpToolsProtocol):
         if self._discards or cycle.response_complete:
             return
         self._watch.received(len(body))
-        cycle.body += body
-        if len(cycle.body) > HIGH_WATER_LIMIT:
+        if cycle.take(body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         cycle.message_event.set()
 

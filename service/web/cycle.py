@@ -21,6 +21,8 @@ _LINE_END = b"\r\n"
 # Names that are known to be valid. They come from code, so there are few.
 _NAMES: set[bytes] = set()
 MOST_NAMES = 1024
+# A head is copied with a body of up to this size, so that both are one buffer.
+MOST_JOINED = 1 << 14
 _ERRORS = logging.getLogger("uvicorn.error")
 
 
@@ -76,7 +78,7 @@ class Cycle(RequestResponseCycle):
         self.keep_alive = keep_alive
         self.message_event = asyncio.Event()
         self.disconnected = False
-        self.body = bytearray()
+        self._held: bytes | bytearray = b""
         self.more_body = True
         self.response_started = False
         self.response_complete = False
@@ -107,6 +109,16 @@ class Cycle(RequestResponseCycle):
             # Otherwise this object and the connection would keep each other until the garbage collector runs.
             self._carrier, self._gone = _NOBODY, None
 
+    def take(self, part: bytes) -> int:
+        """Keep a part of the body until the application reads it. Returns the size of all that is kept."""
+        if not self._held:
+            self._held = part  # large parts come one by one, and are not copied
+        elif isinstance(self._held, bytearray):
+            self._held += part
+        else:
+            self._held = bytearray(self._held) + part
+        return len(self._held)
+
     async def receive(self) -> Any:
         """The next message for the application."""
         if self.waiting_for_100_continue and not self.transport.is_closing():
@@ -120,7 +132,7 @@ class Cycle(RequestResponseCycle):
             event.clear()
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
-        body, self.body = bytes(self.body), bytearray()
+        body, self._held = bytes(self._held), b""
         # Also after the last part, because a connection that is not read does not tell that its client has left.
         flow.resume_reading()
         return {"type": "http.request", "body": body, "more_body": self.more_body}
@@ -208,10 +220,11 @@ class Cycle(RequestResponseCycle):
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0:
                 raise RuntimeError("the body is longer than its Content-Length")
-        if self._head:
-            body, self._head = b"".join((self._head, body)), b""
-        if body:
-            self.transport.write(body)
+        head, self._head = self._head, b""
+        if head and len(body) > MOST_JOINED:
+            self.transport.writelines((head, body))
+        elif head or body:
+            self.transport.write(b"".join((head, body)) if head else body)
         if more:
             return
         if self.expected_content_length:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.server import ServerState
 
-from service.web.cycle import Cycle
+from service.web.cycle import MOST_JOINED, Cycle
 from service.web.heads import completed
 from service.web.protocol import Protocol
 
@@ -163,6 +164,33 @@ def test_an_application_that_fails_answers_500_or_closes_the_connection() -> Non
     assert first.startswith(b"HTTP/1.1 500 ")
     assert events == ["close", "complete", "ended"]
     assert sent("GET", start(200, length(3))) == ["close", "ended"]
+
+
+@pytest.mark.parametrize("size", [MOST_JOINED, MOST_JOINED + 1])
+def test_a_large_body_follows_its_head_without_a_copy_of_it(size: int) -> None:
+    body = b"x" * size
+    events = sent("GET", start(200, length(size)), part(body))
+    written = [event for event in events if isinstance(event, bytes)]
+    assert b"".join(written).endswith(b"\r\n\r\n" + body)
+    assert len(written) == (1 if size <= MOST_JOINED else 2)
+
+
+@pytest.mark.parametrize("parts", [[b"ab"], [b"ab", b"c"], [b"ab", b"c", b"de"]])
+def test_the_parts_of_a_body_that_arrive_before_they_are_read_are_one_message(parts: list[bytes]) -> None:
+    async def read() -> list[Any]:
+        cycle = new(Recording())
+        assert [cycle.take(one) for one in parts] == [*itertools.accumulate(map(len, parts))]
+        cycle.message_event.set()
+        messages = [await cycle.receive()]
+        cycle.take(b"more")
+        cycle.message_event.set()
+        return [*messages, await cycle.receive()]
+
+    first, second = asyncio.run(read())
+    assert (first["body"], second["body"]) == (b"".join(parts), b"more")
+    assert all(isinstance(message["body"], bytes) for message in (first, second))
+    if len(parts) == 1:
+        assert first["body"] is parts[0]  # it is not copied
 
 
 def test_a_client_that_does_not_read_is_waited_for() -> None:
