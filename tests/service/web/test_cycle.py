@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -33,6 +34,9 @@ class Recording(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.events.append(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.events += map(bytes, list_of_data)
 
     def on_response_complete(self) -> None:
         self.events.append("complete")
