@@ -214,6 +214,9 @@ def warm_up_jobs() -> list[RegisterJob]:
     turned = Problem(corners, corners, transform="rigid")
     # So many targets are searched through cells, and no pose of two points stands out.
     many = np.stack([np.arange(FEW_TARGETS + 1.0), np.zeros(FEW_TARGETS + 1)], 1)
+    # Few of these points have a partner, so that all their triangles are compared.
+    few, others = np.arange(7.0), np.array([[9.0, 1, 3], [1, 8, 2], [4, 4, 9]])
+    few = np.stack([few, few**2 % 5, few**3 % 7], 1)
     problems = [
         Problem(point, point),
         Problem(point, point, sigma=1.0),
@@ -225,5 +228,6 @@ def warm_up_jobs() -> list[RegisterJob]:
         turned._replace(prior="free", sigma=0.1),
         turned._replace(noise="surface", sampling=0.01),
         Problem(many[:2], many, transform="rigid"),
+        Problem(few, np.concatenate([few[:4], others]), transform="rigid"),
     ]
     return [registration(problem) for problem in problems]

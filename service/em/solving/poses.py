@@ -23,6 +23,7 @@ from ..climbing.correspondence import correspondence, refined
 from ..climbing.mixture import Mixture, Step
 from ..climbing.record import Record
 from ..coordinates import Frame, check_rank, frame
+from ..kernel.coincidence import needed_pairs
 from ..kernel.fitting import rms_distance
 from ..kernel.spacing import spacing_between
 from ..kinds import ROTATION_DIMENSIONS
@@ -39,7 +40,6 @@ from ..starting.starts import PoseStart
 from ..starting.tuning import NEAR
 from ..weights import effective_count
 from .deformed import register_nonrigid
-from .few_pairs import needed_pairs
 from .known import known, sample, shares, weights_of_pairs
 from .literal_poses import register_literal
 from .paired_starts import paired_start
@@ -173,7 +173,7 @@ def _with_few_pairs(
     n, m = points.source.shape[1], points.target.shape[1]
     if problem.resolved_outliers != "auto" or not problem.kind.rotates or effective_count(problem, n) != n:
         return model, parameters
-    needed = needed_pairs(n, m, points.dimension, max(start.sigma, points.floor), volume)
+    needed = needed_pairs(n, m, points.dimension, max(start.sigma, points.floor), volume, scales=problem.kind.scales)
     most = min(MOST_POSE_OUTLIERS, 1 - needed / n)
     if most <= model.most_outliers or round(start.inliers * n) < needed:
         return model, parameters

@@ -9,6 +9,7 @@ from ..cancellation import Poll
 from ..coordinates import Frame
 from ..problem import Problem
 from .affine import affine_start
+from .exhaustive import least_coincidence
 from .global_start import find_start
 from .named import given, named, start_name
 from .near import near_start
@@ -36,6 +37,8 @@ def pose_start(problem: Problem, points: Frame, poll: Poll) -> PoseStart:
     if kind.shears:
         return affine_start(points, pyramid, last, poll)
     found = find_start(points, pyramid, kind.code, poll)
+    if problem.resolved_outliers != 0:
+        found = least_coincidence(points, kind.code, found)
     return found._replace(sigma=max(found.sigma, last))
 
 

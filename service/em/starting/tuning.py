@@ -187,6 +187,20 @@ class AffineTuning(NamedTuple):
     clear: tuple[float, float] = (0.35, 0.9)
 
 
+class ExhaustiveTuning(NamedTuple):
+    """The search through all triangles of a few points. Measured by: `tests.service.em.test_few_pairs`."""
+
+    most_points: int = 50  # of either cloud
+    enough: float = 0.8  # share of the smaller cloud with a partner for which there is no search
+    reach: float = 0.005  # largest distance between partners, in units of the target's extent
+    slack: float = 0.6  # largest error of a corner of a triangle, in units of the reach
+    scale: float = 4.0  # factor by which the scale may differ from the ratio of the spreads
+    most_triangles: int = 10_000  # of the source, if the pose has a scale
+    kept: int = 6  # poses that are fitted to their partners
+    fits: int = 5  # of each
+    margin: float = 7.0  # nats by which a pose must be less of a coincidence than the one that it replaces
+
+
 ANNEALING = AnnealingTuning()
 SMOOTH = SmoothTuning()
 NEAR = NearTuning()
@@ -194,6 +208,7 @@ DESCENT = DescentTuning()
 TRANSLATIONS = TranslationTuning()
 SEARCH = SearchTuning()
 AFFINE_START = AffineTuning()
+EXHAUSTIVE = ExhaustiveTuning()
 LANDSCAPE = LandscapeTuning()
 CONGRUENCE = CongruenceTuning()
 GROWING = GrowingTuning()
