@@ -9,6 +9,7 @@ from .checks import check
 from .outcome import Outcome
 from .plan import Engine, Plan, plan
 from .problem import Problem
+from .quality.undetermined import widened
 from .solving.weighted import register_weighted
 
 
@@ -33,7 +34,8 @@ def register_plans(plans: Sequence[Plan]) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
     for engine, compute in ENGINES.items():
         chosen = [i for i, one in enumerate(plans) if one.engine == engine]
-        outcomes.update(zip(chosen, compute([plans[i].problem for i in chosen]), strict=True))
+        found = compute([plans[i].problem for i in chosen])
+        outcomes.update((i, widened(plans[i].problem, one)) for i, one in zip(chosen, found, strict=True))
     return [outcomes[i] for i in range(len(plans))]
 
 
