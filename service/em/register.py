@@ -11,6 +11,7 @@ from .plan import Engine, Plan, plan
 from .problem import Problem
 from .quality.undetermined import widened
 from .solving.weighted import register_weighted
+from .transposed import doubted
 
 
 def register(problem: Problem) -> Outcome:
@@ -35,7 +36,9 @@ def register_plans(plans: Sequence[Plan]) -> list[Outcome]:
     for engine, compute in ENGINES.items():
         chosen = [i for i, one in enumerate(plans) if one.engine == engine]
         found = compute([plans[i].problem for i in chosen])
-        outcomes.update((i, widened(plans[i].problem, one)) for i, one in zip(chosen, found, strict=True))
+        for i, one in zip(chosen, found, strict=True):
+            problem = plans[i].problem
+            outcomes[i] = doubted(problem, widened(problem, one))
     return [outcomes[i] for i in range(len(plans))]
 
 
