@@ -28,6 +28,7 @@ from .problem import (
     is_given_linear,
 )
 from .sampling import options as sampling_options
+from .surfaces.normals import normal_errors
 from .values import check_range, float64
 from .weights import check_weights, weight_errors
 
@@ -69,6 +70,7 @@ def check(problem: Problem) -> Problem:
     except InvalidInput as error:
         errors.append(error)
     errors.extend(sampling_options.dimension_errors(problem, dimension))
+    errors.extend(normal_errors(problem, source, target))
     prior, init = problem.prior, problem.init
     try:
         prior = _check_prior(problem, len(source), len(target))

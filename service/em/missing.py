@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +71,11 @@ class Present(NamedTuple):
         if body.pairs is not None:
             body.pairs = self._renumbered(body.pairs)
         return body
+
+    def of_points(self, values: Mapping[str, Float64]) -> dict[str, Float64]:
+        """The rows of `values` (N, ...) for each cloud by its name, of the points with coordinates only."""
+        masks = self._asdict()
+        return {name: rows if masks[name] is None else rows[masks[name]] for name, rows in values.items()}
 
     def _renumbered(self, pairs: Float64) -> Float64:
         out = pairs.copy()

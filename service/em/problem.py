@@ -62,7 +62,8 @@ class Problem(NamedTuple):
     more, to the matched pairs. `beta` and `stiffness` shape a nonrigid transform (see `motion.nonrigid`). `sampling` is
     the edge length of the voxels whose means are used, "all" for all points, or "auto" (see `sampling.density`).
     `noise` is "isotropic", "surface" (see `surfaces`), or "auto". The weights of the points are relative:
-    `checks.check` divides them by the largest, and replaces equal ones by None. `pairs` are known correspondences (see
+    `checks.check` divides them by the largest, and replaces equal ones by None. The normals of the points are used with
+    the noise of surfaces. `pairs` are known correspondences (see
     `pairs`). The flags select fields of the outcome that cost memory. `cancelled` is called at least once per
     iteration, and between the parts of the search for a start and of the answer. Once it returns True, the computation
     ends.
@@ -91,6 +92,8 @@ class Problem(NamedTuple):
     registered: bool = False
     trace: bool = False
     path: bool = False
+    source_normals: Float64 | None = None  # (N, D) of any length; NaN or zero for a point without one
+    target_normals: Float64 | None = None  # (M, D)
     cancelled: Callable[[], bool] = never
 
     def until(self, cancelled: Callable[[], bool]) -> Problem:

@@ -128,6 +128,7 @@ def _read_form(form: uploads.Form) -> tuple[RegisterRequest, Present, tuple[str,
     body = read_fields(fields, RegisterRequest, wire.errors_beside)
     present.check(body)
     body = present.reduce(body)
+    body.bring_normals(present.of_points(form.normals))
     return body, present, (*form.warnings, *wire.use_columns(body, form.weight_columns))
 
 

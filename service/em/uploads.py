@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from starlette.requests import Request
 
 from ..errors import BodyTooLarge, InvalidInput, LatentserveError, MalformedBody
 from ..formats.clouds.columns import Columns
 from ..formats.clouds.deadline import Deadline
-from ..formats.clouds.reading import READ, read_cloud, read_weighted
+from ..formats.clouds.reading import READ, read_scan
 from ..formats.json_numbers import reading
 from ..formats.json_numbers.keys import index_of
 from ..formats.json_numbers.refusals import INVALID_JSON
@@ -42,6 +43,8 @@ class Form(NamedTuple):
     warnings: tuple[str, ...] = ()
     weight_columns: Mapping[str, str] = MappingProxyType({})
     """The columns of files that have become fields, by the names of these fields."""
+    normals: Mapping[str, NDArray[np.float64]] = MappingProxyType({})
+    """(N, 3) of the files that have them, by the names of the clouds."""
 
     @property
     def size(self) -> int:
@@ -159,21 +162,21 @@ def _fields(
             )
     warnings: list[str] = []
     columns_of_weights: dict[str, str] = {}
+    normals: dict[str, NDArray[np.float64]] = {}
     for name, part in files.items():
         deadline.left()
         of_this = chosen.get(f"{name}_{COLUMNS}", chosen.get(COLUMNS))
         arguments = part.content, part.filename or "", _pointer(name), max_elements, of_this, deadline
-        field, weights = f"{name}_weights", None
-        if field in fields:
-            cloud = read_cloud(*arguments)
-        else:
-            cloud, weights = read_weighted(*arguments)
+        field = f"{name}_weights"
+        cloud, weights, directions = read_scan(*arguments, weights=field not in fields)
         fields[name] = cloud.points
+        if directions is not None:
+            normals[name] = directions
         if weights is not None:
             fields[field], columns_of_weights[field] = weights
         warnings += [f"{name}: {warning}" for warning in cloud.warnings]
     deadline.left()
-    return Form(fields, tuple(warnings), columns_of_weights)
+    return Form(fields, tuple(warnings), columns_of_weights, normals)
 
 
 def _pointer(name: str) -> str:

@@ -131,6 +131,8 @@ def positive(problem: Problem) -> Kept | None:
         target_weights=_without_equal(other, target),
         sampling="all",
         noise="isotropic",
+        source_normals=None,
+        target_normals=None,
         pairs=None if problem.pairs is None else _renumbered(problem.pairs, source, target),
     )
     return Kept(reduced, source, target)

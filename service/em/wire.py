@@ -68,6 +68,8 @@ def problem(body: RegisterRequest, *, path: bool = False) -> Problem:
         registered="registered" in body.include,
         trace="trace" in body.include,
         path=path,
+        source_normals=body.normals.get("source"),
+        target_normals=body.normals.get("target"),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from ...formats.arrays import Matrix, Vector
+from ...formats.arrays import Float64, Matrix, Vector
 from ..choices import Matching, Noise, Normalize, Transform
 from ..problem import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, MAX_ITERATIONS
 from .options import (
@@ -125,6 +126,9 @@ class RegisterRequest(BaseModel):
         description="large parts of the answer to return as well",
     )
 
+    # No field of the wire: only files bring normals.
+    _normals: Mapping[str, Float64] | None = PrivateAttr(None)
+
     @model_validator(mode="after")
     def _answer_fits_the_wire(self) -> Self:
         if not self.include:
@@ -147,6 +151,15 @@ class RegisterRequest(BaseModel):
                 {"iterations": self.max_iterations, "allowed": "fewer max_iterations", "field": "include"},
             )
         return self
+
+    def bring_normals(self, normals: Mapping[str, Float64]) -> None:
+        """Keep the normals (N, 3) that files have beside their points, by the names of the clouds."""
+        self._normals = normals
+
+    @property
+    def normals(self) -> Mapping[str, Float64]:
+        """The normals of the points, by the names of the clouds that have some."""
+        return self._normals or {}
 
     @property
     def wire_numbers(self) -> int:

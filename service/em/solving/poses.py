@@ -101,7 +101,7 @@ def _solved(problem: Problem, points: Frame, record: Record) -> Outcome:
     if may_choose(problem):
         thin = thinned(points, problem.sampling)
         _check_left(problem, points, thin)
-        surfaces = surfaces_of(problem, thin)
+        surfaces = surfaces_of(problem, points, thin)
         if surfaces is not None:
             return register_scans(problem, points, thin, surfaces, record)
         if thin.side is not None:

@@ -13,7 +13,8 @@ from ..sampling.density import LEAST_POINTS
 from ..sampling.thinning import Thinned
 from ..surfaces.confidence import surface_confidence
 from ..surfaces.mixture import SurfaceMixture
-from ..surfaces.scene import Scene, scene
+from ..surfaces.normals import normals_of_voxels
+from ..surfaces.scene import Given, Scene, scene
 from ..surfaces.search import find_poses
 from .pose_answers import ClimbEnd, outcome, pose_of
 from .scan_pairs import side_of, surface_pairs
@@ -28,16 +29,23 @@ COARSEST = 0.01
 LEAST_FLAT = 0.2
 
 
-def surfaces_of(problem: Problem, thin: Thinned) -> Scene | None:
+def surfaces_of(problem: Problem, points: Frame, thin: Thinned) -> Scene | None:
     """The surfaces of a problem whose noise is that of surfaces, given or chosen; else None."""
-    points = thin.frame
     if problem.noise == "surface":
-        return scene(points)
+        return scene(thin.frame, given=_given(problem, points, thin))
     small = min(len(thin.source.of), len(thin.target.of)) < LEAST_POINTS
     chosen = problem.kind.code == RIGID and problem.resolved_normalize == "rows" and problem.matching == "nearest"
     if problem.noise == "isotropic" or small or not chosen:
         return None
-    return scene(points, LEAST_FLAT)
+    return scene(thin.frame, LEAST_FLAT, _given(problem, points, thin))
+
+
+def _given(problem: Problem, points: Frame, thin: Thinned) -> Given:
+    """The normals of the problem, for the points of `thin`."""
+    return Given(
+        normals_of_voxels(problem.source_normals, points.source_order, points.axes, thin.source),
+        normals_of_voxels(problem.target_normals, points.target_order, points.axes, thin.target),
+    )
 
 
 def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene, record: Record) -> Outcome:

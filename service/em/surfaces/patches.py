@@ -30,6 +30,13 @@ class Patches(NamedTuple):
     normals: Float64  # (P, K) unit normals; zeros where the neighbours are not flat
     flat: float  # the share of the points that have one
 
+    def given(self, normals: Float64 | None) -> Patches:
+        """The patches with the unit `normals` (P, K) in their places, where these are not zero."""
+        if normals is None:
+            return self
+        known = np.where((normals != 0).any(0), normals, self.normals)
+        return Patches(known, float((known != 0).any(0).mean()))
+
 
 def patches(points: Float64, dimension: int) -> Patches:
     """The patches of a cloud (P, K), from each point's nearest neighbours: the axis of their least variance."""

@@ -52,10 +52,20 @@ class Scene(NamedTuple):
         )
 
 
-def scene(points: Frame, least_flat: float = 0.0) -> Scene | None:
-    """The scene of a frame of D = 2 or 3; None if fewer than the share `least_flat` of either cloud have a patch."""
-    D = points.dimension
-    source, target = patches(points.source, D), patches(points.target, D)
+class Given(NamedTuple):
+    """Normals (3, N) that the caller knows, zeros where there is none; None for a cloud without any."""
+
+    source: Float64 | None = None
+    target: Float64 | None = None
+
+
+def scene(points: Frame, least_flat: float = 0.0, given: Given | None = None) -> Scene | None:
+    """The scene of a frame of D = 2 or 3; None if fewer than the share `least_flat` of either cloud have a patch.
+
+    Normals that are given take the place of those of the patches.
+    """
+    D, known = points.dimension, given or Given()
+    source, target = patches(points.source, D).given(known.source), patches(points.target, D).given(known.target)
     if min(source.flat, target.flat) < least_flat:
         return None
     return of_patches(points.source, source.normals, points.target, target.normals, D, points.floor)

@@ -14,6 +14,7 @@ from ..arrays import Float64
 from . import coordinates
 from .columns import Columns, NotFound, select
 from .deadline import Deadline
+from .normals import normal_columns
 from .weights import weight_column
 
 MAX_ELEMENTS = 2**23
@@ -56,6 +57,9 @@ class CloudFile:
     reads_weights: bool = False
     weighted: list[str] = field(default_factory=list)
     """The name of the column of weights, which is read as the last coordinate; empty without such a column."""
+    reads_normals: bool = False
+    directed: list[str] = field(default_factory=list)
+    """The names of the columns of normals, which are read after the coordinates; empty without such columns."""
 
     def malformed(self, detail: str, allowed: object = None) -> MalformedBody:
         """The error of bytes that break their format."""
@@ -76,7 +80,8 @@ class CloudFile:
             InvalidInput: there are no points, or they have no coordinates.
             BodyTooLarge: there are more numbers than `max_elements`.
         """
-        # An array of weights alone is a part of the points.
+        # An array of weights alone is a part of the points. Normals come in addition to the numbers that are allowed.
+        dimension = max(dimension - len(self.directed), 1) if self.directed else dimension
         coordinates = dimension - len(self.weighted) if dimension > 1 else dimension
         if points == 0 or dimension == 0:
             raise self.invalid(f"the file holds {points} points of {coordinates} coordinates", "one or more points")
@@ -131,11 +136,13 @@ class CloudFile:
         self.warnings.extend(found.warnings)
         return self._with_weights(found.positions, names)
 
-    def axes(self, names: Sequence[str], of: str, numbers: Sequence[bool] | None = None) -> list[int]:
+    def axes(
+        self, names: Sequence[str], of: str, numbers: Sequence[bool] | None = None, *, normals: bool = False
+    ) -> list[int]:
         """The positions of x, y and z among `names`, or of the columns chosen; y and z may be missing.
 
-        They are followed by that of the weights, if there are any. `numbers` are the columns with a number for each
-        point; None for all.
+        They are followed by those of the normals, if the format has `normals` and three coordinates are found, and by
+        that of the weights, if there are any. `numbers` are the columns with a number for each point; None for all.
 
         Raises:
             InvalidInput: there is no x, z without y, or two of one name; or a chosen column does not exist.
@@ -158,7 +165,13 @@ class CloudFile:
                 "coordinates with columns=, by position counted from 0",
                 "one x; one y; one z",
             )
-        return self._with_weights([lower.index(axis) for axis in found], names, numbers)
+        places = [lower.index(axis) for axis in found]
+        if normals and self.reads_normals and len(places) == len(AXES):
+            directed = normal_columns(names)
+            if directed is not None and (numbers is None or all(numbers[place] for place in directed)):
+                self.directed[:] = [names[place] for place in directed]
+                places += directed
+        return self._with_weights(places, names, numbers)
 
     def _with_weights(
         self, places: list[int], names: Sequence[str], numbers: Sequence[bool] | None = None
@@ -180,7 +193,8 @@ class CloudFile:
     def points(self, values: NDArray[np.generic]) -> Float64:
         """A writable (N, D) copy in C order. A row with a NaN becomes NaN throughout, and keeps its place.
 
-        If the file is `weighted`, the last column are the weights.
+        If the file is `weighted`, the last column are the weights. The normals of a file that is `directed` come before
+        them, and may be any numbers.
 
         Raises:
             InvalidInput: there are no points, all of them have NaN coordinates, or a coordinate is infinite; or the
@@ -190,7 +204,7 @@ class CloudFile:
         self.check_shape(*values.shape)
         with np.errstate(all="ignore"):  # a signalling NaN would warn during the conversion
             points = np.array(values, np.float64, order="C")
-        cloud = points[:, : points.shape[1] - len(self.weighted)]
+        cloud = points[:, : points.shape[1] - len(self.weighted) - len(self.directed)]
         finite = np.asarray(np.isfinite(cloud).all(1))
         if self.weighted:
             self._check_weights(points[:, -1], finite)

@@ -62,7 +62,7 @@ def read_pcd(file: CloudFile) -> Float64:
     header = _header(file)
     kinds = zip(header.counts, header.types, header.sizes, strict=True)
     numbers = [count == 1 and (kind, size) in TYPES for count, kind, size in kinds]
-    axes = file.axes(header.names, "the PCD file", numbers)
+    axes = file.axes(header.names, "the PCD file", numbers, normals=True)
     file.check_shape(header.points, len(axes))
     for axis in axes:
         if header.counts[axis] == 0:

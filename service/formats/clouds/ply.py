@@ -82,7 +82,7 @@ def read_ply(file: CloudFile) -> Float64:
     at = names.index("vertex")
     before, vertex, after = elements[:at], elements[at], elements[at + 1 :]
     numbers = [item.counted_by is None for item in vertex.properties]
-    axes = file.axes([item.name for item in vertex.properties], "the PLY file's element vertex", numbers)
+    axes = file.axes([item.name for item in vertex.properties], "the PLY file's element vertex", numbers, normals=True)
     lists = [vertex.properties[axis].name for axis in axes if vertex.properties[axis].counted_by]
     if lists:
         raise file.invalid(f"the vertices of the PLY file have a list, {lists[0]}, as a coordinate", "plain values")

@@ -83,6 +83,26 @@ def read_weighted(
     Raises what `read_cloud` raises, and InvalidInput for weights that are not finite or below 0, or all 0. A weight is
     one of the `max_elements` numbers.
     """
+    cloud, weights, _ = read_scan(data, filename, pointer, max_elements, columns, deadline, normals=False)
+    return cloud, weights
+
+
+def read_scan(
+    data: bytes,
+    filename: str = "",
+    pointer: str = "",
+    max_elements: int = MAX_ELEMENTS,
+    columns: Columns | None = None,
+    deadline: Deadline | None = None,
+    *,
+    weights: bool = True,
+    normals: bool = True,
+) -> tuple[Cloud, Weights | None, Float64 | None]:
+    """The cloud, its weights, and its normals (N, 3) if a PLY or PCD file has the columns nx or normal_x, and so on.
+
+    The normals are as in the file: of any length, and NaN or zero where there is none. They are not among the
+    `max_elements` numbers. `weights` and `normals` say whether to read them. Raises what `read_weighted` raises.
+    """
     file = CloudFile(
         text.without_bom(data),
         filename,
@@ -90,13 +110,15 @@ def read_weighted(
         max_elements,
         columns,
         deadline or Deadline(),
-        reads_weights=True,
+        reads_weights=weights,
+        reads_normals=normals,
     )
     points, warnings = _read(file), tuple(file.warnings)
-    if not file.weighted:
-        return Cloud(points, warnings), None
-    cloud = Cloud(np.ascontiguousarray(points[:, :-1]), warnings)
-    return cloud, Weights(points[:, -1].copy(), file.weighted[0])
+    end = points.shape[1] - len(file.weighted)
+    first = end - len(file.directed)
+    cloud = Cloud(np.ascontiguousarray(points[:, :first]), warnings)
+    weighted = Weights(points[:, -1].copy(), file.weighted[0]) if file.weighted else None
+    return cloud, weighted, np.ascontiguousarray(points[:, first:end]) if file.directed else None
 
 
 def _read(file: CloudFile) -> Float64:
