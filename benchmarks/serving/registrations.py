@@ -1,11 +1,12 @@
 """Registrations of 100 points in 2-D: processor time of a request beside that of the engine alone.
 
-The engine's time is measured in a process without a server, on the same problems in batches of the same mean size.
+The engine's time is measured in a process without a server, on the same problems, as many at once on average.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import statistics
 import time
 from collections import defaultdict
@@ -28,10 +29,14 @@ from benchmarks.serving.processes import Server
 from benchmarks.serving.tables import claim, grid, latency, median, microseconds, milliseconds
 from benchmarks.serving.together import batches
 from service.em.checks import check
+from service.em.engine import most_together
 from service.em.plan import plan
+from service.em.problem import Problem
 from service.em.register import register_plans
 from service.em.schemas.registration import RegisterRequest
 from service.em.wire import problem
+from service.runtime.limits import Limits
+from service.settings import Settings
 
 PROBLEMS, POINTS, SIGMA = 1024, 100, 0.1
 BATCH = 256
@@ -96,6 +101,15 @@ def npz_batches() -> Bodies:
     return Bodies(tuple(requests))
 
 
+def together(size: float) -> int:
+    """The number of registrations that the engine computes together, where a batch of jobs has `size` of them."""
+    source, target = clouds()
+    settings = Settings()
+    limits = Limits(settings.batch_items, settings.batch_pairs, settings.queue_items, math.inf)
+    most = most_together(plan(check(Problem(source[0], target[0], SIGMA))), limits)
+    return max(1, round(size / math.ceil(size / most)))
+
+
 def engine_seconds(size: int, seconds: float) -> tuple[float, float]:
     """Processor time of one registration in batches of `size`: of the engine, and of the checks and the plan before."""
     source, target = clouds()
@@ -135,7 +149,7 @@ def overhead(arena: Arena) -> str:
         Kind(f"npz, batches of {BATCH}", npz_batches(), BATCH, 4, 25),
     ]
     samples: dict[tuple[str, str], list[Sample]] = defaultdict(list)
-    sizes: dict[tuple[str, str], list[float]] = defaultdict(list)
+    sizes: dict[tuple[str, str], list[int]] = defaultdict(list)
     refused: dict[str, str] = {}
     engine: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     names = [name for name in arena.names if is_ours(name)]
@@ -155,12 +169,10 @@ def overhead(arena: Arena) -> str:
                         samples[key].append(measured(server, Load(kind.requests, kind.connections, arena.seconds)))
                         _, batches = np.subtract(uvloop.run(_batches(server.port)), before)
                         # One job may have many registrations of a request, so jobs are not counted.
-                        size = samples[key][-1].requests * kind.registrations / batches
+                        size = together(samples[key][-1].requests * kind.registrations / batches)
                         sizes[key].append(size)
-                        engine[key].append(
-                            process.submit(engine_seconds, max(round(size), 1), arena.seconds / 2).result()
-                        )
-    head = ["registrations", "a second", "p50 ms", "p99 ms", "mean batch"]
+                        engine[key].append(process.submit(engine_seconds, size, arena.seconds / 2).result())
+    head = ["registrations", "a second", "p50 ms", "p99 ms", "together"]
     lines = [[*head, "µs in all", "engine µs", "rest µs", "of it plan µs", "client µs"]]
     claims = []
     for name in names:
@@ -178,7 +190,7 @@ def overhead(arena: Arena) -> str:
             late = [milliseconds(latency(rounds, share)) for share in (0.5, 0.99)]
             client = median(rounds, lambda sample: sample.client_seconds / max(sample.requests, 1)) / kind.registrations
             times = [microseconds(value) for value in (each, alone, rest, checks, client)]
-            cells = [f"{rate:,.0f}", *late, f"{statistics.median(sizes[key]):.1f}", *times]
+            cells = [f"{rate:,.0f}", *late, f"{statistics.median(sizes[key]):.0f}", *times]
             lines.append([f"{name}: {kind.name}", *cells])
             claims.append(claim(f"{name}: {kind.name}: µs beside the engine", rest * 1e6, most=kind.most))
     notes = [f"{name}: not measured, because the service answers {reason}" for name, reason in refused.items()]

@@ -127,7 +127,7 @@ class EmEngine(NamedTuple):
             batcher = self.small if small else self.large
             parts, most, key = _within(places, plans, batcher.limits), 1, None
             if first.engine == "batched":
-                most, key = _most_together(first, batcher.limits), first.key
+                most, key = most_together(first, batcher.limits), first.key
                 parts = _equally(places, most * CHUNK_BATCHES if small else most)
             for part in parts:
                 some = [plans[place] for place in part]
@@ -163,8 +163,8 @@ def _unless_cancelled(found: ChunkResult, error: LatentserveError) -> ChunkResul
     return [error if isinstance(one, Outcome) and one.stop_reason == "cancelled" else one for one in found]
 
 
-def _most_together(planned: Plan, limits: Limits) -> int:
-    """How many plans like this one a batch may have."""
+def most_together(planned: Plan, limits: Limits) -> int:
+    """How many plans like this one are computed together at most."""
     return max(1, min(limits.batch_items, int(limits.batch_cost // planned.cost)))
 
 

@@ -173,16 +173,14 @@ def _offsets(name: str, values: NDArray[Any], total: int) -> NDArray[np.int64]:
             pointer=pointer,
             allowed=f"2 to {MAX_PROBLEMS + 1} offsets, one more than there are problems",
         )
-    listed = values.tolist()
-    wrong = [i for i, (low, high) in enumerate(zip([0, *listed[:-1]], listed, strict=True)) if not low <= high <= total]
-    if listed[0] != 0:
-        wrong = [0]
-    elif not wrong and listed[-1] != total:
-        wrong = [len(listed) - 1]
-    if wrong:
+    falls = (values[1:] < values[:-1]) | (values[1:] > total)
+    wrong = 0 if values[0] != 0 else int(falls.argmax()) + 1 if falls.any() else None
+    if wrong is None and values[-1] != total:
+        wrong = len(values) - 1
+    if wrong is not None:
         raise InvalidInput(
-            f"{name}_offsets[{wrong[0]}] = {listed[wrong[0]]}; the offsets do not divide the {total} points of {name}",
-            pointer=f"{pointer}/{wrong[0]}",
+            f"{name}_offsets[{wrong}] = {values[wrong]}; the offsets do not divide the {total} points of {name}",
+            pointer=f"{pointer}/{wrong}",
             allowed=f"offsets that begin at 0, never fall, and end at {total}",
         )
     return values.astype(np.int64)
