@@ -29,6 +29,8 @@ FIELD = re.compile(
     r"""\s*(?:,\s*\(\s*(\d{1,6})\s*,?\s*\)\s*)?\)\s*,?"""
 )
 MAX_FIELDS = 1024
+# Coordinates of a point of a depth image, an array H x W x 3.
+ORGANISED = 3
 PLAIN = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
 # Names of fields whose three values are a point.
 VECTORS = {"xyz", "points", "point", "position", "pos", "coordinates", "coords", "location"}
@@ -64,6 +66,8 @@ class Header(NamedTuple):
 
 def read_npy(file: CloudFile) -> Float64:
     """The points (N, D) of an array of rank 2, floating or integer, or of records with the fields x, y and z.
+
+    An array H x W x 3 is a depth image, whose points are counted row by row.
 
     Raises:
         MalformedBody: the file is not a .npy file, or its length is not the declared one.
@@ -160,6 +164,11 @@ def _header(file: CloudFile, data: bytes, rank: int = 2) -> Header:
     order, kind, width = descr.groups()
     if kind + width == "f1":
         raise file.malformed("there is no floating type of one byte")
+    if rank == 2 and len(sizes) == 3 and sizes[2] == ORGANISED and min(sizes) > 1 and not in_fortran:
+        file.warnings.append(
+            f"the array has the shape {sizes} and is read as a depth image, point by point in its rows"
+        )
+        sizes = sizes[0] * sizes[1], sizes[2]
     if len(sizes) != rank:
         allowed = "N x D, a row for each point" if rank == 2 else "N, a number for each point"
         raise file.invalid(f"the array has the shape {sizes}", allowed)

@@ -204,3 +204,14 @@ def test_columns_of_an_array_are_chosen_by_position() -> None:
     assert np.array_equal(read_cloud(npy(array), columns=Columns((4, 0))).points, array[:, [4, 0]])
     with pytest.raises(InvalidInput, match="5 columns without names"):
         read_cloud(npy(array), columns=Columns(("x",)))
+
+
+def test_a_depth_image_is_a_cloud_in_the_order_of_its_rows() -> None:
+    image = np.arange(4.0 * 5 * 3).reshape(4, 5, 3)
+    image[1, 2] = np.nan
+    for data in (npy(image), archive({"points.npy": npy(image)})):
+        np.testing.assert_array_equal(read_points(data), image.reshape(20, 3))
+        assert "depth image" in read_cloud(data).warnings[0]
+    for other in (np.asfortranarray(image), image[..., :2], image[:1]):
+        with pytest.raises(InvalidInput, match="the array has the shape"):
+            read_points(npy(other))
