@@ -26,7 +26,7 @@ WIDEST = 1.0
 # The coarsest tolerance of the climb, in σ.
 COARSEST = 0.01
 # The share of either cloud that must have a patch for "auto" to take both for surfaces.
-LEAST_FLAT = 0.2
+LEAST_FLAT = 0.35
 
 
 def surfaces_of(problem: Problem, points: Frame, thin: Thinned) -> Scene | None:

@@ -65,7 +65,7 @@ def surface_confidence(
 def scores_of(block: Block) -> Float64:
     """∂ℓ_i/∂(ω, v) (6, K), in the order of `motion.normal_equations`."""
     f = block.moments.force
-    return np.concatenate([np.cross(block.moved, f, axis=0), f])
+    return np.concatenate([np.cross(block.moved, f, axis=0) + block.turning, f])
 
 
 def observed_information(block: Block) -> Float64:

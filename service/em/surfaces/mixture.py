@@ -21,7 +21,7 @@ from ..kernel.fitting import move
 from ..kinds import MAPS
 from ..model import LEAST_OUTLIERS, LOG_ROOT_TWO_PI, Model, Parameters
 from .expectation import CUTOFF, Matches, Moments, Noise, empty_matches, empty_moments, expect_patches
-from .motion import NoiseSums, fit_noise, free_numbers, moved_pose, normal_equations
+from .motion import NoiseSums, fit_noise, free_numbers, moved_pose, normal_equations, turning
 from .scene import Scene
 
 Float64 = NDArray[np.float64]
@@ -41,6 +41,7 @@ class Block(NamedTuple):
 
     rows: slice
     moved: Float64  # (3, K) under the pose
+    turning: Float64  # (3, K) see `motion.turning`
     matches: Matches
     moments: Moments
 
@@ -94,6 +95,7 @@ class SurfaceMixture:
             within += (extended * block.matches.mass) @ extended.T
             more, force = normal_equations(block.moved, block.moments.precision, block.moments.force)
             matrix, vector, sums = matrix + more, vector + force, sums.plus(block.moments)
+            vector[:3] += block.turning.sum(1)
             if visit is not None:
                 visit(block)
         share = max(at.outliers, LEAST_OUTLIERS)
@@ -144,7 +146,7 @@ class SurfaceMixture:
             move(turn, np.ascontiguousarray(scene.source_normals[:, rows]), normals)
             background = scene.background[rows] + odds
             expect_patches(moved, normals, grid, self._grid_normals, background, D, noise, part, self._moments)
-            yield Block(rows, moved, part, self._moments)
+            yield Block(rows, moved, turning(normals, self._moments, scene.tangential), part, self._moments)
 
     def _cells(self, sigma: float) -> Cells:
         side = math.sqrt(2 * CUTOFF * (sigma**2 + self._scene.tangential**2)) / 2

@@ -3,7 +3,10 @@
 With r and C fixed, the expected complete log-likelihood is -½ Σ r dᵀC⁻¹d in the pose, d = q - R p - t. A left
 perturbation (ω, v) of x = R p + t changes d by -(ω × x + v), so that with J = [-[x]ₓ I] its best value solves
 
-    Σ_i Jᵢᵀ (Σ_j r C⁻¹) Jᵢ (ω, v) = Σ_i Jᵢᵀ (Σ_j r C⁻¹ d)
+    Σ_i Jᵢᵀ (Σ_j r C⁻¹) Jᵢ (ω, v) = Σ_i Jᵢᵀ (Σ_j r C⁻¹ d) + (gᵢ, 0)
+
+C turns with the normal m of the source, as C = ... - b m mᵀ with b = τ²/2. The derivative of the log-density by this
+rotation is gᵢ = b m × (Σ_j r (C⁻¹ - C⁻¹d dᵀC⁻¹)) m.
 
 ∂C/∂σ² = I, so the score of σ² is ½ Σ r (‖C⁻¹ d‖² - tr C⁻¹), and its expected information ½ Σ r tr C⁻².
 """
@@ -75,6 +78,14 @@ def normal_equations(x: Float64, precision: Float64, force: Float64) -> tuple[Fl
         for e in range(d):
             matrix[d, e] = matrix[e, d]
     return matrix, vector
+
+
+def turning(normals: Float64, moments: Moments, tangential: float) -> Float64:
+    """g (3, N) of points with the turned `normals` (3, N): how the fit of the patches' directions drives a rotation."""
+    xx, yy, zz, xy, xz, yz = moments.precision - moments.spread
+    a, b, c = normals
+    pulled = np.stack([xx * a + xy * b + xz * c, xy * a + yy * b + yz * c, xz * a + yz * b + zz * c])
+    return np.asarray(0.5 * tangential**2 * np.cross(normals, pulled, axis=0))
 
 
 def free_numbers(dimension: int, *, rotates: bool) -> list[int]:

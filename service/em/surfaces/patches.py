@@ -17,7 +17,7 @@ Bool = NDArray[np.bool_]
 NEIGHBOURS = {2: 8, 3: 12}
 MORE_NEIGHBOURS = {2: 16, 3: 40}
 # The deviation of the neighbours across a patch, relative to that along its narrower side, below which it is one.
-FLAT = 0.2
+FLAT = 0.5
 # The share of points without a patch, below which the larger number is not tried.
 ROUGH = 0.5
 # Points in a block of the computation, which bounds memory and the time between two pauses.

@@ -21,7 +21,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # The standard deviation along a patch, in spacings of the cloud: the point stands for a disk of about this radius.
-ALONG = 0.7
+ALONG = 0.85
 # The background is the smooth density by as many points, and by a kernel of as many of their spacings: it resolves the
 # outline of the cloud. The chance density, which candidates are compared with, resolves more of it.
 BACKGROUND_POINTS, CHANCE_POINTS, SMOOTH = 256, 2000, 2.0

@@ -16,6 +16,7 @@ from service.em.surfaces.confidence import observed_information, scores_of
 from service.em.surfaces.consensus import proposals
 from service.em.surfaces.features import even_side, keys, similar
 from service.em.surfaces.mixture import Block, SurfaceMixture
+from service.em.surfaces.motion import turned
 from service.em.surfaces.patches import patches
 from service.em.surfaces.scene import Scene, of_patches
 from tests.problems.scenes.scene import Float64, any_rotation, direction, turn
@@ -109,6 +110,21 @@ def test_scores_and_information_of_a_translation_are_derivatives(dimension: int)
     np.testing.assert_allclose(np.sum(informations, 0), bend, rtol=0.05, atol=0.3)
 
 
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_scores_of_a_rotation_are_derivatives(dimension: int) -> None:
+    scene, pose, width = _random_scene(dimension, 1), _pose(dimension, 1), 1e-3
+    found = []
+    mixture = SurfaceMixture(scene, _model(), 10.0)
+    mixture.step(Parameters(pose, 0.8, 0.2), visit=lambda block: found.append(scores_of(block)[:3].sum(1)))
+
+    def value(turn: Float64) -> float:
+        return _written_out(scene, Parameters(turned(turn)[:dimension, :dimension] @ pose, 0.8, 0.2))[0]
+
+    axes = np.eye(3)[[2] if dimension == 2 else [0, 1, 2]] * width
+    slope = [(value(axis) - value(-axis)) / (2 * width) for axis in axes]
+    np.testing.assert_allclose(np.sum(found, 0)[-len(axes) :], slope, rtol=0.02, atol=0.05)
+
+
 def test_blocks_of_the_e_step_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     scene, at = _random_scene(3), Parameters(_pose(3, 0), 0.8, 0.2)
     whole = SurfaceMixture(scene, _model(), 10.0).step(at)
@@ -175,7 +191,7 @@ def test_patches_know_their_normals_and_solids_have_none() -> None:
     assert found.flat > 0.8
     alike = np.abs((found.normals.T * normals(body, points)).sum(1))[(found.normals != 0).any(0)]
     assert np.median(alike) > 0.98
-    assert patches(rng.normal(size=(3, 3000)), 3).flat < 0.05
+    assert patches(rng.normal(size=(3, 3000)), 3).flat < 0.15
     curve = np.zeros((3, 600))
     curve[:2] = np.stack([np.cos(np.linspace(0, 6, 600)), np.sin(np.linspace(0, 6, 600))])
     in_plane = patches(curve, 2)
