@@ -165,9 +165,7 @@ def _header(file: CloudFile, data: bytes, rank: int = 2) -> Header:
     if kind + width == "f1":
         raise file.malformed("there is no floating type of one byte")
     if rank == 2 and len(sizes) == 3 and sizes[2] == ORGANISED and min(sizes) > 1 and not in_fortran:
-        file.warnings.append(
-            f"the array has the shape {sizes} and is read as a depth image, row by row"
-        )
+        file.warnings.append(f"the array has the shape {sizes} and is read as a depth image, row by row")
         sizes = sizes[0] * sizes[1], sizes[2]
     if len(sizes) != rank:
         allowed = "N x D, a row for each point" if rank == 2 else "N, a number for each point"
