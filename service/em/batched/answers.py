@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..cancellation import unfinished
+from ..kernel.cells import AXES
 from ..kernel.truncated import UNMATCHED
 from ..matching import one_to_one
 from ..model import MAX_PARAMETERS
@@ -99,11 +100,10 @@ def answers(
             trace = _trace(histories[k], following[k], item, variant)
         assessed = assess(
             problem,
-            np.ascontiguousarray(at_last[k, :, :n]),
-            np.ascontiguousarray(targets[k, :, :m]),
+            _in_rows(at_last[k, :, :n]),
+            _in_rows(targets[k, :, :m]),
             match,
             AssessedEnd(sigma=sigma, unit=1.0, converged=end.reason == "tolerance", centroid=found[k]),
-            few=True,
         )
         outcomes.append(
             Outcome(
@@ -125,6 +125,13 @@ def answers(
             )
         )
     return outcomes
+
+
+def _in_rows(points: Float64) -> Float64:
+    """A cloud (D, N) with rows of zeros up to three, as loops over points take it."""
+    out = np.zeros((max(len(points), AXES), points.shape[1]))
+    out[: len(points)] = points
+    return out
 
 
 def _trace(history: Sequence[Instant], following: Tensor, item: Group, variant: Variant) -> Trace:

@@ -15,11 +15,12 @@ from ..problem import Problem
 from ..slices import pause
 from .alternatives import alternative
 from .degeneracy import free_motions
-from .points import Points, clear, compare, log_odds
+from .peaks import peak
+from .points import Points, clear, compare, in_cells, log_odds
 from .surfaces import Surfaces
 from .surfaces import compare as compare_surfaces
 from .tuning import POINTS, SURFACE, VERDICT
-from .verdict import Circumstances, Judgement, judge
+from .verdict import Circumstances, Found, Judgement, agree, judge
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -50,31 +51,35 @@ class End(NamedTuple):
     at_cap: bool = False  # whether the estimated share of outliers is the largest that is allowed
 
 
-def assess(problem: Problem, x: Float64, y: Float64, match: Int64, end: End, *, few: bool = False) -> Assessed:
+def assess(problem: Problem, x: Float64, y: Float64, match: Int64, end: End) -> Assessed:
     """The quality of an answer.
 
     Args:
         problem: the problem.
-        x: (D, N) the moved source, contiguous.
-        y: (D, M) the target, contiguous, in the same coordinates of magnitude about 1.
+        x: (P, N) the moved source, with rows of zeros up to P = 3.
+        y: (P, M) the target, in the same coordinates of magnitude about 1.
         match: (N,) the matched targets, or UNMATCHED.
         end: how the engine ended.
-        few: whether a small sample of the points suffices if its evidence is clear, as for small problems of a batch.
     """
-    (D, n), m = x.shape, y.shape[1]
+    D, n, m = problem.source.shape[1], x.shape[1], y.shape[1]
     numbers = _numbers(problem, n, D)
-    found, odds = _compared(x, y, end.sigma, numbers, few=few)
-    surfaces = _surfaces(x, y, _sure(found, odds))
+    found, odds = _compared(x, y, D, end.sigma, numbers)
+    surfaces = _surfaces(x, y, D, _sure(found, odds))
     free: tuple[Freedom, ...] = ()
     if surfaces is not None and surfaces.near_evidence > 0:
-        free = free_motions(surfaces.comparison, rotates=problem.kind.rotates or problem.kind.shears)
+        free = free_motions(surfaces.comparison, D, rotates=problem.kind.rotates or problem.kind.shears)
     gap = None if end.runner_up is None else end.runner_up.gap
     at = Circumstances(n, D, numbers, end.converged, gap, end.at_cap)
     by_points = found is not None and odds is not None and clear(found, odds, n)
-    judgement = judge(found if by_points else None, odds, surfaces, free, at)
+    top = None
+    if not by_points and not agree(surfaces, n):
+        top = peak(x, y, D, end.sigma, rotates=problem.kind.rotates or problem.kind.shears)
+    judgement = judge(Found(found if by_points else None, odds, surfaces, free, top), at)
     if judgement.verdict != "good" and not by_points:
-        judgement = _explained(judgement, alternative(x, y, end.sigma, problem.kind))
+        judgement = _explained(judgement, alternative(x, y, D, end.sigma, problem.kind))
     measures = _measures(found, odds, surfaces, end.sigma * math.sqrt(D))
+    if top is not None and top.height >= VERDICT.peak:
+        measures = Measures(top.overlap, end.sigma * math.sqrt(D), top.evidence)
     quality = Quality(
         judgement.verdict,
         judgement.reasons,
@@ -87,20 +92,22 @@ def assess(problem: Problem, x: Float64, y: Float64, match: Int64, end: End, *, 
     return Assessed(quality, _warnings(judgement, match, m))
 
 
-def _compared(x: Float64, y: Float64, sigma: float, numbers: int, *, few: bool) -> tuple[Points | None, float | None]:
-    """The comparison point by point, and its log-odds against chance. None for large clouds."""
+def _compared(x: Float64, y: Float64, dimension: int, sigma: float, numbers: int) -> tuple[Points | None, float | None]:
+    """The comparison point by point, and its log-odds against chance. None for large clouds.
+
+    If the evidence of a few points is clear, no others are compared.
+    """
     n, m = x.shape[1], y.shape[1]
     if max(n, m) > POINTS.most:
         return None, None
-    if few and n > POINTS.small:
-        found = compare(x, y, sigma, POINTS.small, True)
-        odds = log_odds(found, n, numbers)
-        if _sure(found, odds):
-            return found, odds
-    if not few:
+    source, target = in_cells(x), in_cells(y)
+    found = compare(x, y, source, target, dimension, sigma, POINTS.first)
+    odds = log_odds(found, n, numbers)
+    if n > POINTS.first and not (_sure(found, odds) and clear(found, odds, n)):
         pause()
-    found = compare(x, y, sigma, max(POINTS.least, min(POINTS.sample, POINTS.work // (n + m))), False)
-    return found, log_odds(found, n, numbers)
+        found = compare(x, y, source, target, dimension, sigma, POINTS.sample)
+        odds = log_odds(found, n, numbers)
+    return found, odds
 
 
 def _sure(found: Points | None, odds: float | None) -> bool:
@@ -108,12 +115,12 @@ def _sure(found: Points | None, odds: float | None) -> bool:
     return found is not None and odds is not None and odds >= VERDICT.clear and found.unmatched <= VERDICT.unmatched
 
 
-def _surfaces(x: Float64, y: Float64, sure: bool) -> Surfaces | None:
+def _surfaces(x: Float64, y: Float64, dimension: int, sure: bool) -> Surfaces | None:
     """The comparison by surfaces, of large clouds and of those whose points do not decide."""
     sizes = x.shape[1], y.shape[1]
-    if len(x) not in ROTATION_DIMENSIONS or min(sizes) < SURFACE.least or (sure and max(sizes) <= VERDICT.scan):
+    if dimension not in ROTATION_DIMENSIONS or min(sizes) < SURFACE.least or (sure and max(sizes) <= VERDICT.scan):
         return None
-    return compare_surfaces(x, y)
+    return compare_surfaces(x, y, dimension)
 
 
 class Measures(NamedTuple):

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..outcome import Freedom
-from .patches import Patches
+from .discs import nearest
 from .surfaces import Comparison
 from .tuning import SURFACE, VERDICT
 
 Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
 
 # Of a point's offset from its patch, in widths of the patch, within which it stays on the surface.
 ON_SURFACE = 3.0
@@ -36,27 +36,27 @@ class Motion(NamedTuple):
     turn: Float64  # (k,) in lengths at the distance of the cloud's extent; k is 3 in space, 1 in the plane, or 0
 
 
-def free_motions(found: Comparison, *, rotates: bool) -> tuple[Freedom, ...]:
+def free_motions(found: Comparison, dimension: int, *, rotates: bool) -> tuple[Freedom, ...]:
     """The motions that leave the source on the surfaces of the target; turns only if the transform `rotates`."""
-    x, D = found.sample, found.sample.shape[1]
-    _, index = found.target.nearest(x)
-    usable = _usable(found.target, index[:, 0])
-    agreeing = (found.evidence(x) > 0) & usable[index[:, 0]]
+    D, target = dimension, found.target
+    _, index = nearest(found.sample, target.grid)
+    # Points along a line, such as those of a single ring of a lidar, have no normal.
+    usable = target.flat if target.flat[index].mean() > MOSTLY_FLAT else target.wide
+    agreeing = found.agreeing & usable[index]
     if agreeing.sum() < VERDICT.freedom_points:
         return ()
-    some = x[agreeing]
+    some = found.sample[:D, agreeing].T
     centre = some.mean(0)
     extent = float(np.sqrt(np.square(some - centre).sum(1).mean()))
-    normals = found.target.normals[index[agreeing, 0]]
+    normals = target.normals[:D, index[agreeing]].T
     turns = _turns(some - centre, D) / extent if rotates else np.zeros((0, *some.shape))
     rows = np.concatenate([np.einsum("knd,nd->kn", turns, normals), normals.T])
-    length = VERDICT.step * found.target.spacing
-    weak = VERDICT.weak_if_flat if usable is found.target.flat else VERDICT.weak
-    enough = VERDICT.kept * _kept(found, some, usable)
+    length, before = VERDICT.step * target.spacing, _kept(found, some, usable)
     return tuple(
         _freedom(motion, D)
-        for motion in _candidates(rows @ rows.T / len(some), len(turns), weak)
-        if max(_kept(found, _displaced(some, centre, extent, motion, way * length), usable) for way in (1, -1)) > enough
+        for motion in _candidates(rows @ rows.T / len(some), len(turns), VERDICT.weak)
+        if max(_kept(found, _displaced(some, centre, extent, motion, way * length), usable) for way in (1, -1))
+        > before * (VERDICT.kept_by_turn if motion.turn.any() else VERDICT.kept)
     )
 
 
@@ -74,21 +74,15 @@ def _candidates(information: Float64, turns: int, weak: float) -> list[Motion]:
     return out
 
 
-def _usable(target: Patches, index: Int64) -> NDArray[np.bool_]:
-    """The patches whose normals are used: the flat ones, if nearly all at `index` are flat.
-
-    Otherwise all but those along a line, such as those of a single ring of a lidar, which have no normal.
-    """
-    return target.flat if target.flat[index].mean() > MOSTLY_FLAT else target.wide
-
-
-def _kept(found: Comparison, at: Float64, usable: NDArray[np.bool_]) -> float:
+def _kept(found: Comparison, at: Float64, usable: Bool) -> float:
     """The share of points (n, D) that are on the surface, of those that displacement has not moved away from it."""
-    distance, index = found.target.nearest(at)
-    patch = index[:, 0]
-    near = (distance[:, 0] < (SURFACE.near + VERDICT.step) * found.target.spacing) & usable[patch]
-    offset = np.abs(((at - found.target.points[patch]) * found.target.normals[patch]).sum(1))
-    return float((near & (offset < ON_SURFACE * found.across)).sum()) / max(int(near.sum()), 1)
+    target = found.target
+    x = np.zeros((len(target.points), len(at)))
+    x[: at.shape[1]] = at.T
+    distance, index = nearest(x, target.grid)
+    near = (distance < (SURFACE.near + VERDICT.step) * target.spacing) & usable[index]
+    on = np.abs(target.across(x, index)) < ON_SURFACE * found.across
+    return float((near & on).sum()) / max(int(near.sum()), 1)
 
 
 def _turns(away: Float64, dimension: int) -> Float64:

@@ -20,14 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled
-from ..kernel.truncated import exp_of, least_of
-from ..model import log_root
+from ..kernel.cells import AXES, ONE_CELL, ONE_CELL_SIDE, Cells, cells
+from ..kernel.truncated import exp_of, least_of, neighbours, squares_from
+from .evidence import profile
+from .kernels import kernel, log_density, log_smooth, narrow_kernels, wide_kernels, within
 from .tuning import POINTS, VERDICT
 
 Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
 
-# The least smooth density, in kernels.
-LEAST = 0.1
+# Kernels of the source's own density, with ratios of √2, and those of the target, with ratios of 2.
+OWN, NARROW = 5, 5
+# Standard deviations within which a grid finds the points of a kernel, and of a narrow one.
+REACH, NARROW_REACH = 4.0, 6.0
 
 
 class Points(NamedTuple):
@@ -45,145 +50,125 @@ class Points(NamedTuple):
     extent: float  # standard deviation of a coordinate of the target
 
 
-@compiled
-def compare(x: Float64, y: Float64, sigma: float, most: int, few: bool) -> Points:
-    """Compare the moved source `x` (D, N) with the target `y` (D, M); σ > 0 is that of the answer.
+def in_cells(points: Float64) -> Cells:
+    """A cloud (P, N) in the cells that `compare` takes: one cell for a small cloud."""
+    count = points.shape[1]
+    if count > POINTS.dense:
+        extent = float(np.median(np.abs(points[:, :: count // POINTS.sample]).max(0)))
+        return cells(points, POINTS.side * extent / math.sqrt(count))
+    return Cells(points, np.arange(count), np.array([0, count]), np.zeros(AXES), ONE_CELL_SIDE, np.ones(AXES, np.int64))
 
-    At most `most` source points are compared. With `few`, only one kernel besides σ is tried, and two smooth ones.
+
+@compiled
+def compare(x: Float64, y: Float64, source: Cells, target: Cells, dimension: int, sigma: float, most: int) -> Points:
+    """Compare the moved source `x` (P, N) with the target `y` (P, M), P >= 3; σ > 0 is that of the answer.
+
+    `source` and `target` are the same clouds in cells. The evidence is that of at most `most` source points.
     """
-    dimension, n = x.shape
-    m = y.shape[1]
-    count = min(n, most)
-    squares, terms = np.empty(max(n, m)), np.empty(max(n, m))
-    spacing, mine = _spacing(y, min(m, most), squares), _spacing(x, count, squares)
-    widths = np.empty(2 if few else 1 + len(POINTS.widths))
-    widths[0] = sigma
-    for k in range(1, len(widths)):
-        widths[k] = max(POINTS.widths[k - 1] * spacing, 1e-3 * sigma)
-    smooth = np.empty(2 if few else len(POINTS.own))
-    for k in range(len(smooth)):
-        smooth[k] = (1.0 + k if few else POINTS.own[k]) * max(mine, 1e-3 * sigma)
-    wide = max(POINTS.smooth * max(spacing, mine), sigma)
-    narrow, own, chance = np.empty((len(widths), count)), np.empty((len(smooth), count)), np.empty(count)
+    n, m = x.shape[1], y.shape[1]
+    count, size = min(n, most), max(n, m)
+    index, squares = np.empty(size, np.int32), np.empty(size)
+    apart, mine = spacing(y, min(m, most), target), spacing(x, count, source)
+    # σ itself is one of the widths unless it is much smaller than they are.
+    blur = max(max(apart, mine) * POINTS.smooth, 1e-3 * sigma)
+    wide = sigma * 2.0 ** max(round(math.log2(blur / sigma)), 0)
+    extra, widest = sigma < wide / 2 ** (NARROW - 1), POINTS.own * max(mine, 1e-3 * sigma)
+    narrow, own, chance = np.full((NARROW + 1, count), -np.inf), np.empty((OWN, count)), np.empty(count)
+    sums, reach = np.empty(5), (REACH * wide) ** 2
     for a in range(count):
         i = a * n // count
-        least = _squares(x, i, y, squares, -1)
-        chance[a] = max(_log_kernel(squares, m, least, wide, dimension, terms), _floor(m, wide, dimension))
-        for k in range(len(widths)):
-            narrow[k, a] = _log_kernel(squares, m, least, widths[k], dimension, terms)
-        if n > 1:
-            least = _squares(x, i, x, squares, i)
-        for k in range(len(smooth)):
-            if n > 1:
-                density = _log_kernel(squares, n, least, smooth[k], dimension, terms)
-                own[k, a] = max(density, _floor(n, smooth[k], dimension))
-            else:
-                own[k, a] = chance[a]
+        found = within(x, i, target, reach, index, squares)
+        narrow_kernels(squares, found, wide, sums)
+        chance[a] = log_smooth(sums[0], m, wide, dimension)
+        for k in range(1, NARROW):
+            narrow[k, a] = log_density(sums[k], m, wide / 2**k, dimension)
+        if extra:
+            narrow[NARROW, a] = log_density(kernel(squares, found, sigma), m, sigma, dimension)
+        found = within(x, i, source, (REACH * widest) ** 2, index, squares)
+        wide_kernels(squares, found, widest, sums)
+        for k in range(OWN):
+            # The point itself counts one kernel.
+            own[k, a] = log_smooth(sums[k] - 1, n, widest / math.sqrt(2.0) ** k, dimension) if n > 1 else chance[a]
     best, highest = 0, -np.inf
-    for k in range(len(smooth)):
+    for k in range(OWN):
         total = own[k].sum()
         if total > highest:
             best, highest = k, total
     chance = np.maximum(chance, own[best])
-    top, at, share, deviation = -np.inf, 0, 1.0, 0.0
-    for k in range(len(widths)):
-        evidence, spread, unmatched = _profile(narrow[k] - chance, terms)
+    top, at, share, deviation, terms = -np.inf, 0, 1.0, 0.0, np.empty(count)
+    for k in range(1 if sigma >= wide / 2 else 2, NARROW + extra):
+        evidence, spread, unmatched = profile(narrow[k] - chance, terms)
         if evidence > top:
             top, at, share, deviation = evidence, k, unmatched, spread
-    matched, residual, pull = _pairs(x, y, narrow[at] - chance, widths[at], share, squares, terms)
-    reach = widths[at] ** 2 * (dimension + 4 * math.sqrt(2.0 * dimension))
-    forth, back = _reached(x, y, count, reach, squares), _reached(y, x, min(m, most), reach, squares)
-    target = min(matched * back / max(forth, 1e-9), 1.0)
-    return Points(top, deviation, count, share, widths[at], matched, residual, pull, target, _extent(y))
+    width = sigma if at == NARROW else wide / 2**at
+    matched, residual, pull = _pairs(x, target, dimension, narrow[at] - chance, width, share, index, squares)
+    near = width**2 * (dimension + 4 * math.sqrt(2.0 * dimension))
+    forth = reached(x, count, target, near)
+    every = reached(x, min(n, POINTS.overlap), target, near)
+    back = reached(y, min(m, POINTS.overlap), source, near)
+    ratio = matched / max(forth, 1e-9)
+    matched, other = min(ratio * every, 1.0), min(ratio * back, 1.0)
+    return Points(top, deviation, count, share, width, matched, residual, pull, other, extent(y, dimension))
 
 
 @compiled
-def _squares(x: Float64, i: int, y: Float64, out: Float64, omitted: int) -> float:
-    """Write the squared distances from x_i to all of `y` into `out`, and return the least. One point may be omitted."""
-    size = y.shape[1]
-    for j in range(size):
-        out[j] = 0.0
-    for d in range(y.shape[0]):
-        a = x[d, i]
-        for j in range(size):
-            u = a - y[d, j]
-            out[j] += u * u
-    if omitted >= 0:
-        out[omitted] = 1e300
-    return least_of(out, size)
-
-
-@compiled
-def _log_kernel(squares: Float64, size: int, least: float, width: float, dimension: int, terms: Float64) -> float:
-    """The logarithm of the mean density of Gaussians of this width at these squared distances."""
-    precision = 0.5 / (width * width)
-    for j in range(size):
-        terms[j] = exp_of((least - squares[j]) * precision)
+def extent(y: Float64, dimension: int) -> float:
+    """The standard deviation of a coordinate of `y` (P, M)."""
     total = 0.0
-    for j in range(size):
-        total += terms[j]
-    return math.log(total / size) - least * precision - dimension * log_root(width)
-
-
-@compiled
-def _extent(y: Float64) -> float:
-    """The standard deviation of a coordinate of `y` (D, M)."""
-    total = 0.0
-    for d in range(y.shape[0]):
+    for d in range(dimension):
         mean = y[d].sum() / y.shape[1]
         for j in range(y.shape[1]):
             total += (y[d, j] - mean) ** 2
-    return math.sqrt(total / y.size)
+    return math.sqrt(total / (dimension * y.shape[1]))
 
 
 @compiled
-def _floor(size: int, width: float, dimension: int) -> float:
-    """The least logarithm of a smooth density, so that a point that is far from all others is no evidence."""
-    return math.log(LEAST / size) - dimension * log_root(width)
+def spacing(y: Float64, count: int, grid: Cells) -> float:
+    """The median distance from a point to its nearest neighbour, of `count` points; 0 for a single point.
 
-
-@compiled
-def _spacing(y: Float64, count: int, squares: Float64) -> float:
-    """The median distance from a point to its nearest neighbour, of `count` points; 0 for a single point."""
+    `grid` has the same points.
+    """
     size = y.shape[1]
     if size < 2:
         return 0.0
+    index, squares = np.empty(size, np.int32), np.empty(size)
     found = np.empty(count)
+    single = len(grid.starts) == ONE_CELL
     for a in range(count):
         i = a * size // count
-        found[a] = _squares(y, i, y, squares, i)
+        if single:
+            squares_from(y, i, grid.points, squares)
+            squares[i] = 1e300
+            found[a] = least_of(squares, size)
+            continue
+        reach = grid.side**2
+        while True:
+            near, seen = neighbours(y, i, grid, reach, index, squares)
+            if near > 1 or (seen == size and not reach < np.inf):
+                break
+            reach = 4 * reach if seen < size else np.inf
+        found[a] = 1e300
+        for k in range(near):
+            if grid.order[index[k]] != i:
+                found[a] = min(found[a], squares[k])
     return math.sqrt(np.median(found))
 
 
 @compiled
-def _profile(ratios: Float64, odds: Float64) -> tuple[float, float, float]:
-    """max_w mean log((1 - w) exp(r) + w), the standard deviation of its terms, and w, by EM."""
-    count, share = len(ratios), 0.3
-    for a in range(count):
-        odds[a] = math.exp(min(ratios[a], 500.0))
-    for _ in range(POINTS.rounds):
-        total = 0.0
-        for a in range(count):
-            total += share / ((1 - share) * odds[a] + share)
-        share = min(max(total / count, POINTS.unmatched[0]), POINTS.unmatched[1])
-    evidence, square = 0.0, 0.0
-    for a in range(count):
-        term = math.log((1 - share) * odds[a] + share)
-        evidence += term
-        square += term * term
-    evidence /= count
-    return evidence, math.sqrt(max(square / count - evidence**2, 0.0)), share
-
-
-@compiled
 def _pairs(
-    x: Float64, y: Float64, ratios: Float64, width: float, unmatched: float, squares: Float64, terms: Float64
+    x: Float64,
+    grid: Cells,
+    dimension: int,
+    ratios: Float64,
+    width: float,
+    unmatched: float,
+    index: Int32,
+    squares: Float64,
 ) -> tuple[float, float, float]:
     """The matched share of the compared points, and their root mean square and their mean difference."""
-    dimension, n = x.shape
-    m, count = y.shape[1], len(ratios)
-    precision = 0.5 / (width * width)
-    mean = np.zeros(dimension)
+    n, count = x.shape[1], len(ratios)
+    precision, reach = 0.5 / (width * width), (NARROW_REACH * width) ** 2
+    mean, partner = np.zeros(dimension), np.zeros(dimension)
     matched, square = 0.0, 0.0
     for a in range(count):
         i = a * n // count
@@ -191,17 +176,22 @@ def _pairs(
         probability = odds / (odds + unmatched)
         if probability < 1e-3:
             continue
-        least = _squares(x, i, y, squares, -1)
+        found, single = within(x, i, grid, reach, index, squares), len(grid.starts) == ONE_CELL
         total, sum_of_squares = 0.0, 0.0
-        for j in range(m):
-            terms[j] = exp_of((least - squares[j]) * precision)
-            total += terms[j]
-            sum_of_squares += terms[j] * squares[j]
+        partner[:] = 0.0
+        for k in range(found):
+            if squares[k] > reach:
+                continue
+            j = k if single else index[k]
+            weight = exp_of(-squares[k] * precision)
+            total += weight
+            sum_of_squares += weight * squares[k]
+            for d in range(dimension):
+                partner[d] += weight * grid.points[d, j]
+        if total == 0:
+            continue
         for d in range(dimension):
-            partner = 0.0
-            for j in range(m):
-                partner += terms[j] * y[d, j]
-            mean[d] += probability * (partner / total - x[d, i])
+            mean[d] += probability * (partner[d] / total - x[d, i])
         matched += probability
         square += probability * sum_of_squares / total
     if matched == 0:
@@ -213,12 +203,19 @@ def _pairs(
 
 
 @compiled
-def _reached(x: Float64, y: Float64, count: int, reach: float, squares: Float64) -> float:
-    """The share of `count` points of `x` that have a point of `y` within the squared distance `reach`."""
-    n, found = x.shape[1], 0
+def reached(x: Float64, count: int, grid: Cells, reach: float) -> float:
+    """The share of `count` points of `x` that have a point of the grid within the squared distance `reach`."""
+    n, size, near = x.shape[1], grid.points.shape[1], 0
+    index, squares = np.empty(size, np.int32), np.empty(size)
+    single = len(grid.starts) == ONE_CELL
     for a in range(count):
-        found += _squares(x, a * n // count, y, squares, -1) <= reach
-    return found / count
+        i = a * n // count
+        if single:
+            squares_from(x, i, grid.points, squares)
+            near += least_of(squares, size) <= reach
+        else:
+            near += neighbours(x, i, grid, reach, index, squares)[0] > 0
+    return near / count
 
 
 def log_odds(found: Points, count: int, numbers: float) -> float:

@@ -11,36 +11,48 @@ from typing import NamedTuple
 class PointsTuning(NamedTuple):
     """The comparison point by point. Compiled loops read this record when they are compiled."""
 
-    sample: int = 256  # source points that are compared
-    small: int = 48  # the same for translations of the batched engine
-    work: int = 4_000_000  # pairs: larger clouds have a smaller sample, of at least
-    least: int = 32
+    first: int = 48  # source points that are compared at first
+    sample: int = 256  # source points that are compared if those do not decide
+    overlap: int = 128  # points of either cloud whose partners are searched for the overlap
     most: int = 50_000  # points of either cloud; larger clouds are compared as surfaces only
-    widths: tuple[float, ...] = (0.25, 0.1, 0.5)  # kernels in spacings of the target that are tried besides σ
-    own: tuple[float, ...] = (0.7, 1.0, 1.5, 2.0, 3.0)  # smooth kernels in spacings of the source, cross-validated
+    dense: int = 2048  # points up to which all pairs are visited
+    side: float = 4.0  # of a grid's cells, in extents of the cloud / √N
+    narrow: float = 0.5  # widest of the narrow kernels that are tried besides σ, in spacings of the target
+    own: float = 3.0  # widest of the smooth kernels of the source, in its spacings; they are cross-validated
     smooth: float = 2.0  # the smooth kernel of the target, in the larger of both spacings
-    rounds: int = 16  # of the estimate of the unmatched share
-    unmatched: tuple[float, float] = (0.01, 0.99)  # bounds of that share
 
 
 class SurfaceTuning(NamedTuple):
     """The comparison with surface patches."""
 
-    points: int = 4000  # of a thinned cloud
-    strided: int = 40_000  # points that are thinned
-    least: int = 150  # points of either cloud that a surface needs
-    sample: int = 500
+    points: int = 4000  # of either cloud, at most
+    strided: int = 30_000  # points that are thinned
+    least: int = 80  # points of either cloud that a surface needs
+    sample: int = 1500
     coarse: int = 1000  # points of the smooth density
     smooth: float = 2.0  # its kernel, in spacings of that many points
-    patch: int = 10  # neighbours that a patch is fitted to
-    partners: int = 40  # patches that a point is compared with
     along: float = 0.7  # width of a patch along the surface, in spacings
     across: tuple[float, ...] = (1.0, 0.5, 0.25, 0.12, 0.06)  # and across it, in widths along it
     near: float = 3.0  # spacings within which a point is near the other cloud
-    shares: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+    patch: int = 10  # points that a patch is fitted to, at least, and the radius around it in spacings
+    radius: float = 1.8
     flat: float = 0.05  # ratio of a patch's two least variances below which it is flat
     wide: float = 0.1  # ratio of the second largest to the largest from which on it is wide
+    one_sided: float = 0.3  # distance to the mean of the points around, in radii, from which on a point is at an edge
     upright: float = 0.95  # cosine to the patch's normal of a point that lies in front of the patch or behind it
+
+
+class PeakTuning(NamedTuple):
+    """The comparison with poses nearby."""
+
+    least: int = 140  # points of either cloud
+    most: int = 5000
+    sample: int = 128  # source points that are compared
+    motions: int = 24
+    lengths: tuple[float, float] = (4.0, 8.0)  # of the motions, in σ
+    dense: float = 0.3  # least σ, in spacings of the target
+    small: float = 0.03  # largest σ, in extents of the target
+    near: float = 3.0  # distance in σ of a partner
 
 
 class VerdictTuning(NamedTuple):
@@ -54,21 +66,23 @@ class VerdictTuning(NamedTuple):
     scan: int = 1000  # points of either cloud above which surfaces are compared, too
     few: int = 8  # source points below which few points are the reason for doubt
     chance: float = 3.0  # log-odds below which an answer is no better than chance
-    agreement: float = 0.75  # least share of nearby points that agree with a surface
+    agreement: float = 0.6  # least share of nearby points that agree with a surface
     evidence: float = 0.5  # least evidence of each nearby point
-    errors: float = 2.0  # least evidence in standard errors
-    hovering: float = 0.07  # most points off a surface, for each matched one
-    hovering_least: float = 0.015  # and of all points, at least
-    pull: float = 0.4  # root mean square residuals by which unmatched points may pull the answer
+    errors: float = 8.0  # least evidence in standard errors
+    agreement_of_few: float = 0.85  # the same for clouds of up to `scan` points, whose shapes are coarse
+    errors_of_few: float = 10.0
+    peak: float = 7.5  # least height of a peak
+    hovering: float = 0.0105  # most points off a surface, of all
+    pull: float = 0.016  # extents of the target by which unmatched points may pull the answer
     pull_errors: float = 2.2  # and in standard errors
     unmatched: float = 0.5  # largest share for which the comparison by points alone suffices
     pairs: int = 2  # least matched points beyond those that determine the transform
     distinct: float = 0.5  # least share of distinct targets among the matches
-    weak: float = 0.006  # information of each point below which a direction is tried
-    weak_if_flat: float = 0.02  # the same if nearly all patches are flat, as those of walls by a lidar are
+    weak: float = 0.024  # information of each point below which a direction is tried
     step: float = 2.0  # the displacement with which it is tried, in spacings
-    kept: float = 0.84  # least share of points that are still on the surface after an undetermined displacement
+    kept: float = 0.8  # least share of points that are still on the surface after an undetermined displacement
+    kept_by_turn: float = 0.96  # the same for a turn, which moves the points near its axis little
     freedom_points: int = 30  # least points on a surface
 
 
-POINTS, SURFACE, VERDICT = PointsTuning(), SurfaceTuning(), VerdictTuning()
+POINTS, SURFACE, PEAK, VERDICT = PointsTuning(), SurfaceTuning(), PeakTuning(), VerdictTuning()

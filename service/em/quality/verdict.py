@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..ambiguity import CLEAR_GAP, TIE
 from ..outcome import Freedom, Verdict
+from .peaks import Peak
 from .points import Points
 from .surfaces import Surfaces
 from .tuning import VERDICT
@@ -30,26 +32,24 @@ class Judgement(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def judge(
-    points: Points | None,
-    odds: float | None,
-    surfaces: Surfaces | None,
-    free: Sequence[Freedom],
-    at: Circumstances,
-) -> Judgement:
-    """The verdict.
+class Found(NamedTuple):
+    """What the comparisons have found; None where they do not apply."""
 
-    Args:
-        points: the comparison by points, if it is clear.
-        odds: its log-odds against chance, clear or not. None for clouds that are compared as surfaces only.
-        surfaces: None for clouds that are compared by points only.
-        free: the motions that are undetermined.
-        at: what the engine knows.
-    """
+    points: Points | None  # if they are clear
+    odds: float | None  # the log-odds of the points against chance, clear or not
+    surfaces: Surfaces | None
+    free: Sequence[Freedom]  # the motions that are undetermined
+    peak: Peak | None
+
+
+def judge(found: Found, at: Circumstances) -> Judgement:
+    """The verdict."""
+    points, odds, surfaces, free, peak = found
     by_points = points is not None
-    by_surfaces = surfaces is not None and _agree(surfaces)
+    by_surfaces = agree(surfaces, at.points)
+    by_peak = peak is not None and peak.height >= VERDICT.peak
     doubts: list[str] = []
-    if not by_points and not by_surfaces:
+    if not by_points and not by_surfaces and not by_peak:
         if _by_chance(odds, surfaces):
             return Judgement("failed", ("the clouds agree no more than unrelated clouds of these shapes would",))
         doubts.append(
@@ -57,11 +57,11 @@ def judge(
             if at.points < VERDICT.few
             else "the clouds agree little more than unrelated clouds of these shapes would"
         )
-    if surfaces is not None and _hovers(surfaces):
+    if surfaces is not None and at.points > VERDICT.scan and surfaces.hovering > VERDICT.hovering:
         doubts.append("many points lie in front of surfaces of the other cloud or behind them")
     if free:
         doubts.append(_free(free))
-    if points is not None and _pulled(points, at.points):
+    if points is not None and _pulled(points, at):
         doubts.append(
             "points without a partner pull the answer away from the others; outlier_weight auto or a given weight "
             "leaves them out"
@@ -69,7 +69,7 @@ def judge(
     matched = (points.matched if points else surfaces.matched if surfaces else 0.0) * at.points
     if (by_points or by_surfaces) and matched < at.numbers / at.dimension + VERDICT.pairs:
         doubts.append(f"only about {matched:.0f} points have a partner, hardly more than determine the transform")
-    if at.at_cap:
+    if at.at_cap and not by_points:
         doubts.append("the share of points without a partner is at its upper bound: few matches may be coincidence")
     if at.gap is not None and at.gap < CLEAR_GAP:
         doubts.append(TIE)
@@ -78,11 +78,15 @@ def judge(
     return Judgement("doubtful" if doubts else "good", tuple(doubts))
 
 
-def _agree(found: Surfaces) -> bool:
+def agree(found: Surfaces | None, count: int) -> bool:
+    """Whether the surfaces of `count` source points agree more than by chance."""
+    if found is None:
+        return False
+    few = count <= VERDICT.scan
     return (
-        found.agreement >= VERDICT.agreement
+        found.agreement >= (VERDICT.agreement_of_few if few else VERDICT.agreement)
         and found.near_evidence >= VERDICT.evidence
-        and found.errors >= VERDICT.errors
+        and found.errors >= (VERDICT.errors_of_few if few else VERDICT.errors)
     )
 
 
@@ -95,14 +99,10 @@ def _by_chance(odds: float | None, surfaces: Surfaces | None) -> bool:
     )
 
 
-def _hovers(found: Surfaces) -> bool:
-    return found.hovering > max(VERDICT.hovering, VERDICT.hovering_least / max(found.matched, 1e-9))
-
-
-def _pulled(found: Points, count: int) -> bool:
-    matched = max(found.matched * count, 1.0)
-    far = found.pull > VERDICT.pull * found.residual
-    return far and found.pull > VERDICT.pull_errors * found.residual / matched**0.5
+def _pulled(found: Points, at: Circumstances) -> bool:
+    error = found.residual / math.sqrt(max(found.matched * at.points, 1.0))
+    extent = found.extent * math.sqrt(at.dimension)
+    return found.pull > max(VERDICT.pull * extent, VERDICT.pull_errors * error)
 
 
 def _free(free: Sequence[Freedom]) -> str:

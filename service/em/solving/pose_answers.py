@@ -74,12 +74,11 @@ def outcome(
         moved = np.zeros_like(points.source)
         move(parameters.transform, points.source, moved)
     registered = points.moved_to_caller(moved[: points.dimension]) if problem.registered else None
-    D = points.dimension
     outliers = parameters.outliers
     assessed = assess(
         problem,
-        np.ascontiguousarray(moved[:D]),
-        np.ascontiguousarray(points.target[:D]),
+        moved,
+        points.target,
         pairs.match,
         End(
             sigma=parameters.sigma,

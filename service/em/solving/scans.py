@@ -92,4 +92,5 @@ def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene,
         record,
         ClimbEnd(end.iterations, end.converged, best.name),
         runner_up,
+        most_outliers=model.most_outliers if model.estimate_outliers else None,
     )._replace(noise="surface", sampling=side_of(points, thin))
