@@ -8,6 +8,7 @@ undetermined if a displacement by several spacings costs little of the evidence.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..outcome import Freedom
 from .discs import nearest
-from .surfaces import Comparison
+from .surfaces import Comparison, offsets
 from .tuning import SURFACE, VERDICT
 
 Float64 = NDArray[np.float64]
@@ -38,17 +39,17 @@ class Motion(NamedTuple):
 
 def free_motions(found: Comparison, dimension: int, *, rotates: bool) -> tuple[Freedom, ...]:
     """The motions that leave the source on the surfaces of the target; turns only if the transform `rotates`."""
-    D, target = dimension, found.target
-    _, index = nearest(found.sample, target.grid)
+    D, target, patch = dimension, found.target, found.patches
+    _, index = nearest(found.sample, target.grid, math.inf)
     # Points along a line, such as those of a single ring of a lidar, have no normal.
-    usable = target.flat if target.flat[index].mean() > MOSTLY_FLAT else target.wide
+    usable = patch.flat if patch.flat[index].mean() > MOSTLY_FLAT else patch.wide
     agreeing = found.agreeing & usable[index]
     if agreeing.sum() < VERDICT.freedom_points:
         return ()
     some = found.sample[:D, agreeing].T
     centre = some.mean(0)
     extent = float(np.sqrt(np.square(some - centre).sum(1).mean()))
-    normals = target.normals[:D, index[agreeing]].T
+    normals = patch.normals[:D, index[agreeing]].T
     turns = _turns(some - centre, D) / extent if rotates else np.zeros((0, *some.shape))
     rows = np.concatenate([np.einsum("knd,nd->kn", turns, normals), normals.T])
     length, before = VERDICT.step * target.spacing, _kept(found, some, usable)
@@ -79,9 +80,10 @@ def _kept(found: Comparison, at: Float64, usable: Bool) -> float:
     target = found.target
     x = np.zeros((len(target.points), len(at)))
     x[: at.shape[1]] = at.T
-    distance, index = nearest(x, target.grid)
-    near = (distance < (SURFACE.near + VERDICT.step) * target.spacing) & usable[index]
-    on = np.abs(target.across(x, index)) < ON_SURFACE * found.across
+    limit = (SURFACE.near + VERDICT.step) * target.spacing
+    distance, index = nearest(x, target.grid, limit)
+    near = (distance < limit) & usable[index]
+    on = np.abs(offsets(x, target, index, found.patches.normals[:, index])) < ON_SURFACE * found.across
     return float((near & on).sum()) / max(int(near.sum()), 1)
 
 

@@ -1,4 +1,4 @@
-"""A cloud as discs: its points in the cells of a grid, with the normals of their patches."""
+"""A cloud in the cells of a grid, its patches, and its density if each point stands for a disc."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ..kernel.cells import Cells, cells
 from ..kernel.spacing import spacing_between
 from ..kernel.truncated import exp_of, neighbours, squares_from
 from ..model import log_root
-from ..slices import pause
 from .kernels import kernel, log_smooth
 from .tuning import SURFACE
 
@@ -23,55 +22,68 @@ Bool = NDArray[np.bool_]
 
 # The factor by which the squared radius of a neighbourhood grows until it has enough points.
 GROWTH = 1.8
+# Rounds over all pairs of rows of a matrix; three or four suffice.
+SWEEPS = 8
 # Spacings that a cell of the grid is wide, and widths of a disc along it within which a point is compared with it.
 SIDE, REACH = 2.0, 4.0
 
 
-class Discs(NamedTuple):
-    """The patches of a cloud in random order. All arrays but the first are in the order of the grid."""
+class Cloud(NamedTuple):
+    """A cloud in random order, and in the cells of a grid."""
 
     points: Float64  # (P, K)
     grid: Cells
-    normals: Float64  # (P, K) unit vectors of the least variance of the points around
-    flat: Bool  # (K,) whether that variance is much less than the others
-    wide: Bool  # (K,) whether these points spread in all other directions, and not along a line alone
-    edge: Bool  # (K,) whether they lie to one side
     spacing: float  # median distance between neighbours
 
-    def across(self, at: Float64, index: Int64) -> Float64:
-        """The offsets (n,) of places (P, n) from points of the grid along their normals."""
-        return np.asarray(((at - self.grid.points[:, index]) * self.normals[:, index]).sum(0))
+
+class Patches(NamedTuple):
+    """The neighbourhoods of n points."""
+
+    normals: Float64  # (P, n) unit vectors of the least variance
+    flat: Bool  # (n,) whether that variance is much less than the others
+    wide: Bool  # (n,) whether the neighbours spread in all other directions, and not along a line alone
+    edge: Bool  # (n,) whether the neighbours lie to one side
+
+    def at(self, index: Int64) -> Patches:
+        """Those of some of the points."""
+        return Patches(np.take(self.normals, index, 1), self.flat[index], self.wide[index], self.edge[index])
 
 
-def discs(points: Float64, dimension: int) -> Discs:
-    """The discs of a cloud (P, K) in random order."""
-    D, spacing = dimension, spacing_between(points, dimension)
-    grid = cells(points, SIDE * spacing)
-    lean, spread = _around(grid, SURFACE.patch, SURFACE.radius * spacing)
-    pause()
-    variances, axes = np.linalg.eigh(spread[:, :D, :D])
-    normals = np.zeros(points.shape)
-    normals[:D] = axes[:, :, 0].T
-    flat = variances[:, 0] <= SURFACE.flat * variances[:, 1]
-    wide = variances[:, 1] >= SURFACE.wide * variances[:, -1]
-    return Discs(points, grid, normals, flat, wide, lean > SURFACE.one_sided, spacing)
+def in_grid(points: Float64, dimension: int) -> Cloud:
+    """A cloud (P, K) in random order."""
+    spacing = spacing_between(points, dimension)
+    return Cloud(points, cells(points, SIDE * spacing), spacing)
+
+
+def patches(cloud: Cloud, of: Int64, dimension: int) -> Patches:
+    """The patches about some points (n,) of the grid."""
+    radius = SURFACE.radius * cloud.spacing
+    normals, variances, lean = _patches(cloud.grid, of, dimension, SURFACE.patch, radius)
+    return Patches(
+        normals,
+        variances[0] <= SURFACE.flat * variances[1],
+        variances[1] >= SURFACE.wide * variances[-1],
+        lean > SURFACE.one_sided,
+    )
 
 
 @compiled
-def _around(grid: Cells, most: int, radius: float) -> tuple[Float64, Float64]:
-    """The covariance (K, P, P) of the `most` nearest points to each, and how far it is from their mean.
+def _patches(grid: Cells, of: Int64, dimension: int, most: int, radius: float) -> tuple[Float64, Float64, Float64]:
+    """The axes of least variance (P, n) of the `most` nearest points to each, their variances (D, n), and their lean.
 
-    The latter (K,) is in distances of the farthest of them. The search begins within `radius`.
+    The variances are in rising order. The lean (n,) is the distance from the point to the mean of its neighbours, in
+    distances of the farthest of them. The search for these begins within `radius`.
     """
     rows, size = grid.points.shape
-    most = min(most, size)
+    count, most, D = len(of), min(most, size), dimension
     index, squares = np.empty(size, np.int32), np.empty(size)
     chosen, least = np.empty(most, np.int32), np.empty(most)
-    lean, mean, covariance = np.zeros(size), np.empty(rows), np.zeros((size, rows, rows))
-    for a in range(size):
-        reach = radius * radius
+    normals, variances, lean = np.zeros((rows, count)), np.empty((D, count)), np.zeros(count)
+    mean, covariance, axes = np.empty(D), np.empty((D, D)), np.empty((D, D))
+    for a in range(count):
+        i, reach = of[a], radius * radius
         while True:
-            found, _ = neighbours(grid.points, a, grid, reach, index, squares)
+            found, _ = neighbours(grid.points, i, grid, reach, index, squares)
             if found >= most or not reach < np.inf:
                 break
             reach *= GROWTH
@@ -83,25 +95,72 @@ def _around(grid: Cells, most: int, radius: float) -> tuple[Float64, Float64]:
                     least[place], chosen[place] = least[place - 1], chosen[place - 1]
                     place -= 1
                 least[place], chosen[place] = squares[k], index[k]
-        mean[:] = 0.0
+        mean[:], covariance[:] = 0.0, 0.0
         for k in range(most):
-            for d in range(rows):
-                off = grid.points[d, chosen[k]] - grid.points[d, a]
+            for d in range(D):
+                off = grid.points[d, chosen[k]] - grid.points[d, i]
                 mean[d] += off / most
                 for e in range(d + 1):
-                    covariance[a, d, e] += off * (grid.points[e, chosen[k]] - grid.points[e, a]) / most
-        for d in range(rows):
+                    covariance[d, e] += off * (grid.points[e, chosen[k]] - grid.points[e, i]) / most
+        for d in range(D):
             lean[a] += mean[d] ** 2
             for e in range(d + 1):
-                covariance[a, d, e] -= mean[d] * mean[e]
-                covariance[a, e, d] = covariance[a, d, e]
+                covariance[d, e] -= mean[d] * mean[e]
+                covariance[e, d] = covariance[d, e]
         lean[a] = math.sqrt(lean[a] / max(least[most - 1], 1e-300))
-    return lean, covariance
+        _diagonalize(covariance, axes)
+        first = 0
+        for d in range(D):
+            if covariance[d, d] < covariance[first, first]:
+                first = d
+        for d in range(D):
+            place = d
+            while place > 0 and variances[place - 1, a] > covariance[d, d]:
+                variances[place, a] = variances[place - 1, a]
+                place -= 1
+            variances[place, a] = covariance[d, d]
+            normals[d, a] = axes[d, first]
+    return normals, variances, lean
 
 
 @compiled
-def nearest(x: Float64, grid: Cells) -> tuple[Float64, Int64]:
-    """The distances (n,) from `x` (P, n) to the nearest points of the grid, and the indices of these there."""
+def _diagonalize(matrix: Float64, axes: Float64) -> None:
+    """Replace a symmetric matrix (D, D) by its eigenvalues on the diagonal; `axes` (D, D) has the eigenvectors.
+
+    Jacobi's method. A library call for each matrix would take longer than the few turns of two rows.
+    """
+    size = len(matrix)
+    for d in range(size):
+        for e in range(size):
+            axes[d, e] = 1.0 if d == e else 0.0
+    for _ in range(SWEEPS):
+        for p in range(size - 1):
+            for q in range(p + 1, size):
+                if abs(matrix[p, q]) <= 1e-15 * (abs(matrix[p, p]) + abs(matrix[q, q])):
+                    continue
+                theta = (matrix[q, q] - matrix[p, p]) / (2 * matrix[p, q])
+                tangent = 1.0 / (abs(theta) + math.sqrt(theta * theta + 1))
+                if theta < 0:
+                    tangent = -tangent
+                c = 1 / math.sqrt(tangent * tangent + 1)
+                s = tangent * c
+                for k in range(size):
+                    one, other = matrix[k, p], matrix[k, q]
+                    matrix[k, p], matrix[k, q] = c * one - s * other, s * one + c * other
+                for k in range(size):
+                    one, other = matrix[p, k], matrix[q, k]
+                    matrix[p, k], matrix[q, k] = c * one - s * other, s * one + c * other
+                for k in range(size):
+                    one, other = axes[k, p], axes[k, q]
+                    axes[k, p], axes[k, q] = c * one - s * other, s * one + c * other
+
+
+@compiled
+def nearest(x: Float64, grid: Cells, limit: float) -> tuple[Float64, Int64]:
+    """The distances (n,) from `x` (P, n) to the nearest points of the grid, and the indices of these there.
+
+    The distance is infinite if there is none within about `limit`.
+    """
     count, size = x.shape[1], grid.points.shape[1]
     index, squares = np.empty(size, np.int32), np.empty(size)
     distance, out = np.empty(count), np.empty(count, np.int64)
@@ -109,14 +168,14 @@ def nearest(x: Float64, grid: Cells) -> tuple[Float64, Int64]:
         reach = grid.side**2
         while True:
             found, seen = neighbours(x, i, grid, reach, index, squares)
-            if found > 0 or not reach < np.inf:
+            if found > 0 or not reach < limit * limit:
                 break
-            reach = 4 * reach if seen < size else np.inf
+            reach = min(4 * reach if seen < size else np.inf, limit * limit)
         least, at = np.inf, 0
         for k in range(found):
             if squares[k] < least:
                 least, at = squares[k], k
-        distance[i], out[i] = math.sqrt(least), index[at]
+        distance[i], out[i] = math.sqrt(least), index[at] if found > 0 else 0
     return distance, out
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernel.spacing import spacing_between
-from ..sampling.voxels import voxels
+from ..kernel.voxels import occupied, voxels
 from ..slices import pause
-from .discs import Discs, densities, discs, nearest, smooth
+from .discs import Cloud, Patches, densities, in_grid, nearest, patches, smooth
 from .evidence import LARGEST, profile
 from .tuning import SURFACE
 
@@ -55,7 +55,8 @@ class Comparison(NamedTuple):
 
     sample: Float64  # (P, n) moved source points
     agreeing: Bool  # (n,) whether the target is more likely than chance there
-    target: Discs
+    target: Cloud
+    patches: Patches  # of all points of the target, in the order of its grid
     across: float  # width of a disc across the surface
 
 
@@ -67,18 +68,19 @@ def compare(x: Float64, y: Float64, dimension: int) -> Surfaces | None:
     D = dimension
     if min(x.shape[1], y.shape[1]) < SURFACE.least:
         return None
-    back, front = (discs(_thinned(cloud, D), D) for cloud in (x, y))
+    back, front = (in_grid(_thinned(cloud, D), D) for cloud in (x, y))
     coarse, other = (np.ascontiguousarray(one.points[:, : SURFACE.coarse]) for one in (back, front))
     width = SURFACE.smooth * max(spacing_between(coarse, D), spacing_between(other, D))
     if not min(width, front.spacing, back.spacing) > 0:
         return None
     sample, reverse = (np.ascontiguousarray(one.points[:, : SURFACE.sample]) for one in (back, front))
     chance = np.maximum(smooth(sample, other, width, D, 0), smooth(sample, coarse, width, D, 1))
-    distance, index = nearest(sample, front.grid)
+    patch = patches(front, np.arange(front.points.shape[1]), D)
+    distance, index = nearest(sample, front.grid, math.inf)
     near = distance < SURFACE.near * front.spacing
     along = SURFACE.along * front.spacing
     widths = np.array(SURFACE.across) * along
-    tried = densities(sample, front.grid, front.normals, along, widths, D) - chance
+    tried = densities(sample, front.grid, patch.normals, along, widths, D) - chance
     profiles = [_profile(ratios) for ratios in tried]
     best = int(np.argmax([found.mean for found in profiles]))
     across, ratios, (terms, evidence, unmatched) = float(widths[best]), tried[best], profiles[best]
@@ -86,12 +88,17 @@ def compare(x: Float64, y: Float64, dimension: int) -> Surfaces | None:
     odds = (1 - unmatched) * np.exp(np.minimum(ratios, LARGEST))
     probability = odds / (odds + unmatched)
     matched = float(probability.mean())
-    off = front.across(sample, index)
+    beside = patch.at(index)
+    off = offsets(sample, front, index, beside.normals)
     square = np.minimum(np.abs(off), 3 * across) ** 2
     residual = math.sqrt(float((probability * square).sum()) / max(float(probability.sum()), 1e-300))
-    away, place = nearest(reverse, back.grid)
+    away, place = nearest(reverse, back.grid, math.inf)
+    behind = patches(back, place, D)
     agreement = 1 - nearby.unmatched
-    hovering = max(_hovering(distance, off, front, index), _hovering(away, back.across(reverse, place), back, place))
+    hovering = max(
+        _hovering(distance, off, beside, front.spacing),
+        _hovering(away, offsets(reverse, back, place, behind.normals), behind, back.spacing),
+    )
     return Surfaces(
         evidence=evidence,
         errors=_in_errors(nearby.terms, sample[:, near], width),
@@ -102,7 +109,7 @@ def compare(x: Float64, y: Float64, dimension: int) -> Surfaces | None:
         target=float((away < SURFACE.near * back.spacing).mean()) * agreement,
         residual=residual,
         hovering=hovering,
-        comparison=Comparison(sample, terms > 0, front, across),
+        comparison=Comparison(sample, terms > 0, front, patch, across),
     )
 
 
@@ -111,15 +118,15 @@ def _thinned(points: Float64, dimension: int) -> Float64:
     # A fixed seed makes the answer repeatable.
     some = np.take(points, np.random.default_rng(1).permutation(points.shape[1])[: SURFACE.strided], 1)
     count = some.shape[1]
+    if count <= SURFACE.points:
+        return some
     side = spacing_between(some, dimension)
     while count > SURFACE.points and side > 0:
         pause()
         side *= max(1.1, math.sqrt(count / SURFACE.points))  # as many voxels as a surface has squares of this side
-        found = voxels(some, side).points
-        count = found.shape[1]
-        if count <= SURFACE.points:
-            return np.take(found, np.random.default_rng(1).permutation(count), 1)
-    return some
+        count = occupied(some, side)
+    found = voxels(some, side).points if side > 0 else some
+    return np.take(found, np.random.default_rng(1).permutation(found.shape[1]), 1)
 
 
 def _profile(ratios: Float64) -> Profile:
@@ -138,10 +145,15 @@ def _in_errors(terms: Float64, sample: Float64, width: float) -> float:
     return mean / max(error, 1e-12)
 
 
-def _hovering(distance: Float64, off: Float64, other: Discs, index: Int64) -> float:
+def offsets(at: Float64, cloud: Cloud, index: Int64, normals: Float64) -> Float64:
+    """The offsets (n,) of places (P, n) from points of a grid, by indices (n,), along normals (P, n)."""
+    return np.asarray(((at - cloud.grid.points[:, index]) * normals).sum(0))
+
+
+def _hovering(distance: Float64, off: Float64, nearest_patch: Patches, spacing: float) -> float:
     """The share of points off a flat patch of the other cloud along its normal, and farther than nearby.
 
     Patches at the edge of that cloud do not count: beyond an edge nothing is known.
     """
-    far = (distance > SURFACE.near * other.spacing) & other.flat[index] & ~other.edge[index]
+    far = (distance > SURFACE.near * spacing) & nearest_patch.flat & ~nearest_patch.edge
     return float((far & (np.abs(off) > SURFACE.upright * distance)).mean())

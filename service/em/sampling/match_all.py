@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ..climbing.correspondence import Correspondence
 from ..jit import compiled
 from ..kernel.truncated import UNMATCHED
+from ..kernel.voxels import Voxels
 from ..slices import ROW_PAIRS, in_slices
-from .voxels import Voxels
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from ..coordinates import Frame
+from ..kernel.voxels import Voxels, every_point, voxels
 from .density import LEAST_VOXELS, even_side
-from .voxels import Voxels, every_point, voxels
 
 # A voxel grid finer than this share of its first side is not tried.
 LEAST_SHARE = 0.01

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ..climbing.confidence import Confidence, centroid_covariance, to_caller, translation_covariance
 from ..coordinates import Frame
 from ..kernel.definite import inverse, small_sample_inflation
+from ..kernel.voxels import voxels
 from ..model import Parameters
 from ..problem import Problem
-from ..sampling.voxels import voxels
 from .mixture import Block, SurfaceMixture, SurfaceStep
 from .motion import free_numbers, normal_equations
 from .scene import Scene

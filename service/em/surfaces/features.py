@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ..sampling.voxels import voxels
+from ..kernel.voxels import voxels
 from ..slices import pause
 
 Float64 = NDArray[np.float64]

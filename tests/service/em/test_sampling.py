@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from service.em.coordinates import frame
+from service.em.kernel.voxels import every_point, voxels
 from service.em.problem import Problem
 from service.em.register import register
 from service.em.sampling.density import even_side
 from service.em.sampling.match_all import match_all
 from service.em.sampling.thinning import thinned
-from service.em.sampling.voxels import every_point, voxels
 from service.errors import InvalidInput
 from tests.problems.poses import cloud, posed
 from tests.problems.scenes.scans import drive

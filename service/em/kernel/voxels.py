@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel.cells import AXES
+from .cells import AXES
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -29,13 +29,24 @@ def voxels(points: Float64, side: float) -> Voxels:
 
     The origin, which is the median of the cloud, is the middle of a voxel.
     """
+    _, of, counts = np.unique(_codes(points, side), return_inverse=True, return_counts=True)
+    means = np.stack([np.bincount(of, row, len(counts)) for row in points]) / counts
+    return Voxels(means, counts, of)
+
+
+def occupied(points: Float64, side: float) -> int:
+    """The number of these voxels, in less time."""
+    codes = np.sort(_codes(points, side))  # in a quarter of the time of `np.unique`
+    return 1 + int(np.count_nonzero(np.diff(codes)))
+
+
+def _codes(points: Float64, side: float) -> Int64:
+    """The number (N,) of the voxel of each point."""
     code = np.zeros(points.shape[1], np.int64)
     for row in points[:AXES]:
         place = np.clip(np.floor(row / side + 0.5), -REACH, REACH - 1).astype(np.int64)
         code = code * (2 * REACH) + (place + REACH)
-    _, of, counts = np.unique(code, return_inverse=True, return_counts=True)
-    means = np.stack([np.bincount(of, row, len(counts)) for row in points]) / counts
-    return Voxels(means, counts, of)
+    return code
 
 
 def every_point(points: Float64) -> Voxels:
