@@ -124,10 +124,12 @@ MAKERS: list[Callable[[int], Trial]] = [
 
 
 def trials(count: int, first: int) -> Iterator[Trial]:
-    """At least `count` problems, as many of each kind."""
+    """About `count` problems, as many of each kind; those of a sensor that sees nothing are left out."""
     for seed in range(first, first + -(-count // len(MAKERS))):
         for make in MAKERS:
-            yield make(seed)
+            trial = make(seed)
+            if len(trial.problem.source) and len(trial.problem.target):
+                yield trial
 
 
 def judged(trial: Trial) -> Result:

@@ -68,7 +68,7 @@ def compare(x: Float64, y: Float64, dimension: int) -> Surfaces | None:
     D = dimension
     if min(x.shape[1], y.shape[1]) < SURFACE.least:
         return None
-    back, front = (in_grid(_thinned(cloud, D), D) for cloud in (x, y))
+    back, front = (_prepared(cloud, D) for cloud in (x, y))
     coarse, other = (np.ascontiguousarray(one.points[:, : SURFACE.coarse]) for one in (back, front))
     width = SURFACE.smooth * max(spacing_between(coarse, D), spacing_between(other, D))
     if not min(width, front.spacing, back.spacing) > 0:
@@ -113,17 +113,29 @@ def compare(x: Float64, y: Float64, dimension: int) -> Surfaces | None:
     )
 
 
-def _thinned(points: Float64, dimension: int) -> Float64:
-    """At most about `SURFACE.points` means of voxels of a cloud (P, K), in random order."""
+def _prepared(points: Float64, dimension: int) -> Cloud:
+    """A cloud (P, K), thinned until the points around most points do not lie on a line, as on a ring of a lidar."""
+    most = SURFACE.points
+    while True:
+        found = in_grid(_thinned(points, dimension, most), dimension)
+        count = found.points.shape[1]
+        some = np.arange(0, count, 1 + count // SURFACE.tested)
+        if most < 4 * SURFACE.least or patches(found, some, dimension).wide.mean() > 0.5:
+            return found
+        most //= 2
+
+
+def _thinned(points: Float64, dimension: int, most: int) -> Float64:
+    """At most `most` means of voxels of a cloud (P, K), in random order."""
     # A fixed seed makes the answer repeatable.
     some = np.take(points, np.random.default_rng(1).permutation(points.shape[1])[: SURFACE.strided], 1)
     count = some.shape[1]
-    if count <= SURFACE.points:
+    if count <= most:
         return some
     side = spacing_between(some, dimension)
-    while count > SURFACE.points and side > 0:
+    while count > most and side > 0:
         pause()
-        side *= max(1.1, math.sqrt(count / SURFACE.points))  # as many voxels as a surface has squares of this side
+        side *= max(1.1, math.sqrt(count / most))  # as many voxels as a surface has squares of this side
         count = occupied(some, side)
     found = voxels(some, side).points if side > 0 else some
     return np.take(found, np.random.default_rng(1).permutation(found.shape[1]), 1)

@@ -27,6 +27,7 @@ class SurfaceTuning(NamedTuple):
 
     points: int = 4000  # of either cloud, at most
     strided: int = 30_000  # points that are thinned
+    tested: int = 200  # points whose neighbours must not lie on a line
     least: int = 80  # points of either cloud that a surface needs
     sample: int = 1500
     coarse: int = 1000  # points of the smooth density

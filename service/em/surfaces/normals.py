@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InvalidInput
+from ..kernel.voxels import Voxels
 from ..problem import Problem
-from ..sampling.voxels import Voxels
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -7,9 +7,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.em.checks import check
+from service.em.kernel.voxels import Voxels, every_point
 from service.em.problem import Problem
 from service.em.register import register
-from service.em.sampling.voxels import Voxels, every_point
 from service.em.surfaces.normals import normals_of_voxels
 from service.em.surfaces.patches import patches
 from service.errors import InvalidInput
