@@ -56,11 +56,12 @@ class Hypotheses:
         values, vectors = np.linalg.eigh(whole @ whole.T / n)
         self._root = vectors * np.sqrt(np.maximum(values, 0))
         self._places = np.zeros((0, D * (D + 1)))
+        self._merits: list[float] = []
 
     def add(self, new: list[Hypothesis]) -> None:
         """Add the poses of one triangle."""
         led: set[int] = set()
-        for one in sorted(new, key=lambda one: -one.merit):
+        for merit, one in sorted(((one.merit, one) for one in new), key=lambda pair: -pair[0]):
             place = (one.transform @ self._root).ravel()
             off = ((self._places - place) ** 2).sum(1)
             alike = int(off.argmin()) if len(off) else -1
@@ -68,18 +69,19 @@ class Hypotheses:
                 other = self.found[alike]
                 support = other.support + (alike not in led)
                 led.add(alike)
-                if one.merit > other.merit:
-                    self.found[alike], self._places[alike] = one, place
+                if merit > self._merits[alike]:
+                    self.found[alike], self._places[alike], self._merits[alike] = one, place, merit
                 self.found[alike] = self.found[alike]._replace(support=support)
             elif len(self.found) < HYPOTHESES.most:
                 led.add(len(self.found))
                 self.found.append(one)
+                self._merits.append(merit)
                 self._places = np.vstack([self._places, place])
             else:
-                worst = min(range(HYPOTHESES.most), key=lambda k: self.found[k].merit)
-                if one.merit > self.found[worst].merit:
+                worst = min(range(HYPOTHESES.most), key=self._merits.__getitem__)
+                if merit > self._merits[worst]:
                     led.add(worst)
-                    self.found[worst], self._places[worst] = one, place
+                    self.found[worst], self._places[worst], self._merits[worst] = one, place, merit
 
     def ranked(self) -> list[Hypothesis]:
         """All poses, the best first."""
