@@ -66,14 +66,15 @@ def assess(problem: Problem, x: Float64, y: Float64, match: Int64, end: End) -> 
     found, odds = _compared(x, y, D, end.sigma, numbers)
     surfaces = _surfaces(x, y, D, _sure(found, odds))
     free: tuple[Freedom, ...] = ()
+    rotates = D in ROTATION_DIMENSIONS and (problem.kind.rotates or problem.kind.shears)
     if surfaces is not None and surfaces.near_evidence > 0:
-        free = free_motions(surfaces.comparison, D, rotates=problem.kind.rotates or problem.kind.shears)
+        free = free_motions(surfaces.comparison, D, rotates=rotates)
     gap = None if end.runner_up is None else end.runner_up.gap
     at = Circumstances(n, D, numbers, end.converged, gap, end.at_cap)
     by_points = found is not None and odds is not None and clear(found, odds, n)
     top = None
     if not by_points and not agree(surfaces, n):
-        top = peak(x, y, D, end.sigma, rotates=problem.kind.rotates or problem.kind.shears)
+        top = peak(x, y, D, end.sigma, rotates=rotates)
     judgement = judge(Found(found if by_points else None, odds, surfaces, free, top), at)
     if judgement.verdict != "good" and not by_points:
         judgement = _explained(judgement, alternative(x, y, D, end.sigma, problem.kind))

@@ -82,7 +82,7 @@ class VerdictTuning(NamedTuple):
     weak: float = 0.024  # information of each point below which a direction is tried
     step: float = 2.0  # the displacement with which it is tried, in spacings
     kept: float = 0.8  # least share of points that are still on the surface after an undetermined displacement
-    kept_by_turn: float = 0.96  # the same for a turn, which moves the points near its axis little
+    kept_by_turn: float = 0.94  # the same for a turn, which moves the points near its axis little
     freedom_points: int = 30  # least points on a surface
 
 

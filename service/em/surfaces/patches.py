@@ -11,14 +11,14 @@ from scipy.spatial import cKDTree
 from ..slices import pause
 
 Float64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
 
 # The neighbours that make a patch, by D, and the larger number if noise hides most patches among so few.
 NEIGHBOURS = {2: 8, 3: 12}
 MORE_NEIGHBOURS = {2: 16, 3: 40}
-# The deviation of the neighbours across a patch, relative to that along its narrower side, below which it is one.
-FLAT = 0.5
-# The share of points without a patch, below which the larger number is not tried.
+# The deviation of the neighbours across a patch, relative to that along its narrower side, below which it is one, and
+# below which it is surely one. Points of a solid have .7.
+FLAT, SURE = 0.5, 0.2
+# The share of points without a sure patch, below which the larger number is not tried.
 ROUGH = 0.5
 # Points in a block of the computation, which bounds memory and the time between two pauses.
 BLOCK = 8192
@@ -28,7 +28,7 @@ class Patches(NamedTuple):
     """The patches of a cloud of K points."""
 
     normals: Float64  # (P, K) unit normals; zeros where the neighbours are not flat
-    flat: float  # the share of the points that have one
+    flat: float  # the share of the points that surely have one
 
     def given(self, normals: Float64 | None) -> Patches:
         """The patches with the unit `normals` (P, K) in their places, where these are not zero."""
@@ -51,17 +51,20 @@ def patches(points: Float64, dimension: int) -> Patches:
         for first in range(0, len(rough), BLOCK):
             pause()
             some = rough[first : first + BLOCK]
-            found, is_flat = _least_axes(cloud[tree.query(cloud[some], count)[1]])
-            normals[:dimension, some[is_flat]] = found[is_flat].T
-            left.append(some[~is_flat])
+            found, ratio = _least_axes(cloud[tree.query(cloud[some], count)[1]])
+            normals[:dimension, some[ratio < FLAT]] = found[ratio < FLAT].T
+            left.append(some[~(ratio < SURE)])
         rough = np.concatenate(left) if left else rough[:0]
     return Patches(normals, 1 - len(rough) / max(len(cloud), 1))
 
 
-def _least_axes(groups: Float64) -> tuple[Float64, Bool]:
-    """The axis of least variance (n, D) of each group of points (n, k, D), and whether the group is flat (n,)."""
+def _least_axes(groups: Float64) -> tuple[Float64, Float64]:
+    """The axis of least variance (n, D) of each group of points (n, k, D), and its deviation relative to the next (n,).
+
+    Neighbours on a line have no plane, and those in one place have nothing: both have NaN.
+    """
     off = groups - groups.mean(1, keepdims=True)
     variances, axes = np.linalg.eigh(np.swapaxes(off, 1, 2) @ off)
-    # Neighbours on a line have no plane; those in one place have nothing.
-    flat = variances[:, 0] < FLAT**2 * variances[:, 1]
-    return axes[:, :, 0], flat
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.sqrt(np.maximum(variances[:, 0], 0.0) / variances[:, 1])
+    return axes[:, :, 0], ratio

@@ -191,7 +191,7 @@ def test_patches_know_their_normals_and_solids_have_none() -> None:
     assert found.flat > 0.8
     alike = np.abs((found.normals.T * normals(body, points)).sum(1))[(found.normals != 0).any(0)]
     assert np.median(alike) > 0.98
-    assert patches(rng.normal(size=(3, 3000)), 3).flat < 0.15
+    assert patches(rng.normal(size=(3, 3000)), 3).flat < 0.05
     curve = np.zeros((3, 600))
     curve[:2] = np.stack([np.cos(np.linspace(0, 6, 600)), np.sin(np.linspace(0, 6, 600))])
     in_plane = patches(curve, 2)
