@@ -159,7 +159,7 @@ def _diagonalize(matrix: Float64, axes: Float64) -> None:
 def nearest(x: Float64, grid: Cells, limit: float) -> tuple[Float64, Int64]:
     """The distances (n,) from `x` (P, n) to the nearest points of the grid, and the indices of these there.
 
-    The distance is infinite if there is none within about `limit`.
+    The distance is infinite if no point is within about `limit`.
     """
     count, size = x.shape[1], grid.points.shape[1]
     index, squares = np.empty(size, np.int32), np.empty(size)

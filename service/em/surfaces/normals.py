@@ -33,7 +33,7 @@ def normal_errors(problem: Problem, source: Float64, target: Float64) -> Iterato
 
 
 def normals_of_voxels(given: Float64 | None, order: Int64, axes: Int64, found: Voxels) -> Float64 | None:
-    """The unit normal of each voxel (P, K), zeros where there is none; None without normals.
+    """The unit normal of each voxel (P, K), or zeros; None for a cloud without normals.
 
     A normal and its opposite are the same. The mean of a voxel is that of its unit normals, turned to one side.
 

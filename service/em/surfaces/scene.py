@@ -53,7 +53,7 @@ class Scene(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Normals (3, N) that the caller knows, zeros where there is none; None for a cloud without any."""
+    """Normals (3, N) that the caller knows, zeros for points without one; None for a cloud without any."""
 
     source: Float64 | None = None
     target: Float64 | None = None

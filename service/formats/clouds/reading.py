@@ -100,7 +100,7 @@ def read_scan(
 ) -> tuple[Cloud, Weights | None, Float64 | None]:
     """The cloud, its weights, and its normals (N, 3) if a PLY or PCD file has the columns nx or normal_x, and so on.
 
-    The normals are as in the file: of any length, and NaN or zero where there is none. They are not among the
+    The normals are as in the file: of any length, and NaN or zero for a point without one. They are not among the
     `max_elements` numbers. `weights` and `normals` say whether to read them. Raises what `read_weighted` raises.
     """
     file = CloudFile(
