@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-from anyio import to_thread
 from fastapi import FastAPI
 
 from .em import worker as em_worker
@@ -87,7 +86,7 @@ async def _warm_up(health: Health, registrations: Gate, compiling: Background | 
         health.join()
         if not await compiling.ended():
             log.warning("the compilation failed; each process now compiles what it needs, one loop after another")
-    await to_thread.run_sync(json_numbers.warm_up)
+    await asyncio.to_thread(json_numbers.warm_up)
     await _run(health, "em", em_worker.warm_up_jobs())
     registrations.open()
     health.join()

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import os
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from anyio import CapacityLimiter, to_thread
-
 from ..runtime.priority import lower
 
-# One thread for each core: more threads would only hold more clouds and pictures in memory.
 CORES = os.cpu_count() or 1
-THREADS = CapacityLimiter(CORES)
 
 ResultT = TypeVar("ResultT")
 # How much the threads lower their priority. Beside two clients of large bodies, the 99th percentile of small requests
@@ -26,9 +23,19 @@ _NICE = 5
 FEW_NUMBERS = 1 << 16
 
 
+def _pool(threads: int) -> ThreadPoolExecutor:
+    # Threads begin with the first calls, so that a process may still fork.
+    return ThreadPoolExecutor(threads, "bodies", lower, (_NICE,))
+
+
+# One thread for each core: more threads would only hold more clouds and pictures in memory.
+_threads = _pool(CORES)
+
+
 def share(processes: int) -> None:
     """Leave this process its share of the threads, where several processes serve. At least two remain."""
-    THREADS.total_tokens = max(2, math.ceil(CORES / processes))
+    global _threads
+    _threads = _pool(max(2, math.ceil(CORES / processes)))
 
 
 async def on_thread(function: Callable[..., ResultT], *arguments: Any) -> ResultT:
@@ -37,18 +44,15 @@ async def on_thread(function: Callable[..., ResultT], *arguments: Any) -> Result
     If the caller is cancelled, a function that has not begun never does. One that has begun runs to its end, and its
     thread stays taken until then; see `when_unused`.
     """
-    work = _Work(function, arguments)
-    task = asyncio.create_task(to_thread.run_sync(work.run, limiter=THREADS))
+    call = _threads.submit(contextvars.copy_context().run, function, *arguments)
+    result = asyncio.wrap_future(call)
     try:
-        result: ResultT = await asyncio.shield(task)
+        return await asyncio.shield(result)
     except asyncio.CancelledError:
-        if not work.has_begun:
-            task.cancel()
-        elif caller := asyncio.current_task():
-            _abandoned[caller] = task
-            task.add_done_callback(_retrieve)
+        if not call.cancel() and (caller := asyncio.current_task()):
+            _abandoned[caller] = result
+            result.add_done_callback(_retrieve)
         raise
-    return result
 
 
 def when_unused(call: Callable[[], object]) -> None:
@@ -68,27 +72,10 @@ async def off_loop(numbers: int, function: Callable[..., ResultT], *arguments: A
     return await on_thread(function, *arguments)
 
 
-class _Work:
-    """A call on a thread of lower priority."""
-
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self._function = function
-        self._arguments = arguments
-        self.has_begun = False
-
-    def run(self) -> Any:
-        self.has_begun = True
-        if not getattr(_local, "is_lowered", False):  # a thread serves one request after the other
-            lower(_NICE)
-            _local.is_lowered = True
-        return self._function(*self._arguments)
+def _retrieve(result: asyncio.Future[Any]) -> None:
+    """Read the error of a call that is not awaited. Otherwise asyncio would log it."""
+    if not result.cancelled():
+        result.exception()
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Read the error of a task that is not awaited. Otherwise asyncio would log it."""
-    if not task.cancelled():
-        task.exception()
-
-
-_local = threading.local()
-_abandoned: WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any]] = WeakKeyDictionary()
+_abandoned: WeakKeyDictionary[asyncio.Task[Any], asyncio.Future[Any]] = WeakKeyDictionary()

@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from service.web.threads import FEW_NUMBERS, THREADS, off_loop, on_thread, when_unused
+from service.runtime.caller import CALLER
+from service.web.threads import CORES, FEW_NUMBERS, off_loop, on_thread, share, when_unused
 
 
 def test_an_operation_on_many_numbers_runs_beside_the_event_loop_and_one_on_few_does_not() -> None:
@@ -43,7 +44,7 @@ def test_errors_and_results_pass_through(numbers: int) -> None:
         asyncio.run(off_loop(numbers, divmod, 7, 0))
 
 
-def test_work_that_was_abandoned_keeps_its_thread_and_what_it_uses_until_it_ends() -> None:
+def test_what_abandoned_work_uses_is_released_when_it_ends() -> None:
     begun, go, ended = threading.Event(), threading.Event(), asyncio.Event()
     released: list[bool] = []
 
@@ -68,11 +69,9 @@ def test_work_that_was_abandoned_keeps_its_thread_and_what_it_uses_until_it_ends
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
-        assert THREADS.borrowed_tokens == 1
         assert not released
         go.set()
         await asyncio.wait_for(ended.wait(), 60)
-        assert THREADS.borrowed_tokens == 0
         assert released == [True]
 
     asyncio.run(run())
@@ -88,7 +87,8 @@ def test_work_that_waits_for_a_thread_is_never_begun_once_its_caller_is_gone() -
         go.wait(60)
 
     async def run() -> None:
-        most = int(THREADS.total_tokens)
+        share(processes=CORES)
+        most = 2
         tasks = [asyncio.create_task(on_thread(work, number)) for number in range(most + 1)]
         for _ in range(most):
             assert await asyncio.to_thread(count.acquire, timeout=60)
@@ -110,3 +110,26 @@ def test_what_no_thread_uses_is_released_at_once() -> None:
         return released
 
     assert asyncio.run(run()) == ["now"]
+
+
+def test_the_number_of_threads_is_bounded_and_does_not_depend_on_the_load() -> None:
+    together = threading.Barrier(2)
+
+    def work() -> int:
+        together.wait(60)
+        return threading.get_ident()
+
+    async def run() -> None:
+        share(processes=CORES)
+        found = await asyncio.gather(*(on_thread(work) for _ in range(20)))
+        assert len(set(found)) == 2
+
+    asyncio.run(run())
+
+
+def test_work_runs_in_the_context_of_its_caller() -> None:
+    async def run() -> str:
+        CALLER.set("a caller")
+        return await on_thread(CALLER.get)
+
+    assert asyncio.run(run()) == "a caller"
