@@ -12,6 +12,7 @@ from ..problem import Problem
 from ..sampling.density import LEAST_POINTS
 from ..sampling.thinning import Thinned
 from ..surfaces.confidence import surface_confidence
+from ..surfaces.equations import settled
 from ..surfaces.mixture import SurfaceMixture
 from ..surfaces.normals import normals_of_voxels
 from ..surfaces.scene import Given, Scene, scene
@@ -21,10 +22,8 @@ from .scan_pairs import side_of, surface_pairs
 
 # The widest kernel, in τ. A wider kernel than the smooth density gains nothing.
 WIDEST = 1.0
-
-
-# The coarsest tolerance of the climb, in σ.
-COARSEST = 0.01
+# The climb ends at this tolerance, in σ, or at the caller's if that is larger: `settled` is exact from there.
+TOLERANCE = 0.02
 # The share of either cloud that must surely have a patch for "auto" to take both for surfaces. If noise hides more of
 # them, the isotropic mixture is faster and more exact.
 LEAST_FLAT = 0.28
@@ -72,8 +71,7 @@ def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene,
     end = climb(
         mixture,
         best.parameters,
-        # Steps along the surfaces are relative to τ.
-        tolerance=max(problem.tolerance, min(problem.tolerance * scene.tangential / best.parameters.sigma, COARSEST)),
+        tolerance=max(problem.tolerance, TOLERANCE) if problem.tolerance else 0.0,
         max_iterations=problem.max_iterations,
         floor=scene.floor,
         accept=record.keep,
@@ -82,12 +80,13 @@ def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene,
     if len(found) > 1:
         gap = (best.score - found[1].score) * scene.source.shape[1]
         runner_up = RunnerUp(pose_of(points, found[1].parameters.transform), gap)
-    sure, last = surface_confidence(problem, points, scene, mixture, end.parameters)
+    pose = settled(mixture, end.parameters)
+    sure, last = surface_confidence(problem, points, mixture, pose)
     pairs = surface_pairs(problem, points, thin, scene, mixture, last, record.poll)
     return outcome(
         problem,
         points,
-        end.parameters,
+        pose.at,
         pairs,
         sure,
         record,

@@ -84,6 +84,7 @@ def expect_patches(
     background: Float64,
     dimension: int,
     noise: Noise,
+    cutoff: float,
     matches: Matches,
     moments: Moments,
 ) -> None:
@@ -91,9 +92,9 @@ def expect_patches(
 
     The weight of a pair is exp(-dᵀC⁻¹d/2) √(|C₀|/|C|), where |C₀| = σ² (σ² + τ²)^(D-1) is the least determinant.
     `grid_normals` (3, M) are in the grid's order. `background` (N,) is the logarithm of the weight β of each point's
-    outlier bin, in the same unit.
+    outlier bin, in the same unit. Pairs beyond `cutoff`, see CUTOFF, are left out.
     """
-    arguments = x, normals, grid, grid_normals, background, dimension, noise.sigma, noise.tangential, *matches, *moments
+    arguments = x, normals, grid, grid_normals, background, dimension, *noise, cutoff, *matches, *moments
     in_slices(x.shape[1], lambda first, pairs: _expect_rows(*arguments, first, pairs))
 
 
@@ -107,6 +108,7 @@ def _expect_rows(
     dimension: int,
     sigma: float,
     tangential: float,
+    cutoff: float,
     mass: Float64,
     evidence: Float64,
     best: Int64,
@@ -124,7 +126,7 @@ def _expect_rows(
     size, count = grid.points.shape[1], x.shape[1]
     index, distance = np.empty(size, np.int32), np.empty(size)
     a, b = sigma * sigma + tangential * tangential, tangential * tangential / 2
-    inverse_a, reach = 1.0 / a, 2 * CUTOFF * a
+    inverse_a, reach = 1.0 / a, 2 * cutoff * a
     for i in range(first, count):
         found, seen = neighbours(x, i, grid, reach, index, distance)
         m0, m1, m2 = normals[0, i], normals[1, i], normals[2, i]
@@ -154,7 +156,7 @@ def _expect_rows(
             g = b / 2 * low * inverse if with_normal and has_normal else f
             along_u, along_v = f * (other + own), g * (other - own)
             half = 0.5 * inverse_a * (distance[k] + along_u * (other + own) + along_v * (other - own))
-            if half > CUTOFF:
+            if half > cutoff:
                 continue
             u0, u1, u2 = n0 + sign * m0, n1 + sign * m1, n2 + sign * m2
             v0, v1, v2 = n0 - sign * m0, n1 - sign * m1, n2 - sign * m2

@@ -10,7 +10,7 @@ the clouds agree in more than their outline. Wide kernels, which blur the target
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ class Block(NamedTuple):
 
     rows: slice
     moved: Float64  # (3, K) under the pose
-    turning: Float64  # (3, K) see `motion.turning`
+    normals: Float64  # (3, K) turned with the source; zeros for points without one
     matches: Matches
     moments: Moments
 
@@ -72,32 +72,27 @@ class SurfaceMixture:
 
     def __init__(self, scene: Scene, model: Model, widest: float) -> None:
         self.model = model
-        self._scene, self._widest = scene, widest
-        self._free = free_numbers(scene.dimension, rotates=MAPS[model.kind].rotates)
+        self.scene = scene
+        self._widest = widest
+        self.free = free_numbers(scene.dimension, rotates=MAPS[model.kind].rotates)
+        """The numbers of the pose that may change, in the order of `motion.normal_equations`."""
         self._grid: Cells | None = None
         self._grid_side = 0.0
         self._grid_normals = scene.target_normals
         self._moments = empty_moments(0)
 
-    def step(
-        self, at: Parameters, spare: SurfaceStep | None = None, visit: Callable[[Block], None] | None = None
-    ) -> SurfaceStep:
-        """One E-step at `at`, and its M-step. It overwrites the arrays of `spare`, which is no longer needed.
-
-        `visit` is called with each block.
-        """
-        scene, D = self._scene, self._scene.dimension
+    def step(self, at: Parameters, spare: SurfaceStep | None = None) -> SurfaceStep:
+        """One E-step at `at`, and its M-step. It overwrites the arrays of `spare`, which is no longer needed."""
+        scene, D = self.scene, self.scene.dimension
         count, targets = scene.source.shape[1], scene.target.shape[1]
         matches = empty_matches(count) if spare is None else spare.matches
         within, matrix, vector, sums = np.zeros((D + 1, D + 1)), np.zeros((6, 6)), np.zeros(6), NoiseSums()
-        for block in self._blocks(at, matches):
+        for block in self.blocks(at, matches):
             extended = np.vstack([scene.source[:D, block.rows], np.ones(len(block.matches.mass))])
             within += (extended * block.matches.mass) @ extended.T
             more, force = normal_equations(block.moved, block.moments.precision, block.moments.force)
             matrix, vector, sums = matrix + more, vector + force, sums.plus(block.moments)
-            vector[:3] += block.turning.sum(1)
-            if visit is not None:
-                visit(block)
+            vector[:3] += turning(block.normals, block.moments, scene.tangential).sum(1)
         share = max(at.outliers, LEAST_OUTLIERS)
         value = float(matches.evidence.sum()) + count * (math.log((1 - share) / targets) - self._root(at.sigma))
         sigma, outliers = at.sigma, at.outliers
@@ -105,7 +100,7 @@ class SurfaceMixture:
             sigma = min(fit_noise(sums, sigma), self._widest)
         if self.model.estimate_outliers:
             outliers = min(max(1 - float(matches.mass.sum()) / count, LEAST_OUTLIERS), self.model.most_outliers)
-        after = Parameters(moved_pose(at.transform, matrix, vector, self._free), sigma, outliers)
+        after = Parameters(moved_pose(at.transform, matrix, vector, self.free), sigma, outliers)
         return SurfaceStep(at, after, value, within, matches)
 
     def ascend(self, start: Parameters, *, tolerance: float, max_iterations: int, floor: float) -> None:
@@ -117,40 +112,43 @@ class SurfaceMixture:
         It is the mean of log((1 - w) g/f + w), with the density g of the matches of a step, the chance density f of the
         scene, and the best share w of points that do not agree.
         """
-        found, scene, at = step.matches, self._scene, step.at
+        found, scene, at = step.matches, self.scene, step.at
         matched = np.log(np.maximum(found.mass, TINY)) + found.evidence
         ratio = np.exp(np.minimum(matched - math.log(scene.target.shape[1]) - self._root(at.sigma) - scene.chance, 700))
         return max(float(np.log((1 - share) * ratio + share).mean()) for share in SHARES)
 
     def _root(self, sigma: float) -> float:
         """log √((2π)^D |C₀|), C₀ the covariance of the narrowest pair: the weights of the E-step are relative to it."""
-        D = self._scene.dimension
-        along = math.log(sigma**2 + self._scene.tangential**2)
+        D = self.scene.dimension
+        along = math.log(sigma**2 + self.scene.tangential**2)
         return D * LOG_ROOT_TWO_PI + math.log(sigma) + 0.5 * (D - 1) * along
 
-    def _blocks(self, at: Parameters, out: Matches) -> Iterator[Block]:
+    def blocks(self, at: Parameters, out: Matches | None = None, cutoff: float = CUTOFF) -> Iterator[Block]:
         """The E-step at `at`, into `out`, block by block; the arrays of a block are overwritten by the next."""
-        scene, D = self._scene, self._scene.dimension
+        scene, D = self.scene, self.scene.dimension
         grid, noise = self._cells(at.sigma), Noise(at.sigma, scene.tangential)
         share = max(at.outliers, LEAST_OUTLIERS)
         odds = math.log(share / (1 - share)) + math.log(scene.target.shape[1]) + self._root(at.sigma)
         turn = np.hstack([at.transform[:, :D], np.zeros((D, 1))])
-        for first in range(0, scene.source.shape[1], BLOCK):
+        count = scene.source.shape[1]
+        out = empty_matches(count) if out is None else out
+        for first in range(0, count, BLOCK):
             rows = slice(first, first + BLOCK)
             part = out.rows(rows)
-            count = len(part.mass)
-            if len(self._moments.square) != count:
-                self._moments = empty_moments(count)
-            moved, normals = np.zeros((3, count)), np.zeros((3, count))
+            some = len(part.mass)
+            if len(self._moments.square) != some:
+                self._moments = empty_moments(some)
+            moved, normals = np.zeros((3, some)), np.zeros((3, some))
             move(at.transform, np.ascontiguousarray(scene.source[:, rows]), moved)
             move(turn, np.ascontiguousarray(scene.source_normals[:, rows]), normals)
             background = scene.background[rows] + odds
-            expect_patches(moved, normals, grid, self._grid_normals, background, D, noise, part, self._moments)
-            yield Block(rows, moved, turning(normals, self._moments, scene.tangential), part, self._moments)
+            moments = self._moments
+            expect_patches(moved, normals, grid, self._grid_normals, background, D, noise, cutoff, part, moments)
+            yield Block(rows, moved, normals, part, moments)
 
     def _cells(self, sigma: float) -> Cells:
-        side = math.sqrt(2 * CUTOFF * (sigma**2 + self._scene.tangential**2)) / 2
+        side = math.sqrt(2 * CUTOFF * (sigma**2 + self.scene.tangential**2)) / 2
         if self._grid is None or not 0.6 < side / self._grid_side < 1.7:
-            self._grid, self._grid_side = cells(self._scene.target, side), side
-            self._grid_normals = np.ascontiguousarray(self._scene.target_normals[:, self._grid.order])
+            self._grid, self._grid_side = cells(self.scene.target, side), side
+            self._grid_normals = np.ascontiguousarray(self.scene.target_normals[:, self._grid.order])
         return self._grid

@@ -96,13 +96,18 @@ def free_numbers(dimension: int, *, rotates: bool) -> list[int]:
 
 def moved_pose(transform: Float64, matrix: Float64, vector: Float64, free: list[int]) -> Float64:
     """The pose (D, D + 1) after the step of `normal_equations`; `free` are the rows that may change."""
-    D = len(transform)
     some = matrix[np.ix_(free, free)] + RIDGE * float(matrix.diagonal().max()) * np.eye(len(free))
     covariance = inverse(some)
     if covariance is None:
         return transform
     step = np.zeros(6)
     step[free] = covariance @ vector[free]
+    return displaced(transform, step)
+
+
+def displaced(transform: Float64, step: Float64) -> Float64:
+    """The pose (D, D + 1) after the perturbation `step` (6,), in the order of `normal_equations`."""
+    D = len(transform)
     turn = turned(step[:3])[:D, :D]
     return np.asarray(turn @ transform + np.pad(step[3 : 3 + D, None], ((0, 0), (D, 0))))
 

@@ -12,11 +12,11 @@ from service.em.kinds import RIGID
 from service.em.model import Model, Parameters
 from service.em.problem import Pose, Problem
 from service.em.register import register
-from service.em.surfaces.confidence import observed_information, scores_of
 from service.em.surfaces.consensus import proposals
+from service.em.surfaces.equations import Equations, add
 from service.em.surfaces.features import even_side, keys, similar
-from service.em.surfaces.mixture import Block, SurfaceMixture
-from service.em.surfaces.motion import turned
+from service.em.surfaces.mixture import SurfaceMixture
+from service.em.surfaces.motion import turned, turning
 from service.em.surfaces.patches import patches
 from service.em.surfaces.scene import Scene, of_patches
 from tests.problems.scenes.scene import Float64, any_rotation, direction, turn
@@ -84,16 +84,19 @@ def test_the_e_step_is_the_formula(dimension: int, sigma: float) -> None:
     assert (step.matches.best == R.argmax(1)).mean() > 0.9
 
 
+def _likelihood_equations(mixture: SurfaceMixture, at: Parameters) -> tuple[Equations, Float64]:
+    """The equations of the likelihood with all C held, and the torque (3,) of the turning C."""
+    found, turns = Equations(np.zeros((1, 6)), np.zeros((1, 6, 6))), np.zeros(3)
+    for block in mixture.blocks(at):
+        add(found, block, np.zeros(block.moved.shape[1], np.int64), along=1.0)
+        turns += turning(block.normals, block.moments, mixture.scene.tangential).sum(1)
+    return found, turns
+
+
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_scores_and_information_of_a_translation_are_derivatives(dimension: int) -> None:
     scene = _random_scene(dimension, 1)
     mixture, pose, width = SurfaceMixture(scene, _model(), 10.0), _pose(dimension, 1), 1e-3
-
-    gradients, informations = [], []
-
-    def visit(block: Block) -> None:
-        gradients.append(scores_of(block)[3 : 3 + dimension].sum(1))
-        informations.append(observed_information(block)[3 : 3 + dimension, 3 : 3 + dimension])
 
     def value(shift: Float64) -> float:
         moved = pose.copy()
@@ -102,27 +105,26 @@ def test_scores_and_information_of_a_translation_are_derivatives(dimension: int)
 
     axes = np.eye(dimension) * width
     slope = [(value(axis) - value(-axis)) / (2 * width) for axis in axes]
-    mixture.step(Parameters(pose, 0.8, 0.2), visit=visit)
-    np.testing.assert_allclose(np.sum(gradients, 0), slope, rtol=0.02, atol=0.05)
+    found, _ = _likelihood_equations(mixture, Parameters(pose, 0.8, 0.2))
+    some = slice(3, 3 + dimension)
+    np.testing.assert_allclose(found.scores[0, some], slope, rtol=0.02, atol=0.05)
     bend = [
         [-(value(a + b) - value(a - b) - value(b - a) + value(-a - b)) / (4 * width**2) for b in axes] for a in axes
     ]
-    np.testing.assert_allclose(np.sum(informations, 0), bend, rtol=0.05, atol=0.3)
+    np.testing.assert_allclose(found.slopes[0, some, some], bend, rtol=0.05, atol=0.3)
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_scores_of_a_rotation_are_derivatives(dimension: int) -> None:
     scene, pose, width = _random_scene(dimension, 1), _pose(dimension, 1), 1e-3
-    found = []
-    mixture = SurfaceMixture(scene, _model(), 10.0)
-    mixture.step(Parameters(pose, 0.8, 0.2), visit=lambda block: found.append(scores_of(block)[:3].sum(1)))
+    found, turns = _likelihood_equations(SurfaceMixture(scene, _model(), 10.0), Parameters(pose, 0.8, 0.2))
 
     def value(turn: Float64) -> float:
         return _written_out(scene, Parameters(turned(turn)[:dimension, :dimension] @ pose, 0.8, 0.2))[0]
 
     axes = np.eye(3)[[2] if dimension == 2 else [0, 1, 2]] * width
     slope = [(value(axis) - value(-axis)) / (2 * width) for axis in axes]
-    np.testing.assert_allclose(np.sum(found, 0)[-len(axes) :], slope, rtol=0.02, atol=0.05)
+    np.testing.assert_allclose((found.scores[0, :3] + turns)[-len(axes) :], slope, rtol=0.02, atol=0.05)
 
 
 def test_blocks_of_the_e_step_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
