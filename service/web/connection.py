@@ -27,6 +27,8 @@ from .watch import MOST_FRAMING_BYTES, Patience, Phase, Watch
 MAX_HEADER_BYTES = 64 * 1024
 # Seconds in which a client that is still sending can read the answer to a request that was refused.
 LINGER_SECONDS = 2.0
+# Seconds in which a stopping process still reads from an idle connection.
+LAST_REQUEST_SECONDS = 0.1
 # Requests that wait behind one that runs. With more the connection is not read, and does not tell that its client left.
 MOST_WAITING = 8
 _SLASH = ord("/")
@@ -315,11 +317,23 @@ class Connection(HttpToolsProtocol):
         """Note that a request was rejected before the application has seen it."""
 
     def shutdown(self) -> None:
-        """Close the connection, once it has answered."""
-        if self.cycle is None or self.cycle.response_complete:
+        """Close the connection, once it has answered; an idle one after a moment.
+
+        A request may have arrived that was not read yet. If the connection were closed at once, it would be reset.
+        """
+        if self._is_idle():
+            self.loop.call_later(LAST_REQUEST_SECONDS, self._close_last)
+        else:
+            self.cycle.keep_alive = False
+
+    def _close_last(self) -> None:
+        if self._is_idle():
             self.close()
         else:
             self.cycle.keep_alive = False
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def close(self) -> None:
         """Close the connection; after a moment, if the client is still sending."""

@@ -253,3 +253,28 @@ def test_a_client_that_left_before_its_request_was_watched_stops_it() -> None:
         assert recording.events == ["ended"]
 
     asyncio.run(run())
+
+
+def test_a_request_that_arrives_as_the_process_stops_is_answered() -> None:
+    async def application(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def run(*, late: bytes) -> list[bytes | str]:
+        state = ServerState()
+        protocol = Protocol(uvicorn.Config(application, interface="asgi3", lifespan="off", log_config=None), state, {})
+        protocol.connection_made(recording := Recording())
+        protocol.shutdown()
+        assert recording.events == []
+        if late:
+            protocol.data_received(late)
+        async with asyncio.timeout(60):
+            while "close" not in recording.events:
+                await asyncio.sleep(0.01)
+        return recording.events
+
+    assert asyncio.run(run(late=b"")) == ["close"]
+    answer, *rest = asyncio.run(run(late=b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"))
+    assert isinstance(answer, bytes)
+    assert answer.startswith(b"HTTP/1.1 204")
+    assert rest == ["close"]
