@@ -269,7 +269,7 @@ def test_a_request_that_arrives_as_the_process_stops_is_answered() -> None:
         if late:
             protocol.data_received(late)
         async with asyncio.timeout(60):
-            while "close" not in recording.events:
+            while "close" not in recording.events:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return recording.events
 
