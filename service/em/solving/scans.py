@@ -25,8 +25,9 @@ WIDEST = 1.0
 # The climb ends at this tolerance, in σ, or at the caller's if that is larger: `settled` is exact from there.
 TOLERANCE = 0.02
 # The share of either cloud that must surely have a patch for "auto" to take both for surfaces. If noise hides more of
-# them, the isotropic mixture is faster and more exact.
-LEAST_FLAT = 0.28
+# them, the isotropic mixture is faster, and more exact where the clouds have points in common. Means of voxels are not
+# points of both, so that fewer patches suffice.
+LEAST_FLAT, LEAST_FLAT_OF_MEANS = 0.28, 0.15
 
 
 def surfaces_of(problem: Problem, points: Frame, thin: Thinned) -> Scene | None:
@@ -37,7 +38,8 @@ def surfaces_of(problem: Problem, points: Frame, thin: Thinned) -> Scene | None:
     chosen = problem.kind.code == RIGID and problem.resolved_normalize == "rows" and problem.matching == "nearest"
     if problem.noise == "isotropic" or small or not chosen:
         return None
-    return scene(thin.frame, LEAST_FLAT, _given(problem, points, thin))
+    least = LEAST_FLAT if thin.side is None else LEAST_FLAT_OF_MEANS
+    return scene(thin.frame, least, _given(problem, points, thin))
 
 
 def _given(problem: Problem, points: Frame, thin: Thinned) -> Given:

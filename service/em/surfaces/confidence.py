@@ -7,8 +7,8 @@ correlated: scores s_c, and slopes H_c with the sum H. Without a cell, Newton's 
 
     Σ_c (H - H_c)⁻¹ s_c s_cᵀ (H - H_c)⁻ᵀ
 
-the jackknife by clusters (MacKinnon, Nielsen and Webb 2023, Econometrics Journal 26, CV3). The cells, not the points,
-are the independent observations.
+the jackknife by clusters (MacKinnon, Nielsen and Webb 2023, Econometrics Journal 26, CV3), widened for their number as
+an estimated variance is (`small_sample_inflation`). The cells, not the points, are the independent observations.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from .mixture import SurfaceMixture, SurfaceStep
 
 Float64 = NDArray[np.float64]
 
-# The side of a cell, in τ.
-CELL = 8.0
+# The sides of a cell, in τ: the first that has as many cells as this, or the last. Large ones hold all that is
+# correlated, such as the rings of a lidar on one wall.
+SIDES, LEAST_CELLS = (24.0, 16.0, 8.0), 20
 
 
 def surface_confidence(
@@ -53,13 +54,17 @@ def surface_confidence(
 def _covariance(mixture: SurfaceMixture, pose: Settled) -> Float64 | None:
     """The covariance (p, p) of the pose's free numbers."""
     scene = mixture.scene
-    cells = voxels(scene.source, CELL * scene.tangential).of
-    scores, slopes = equations(mixture, pose, cells).of(mixture.free)
+    for side in SIDES:
+        cells = voxels(scene.source, side * scene.tangential)
+        if len(cells.counts) >= LEAST_CELLS:
+            break
+    scores, slopes = equations(mixture, pose, cells.of).of(mixture.free)
     slope = slopes.sum(0)
-    if inverse((slope + slope.T) / 2) is None or small_sample_inflation(len(scores), len(slope)) is None:
+    growth = small_sample_inflation(len(scores), len(slope))
+    if growth is None or inverse((slope + slope.T) / 2) is None:
         return None
     try:
         steps = np.linalg.solve(slope - slopes, scores[:, :, None])[:, :, 0]
     except np.linalg.LinAlgError:  # one cell determines a number alone
         return None
-    return np.asarray(steps.T @ steps)
+    return np.asarray(growth * steps.T @ steps)
