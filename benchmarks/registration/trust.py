@@ -2,7 +2,8 @@
 
 Sound problems and hopeless ones of many kinds are registered in this process, with defaults but for the transform. A
 sound problem whose answer is right should be good. A hopeless one, and a wrong answer, must not be. Scans start at the
-identity, as they come from a sensor that moved little; all others start anywhere.
+identity, as they come from a sensor that moved little; all others start anywhere. The noise of sound points is at most
+half of their spacing. With more, two samples of one shape differ no more than unrelated ones.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from service.em.choices import Init, Transform
 from service.em.outcome import Outcome
 from service.em.problem import Problem
 from service.em.register import register
 from tests.problems.poses import FAMILIES, cloud, posed, rotation
-from tests.problems.registration import bijection, cropped, overlapping
+from tests.problems.registration import Instance, bijection, cropped, overlapping
 from tests.problems.scenes import DEGENERATE, HOPELESS, SOUND
 from tests.problems.scenes.scene import Scene
 
@@ -68,13 +71,13 @@ def points_trial(name: str, seed: int) -> Trial:
     noise, outliers = float(rng.choice([0.001, 0.004, 0.01])), float(rng.choice([0, 0, 0.2, 0.4]))
     overlap, other = float(rng.choice([1, 0.9, 0.75])), int(n * rng.uniform(0.7, 1.4)) + 1
     transform: Transform = "affine" if "affine" in name else "similarity" if "similarity" in name else "rigid"
-    pair = posed(family, n, dimension=D, overlap=overlap, outliers=outliers, noise=noise, seed=seed)
+    drawn = partial(posed, family, n, dimension=D, overlap=overlap, outliers=outliers)
+    noise = _limited(noise, drawn(noise=0.0, seed=seed).source)
+    pair = drawn(noise=noise, seed=seed)
     source, target, A, T = pair.source, pair.target, pair.rotation, pair.translation
     truth: tuple[Float64, Float64] | None = None
     if name.startswith("unrelated"):
-        target = posed(
-            family, n, dimension=D, overlap=overlap, outliers=outliers, noise=noise, seed=seed + 10**6
-        ).target
+        target = drawn(noise=noise, seed=seed + 10**6).target
     elif name == "noise":
         target = rng.uniform(size=(other, D))
     elif name == "mirrored":
@@ -95,12 +98,13 @@ def translation_trial(name: str, seed: int) -> Trial:
     D, n, noise = int(rng.choice([1, 2, 2, 3])), int(10 ** rng.uniform(1, 3)), float(rng.choice([0.001, 0.004, 0.01]))
     truth: tuple[Float64, Float64] | None = None
     if name in {"bijection", "overlapping", "cropped"}:
-        if name == "bijection":
-            one = bijection(n, D, sigma=noise, seed=seed)
-        elif name == "cropped":
-            one = cropped(n, D, 0.8, sigma=noise, seed=seed)
-        else:
-            one = overlapping(n // 5 + 1, n, n // 5 + 1, D, sigma=noise, seed=seed)
+        makers: dict[str, Callable[..., Instance]] = {
+            "bijection": partial(bijection, n, D),
+            "cropped": partial(cropped, n, D, 0.8),
+            "overlapping": partial(overlapping, n // 5 + 1, n, n // 5 + 1, D),
+        }
+        noise = _limited(noise, makers[name](sigma=0.0, seed=seed).source)
+        one = makers[name](sigma=noise, seed=seed)
         source, target, truth = one.source, one.target, (np.eye(D), one.translation)
     else:
         D = max(D, 2)
@@ -112,6 +116,12 @@ def translation_trial(name: str, seed: int) -> Trial:
             target = source @ rotation(D, rng.uniform(0.7, 2.4), rng).T
         target = target + noise * rng.normal(size=target.shape) + rng.normal(size=D)
     return Trial(f"translation, {name}", Problem(source, target), truth, noise)
+
+
+def _limited(noise: float, points: Float64) -> float:
+    """The noise, at most half of the median distance to the nearest neighbour."""
+    distance = cKDTree(points).query(points, [2])[0]
+    return min(noise, float(np.median(distance)) / 2)
 
 
 POINTS = "rigid", "similarity", "affine", "unrelated", "noise", "mirrored", "scaled", "unrelated similarity"

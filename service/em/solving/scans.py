@@ -11,7 +11,7 @@ from ..outcome import Outcome, RunnerUp
 from ..problem import Problem
 from ..sampling.density import LEAST_POINTS
 from ..sampling.thinning import Thinned
-from ..surfaces.confidence import surface_confidence
+from ..surfaces.confidence import cells_of, surface_confidence
 from ..surfaces.equations import settled
 from ..surfaces.mixture import SurfaceMixture
 from ..surfaces.normals import normals_of_voxels
@@ -82,7 +82,7 @@ def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene,
     if len(found) > 1:
         gap = (best.score - found[1].score) * scene.source.shape[1]
         runner_up = RunnerUp(pose_of(points, found[1].parameters.transform), gap)
-    pose = settled(mixture, end.parameters)
+    pose = settled(mixture, end.parameters, cells_of(scene))
     sure, last = surface_confidence(problem, points, mixture, pose)
     pairs = surface_pairs(problem, points, thin, scene, mixture, last, record.poll)
     return outcome(

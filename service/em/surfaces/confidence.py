@@ -21,10 +21,12 @@ from ..coordinates import Frame
 from ..kernel.definite import inverse, small_sample_inflation
 from ..kernel.voxels import voxels
 from ..problem import Problem
-from .equations import Settled, equations
+from .equations import Equations, Settled
 from .mixture import SurfaceMixture, SurfaceStep
+from .scene import Scene
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 # The sides of a cell, in τ: the first that has as many cells as this, or the last. Large ones hold all that is
 # correlated, such as the rings of a lidar on one wall.
@@ -41,7 +43,7 @@ def surface_confidence(
     at, scene = pose.at, mixture.scene
     last = mixture.step(at)
     value = to_caller(problem, points, at, last.log_likelihood, scene.source.shape[1])
-    covariance = _covariance(mixture, pose)
+    covariance = _covariance(pose.equations)
     if covariance is None:
         return Confidence(value, None, None, asked=True), last
     turns = len(covariance) - scene.dimension
@@ -51,14 +53,18 @@ def surface_confidence(
     return Confidence(value, moved, rotation, asked=True, centroid=centroid), last
 
 
-def _covariance(mixture: SurfaceMixture, pose: Settled) -> Float64 | None:
-    """The covariance (p, p) of the pose's free numbers."""
-    scene = mixture.scene
+def cells_of(scene: Scene) -> Int64:
+    """The cell (N,) of each source point."""
     for side in SIDES:
-        cells = voxels(scene.source, side * scene.tangential)
-        if len(cells.counts) >= LEAST_CELLS:
+        found = voxels(scene.source, side * scene.tangential)
+        if len(found.counts) >= LEAST_CELLS:
             break
-    scores, slopes = equations(mixture, pose, cells.of).of(mixture.free)
+    return found.of
+
+
+def _covariance(found: Equations) -> Float64 | None:
+    """The covariance (p, p) of the pose's free numbers."""
+    scores, slopes = found
     slope = slopes.sum(0)
     growth = small_sample_inflation(len(scores), len(slope))
     if growth is None or inverse((slope + slope.T) / 2) is None:

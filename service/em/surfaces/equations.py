@@ -36,8 +36,9 @@ ALONG, LIKELIHOOD = 0.05, 1.0
 # Half the squared distance of the farthest pairs, in standard deviations. Each pair at the cutoff of the climb, 6,
 # moves the sums by a step, so that the slopes would be a fifth too steep where many patches are rough.
 CUTOFF = 9.0
-# Newton's method ends after a step by less than TOLERANCE σ. After MOST_STEPS, or MOST_WAY τ from its start, it failed.
-TOLERANCE, MOST_STEPS, MOST_WAY = 1e-4, 12, 1.0
+# Newton's method ends after a step by less than TOLERANCE σ: the next one would be a twentieth of it or less. After
+# MOST_STEPS, or MOST_WAY τ from its start, it failed.
+TOLERANCE, MOST_STEPS, MOST_WAY = 5e-3, 12, 1.0
 
 
 class Equations(NamedTuple):
@@ -52,19 +53,19 @@ class Equations(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A pose, and the equations that it solves."""
+    """A pose, and the equations that it solves, of the numbers that may change, by cells."""
 
     at: Parameters
     along: float  # κ
+    equations: Equations
 
 
-def equations(mixture: SurfaceMixture, pose: Settled, cells: Int64 | None = None) -> Equations:
-    """The equations at a pose, for the cells (N,) of the source points; by default all are in one."""
-    count = 1 if cells is None else int(cells.max()) + 1
+def equations(mixture: SurfaceMixture, at: Parameters, cells: Int64, along: float) -> Equations:
+    """The equations at `at` for the cells (N,) of the source points; `along` is κ."""
+    count = int(cells.max()) + 1
     found = Equations(np.zeros((count, 6)), np.zeros((count, 6, 6)))
-    for block in mixture.blocks(pose.at, cutoff=CUTOFF):
-        of = np.zeros(len(block.matches.mass), np.int64) if cells is None else cells[block.rows]
-        add(found, block, of, pose.along)
+    for block in mixture.blocks(at, cutoff=CUTOFF):
+        add(found, block, cells[block.rows], along)
     return found
 
 
@@ -138,24 +139,26 @@ def _add(
             slopes[c, 5, e] += dk
 
 
-def settled(mixture: SurfaceMixture, start: Parameters) -> Settled:
+def settled(mixture: SurfaceMixture, start: Parameters, cells: Int64) -> Settled:
     """The pose near the end `start` of a climb that solves the equations. σ and the outliers stay.
 
-    Where they determine no pose nearby, `start` is the answer. It solves those of the likelihood.
+    Where they determine no pose nearby, `start` is the answer. It solves those of the likelihood. `cells` (N,) are
+    those of the source points.
     """
     scene, free, at = mixture.scene, mixture.free, start
     for _ in range(MOST_STEPS):
-        found = equations(mixture, Settled(at, ALONG)).of(free)
-        slope = found.slopes[0]
+        found = equations(mixture, at, cells, ALONG).of(free)
+        slope = found.slopes.sum(0)
         if inverse((slope + slope.T) / 2) is None:
             break
         step = np.zeros(6)
-        step[free] = np.linalg.solve(slope, found.scores[0])
+        step[free] = np.linalg.solve(slope, found.scores.sum(0))
         after = displaced(at.transform, step)
         if rms_distance(scene.source, start.transform, after) > MOST_WAY * scene.tangential:
             break
         moved = rms_distance(scene.source, at.transform, after)
         at = at._replace(transform=after)
         if moved < TOLERANCE * at.sigma:
-            return Settled(at, ALONG)
-    return Settled(start, LIKELIHOOD)
+            # The scores after the last step, which is too short for another look at the points.
+            return Settled(at, ALONG, found._replace(scores=found.scores - found.slopes @ step[free]))
+    return Settled(start, LIKELIHOOD, equations(mixture, start, cells, LIKELIHOOD).of(free))

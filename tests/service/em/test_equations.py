@@ -6,13 +6,14 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.em.climbing.climb import climb
 from service.em.kinds import RIGID
 from service.em.model import Model, Parameters
 from service.em.problem import Pose, Problem
 from service.em.register import register
-from service.em.surfaces.equations import ALONG, LIKELIHOOD, Settled, equations, settled
+from service.em.surfaces.equations import ALONG, LIKELIHOOD, Equations, equations, settled
 from service.em.surfaces.mixture import SurfaceMixture
 from service.em.surfaces.motion import displaced
 from service.em.surfaces.patches import patches
@@ -68,6 +69,15 @@ def _degrees(transform: Float64, rotation: Float64) -> float:
     return math.degrees(np.linalg.norm([off[2, 1] - off[1, 2], off[0, 2] - off[2, 0], off[1, 0] - off[0, 1]]) / 2)
 
 
+def _together(mixture: SurfaceMixture, at: Parameters, along: float = ALONG) -> Equations:
+    """The equations with all points in one cell."""
+    return equations(mixture, at, np.zeros(mixture.scene.source.shape[1], np.int64), along)
+
+
+def _cells(mixture: SurfaceMixture) -> NDArray[np.int64]:
+    return np.asarray(np.arange(mixture.scene.source.shape[1]) % 7)
+
+
 def test_borders_of_the_overlap_do_not_draw_the_pose() -> None:
     """Views of a figure that share 30 % of their points: most borders lie within the other view."""
     before, after = [], []
@@ -75,25 +85,30 @@ def test_borders_of_the_overlap_do_not_draw_the_pose() -> None:
         view = cut(seed)
         mixture, end = _climbed(_of(view.source, view.target), view.rotation, view.translation)
         before.append(_degrees(end.transform, view.rotation))
-        after.append(_degrees(settled(mixture, end).at.transform, view.rotation))
+        after.append(_degrees(settled(mixture, end, _cells(mixture)).at.transform, view.rotation))
     assert np.median(after) < 0.75 * np.median(before)
 
 
 def test_the_equations_hold_where_they_are_settled() -> None:
     mixture, end = _climbed(_scene(0))
-    pose = settled(mixture, end)
-    sums = [np.abs(equations(mixture, Settled(at, ALONG)).scores[0]) for at in (end, pose.at)]
-    assert sums[1].max() < 1e-3 * sums[0].max()
+    pose = settled(mixture, end, _cells(mixture))
+    assert pose.along == ALONG
+    before, after = (np.abs(_together(mixture, at).scores[0]) for at in (end, pose.at))
+    assert after.max() < 0.01 * before.max()
+    # The equations by cells are those of this pose.
+    assert np.abs(pose.equations.scores.sum(0)).max() < 1e-6 * before.max()
+    again = equations(mixture, pose.at, _cells(mixture), ALONG)
+    np.testing.assert_allclose(pose.equations.scores, again.scores, atol=0.02 * np.abs(again.scores).max())
 
 
 @pytest.mark.parametrize("along", [ALONG, LIKELIHOOD])
 def test_slopes_are_derivatives(along: float) -> None:
     mixture, at = _climbed(_scene(1))
-    width, found = 1e-3 * NOISE, equations(mixture, Settled(at, along))
+    width, found = 1e-3 * NOISE, _together(mixture, at, along)
 
     def scores(step: Float64) -> Float64:
         moved = at._replace(transform=displaced(at.transform, step))
-        return equations(mixture, Settled(moved, along)).scores[0]
+        return np.asarray(_together(mixture, moved, along).scores[0])
 
     slopes = np.stack([(scores(-step) - scores(step)) / (2 * width) for step in width * np.eye(6)], 1)
     unit = np.sqrt(np.diag(found.slopes[0]))
@@ -103,9 +118,7 @@ def test_slopes_are_derivatives(along: float) -> None:
 
 def test_cells_share_the_sums() -> None:
     mixture, at = _climbed(_scene(2))
-    pose = Settled(at, ALONG)
-    whole = equations(mixture, pose)
-    parts = equations(mixture, pose, np.arange(mixture.scene.source.shape[1]) % 7)
+    whole, parts = _together(mixture, at), equations(mixture, at, _cells(mixture), ALONG)
     assert len(parts.scores) == 7
     np.testing.assert_allclose(parts.scores.sum(0), whole.scores[0], atol=1e-6 * np.abs(parts.scores).max())
     np.testing.assert_allclose(parts.slopes.sum(0), whole.slopes[0], rtol=1e-9, atol=1e-9 * whole.slopes.max())
@@ -115,7 +128,9 @@ def test_a_pose_that_nothing_determines_stays() -> None:
     scene = _scene(3)
     mixture = SurfaceMixture(scene, Model(kind=RIGID), scene.tangential)
     away = Parameters(np.hstack([np.eye(3), np.full((3, 1), 100.0)]), scene.tangential, 0.3)
-    assert settled(mixture, away) == Settled(away, LIKELIHOOD)
+    found = settled(mixture, away, _cells(mixture))
+    assert found.at is away
+    assert found.along == LIKELIHOOD
 
 
 def test_the_covariance_is_the_scatter() -> None:
