@@ -72,7 +72,7 @@ class VerdictTuning(NamedTuple):
     errors: float = 8.0  # least evidence in standard errors
     agreement_of_few: float = 0.85  # the same for clouds of up to `scan` points, whose shapes are coarse
     errors_of_few: float = 10.0
-    peak: float = 7.5  # least height of a peak
+    peak: float = 9.0  # least height of a peak; among 150 hopeless pairs of key points it reaches 7.8
     hovering: float = 0.0105  # most points off a surface, of all
     pull: float = 0.016  # extents of the target by which unmatched points may pull the answer
     pull_errors: float = 2.2  # and in standard errors
