@@ -31,6 +31,8 @@ Int64 = NDArray[np.int64]
 # The sides of a cell, in τ: the first that has as many cells as this, or the last. Large ones hold all that is
 # correlated, such as the rings of a lidar on one wall.
 SIDES, LEAST_CELLS = (24.0, 16.0, 8.0), 20
+# More cells share sums: each takes 300 bytes several times, and scattered points have a cell each.
+MOST_CELLS = 4096
 
 
 def surface_confidence(
@@ -54,12 +56,12 @@ def surface_confidence(
 
 
 def cells_of(scene: Scene) -> Int64:
-    """The cell (N,) of each source point."""
+    """The cell (N,) of each source point, from 0 to at most MOST_CELLS - 1."""
     for side in SIDES:
         found = voxels(scene.source, side * scene.tangential)
         if len(found.counts) >= LEAST_CELLS:
             break
-    return found.of
+    return np.asarray(found.of % MOST_CELLS)
 
 
 def _covariance(found: Equations) -> Float64 | None:

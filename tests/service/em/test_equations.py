@@ -13,6 +13,7 @@ from service.em.kinds import RIGID
 from service.em.model import Model, Parameters
 from service.em.problem import Pose, Problem
 from service.em.register import register
+from service.em.surfaces.confidence import cells_of
 from service.em.surfaces.equations import ALONG, LIKELIHOOD, Equations, equations, settled
 from service.em.surfaces.mixture import SurfaceMixture
 from service.em.surfaces.motion import displaced
@@ -143,3 +144,13 @@ def test_the_covariance_is_the_scatter() -> None:
         off = found.translation - SHIFT
         ratios.append(off @ np.linalg.solve(found.translation_covariance, off) / 3)
     assert 0.4 < np.mean(ratios) < 2
+
+
+def test_the_number_of_cells_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = _scene(4)
+    whole = cells_of(scene)
+    most = int(whole.max())
+    monkeypatch.setattr("service.em.surfaces.confidence.MOST_CELLS", most)
+    found = cells_of(scene)
+    assert found.max() == most - 1
+    assert np.array_equal(found[whole < most], whole[whole < most])
