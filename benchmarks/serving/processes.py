@@ -39,6 +39,17 @@ class Server(NamedTuple):
                 total += sum(map(int, fields[11:15]))
         return total / TICKS
 
+    def lane_seconds(self) -> float:
+        """Processor time so far of Latentserve's lanes, the threads that compute."""
+        total = 0
+        for pid in descendants(self.process.pid):
+            with suppress(OSError):
+                for thread in Path(f"/proc/{pid}/task").iterdir():
+                    name, _, fields = (thread / "stat").read_text().partition("(")[2].rpartition(")")
+                    # The fields that `processor_seconds` adds, without those of children.
+                    total += sum(map(int, fields.split()[11:13])) if name.startswith("batcher-") else 0
+        return total / TICKS
+
     def memory(self) -> list[float]:
         """Proportional set size of each process in MB, the largest first. Shared pages are divided among sharers."""
         sizes = []

@@ -1,6 +1,6 @@
-"""Registrations of 100 points in 2-D: processor time of a request beside that of the engine alone.
+"""Registrations of 100 points in 2-D: processor time of a request beside that of the lanes, which compute.
 
-The engine's time is measured in a process without a server, on the same problems, as many at once on average.
+The engine is also measured alone, in a process without a server, on the same problems, as many at once on average.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import NamedTuple
@@ -112,10 +112,10 @@ def together(size: float) -> int:
     return max(1, round(size / math.ceil(size / most)))
 
 
-def engine_seconds(size: int, seconds: float) -> tuple[float, float]:
-    """Processor time of one registration in batches of `size`: of the engine, and of the checks and the plan before."""
+def engine_seconds(size: int, seconds: float) -> float:
+    """Processor time of the engine for one registration in batches of `size`."""
     source, target = clouds()
-    spent, checked, count = 0.0, 0.0, 0
+    spent, count = 0.0, 0
     until = time.perf_counter() + seconds
     while count == 0 or time.perf_counter() < until:
         places = [(count + place) % PROBLEMS for place in range(size)]
@@ -123,14 +123,12 @@ def engine_seconds(size: int, seconds: float) -> tuple[float, float]:
             problem(RegisterRequest.model_validate({"source": source[i], "target": target[i], "sigma": SIGMA}))
             for i in places
         ]
-        start = time.thread_time()
         plans = [plan(check(one)) for one in problems]
-        middle = time.thread_time()
+        start = time.thread_time()
         register_plans(plans)
-        spent += time.thread_time() - middle
-        checked += middle - start
+        spent += time.thread_time() - start
         count += size
-    return spent / count, checked / count
+    return spent / count
 
 
 class Kind(NamedTuple):
@@ -140,20 +138,27 @@ class Kind(NamedTuple):
     requests: Bodies
     registrations: int  # of one request
     connections: int
-    most: float  # maximum processor time of a registration beside the engine's, in µs
+    most: float  # maximum processor time of a registration beside the lanes', in µs
+
+
+class Measurement(NamedTuple):
+    """One load, and the engine alone after it."""
+
+    sample: Sample
+    lane_seconds: float
+    together: int
+    engine_seconds: float  # of one registration
 
 
 def overhead(arena: Arena) -> str:
-    """Processor time of a registration by HTTP: the whole, the engine's, and the rest."""
+    """Processor time of a registration by HTTP: the whole, the lanes', the rest, and the engine's alone."""
     kinds = [
         Kind("JSON", single_requests(), 1, 64, 250),
         Kind(f"JSON, batches of {BATCH}", json_batches(), BATCH, 4, 250),
         Kind(f"npz, batches of {BATCH}", npz_batches(), BATCH, 4, 25),
     ]
-    samples: dict[tuple[str, str], list[Sample]] = defaultdict(list)
-    sizes: dict[tuple[str, str], list[int]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
     refused: dict[str, str] = {}
-    engine: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     names = [name for name in arena.names if is_ours(name)]
     # A process of its own, in which the libraries start with one thread.
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
@@ -165,45 +170,57 @@ def overhead(arena: Arena) -> str:
                         if kind.name in refused or (problem := _problem(server, kind.requests.requests[0])):
                             refused.setdefault(kind.name, problem)
                             continue
-                        key = name, kind.name
                         run(server.port, Load(kind.requests, kind.connections, 1.0))
                         for _ in range(TURNS):
-                            before = uvloop.run(_batches(server.port))
-                            load = Load(kind.requests, kind.connections, arena.seconds / TURNS)
-                            samples[key].append(measured(server, load))
-                            _, batches = np.subtract(uvloop.run(_batches(server.port)), before)
-                            # One job may have many registrations of a request, so jobs are not counted.
-                            size = together(samples[key][-1].requests * kind.registrations / batches)
-                            sizes[key].append(size)
-                            seconds = process.submit(engine_seconds, size, arena.seconds / TURNS)
-                            engine[key].append(seconds.result())
+                            sample, lanes, size = _load(server, kind, arena.seconds / TURNS)
+                            alone = process.submit(engine_seconds, size, arena.seconds / TURNS).result()
+                            found[name, kind.name].append(Measurement(sample, lanes, size, alone))
     head = ["registrations", "a second", "p50 ms", "p99 ms", "together"]
-    lines = [[*head, "µs in all", "engine µs", "rest µs", "of it plan µs", "client µs"]]
+    lines = [[*head, "µs in all", "lanes µs", "rest µs", "engine alone µs", "client µs"]]
     claims = []
     for name in names:
         for kind in kinds:
-            if kind.name in refused:
-                continue
-            rounds, key = samples[name, kind.name], (name, kind.name)
-            each = _per_registration(rounds, kind.registrations)
-            alone, checks = (statistics.median(column) for column in zip(*engine[key], strict=True))
-            rest = statistics.median(
-                _per_registration([sample], kind.registrations) - parts[0]
-                for sample, parts in zip(rounds, engine[key], strict=True)
-            )
-            rate = kind.registrations * median(rounds, lambda sample: sample.rate)
-            late = [milliseconds(latency(rounds, share)) for share in (0.5, 0.99)]
-            client = median(rounds, lambda sample: sample.client_seconds / max(sample.requests, 1)) / kind.registrations
-            times = [microseconds(value) for value in (each, alone, rest, checks, client)]
-            cells = [f"{rate:,.0f}", *late, f"{statistics.median(sizes[key]):.0f}", *times]
-            lines.append([f"{name}: {kind.name}", *cells])
-            claims.append(claim(f"{name}: {kind.name}: µs beside the engine", rest * 1e6, most=kind.most))
+            if kind.name not in refused:
+                cells, rest = _row(found[name, kind.name], kind)
+                lines.append([f"{name}: {kind.name}", *cells])
+                claims.append(claim(f"{name}: {kind.name}: µs beside the lanes", rest * 1e6, most=kind.most))
     notes = [f"{name}: not measured, because the service answers {reason}" for name, reason in refused.items()]
     return "\n".join([grid(lines), *claims, *notes])
 
 
-def _per_registration(samples: Sequence[Sample], registrations: int) -> float:
-    return median(samples, lambda sample: sample.server_seconds / max(sample.requests, 1)) / registrations
+def _load(server: Server, kind: Kind, seconds: float) -> tuple[Sample, float, int]:
+    """A load, the processor time of the lanes meanwhile, and how many registrations were computed together."""
+    batches_before, lanes_before = uvloop.run(_batches(server.port)), server.lane_seconds()
+    sample = measured(server, Load(kind.requests, kind.connections, seconds))
+    lanes = server.lane_seconds() - lanes_before
+    # One job may have many registrations of a request, so jobs are not counted.
+    _, batches = np.subtract(uvloop.run(_batches(server.port)), batches_before)
+    return sample, lanes, together(sample.requests * kind.registrations / batches)
+
+
+def _row(measurements: Sequence[Measurement], kind: Kind) -> tuple[list[str], float]:
+    """The cells of a kind's row, and the seconds of a registration beside the lanes'."""
+
+    def each(seconds: Callable[[Measurement], float]) -> float:
+        return statistics.median(
+            seconds(one) / max(one.sample.requests, 1) / kind.registrations for one in measurements
+        )
+
+    samples = [one.sample for one in measurements]
+    rest = each(lambda one: one.sample.server_seconds - one.lane_seconds)
+    times = [
+        each(lambda one: one.sample.server_seconds),
+        each(lambda one: one.lane_seconds),
+        rest,
+        statistics.median(one.engine_seconds for one in measurements),
+        each(lambda one: one.sample.client_seconds),
+    ]
+    return [
+        f"{kind.registrations * median(samples, lambda sample: sample.rate):,.0f}",
+        *(milliseconds(latency(samples, share)) for share in (0.5, 0.99)),
+        f"{statistics.median(one.together for one in measurements):.0f}",
+        *map(microseconds, times),
+    ], rest
 
 
 def _problem(server: Server, request: bytes) -> str:

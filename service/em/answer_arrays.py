@@ -29,6 +29,8 @@ Arrays = dict[str, NDArray[Any]]
 Result = Outcome | Refusal
 
 NONE = -1
+# Elements whose operations take as long as the fields of one problem that are not of its points.
+_PROBLEM = 1 << 8
 
 
 def single(found: Mapping[str, Any], registered: Float64) -> Arrays:
@@ -49,11 +51,21 @@ def _one(quality: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def elements(results: Sequence[Result], points: int) -> int:
-    """About how many numbers the arrays of the results have, for problems of `points` source points together."""
+    """The arrays of the results take as long as an operation on this number of elements.
+
+    Args:
+        results: of all problems.
+        points: the number of their source points.
+    """
     outcomes = [result for result in results if isinstance(result, Outcome)]
-    dimension = outcomes[0].translation.size if outcomes else 0
-    pairs = sum(outcome.responsibilities.size for outcome in outcomes if outcome.responsibilities is not None)
-    return points * (2 + 3 * dimension) + pairs
+    optional = sum(
+        part.size
+        for one in outcomes
+        for part in (one.responsibilities, one.registered, one.displacement, one.outlier_probability)
+        if part is not None
+    )
+    # Each point has a match and its probability.
+    return len(results) * _PROBLEM + 2 * points + optional
 
 
 def check_dimensions(plans: Sequence[Plan | Refusal]) -> None:

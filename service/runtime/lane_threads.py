@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Generic, NamedTuple, TypeVar
 
 from .priority import lower
+from .thread_name import show_name
 from .turns import Turn
 
 JobT = TypeVar("JobT")
@@ -86,6 +87,7 @@ class LaneThreads(Generic[JobT, OutcomeT]):
             await asyncio.to_thread(thread.join, timeout)
 
     def _serve(self) -> None:
+        show_name(self._name)
         lower(self._nice)
         while (work := self._inbox.get()) is not None:
             try:

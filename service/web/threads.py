@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..runtime.priority import lower
+from ..runtime.thread_name import show_name
 
 CORES = os.cpu_count() or 1
 
@@ -19,13 +20,19 @@ ResultT = TypeVar("ResultT")
 # How much the threads lower their priority. Beside two clients of large bodies, the 99th percentile of small requests
 # falls to half. With 10, as lanes with long jobs have, large bodies come to a third less where small ones are many.
 _NICE = 5
+_NAME = "bodies"
 # Array operations on more numbers take milliseconds.
 FEW_NUMBERS = 1 << 16
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
     # Threads begin with the first calls, so that a process may still fork.
-    return ThreadPoolExecutor(threads, "bodies", lower, (_NICE,))
+    return ThreadPoolExecutor(threads, _NAME, _begin)
+
+
+def _begin() -> None:
+    show_name(_NAME)
+    lower(_NICE)
 
 
 # One thread for each core: more threads would only hold more clouds and pictures in memory.
