@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from .batched.registration import register_translations
 from .checks import check
+from .mirrored import against_mirror_image
 from .outcome import Outcome
 from .plan import Engine, Plan, plan
 from .problem import Problem
@@ -38,7 +39,7 @@ def register_plans(plans: Sequence[Plan]) -> list[Outcome]:
         found = compute([plans[i].problem for i in chosen])
         for i, one in zip(chosen, found, strict=True):
             problem = plans[i].problem
-            outcomes[i] = doubted(problem, widened(problem, one))
+            outcomes[i] = doubted(problem, widened(problem, against_mirror_image(problem, one)))
     return [outcomes[i] for i in range(len(plans))]
 
 

@@ -79,6 +79,8 @@ class VerdictTuning(NamedTuple):
     unmatched: float = 0.5  # largest share for which the comparison by points alone suffices
     pairs: int = 2  # least matched points beyond those that determine the transform
     distinct: float = 0.5  # least share of distinct targets among the matches
+    weak_evidence: float = 1.5  # nats of a source point below which a mirror image is registered, too
+    far_more: float = 1.5  # times the evidence of the answer that it must have to be the better explanation
     weak: float = 0.024  # information of each point below which a direction is tried
     step: float = 2.0  # the displacement with which it is tried, in spacings
     kept: float = 0.8  # least share of points that are still on the surface after an undetermined displacement

@@ -1,0 +1,65 @@
+"""A mirror image of the source, where the answer fits little better than chance would allow.
+
+A mirror image has the shape of the source, but no rotation makes it the source. Parts of a cloud may fit it
+nevertheless: points in a plane, and the outline of a ball. A source that was mirrored by mistake, such as one of a
+camera, is then registered by such a part. Its mirror image shows what a true fit of this cloud would be.
+"""
+
+from __future__ import annotations
+
+from .kinds import ROTATION_DIMENSIONS
+from .outcome import Outcome
+from .problem import Problem
+from .quality.tuning import VERDICT
+from .solving.weighted import register_weighted
+
+REASON = "a mirror image of the source explains far more"
+
+
+def against_mirror_image(problem: Problem, outcome: Outcome) -> Outcome:
+    """The outcome of `problem`, doubtful if the mirror image of the source agrees with the target far better."""
+    quality = outcome.quality
+    if quality is None or quality.verdict != "good" or not may_be_mirrored(problem):
+        return outcome
+    if quality.evidence >= VERDICT.weak_evidence:
+        return outcome
+    other = register_weighted(_mirrored(problem)).quality
+    if other is None:
+        return outcome
+    gain = len(problem.source) * (other.evidence - quality.evidence)
+    if gain < VERDICT.clear or other.evidence < VERDICT.far_more * quality.evidence:
+        return outcome
+    return outcome._replace(
+        quality=quality._replace(verdict="doubtful", reasons=(*quality.reasons, REASON)),
+        warnings=(*outcome.warnings, REASON),
+    )
+
+
+def may_be_mirrored(problem: Problem) -> bool:
+    """Whether a mirror image may be registered, too: for few points that are searched for a pose from anywhere."""
+    kind, sizes = problem.kind, (len(problem.source), len(problem.target))
+    return (
+        kind.rotates
+        and not kind.shears
+        and not kind.deforms
+        and problem.source.shape[1] in ROTATION_DIMENSIONS
+        and problem.init_name == "auto"
+        and problem.pairs is None
+        and max(sizes) <= VERDICT.scan
+    )
+
+
+def _mirrored(problem: Problem) -> Problem:
+    """The problem of the mirror image, without what its verdict does not need."""
+    source = problem.source.copy()
+    source[:, 0] = 2 * source[:, 0].mean() - source[:, 0]
+    return problem._replace(
+        source=source,
+        source_normals=None,
+        target_normals=None,
+        matching="nearest",
+        responsibilities=False,
+        registered=False,
+        trace=False,
+        path=False,
+    )

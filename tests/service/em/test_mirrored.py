@@ -1,0 +1,91 @@
+"""Mirror images of a source whose fit is weak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from service.em.checks import check
+from service.em.mirrored import REASON, against_mirror_image
+from service.em.outcome import Outcome
+from service.em.problem import Problem
+from service.em.register import register
+from tests.problems.poses import posed
+
+MIRROR = np.array([-1.0, 1, 1])
+
+
+def weak(outcome: Outcome, evidence: float = 0.2) -> Outcome:
+    """The outcome, as if its points agreed by a little more than chance."""
+    assert outcome.quality is not None
+    quality = outcome.quality._replace(verdict="good", reasons=(), evidence=evidence)
+    return outcome._replace(quality=quality, warnings=())
+
+
+def shell(dimension: int = 3, noise: float = 0.004) -> Problem:
+    pair = posed("shell", 150, dimension=dimension, noise=noise, overlap=0.9, outliers=0.2, seed=4)
+    return Problem(pair.source, pair.target, transform="rigid")
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_weak_fit_is_doubtful_if_the_mirror_image_fits_far_better(dimension: int) -> None:
+    sound = shell(dimension)
+    # A map coordinate, so that a reflection at the origin would lose digits.
+    problem = check(sound._replace(source=sound.source * MIRROR[:dimension] + 4e5))
+    found = register(problem)
+    assert found.quality is not None
+    assert found.quality.verdict != "good"
+    doubted = against_mirror_image(problem, weak(found))
+    assert doubted.quality is not None
+    assert doubted.quality.verdict == "doubtful"
+    assert doubted.quality.reasons == doubted.warnings == (REASON,)
+    assert doubted.quality.evidence == 0.2
+
+
+def test_a_weak_fit_stays_good_if_the_mirror_image_fits_no_better() -> None:
+    problem = check(shell())
+    found = weak(register(problem), 1.4)
+    assert against_mirror_image(problem, found) is found
+
+
+def test_a_cloud_that_is_its_own_mirror_image_stays_good() -> None:
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(60, 3)) + np.array([1.5, 0, 0])
+    whole = np.concatenate([half, half * MIRROR])
+    problem = check(Problem(whole + 0.05 * rng.normal(size=whole.shape), whole, transform="rigid"))
+    found = register(problem)
+    assert found.quality is not None
+    assert found.quality.verdict == "good"
+    for evidence in (found.quality.evidence, 0.9 * found.quality.evidence):
+        kept = weak(found, evidence)
+        assert against_mirror_image(problem, kept) is kept
+
+
+def not_searched() -> Iterator[Problem]:
+    sound = shell()
+    yield sound._replace(transform="translation")
+    yield sound._replace(transform="affine")
+    yield sound._replace(init="identity")
+    yield sound._replace(pairs=np.array([[0.0, 0], [1, 1], [2, 2], [3, 3]]))
+
+
+@pytest.mark.parametrize("problem", [*not_searched()])
+def test_no_mirror_image_is_tried_where_no_pose_is_searched(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = weak(register(problem))
+    monkeypatch.setattr("service.em.mirrored.register_weighted", None)
+    assert against_mirror_image(problem, found) is found
+
+
+def test_a_clear_fit_needs_no_mirror_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = check(shell())
+    found = weak(register(problem), 3.0)
+    monkeypatch.setattr("service.em.mirrored.register_weighted", None)
+    assert against_mirror_image(problem, found) is found
+
+
+def test_a_cancelled_mirror_image_changes_nothing() -> None:
+    problem = check(shell())
+    found = weak(register(problem))
+    assert against_mirror_image(problem.until(lambda: True), found) is found
