@@ -21,12 +21,13 @@ def against_mirror_image(problem: Problem, outcome: Outcome) -> Outcome:
     quality = outcome.quality
     if quality is None or quality.verdict != "good" or not may_be_mirrored(problem):
         return outcome
-    if quality.evidence >= VERDICT.weak_evidence:
+    count = len(problem.source)
+    if quality.evidence >= VERDICT.weak_evidence or count * quality.evidence >= VERDICT.weak_total:
         return outcome
     other = register_weighted(_mirrored(problem)).quality
     if other is None:
         return outcome
-    gain = len(problem.source) * (other.evidence - quality.evidence)
+    gain = count * (other.evidence - quality.evidence)
     if gain < VERDICT.clear or other.evidence < VERDICT.far_more * quality.evidence:
         return outcome
     return outcome._replace(

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 Float64 = NDArray[np.float64]
 
@@ -45,11 +46,11 @@ def coincidences(n: int, m: int, dimension: int, volume: float, *, scales: bool)
     if m < D or not volume > 0:
         return Coincidences(constant, power, 0.0)
     length = volume ** (1 / D)
-    for k in range(D + 1, n + 1):
-        subsets = math.lgamma(n + 1) - math.lgamma(n - k + 1) - math.lgamma(k - D + 1) - math.lgamma(D + 1)
-        partners = math.lgamma(m + 1) - math.lgamma(m - D + 1)
-        constant[k] = subsets + partners + (k - D) * math.log(m * ball / volume) + surplus * math.log(8 / length)
-        power[k] = D * (k - D) + surplus
+    k = np.arange(D + 1, n + 1)
+    subsets = math.lgamma(n + 1) - gammaln(n - k + 1) - gammaln(k - D + 1) - math.lgamma(D + 1)
+    partners = math.lgamma(m + 1) - math.lgamma(m - D + 1)
+    constant[k] = subsets + partners + (k - D) * math.log(m * ball / volume) + surplus * math.log(8 / length)
+    power[k] = D * (k - D) + surplus
     return Coincidences(constant, power, min((volume / (m * ball)) ** (1 / D), length / 8))
 
 

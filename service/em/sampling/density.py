@@ -10,13 +10,13 @@ Float64 = NDArray[np.float64]
 
 # The distance to this neighbour tells the local density, with a standard error of a third.
 NEIGHBOUR = 8
-# Points whose neighbours are searched.
-SAMPLE = 2000
+# Points whose neighbours are searched, and how many tell that a cloud is even: if its ratio below is at most EVEN there.
+SAMPLE, FEW = 2000, 200
 # Smaller clouds are taken as they are: key points are few, and chosen by their owner.
 LEAST_POINTS = 2000
 # An even random sample of a surface or of a volume has a ratio of the ninth decile of these distances to the first of 2
 # or less; steps of an organised depth image and the rings of a spinning lidar have 5 to 100.
-UNEVEN = 4.5
+UNEVEN, EVEN = 4.5, 3.0
 # The deciles that are compared.
 DENSE, SPARSE = 0.1, 0.9
 # The side of the voxels, in the distances of the sparser decile: about one spacing. With 1 the largest errors of street
@@ -31,9 +31,12 @@ def spread_of_spacing(points: Float64, dimension: int) -> tuple[float, float]:
     cloud = np.ascontiguousarray(points[:dimension].T)
     # An unbalanced tree is built in half the time.
     tree = cKDTree(cloud, balanced_tree=False, compact_nodes=False)
-    sample = cloud[:: max(1, len(cloud) // SAMPLE)]
-    distance, _ = tree.query(sample, [NEIGHBOUR + 1])
-    dense, sparse = np.quantile(distance, (DENSE, SPARSE))
+    for most in FEW, SAMPLE:
+        sample = cloud[:: max(1, len(cloud) // most)]
+        distance, _ = tree.query(sample, [NEIGHBOUR + 1])
+        dense, sparse = np.quantile(distance, (DENSE, SPARSE))
+        if sparse <= EVEN * dense:
+            break
     return float(dense), float(sparse)
 
 
