@@ -10,7 +10,7 @@ Float64 = NDArray[np.float64]
 
 # The distance to this neighbour tells the local density, with a standard error of a third.
 NEIGHBOUR = 8
-# Points whose neighbours are searched, and how many tell that a cloud is even: if its ratio below is at most EVEN there.
+# Points whose neighbours are searched. FEW of them tell that a cloud is even: if their ratio is at most EVEN.
 SAMPLE, FEW = 2000, 200
 # Smaller clouds are taken as they are: key points are few, and chosen by their owner.
 LEAST_POINTS = 2000
