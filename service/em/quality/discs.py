@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit import compiled
-from ..kernel.cells import Cells, cells
+from ..kernel.cells import AXES, Cells, cells
+from ..kernel.least_axis import least_axis
 from ..kernel.spacing import spacing_between
 from ..kernel.truncated import exp_of, neighbours, squares_from
 from ..model import log_root
@@ -22,8 +23,6 @@ Bool = NDArray[np.bool_]
 
 # The factor by which the squared radius of a neighbourhood grows until it has enough points.
 GROWTH = 1.8
-# Rounds over all pairs of rows of a matrix; three or four suffice.
-SWEEPS = 8
 # Spacings that a cell of the grid is wide, and widths of a disc along it within which a point is compared with it.
 SIDE, REACH = 2.0, 4.0
 
@@ -61,7 +60,7 @@ def patches(cloud: Cloud, of: Int64, dimension: int) -> Patches:
     normals, variances, lean = _patches(cloud.grid, of, dimension, SURFACE.patch, radius)
     return Patches(
         normals,
-        variances[0] <= SURFACE.flat * variances[1],
+        variances[0] < SURFACE.flat * variances[1],
         variances[1] >= SURFACE.wide * variances[-1],
         lean > SURFACE.one_sided,
     )
@@ -79,7 +78,7 @@ def _patches(grid: Cells, of: Int64, dimension: int, most: int, radius: float) -
     index, squares = np.empty(size, np.int32), np.empty(size)
     chosen, least = np.empty(most, np.int32), np.empty(most)
     normals, variances, lean = np.zeros((rows, count)), np.empty((D, count)), np.zeros(count)
-    mean, covariance, axes = np.empty(D), np.empty((D, D)), np.empty((D, D))
+    mean, covariance = np.empty(AXES), np.empty((AXES, AXES))
     for a in range(count):
         i, reach = of[a], radius * radius
         while True:
@@ -106,53 +105,16 @@ def _patches(grid: Cells, of: Int64, dimension: int, most: int, radius: float) -
             lean[a] += mean[d] ** 2
             for e in range(d + 1):
                 covariance[d, e] -= mean[d] * mean[e]
-                covariance[e, d] = covariance[d, e]
         lean[a] = math.sqrt(lean[a] / max(least[most - 1], 1e-300))
-        _diagonalize(covariance, axes)
-        first = 0
-        for d in range(D):
-            if covariance[d, d] < covariance[first, first]:
-                first = d
-        for d in range(D):
-            place = d
-            while place > 0 and variances[place - 1, a] > covariance[d, d]:
-                variances[place, a] = variances[place - 1, a]
-                place -= 1
-            variances[place, a] = covariance[d, d]
-            normals[d, a] = axes[d, first]
+        xx, yy, zz = covariance[0, 0], covariance[1, 1], covariance[2, 2]
+        zz += xx + yy if D == 2 else 0.0
+        u, v, w, variances[0, a], variances[1, a], largest = least_axis(
+            xx, yy, zz, covariance[1, 0], covariance[2, 0], covariance[2, 1]
+        )
+        normals[0, a], normals[1, a] = u, v
+        if D > 2:
+            normals[2, a], variances[2, a] = w, largest
     return normals, variances, lean
-
-
-@compiled
-def _diagonalize(matrix: Float64, axes: Float64) -> None:
-    """Replace a symmetric matrix (D, D) by its eigenvalues on the diagonal; `axes` (D, D) has the eigenvectors.
-
-    Jacobi's method. A library call for each matrix would take longer than the few turns of two rows.
-    """
-    size = len(matrix)
-    for d in range(size):
-        for e in range(size):
-            axes[d, e] = 1.0 if d == e else 0.0
-    for _ in range(SWEEPS):
-        for p in range(size - 1):
-            for q in range(p + 1, size):
-                if abs(matrix[p, q]) <= 1e-15 * (abs(matrix[p, p]) + abs(matrix[q, q])):
-                    continue
-                theta = (matrix[q, q] - matrix[p, p]) / (2 * matrix[p, q])
-                tangent = 1.0 / (abs(theta) + math.sqrt(theta * theta + 1))
-                if theta < 0:
-                    tangent = -tangent
-                c = 1 / math.sqrt(tangent * tangent + 1)
-                s = tangent * c
-                for k in range(size):
-                    one, other = matrix[k, p], matrix[k, q]
-                    matrix[k, p], matrix[k, q] = c * one - s * other, s * one + c * other
-                for k in range(size):
-                    one, other = matrix[p, k], matrix[q, k]
-                    matrix[p, k], matrix[q, k] = c * one - s * other, s * one + c * other
-                for k in range(size):
-                    one, other = axes[k, p], axes[k, q]
-                    axes[k, p], axes[k, q] = c * one - s * other, s * one + c * other
 
 
 @compiled
