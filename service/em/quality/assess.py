@@ -49,6 +49,7 @@ class End(NamedTuple):
     centroid: Float64 | None  # (D, D) covariance of the source's centroid, moved, in the caller's unit, if it is known
     runner_up: RunnerUp | None = None
     at_cap: bool = False  # whether the estimated share of outliers is the largest that is allowed
+    solid: bool = False  # whether the points are evenly spread and have no surfaces
 
 
 def assess(problem: Problem, x: Float64, y: Float64, match: Int64, end: End) -> Assessed:
@@ -64,7 +65,7 @@ def assess(problem: Problem, x: Float64, y: Float64, match: Int64, end: End) -> 
     D, n, m = problem.source.shape[1], x.shape[1], y.shape[1]
     numbers = _numbers(problem, n, D)
     found, odds = _compared(x, y, D, end.sigma, numbers)
-    surfaces = _surfaces(x, y, D, _sure(found, odds))
+    surfaces = _surfaces(x, y, D, end.solid, _sure(found, odds))
     free: tuple[Freedom, ...] = ()
     rotates = D in ROTATION_DIMENSIONS and (problem.kind.rotates or problem.kind.shears)
     if surfaces is not None and surfaces.near_evidence > 0:
@@ -116,10 +117,12 @@ def _sure(found: Points | None, odds: float | None) -> bool:
     return found is not None and odds is not None and odds >= VERDICT.clear and found.unmatched <= VERDICT.unmatched
 
 
-def _surfaces(x: Float64, y: Float64, dimension: int, sure: bool) -> Surfaces | None:
-    """The comparison by surfaces, of large clouds and of those whose points do not decide."""
+def _surfaces(x: Float64, y: Float64, dimension: int, solid: bool, sure: bool) -> Surfaces | None:
+    """The comparison by surfaces, of large clouds that may have some, and of those whose points do not decide."""
     sizes = x.shape[1], y.shape[1]
-    if dimension not in ROTATION_DIMENSIONS or min(sizes) < SURFACE.least or (sure and max(sizes) <= VERDICT.scan):
+    if dimension not in ROTATION_DIMENSIONS or min(sizes) < SURFACE.least:
+        return None
+    if sure and (solid or max(sizes) <= VERDICT.scan):
         return None
     return compare_surfaces(x, y, dimension)
 

@@ -28,6 +28,7 @@ class ClimbEnd(NamedTuple):
     iterations: int
     converged: bool
     start: str
+    solid: bool = False  # whether the points fill a volume, as far as their patches tell
 
     @property
     def reason(self) -> StopReason:
@@ -87,6 +88,7 @@ def outcome(
             centroid=sure.centroid,
             runner_up=runner_up,
             at_cap=most_outliers is not None and 0 < most_outliers * (1 - 1e-6) <= outliers,
+            solid=end.solid,
         ),
     )
     path = [*record.path, parameters.transform] if problem.path else []

@@ -45,7 +45,7 @@ from .literal_poses import register_literal
 from .paired_starts import paired_start
 from .pose_answers import ClimbEnd, outcome, pose_of
 from .scan_pairs import isotropic_pairs, side_of
-from .scans import register_scans, surfaces_of
+from .scans import chooses, register_scans, surfaces_of
 
 Float64 = NDArray[np.float64]
 
@@ -98,6 +98,7 @@ def register_pose(problem: Problem) -> Outcome:
 def _solved(problem: Problem, points: Frame, record: Record) -> Outcome:
     if problem.prior_name == "free":
         return register_literal(problem, points, record)
+    solid = False
     if may_choose(problem):
         thin = thinned(points, problem.sampling)
         _check_left(problem, points, thin)
@@ -106,6 +107,7 @@ def _solved(problem: Problem, points: Frame, record: Record) -> Outcome:
             return register_scans(problem, points, thin, surfaces, record)
         if thin.side is not None:
             return _register_thinned(problem, points, thin, record)
+        solid = chooses(problem, thin)
     if problem.kind.deforms and not isinstance(problem.init, str):
         return register_nonrigid(problem, points, given(problem, points), "given", record)
     if problem.pairs is None:
@@ -115,7 +117,7 @@ def _solved(problem: Problem, points: Frame, record: Record) -> Outcome:
     record.record_path(start.path)
     if problem.kind.deforms:
         return register_nonrigid(problem, points, start.transform, start.name, record)
-    return _register(problem, points, start, record)
+    return _register(problem, points, start, record, solid=solid)
 
 
 def _check_left(problem: Problem, points: Frame, thin: Thinned) -> None:
@@ -181,8 +183,8 @@ def _with_few_pairs(
     return model._replace(most_outliers=most, estimate_outliers=True), parameters._replace(outliers=weight)
 
 
-def _register(problem: Problem, points: Frame, start: PoseStart, record: Record) -> Outcome:
-    """The climb from `start`, and the answer."""
+def _register(problem: Problem, points: Frame, start: PoseStart, record: Record, *, solid: bool) -> Outcome:
+    """The climb from `start`, and the answer. `solid` is that of its `ClimbEnd`."""
     model, parameters, volume, runner_up = _begun(problem, points, start, record)
     climbed, mixture = _climb(problem, points, model, volume, parameters, record)
     pairs = correspondence(problem, mixture.view(climbed.last), record.poll)
@@ -204,7 +206,7 @@ def _register(problem: Problem, points: Frame, start: PoseStart, record: Record)
                 "outlier_weight lets points stay unmatched",
             )
     sure = confidence(problem, points, mixture, parameters, last.matched)
-    end = ClimbEnd(climbed.iterations, climbed.converged, start.name)
+    end = ClimbEnd(climbed.iterations, climbed.converged, start.name, solid)
     most = model.most_outliers if model.estimate_outliers else None
     return outcome(problem, points, parameters, pairs, sure, record, end, runner_up, warnings, most_outliers=most)
 

@@ -34,12 +34,17 @@ def surfaces_of(problem: Problem, points: Frame, thin: Thinned) -> Scene | None:
     """The surfaces of a problem whose noise is that of surfaces, given or chosen; else None."""
     if problem.noise == "surface":
         return scene(thin.frame, given=_given(problem, points, thin))
-    small = min(len(thin.source.of), len(thin.target.of)) < LEAST_POINTS
-    chosen = problem.kind.code == RIGID and problem.resolved_normalize == "rows" and problem.matching == "nearest"
-    if problem.noise == "isotropic" or small or not chosen:
+    if not chooses(problem, thin):
         return None
     least = LEAST_FLAT if thin.side is None else LEAST_FLAT_OF_MEANS
     return scene(thin.frame, least, _given(problem, points, thin))
+
+
+def chooses(problem: Problem, thin: Thinned) -> bool:
+    """Whether the patches decide if the noise is that of surfaces."""
+    small = min(len(thin.source.of), len(thin.target.of)) < LEAST_POINTS
+    fits = problem.kind.code == RIGID and problem.resolved_normalize == "rows" and problem.matching == "nearest"
+    return problem.noise == "auto" and fits and not small
 
 
 def _given(problem: Problem, points: Frame, thin: Thinned) -> Given:

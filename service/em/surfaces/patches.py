@@ -27,6 +27,9 @@ MORE_NEIGHBOURS = {2: 16, 3: 40}
 FLAT, SURE = 0.5, 0.2
 # The share of points without a sure patch, below which the larger number is not tried.
 ROUGH = 0.5
+# Points that tell the share of sure patches with a standard error of .02, and how much less than asked for it must be
+# among them.
+FEW, MARGIN = 400, 0.08
 # What is known of a point: nothing sure yet; a sure patch; so many points in its own place that it never has one.
 OPEN, SETTLED, HOPELESS = 0, 1, 2
 # Distances that differ by this share are equal: those of a lattice are, but for their rounding.
@@ -49,27 +52,52 @@ class Patches(NamedTuple):
     normals: Float64  # (P, K) unit normals; zeros where the neighbours are not flat
     flat: float  # the share of the points that surely have one
 
-    def given(self, normals: Float64 | None) -> Patches:
-        """The patches with the unit `normals` (P, K) in their places, where these are not zero."""
-        if normals is None:
-            return self
-        known = np.where((normals != 0).any(0), normals, self.normals)
-        return Patches(known, float((known != 0).any(0).mean()))
-
 
 def patches(points: Float64, dimension: int) -> Patches:
     """The patches of a cloud (P, K), from each point's nearest neighbours: the axis of their least variance."""
-    count = points.shape[1]
-    normals, known = np.zeros(points.shape), np.zeros(count, np.int8)
-    if count > NEIGHBOURS[dimension]:
-        cloud = np.zeros((AXES, count))
-        cloud[:dimension] = points[:dimension]
-        found = tree(cloud)
-        for most in NEIGHBOURS[dimension], MORE_NEIGHBOURS[dimension]:
-            if count <= most or (known != SETTLED).sum() < ROUGH * count:
-                break
-            _fit(found, most, dimension, normals, known)
-    return Patches(normals, float((known == SETTLED).sum()) / max(count, 1))
+    return _fitted(_sorted(points, dimension), dimension)
+
+
+def patches_if_flat(points: Float64, dimension: int, least_flat: float) -> Patches | None:
+    """The `patches` of a cloud; None if less than the share `least_flat` of the points surely have one.
+
+    A few points tell so of most clouds that have none.
+    """
+    cloud = _sorted(points, dimension)
+    if least_flat > MARGIN and _fitted(cloud, dimension, FEW).flat < least_flat - MARGIN:
+        return None
+    found = _fitted(cloud, dimension)
+    return found if found.flat >= least_flat else None
+
+
+def with_given(points: Float64, dimension: int, normals: Float64 | None, least_flat: float) -> Patches | None:
+    """The `patches` of a cloud, but where the unit `normals` (P, K) are not zero. Those count as sure."""
+    if normals is None:
+        return patches_if_flat(points, dimension, least_flat)
+    found = patches(points, dimension)
+    known = np.where((normals != 0).any(0), normals, found.normals)
+    flat = float((known != 0).any(0).mean())
+    return Patches(known, flat) if flat >= least_flat else None
+
+
+def _sorted(points: Float64, dimension: int) -> Tree:
+    cloud = np.zeros((AXES, points.shape[1]))
+    cloud[:dimension] = points[:dimension]
+    return tree(cloud)
+
+
+def _fitted(cloud: Tree, dimension: int, few: int | None = None) -> Patches:
+    """The patches of all points, or of about `few`."""
+    count = cloud.points.shape[1]
+    normals, known = np.zeros((AXES, count)), np.zeros(count, np.int8)
+    some = np.arange(0, count, 1 if few is None else max(1, count // few))
+    if len(some) < count:
+        known[:], known[some] = HOPELESS, OPEN  # so that the others are left out
+    for most in NEIGHBOURS[dimension], MORE_NEIGHBOURS[dimension]:
+        if count <= most or (known[some] != SETTLED).mean() < ROUGH:
+            break
+        _fit(cloud, most, dimension, normals, known)
+    return Patches(normals, float((known[some] == SETTLED).mean()) if count else 0.0)
 
 
 def _fit(tree: Tree, most: int, dimension: int, normals: Float64, known: Int8) -> None:

@@ -15,7 +15,7 @@ from ..kernel.spacing import spacing_between
 from ..kernel.truncated import empty_e_step
 from ..model import NONE, log_root
 from ..problem import MIN_SIGMA
-from .patches import patches
+from .patches import with_given
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -65,8 +65,9 @@ def scene(points: Frame, least_flat: float = 0.0, given: Given | None = None) ->
     Normals that are given take the place of those of the patches.
     """
     D, known = points.dimension, given or Given()
-    source, target = patches(points.source, D).given(known.source), patches(points.target, D).given(known.target)
-    if min(source.flat, target.flat) < least_flat:
+    source = with_given(points.source, D, known.source, least_flat)
+    target = None if source is None else with_given(points.target, D, known.target, least_flat)
+    if source is None or target is None:
         return None
     return of_patches(points.source, source.normals, points.target, target.normals, D, points.floor)
 

@@ -11,7 +11,7 @@ from service.em.kernel.voxels import Voxels, every_point
 from service.em.problem import Problem
 from service.em.register import register
 from service.em.surfaces.normals import normals_of_voxels
-from service.em.surfaces.patches import patches
+from service.em.surfaces.patches import patches, with_given
 from service.errors import InvalidInput
 from tests.problems.scenes.scene import Float64, turn
 
@@ -98,13 +98,18 @@ def test_normals_follow_the_order_and_the_axes_of_the_frame() -> None:
 
 def test_given_normals_take_the_place_of_patches_where_there_are_some() -> None:
     rng = np.random.default_rng(1)
-    found = patches(np.ascontiguousarray(rng.normal(size=(3, 50))), 3)
+    cloud = rng.normal(size=(3, 50))
+    found = patches(cloud, 3)
     some = np.zeros((3, 50))
     some[2, :10] = 1
-    after = found.given(some)
+    after = with_given(cloud, 3, some, 0.0)
+    assert after is not None
     np.testing.assert_array_equal(after.normals[:, :10], some[:, :10])
     np.testing.assert_array_equal(after.normals[:, 10:], found.normals[:, 10:])
-    assert found.given(None) is found
+    assert (after.flat, with_given(cloud, 3, some, 1.0)) == ((after.normals != 0).any(0).mean(), None)
+    without = with_given(cloud, 3, None, 0.0)
+    assert without is not None
+    np.testing.assert_array_equal(without.normals, found.normals)
 
 
 def test_normals_of_another_shape_are_an_error() -> None:

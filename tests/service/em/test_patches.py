@@ -10,7 +10,7 @@ import pytest
 
 from service.em.kernel.tree import tree
 from service.em.slices import sliced
-from service.em.surfaces.patches import FLAT, MORE_NEIGHBOURS, NEIGHBOURS, ROUGH, SURE, patches
+from service.em.surfaces.patches import FLAT, MORE_NEIGHBOURS, NEIGHBOURS, ROUGH, SURE, patches, patches_if_flat
 from tests.problems.scenes.scene import Float64, any_rotation
 
 
@@ -204,3 +204,27 @@ def test_a_tree_has_each_point_once_and_each_box_its_points(count: int) -> None:
             some = found.points[:, count * k // level : count * (k + 1) // level]
             np.testing.assert_array_equal(found.boxes[level + k], [*some.min(1), *some.max(1)])
         level *= 2
+
+
+def test_a_few_points_tell_that_a_solid_has_no_patches_and_a_surface_has_some() -> None:
+    rng = np.random.default_rng(8)
+    solid = rng.uniform(size=(3, 6000))
+    sheet = np.stack([*rng.uniform(size=(2, 6000)), np.zeros(6000)])
+    assert patches_if_flat(solid, 3, 0.28) is None
+    found = patches_if_flat(sheet, 3, 0.28)
+    assert found is not None
+    whole = patches(sheet, 3)
+    assert found.flat == whole.flat
+    np.testing.assert_array_equal(found.normals, whole.normals)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.35])
+def test_all_points_decide_where_a_few_do_not(share: float) -> None:
+    rng = np.random.default_rng(9)
+    count = round(8000 * share)
+    sheet = np.stack([*rng.uniform(size=(2, count)), np.full(count, 3.0)])
+    mixed = rng.permutation(np.concatenate([sheet, rng.uniform(size=(3, 8000 - count))], 1), axis=1)
+    flat = patches(mixed, 3).flat
+    for least in (flat - 0.01, flat + 0.01):
+        found = patches_if_flat(mixed, 3, least)
+        assert (found is not None) == (flat >= least)
