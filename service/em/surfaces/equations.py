@@ -42,12 +42,12 @@ TOLERANCE, MOST_STEPS, MOST_WAY = 5e-3, 12, 1.0
 
 
 class Equations(NamedTuple):
-    """The sums over the points of each of G cells, in the order of `motion.normal_equations`."""
+    """The sums over the points of each of G cells, in the order of `motion.Sums`."""
 
     scores: Float64  # (G, 6) Σ s
     slopes: Float64  # (G, 6, 6) -Σ ∂s/∂(ω, v)
 
-    def of(self, free: list[int]) -> Equations:
+    def of(self, free: Int64) -> Equations:
         """The rows and columns of the numbers that may change."""
         return Equations(self.scores[:, free], self.slopes[:, free][:, :, free])
 

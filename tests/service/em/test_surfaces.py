@@ -16,7 +16,7 @@ from service.em.surfaces.consensus import proposals
 from service.em.surfaces.equations import Equations, add
 from service.em.surfaces.features import even_side, keys, similar
 from service.em.surfaces.mixture import SurfaceMixture
-from service.em.surfaces.motion import turned, turning
+from service.em.surfaces.motion import add_rows, no_sums, turned, turning
 from service.em.surfaces.patches import patches
 from service.em.surfaces.scene import Scene, of_patches
 from tests.problems.scenes.scene import Float64, any_rotation, direction, turn
@@ -89,7 +89,9 @@ def _likelihood_equations(mixture: SurfaceMixture, at: Parameters) -> tuple[Equa
     found, turns = Equations(np.zeros((1, 6)), np.zeros((1, 6, 6))), np.zeros(3)
     for block in mixture.blocks(at):
         add(found, block, np.zeros(block.moved.shape[1], np.int64), along=1.0)
-        turns += turning(block.normals, block.moments, mixture.scene.tangential).sum(1)
+        parts = block.moments.precision, block.moments.spread
+        for i in range(block.moved.shape[1]):
+            turns += turning(block.normals, *parts, i, mixture.scene.tangential**2 / 2)
     return found, turns
 
 
@@ -125,6 +127,20 @@ def test_scores_of_a_rotation_are_derivatives(dimension: int) -> None:
     axes = np.eye(3)[[2] if dimension == 2 else [0, 1, 2]] * width
     slope = [(value(axis) - value(-axis)) / (2 * width) for axis in axes]
     np.testing.assert_allclose((found.scores[0, :3] + turns)[-len(axes) :], slope, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_the_score_of_the_noise_is_a_derivative(dimension: int) -> None:
+    scene, at, width = _random_scene(dimension, 1), Parameters(_pose(dimension, 1), 0.8, 0.2), 1e-4
+    mixture, sums = SurfaceMixture(scene, _model(), 10.0), no_sums()
+    for block in mixture.blocks(at):
+        parts = block.moved, block.normals, block.matches.mass, block.moments
+        add_rows(sums, np.ascontiguousarray(scene.source[:, block.rows]), *parts, dimension, scene.tangential)
+    values = [_written_out(scene, at._replace(sigma=math.sqrt(0.64 + off)))[0] for off in (-width, width)]
+    assert (sums.noise[0] - sums.noise[1]) / 2 == pytest.approx((values[1] - values[0]) / (2 * width), rel=0.02)
+    # Σ r tr C⁻² by the inequality of Cauchy and Schwarz, and by the largest eigenvalue of any C⁻¹, 1/σ².
+    _, traces, trace_squares = sums.noise
+    assert traces**2 / (dimension * sums.within[3, 3]) < trace_squares < traces / at.sigma**2
 
 
 def test_blocks_of_the_e_step_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
