@@ -21,7 +21,7 @@ from ..kernel.fitting import move
 from ..kinds import MAPS
 from ..model import LEAST_OUTLIERS, LOG_ROOT_TWO_PI, Model, Parameters
 from .expectation import CUTOFF, Matches, Moments, Noise, empty_matches, empty_moments, expect_patches
-from .motion import add_rows, fit_noise, free_numbers, moved_pose, no_sums
+from .motion import Sums, add_rows, fit_noise, free_numbers, moved_pose, no_sums
 from .scene import Scene
 
 Float64 = NDArray[np.float64]
@@ -73,7 +73,7 @@ class SurfaceMixture:
     def __init__(self, scene: Scene, model: Model, widest: float) -> None:
         self.model = model
         self.scene = scene
-        self._widest = widest
+        self.widest = widest
         self.free = free_numbers(scene.dimension, rotates=MAPS[model.kind].rotates)
         """The numbers of the pose that may change, in the order of `motion.Sums`."""
         self._grid: Cells | None = None
@@ -88,20 +88,30 @@ class SurfaceMixture:
         matches = empty_matches(count) if spare is None else spare.matches
         sums = no_sums()
         for block in self.blocks(at, matches):
-            source = np.ascontiguousarray(scene.source[:, block.rows])
-            found = block.moved, block.normals, block.matches.mass, block.moments
-            add_rows(sums, source, *found, D, scene.tangential)
+            self.gather(sums, block)
         some = [*range(D), 3]
         within = sums.within[np.ix_(some, some)] if D < 3 else sums.within
         share = max(at.outliers, LEAST_OUTLIERS)
         value = float(matches.evidence.sum()) + count * (math.log((1 - share) / targets) - self._root(at.sigma))
+        after = self.renoised(at, sums)
+        after = after._replace(transform=moved_pose(at.transform, sums.matrix, sums.vector, self.free))
+        return SurfaceStep(at, after, value, within, matches)
+
+    def gather(self, sums: Sums, block: Block) -> None:
+        """Add the points of a block to the `sums`."""
+        source = np.ascontiguousarray(self.scene.source[:, block.rows])
+        parts = block.moved, block.normals, block.matches.mass, block.moments
+        add_rows(sums, source, *parts, self.scene.dimension, self.scene.tangential)
+
+    def renoised(self, at: Parameters, sums: Sums) -> Parameters:
+        """`at` with σ and the share of outliers after an M-step."""
         sigma, outliers = at.sigma, at.outliers
         if self.model.estimate_sigma:
-            sigma = min(fit_noise(sums.noise, sigma), self._widest)
+            sigma = max(min(fit_noise(sums.noise, sigma), self.widest), self.scene.floor)
         if self.model.estimate_outliers:
-            outliers = min(max(1 - float(matches.mass.sum()) / count, LEAST_OUTLIERS), self.model.most_outliers)
-        after = Parameters(moved_pose(at.transform, sums.matrix, sums.vector, self.free), sigma, outliers)
-        return SurfaceStep(at, after, value, within, matches)
+            unmatched = 1 - float(sums.within[3, 3]) / self.scene.source.shape[1]
+            outliers = min(max(unmatched, LEAST_OUTLIERS), self.model.most_outliers)
+        return at._replace(sigma=sigma, outliers=outliers)
 
     def ascend(self, start: Parameters, *, tolerance: float, max_iterations: int, floor: float) -> None:
         """There are no compiled steps: see `climbing.mixture.Mixture.ascend`."""

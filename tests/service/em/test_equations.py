@@ -72,7 +72,7 @@ def _degrees(transform: Float64, rotation: Float64) -> float:
 
 def _together(mixture: SurfaceMixture, at: Parameters, along: float = ALONG) -> Equations:
     """The equations with all points in one cell."""
-    return equations(mixture, at, np.zeros(mixture.scene.source.shape[1], np.int64), along)
+    return equations(mixture, at, np.zeros(mixture.scene.source.shape[1], np.int64), along)[0]
 
 
 def _cells(mixture: SurfaceMixture) -> NDArray[np.int64]:
@@ -98,7 +98,7 @@ def test_the_equations_hold_where_they_are_settled() -> None:
     assert after.max() < 0.01 * before.max()
     # The equations by cells are those of this pose.
     assert np.abs(pose.equations.scores.sum(0)).max() < 1e-6 * before.max()
-    again = equations(mixture, pose.at, _cells(mixture), ALONG)
+    again = equations(mixture, pose.at, _cells(mixture), ALONG)[0]
     np.testing.assert_allclose(pose.equations.scores, again.scores, atol=0.02 * np.abs(again.scores).max())
 
 
@@ -119,7 +119,7 @@ def test_slopes_are_derivatives(along: float) -> None:
 
 def test_cells_share_the_sums() -> None:
     mixture, at = _climbed(_scene(2))
-    whole, parts = _together(mixture, at), equations(mixture, at, _cells(mixture), ALONG)
+    whole, parts = _together(mixture, at), equations(mixture, at, _cells(mixture), ALONG)[0]
     assert len(parts.scores) == 7
     np.testing.assert_allclose(parts.scores.sum(0), whole.scores[0], atol=1e-6 * np.abs(parts.scores).max())
     np.testing.assert_allclose(parts.slopes.sum(0), whole.slopes[0], rtol=1e-9, atol=1e-9 * whole.slopes.max())

@@ -16,7 +16,7 @@ from service.em.surfaces.consensus import proposals
 from service.em.surfaces.equations import Equations, add
 from service.em.surfaces.features import even_side, keys, similar
 from service.em.surfaces.mixture import SurfaceMixture
-from service.em.surfaces.motion import add_rows, no_sums, turned, turning
+from service.em.surfaces.motion import no_sums, turned, turning
 from service.em.surfaces.patches import patches
 from service.em.surfaces.scene import Scene, of_patches
 from tests.problems.scenes.scene import Float64, any_rotation, direction, turn
@@ -134,8 +134,7 @@ def test_the_score_of_the_noise_is_a_derivative(dimension: int) -> None:
     scene, at, width = _random_scene(dimension, 1), Parameters(_pose(dimension, 1), 0.8, 0.2), 1e-4
     mixture, sums = SurfaceMixture(scene, _model(), 10.0), no_sums()
     for block in mixture.blocks(at):
-        parts = block.moved, block.normals, block.matches.mass, block.moments
-        add_rows(sums, np.ascontiguousarray(scene.source[:, block.rows]), *parts, dimension, scene.tangential)
+        mixture.gather(sums, block)
     values = [_written_out(scene, at._replace(sigma=math.sqrt(0.64 + off)))[0] for off in (-width, width)]
     assert (sums.noise[0] - sums.noise[1]) / 2 == pytest.approx((values[1] - values[0]) / (2 * width), rel=0.02)
     # Σ r tr C⁻² by the inequality of Cauchy and Schwarz, and by the largest eigenvalue of any C⁻¹, 1/σ².
