@@ -115,11 +115,8 @@ def _settled(
         )
 
     end = on(sample, growth)
-    if growth == 1:
-        return end, settled(mixture, end.parameters, cells)
-    near = settled(sample, end.parameters, cells[some])
-    pose = settled(mixture, near.at, cells)
-    if LIKELIHOOD in {near.along, pose.along}:
+    pose = settled(mixture, end.parameters, cells)
+    if growth != 1 and pose.along == LIKELIHOOD:
         # The answer is the end of the climb, which must then be that of all points.
         record.forget()
         end = on(mixture, 1.0)

@@ -38,7 +38,7 @@ ALONG, LIKELIHOOD = 0.05, 1.0
 CUTOFF = 9.0
 # Newton's method ends after a step by less than TOLERANCE σ: the next one would be a twentieth of it or less. After
 # MOST_STEPS, or MOST_WAY τ from its start, it failed.
-TOLERANCE, MOST_STEPS, MOST_WAY = 5e-3, 12, 1.0
+TOLERANCE, MOST_STEPS, MOST_WAY = 0.02, 12, 1.0
 
 
 class Equations(NamedTuple):
