@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from service.em.climbing.climb import climb
+from service.em.kernel.fitting import rms_distance
 from service.em.kinds import RIGID
 from service.em.model import Model, Parameters
 from service.em.problem import Pose, Problem
 from service.em.register import register
+from service.em.surfaces.candidates import Candidate, Contest
 from service.em.surfaces.consensus import proposals
 from service.em.surfaces.equations import Equations, add
 from service.em.surfaces.features import even_side, keys, similar
@@ -198,6 +200,32 @@ def test_the_score_of_a_right_pose_exceeds_that_of_wrong_ones() -> None:
         pose = np.hstack([any_rotation(rng), np.zeros((3, 1))])
         end = climb(mixture, Parameters(pose, scene.tangential / 2, 0.5), tolerance=0.02, max_iterations=30, floor=1e-5)
         assert mixture.score(end.last) < right - 0.3
+
+
+def test_a_candidate_stops_where_it_meets_an_earlier_end() -> None:
+    scene, steps = _surface_scene(*_object()), [0]
+
+    def poll() -> bool:
+        steps[0] += 1
+        return True
+
+    def climbed(contest: Contest, rotation: Float64) -> int:
+        before, start = steps[0], np.hstack([rotation, np.zeros((3, 1))])
+        contest.add([Candidate("given", Parameters(start, scene.tangential / 2, 0.3))])
+        return steps[0] - before
+
+    near, far = turn(np.array([0.04, -0.03, 0.02])), turn(np.array([0, 0, 2.0]))
+    both, alone = (Contest(scene, _model(), scene.tangential, poll) for _ in range(2))
+    first = climbed(both, np.eye(3))
+    assert 0 < climbed(both, near) < climbed(alone, near)
+    assert climbed(both, np.eye(3)) == 0
+    assert len(both.best_first()) == 1
+    assert climbed(both, far) > 0
+    assert first > 0
+    assert len(both.best_first()) == 2
+    # Both ways lead to one pose.
+    ends = [contest.best_first()[0].parameters.transform for contest in (both, alone)]
+    assert rms_distance(scene.source, *ends) < 0.5 * scene.tangential
 
 
 def test_patches_know_their_normals_and_solids_have_none() -> None:
