@@ -14,7 +14,7 @@ from service.em.model import Model, Parameters
 from service.em.problem import Pose, Problem
 from service.em.register import register
 from service.em.surfaces.candidates import Candidate, Contest
-from service.em.surfaces.consensus import proposals
+from service.em.surfaces.consensus import _similarities, proposals
 from service.em.surfaces.equations import Equations, add
 from service.em.surfaces.features import even_side, keys, similar
 from service.em.surfaces.mixture import SurfaceMixture
@@ -268,6 +268,16 @@ def test_the_pose_that_a_tenth_of_the_pairs_agree_on_is_proposed() -> None:
     np.testing.assert_allclose(best.transform[:, :3], rotation, atol=0.05)
     assert 35 <= best.support <= 80
     assert proposals(source[:, :3], target[:, :3], 0.03, 0.1) == []
+
+
+def test_the_similarity_of_pairs_counts_those_that_fit_both() -> None:
+    rng = np.random.default_rng(11)
+    source, target = rng.uniform(-1, 1, (2, 3, 150))
+    target[:, :70] = source[:, :70]
+    one, other = (np.linalg.norm(cloud[:, :, None] - cloud[:, None], axis=0) for cloud in (source, target))
+    fits = ((np.abs(one - other) < 0.1) & (np.minimum(one, other) > 0.3)).astype(int)
+    np.testing.assert_array_equal(_similarities(source, target, 0.1, 0.3), fits * (fits @ fits))
+    assert fits.sum() > 70 * 50
 
 
 def test_an_exact_start_is_kept_in_the_plane() -> None:
