@@ -217,8 +217,9 @@ def warm_up_jobs() -> list[RegisterJob]:
     # Few of these points have a partner, so that all their triangles are compared.
     few, others = np.arange(7.0), np.array([[9.0, 1, 3], [1, 8, 2], [4, 4, 9]])
     few = np.stack([few, few**2 % 5, few**3 % 7], 1)
-    # So many points have patches.
-    sheet = np.stack([np.arange(20.0), np.arange(20.0) ** 2 % 7, np.arange(20.0) ** 3 % 11], 1)
+    # A surface that has features, and evidence of surfaces.
+    x, y = np.divmod(np.arange(1600.0), 40)
+    surface = np.stack([x, y, 3 * np.sin(x / 4) * np.cos(y / 5)], 1)
     problems = [
         Problem(point, point),
         Problem(point, point, sigma=1.0),
@@ -228,7 +229,8 @@ def warm_up_jobs() -> list[RegisterJob]:
         turned._replace(init="identity"),
         turned._replace(matching="one_to_one", outlier_weight=0.1),
         turned._replace(prior="free", sigma=0.1),
-        turned._replace(source=sheet, target=sheet, noise="surface", sampling=0.01),
+        turned._replace(noise="surface", sampling=0.01),
+        Problem(surface[::2], surface[1::2], transform="rigid", noise="surface"),
         Problem(many[:2], many, transform="rigid"),
         Problem(few, np.concatenate([few[:4], others]), transform="rigid"),
     ]

@@ -28,6 +28,10 @@ class Record:
         self.record_path([at.transform])
         return True
 
+    def forget(self) -> None:
+        """Discard the steps of an iteration that begins anew."""
+        self.steps.clear()
+
     def record_path(self, transforms: list[Float64]) -> None:
         """Record transforms (D, D + 1) for pictures only."""
         if self._problem.path:

@@ -17,12 +17,12 @@ LEAST_PIVOT = 1e-7
 
 def inverse(information: Float64) -> Float64 | None:
     """The inverse of `information` (p, p), or None if it is not positive definite."""
-    out, definite = _inverse(information)
+    out, definite = inverse_of(information)
     return out if definite else None
 
 
 @compiled
-def _inverse(information: Float64) -> tuple[Float64, bool]:
+def inverse_of(information: Float64) -> tuple[Float64, bool]:
     """The inverse by Cholesky's method, row by row, and whether all pivots were large enough."""
     size = len(information)
     factor, half = np.zeros((size, size)), np.zeros((size, size))

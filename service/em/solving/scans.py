@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ..climbing.climb import climb
+from ..climbing.climb import Climb, climb
 from ..climbing.record import Record
 from ..coordinates import Frame
 from ..kinds import RIGID
-from ..model import MOST_OUTLIERS, Model
+from ..model import MOST_OUTLIERS, Model, Parameters
 from ..outcome import Outcome, RunnerUp
 from ..problem import Problem
 from ..sampling.density import LEAST_POINTS
 from ..sampling.thinning import Thinned
 from ..surfaces.confidence import cells_of, surface_confidence
-from ..surfaces.equations import settled
-from ..surfaces.mixture import SurfaceMixture
+from ..surfaces.equations import LIKELIHOOD, Settled, settled
+from ..surfaces.mixture import SurfaceMixture, SurfaceStep
 from ..surfaces.normals import normals_of_voxels
 from ..surfaces.scene import Given, Scene, scene
 from ..surfaces.search import find_poses
@@ -24,6 +24,8 @@ from .scan_pairs import side_of, surface_pairs
 WIDEST = 1.0
 # The climb ends at this tolerance, in σ, or at the caller's if that is larger: `settled` is exact from there.
 TOLERANCE = 0.02
+# Source points of the climb.
+CLIMBED_POINTS = 4096
 # The share of either cloud that must surely have a patch for "auto" to take both for surfaces. If noise hides more of
 # them, the isotropic mixture is faster, and more exact where the clouds have points in common. Means of voxels are not
 # points of both, so that fewer patches suffice.
@@ -75,19 +77,11 @@ def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene,
     found = find_poses(problem, thin.frame, scene, model, widest, record.poll)
     mixture = SurfaceMixture(scene, model, widest)
     best = found[0]
-    end = climb(
-        mixture,
-        best.parameters,
-        tolerance=max(problem.tolerance, TOLERANCE) if problem.tolerance else 0.0,
-        max_iterations=problem.max_iterations,
-        floor=scene.floor,
-        accept=record.keep,
-    )
+    end, pose = _settled(problem, mixture, best.parameters, record)
     runner_up = None
     if len(found) > 1:
         gap = (best.score - found[1].score) * scene.source.shape[1]
         runner_up = RunnerUp(pose_of(points, found[1].parameters.transform), gap)
-    pose = settled(mixture, end.parameters, cells_of(scene))
     sure, last = surface_confidence(problem, points, mixture, pose)
     pairs = surface_pairs(problem, points, thin, scene, mixture, last, record.poll)
     return outcome(
@@ -101,3 +95,35 @@ def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene,
         runner_up,
         most_outliers=model.most_outliers if model.estimate_outliers else None,
     )._replace(noise="surface", sampling=side_of(points, thin))
+
+
+def _settled(
+    problem: Problem, mixture: SurfaceMixture, start: Parameters, record: Record
+) -> tuple[Climb[SurfaceStep], Settled]:
+    """The end of the climb from `start`, and the pose near it where the equations of all points hold.
+
+    The climb only has to reach the basin of the equations, so that a sample of the points suffices for it.
+    """
+    scene, cells = mixture.scene, cells_of(mixture.scene)
+    some = scene.sample(CLIMBED_POINTS)
+    growth = scene.source.shape[1] / len(some)
+    sample = mixture if growth == 1 else SurfaceMixture(scene.some(some), mixture.model, mixture.widest)
+
+    def on(points: SurfaceMixture, growth: float) -> Climb[SurfaceStep]:
+        return climb(
+            points,
+            start,
+            tolerance=max(problem.tolerance, TOLERANCE) if problem.tolerance else 0.0,
+            max_iterations=problem.max_iterations,
+            floor=scene.floor,
+            accept=lambda at, value: record.keep(at, growth * value),
+        )
+
+    end = on(sample, growth)
+    pose = settled(mixture, end.parameters, cells)
+    if growth != 1 and pose.along == LIKELIHOOD:
+        # The answer is the end of the climb, which must then be that of all points.
+        record.forget()
+        end = on(mixture, 1.0)
+        pose = settled(mixture, end.parameters, cells)
+    return end, pose

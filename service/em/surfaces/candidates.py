@@ -29,6 +29,8 @@ TOLERANCE = 0.02
 MOST_STEPS = 40
 # Poses that move the source apart by less than this, in τ, are the same.
 SAME = 1.0
+# A climb ends where it comes nearer than this, in τ, to the end of an earlier one.
+MET = 0.5
 # Score below which poses are equal.
 TIE = 1e-4
 # The least σ of these climbs, in τ. Numbers that occur in both clouds, such as those of a floor that an ideal sensor
@@ -58,11 +60,16 @@ class Contest:
         self._scene, self._poll = _sampled(scene), poll
         self._mixture = SurfaceMixture(self._scene, model, widest)
         self._ends: list[Candidate] = []
+        D = self._scene.dimension
+        extended = np.vstack([self._scene.source[:D], np.ones(self._scene.source.shape[1])])
+        self._moments = extended @ extended.T / len(extended.T)
 
     def add(self, candidates: Iterable[Candidate]) -> None:
-        """Climb from each."""
+        """Climb from each, until it meets an earlier end: it would climb to the same."""
         floor = max(self._scene.floor, LEAST_WIDTH * self._scene.tangential)
         for one in candidates:
+            if self._is_met(one.parameters):
+                continue
             end = climb(
                 self._mixture,
                 one.parameters,
@@ -71,7 +78,8 @@ class Contest:
                 floor=floor,
                 accept=self._going_on,
             )
-            self._ends.append(Candidate(one.name, end.parameters, self._mixture.score(end.last)))
+            if not self._is_met(end.parameters):
+                self._ends.append(Candidate(one.name, end.parameters, self._mixture.score(end.last)))
 
     def best_first(self) -> list[Candidate]:
         """The distinct ends, from the best to the worst."""
@@ -83,9 +91,17 @@ class Contest:
                 kept.append(self._ends[k])
         return kept
 
-    def _going_on(self, _at: Parameters, _value: float) -> bool:
+    def _going_on(self, at: Parameters, _value: float) -> bool:
         self._poll()
-        return True
+        return not self._is_met(at)
+
+    def _is_met(self, at: Parameters) -> bool:
+        """Whether the pose moves the source apart from an earlier end by less than MET."""
+        if not self._ends:
+            return False
+        off = np.stack([one.parameters.transform for one in self._ends]) - at.transform
+        squares = ((off @ self._moments) * off).sum((1, 2))
+        return bool(squares.min() < (MET * self._scene.tangential) ** 2)
 
 
 def _sampled(scene: Scene) -> Scene:

@@ -26,7 +26,7 @@ from ..kernel.definite import inverse
 from ..kernel.fitting import rms_distance
 from ..model import Parameters
 from .mixture import Block, SurfaceMixture
-from .motion import displaced
+from .motion import displaced, no_sums
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -36,18 +36,18 @@ ALONG, LIKELIHOOD = 0.05, 1.0
 # Half the squared distance of the farthest pairs, in standard deviations. Each pair at the cutoff of the climb, 6,
 # moves the sums by a step, so that the slopes would be a fifth too steep where many patches are rough.
 CUTOFF = 9.0
-# Newton's method ends after a step by less than TOLERANCE σ: the next one would be a twentieth of it or less. After
-# MOST_STEPS, or MOST_WAY τ from its start, it failed.
-TOLERANCE, MOST_STEPS, MOST_WAY = 5e-3, 12, 1.0
+# Newton's method ends after a step by less than TOLERANCE σ: the next one would be half of it or less, where standard
+# errors of scans are about a tenth of σ. After MOST_STEPS, or MOST_WAY τ from its start, it failed.
+TOLERANCE, MOST_STEPS, MOST_WAY = 0.02, 12, 1.0
 
 
 class Equations(NamedTuple):
-    """The sums over the points of each of G cells, in the order of `motion.normal_equations`."""
+    """The sums over the points of each of G cells, in the order of `motion.Sums`."""
 
     scores: Float64  # (G, 6) Σ s
     slopes: Float64  # (G, 6, 6) -Σ ∂s/∂(ω, v)
 
-    def of(self, free: list[int]) -> Equations:
+    def of(self, free: Int64) -> Equations:
         """The rows and columns of the numbers that may change."""
         return Equations(self.scores[:, free], self.slopes[:, free][:, :, free])
 
@@ -60,13 +60,17 @@ class Settled(NamedTuple):
     equations: Equations
 
 
-def equations(mixture: SurfaceMixture, at: Parameters, cells: Int64, along: float) -> Equations:
-    """The equations at `at` for the cells (N,) of the source points; `along` is κ."""
+def equations(mixture: SurfaceMixture, at: Parameters, cells: Int64, along: float) -> tuple[Equations, Parameters]:
+    """The equations at `at` for the cells (N,) of the source points, and `at` with its σ and outliers after an M-step.
+
+    `along` is κ.
+    """
     count = int(cells.max()) + 1
-    found = Equations(np.zeros((count, 6)), np.zeros((count, 6, 6)))
+    found, sums = Equations(np.zeros((count, 6)), np.zeros((count, 6, 6))), no_sums()
     for block in mixture.blocks(at, cutoff=CUTOFF):
         add(found, block, cells[block.rows], along)
-    return found
+        mixture.gather(sums, block)
+    return found, mixture.renoised(at, sums)
 
 
 def add(found: Equations, block: Block, cells: Int64, along: float) -> None:
@@ -140,14 +144,15 @@ def _add(
 
 
 def settled(mixture: SurfaceMixture, start: Parameters, cells: Int64) -> Settled:
-    """The pose near the end `start` of a climb that solves the equations. σ and the outliers stay.
+    """The pose near the end `start` of a climb that solves the equations. σ and the outliers take an M-step at `start`.
 
-    Where they determine no pose nearby, `start` is the answer. It solves those of the likelihood. `cells` (N,) are
-    those of the source points.
+    `start` may be the end of a climb on a sample of the points. Where the equations determine no pose nearby, `start`
+    is the answer. It solves those of the likelihood. `cells` (N,) are those of the source points.
     """
     scene, free, at = mixture.scene, mixture.free, start
-    for _ in range(MOST_STEPS):
-        found = equations(mixture, at, cells, ALONG).of(free)
+    for k in range(MOST_STEPS):
+        found, renoised = equations(mixture, at, cells, ALONG)
+        found = found.of(free)
         slope = found.slopes.sum(0)
         if inverse((slope + slope.T) / 2) is None:
             break
@@ -157,8 +162,8 @@ def settled(mixture: SurfaceMixture, start: Parameters, cells: Int64) -> Settled
         if rms_distance(scene.source, start.transform, after) > MOST_WAY * scene.tangential:
             break
         moved = rms_distance(scene.source, at.transform, after)
-        at = at._replace(transform=after)
+        at = (at if k else renoised)._replace(transform=after)
         if moved < TOLERANCE * at.sigma:
             # The scores after the last step, which is too short for another look at the points.
             return Settled(at, ALONG, found._replace(scores=found.scores - found.slopes @ step[free]))
-    return Settled(start, LIKELIHOOD, equations(mixture, start, cells, LIKELIHOOD).of(free))
+    return Settled(start, LIKELIHOOD, equations(mixture, start, cells, LIKELIHOOD)[0].of(free))

@@ -1,15 +1,17 @@
 """The E-step between patches: each pair has the covariance of its two patches.
 
 A patch with the unit normal n has the covariance τ²/2 (I - n nᵀ): its point stands for places along the patch, and for
-none across it. Without a normal it is τ²/2 I. With the noise σ in all directions, a pair of the normals n and m, the
-latter turned with the source, has the covariance (Segal, Haehnel and Thrun 2009, eq. 2)
+none across it. Without a normal it is τ²/2 I, as with n = 0. With the noise σ in all directions, a pair of the normals
+n and m, the latter turned with the source, has the covariance (Segal, Haehnel and Thrun 2009, eq. 2)
 
     C = (σ² + τ²) I - τ²/2 (n nᵀ + m mᵀ)
 
-With a = σ² + τ², b = τ²/2, c = nᵀm (its sign chosen so that c >= 0) and C's eigenvectors n + m and n - m
+With a = σ² + τ², b = τ²/2, c = nᵀm, A = a - b nᵀn and B = a - b mᵀm, by Woodbury's formula
 
-    C⁻¹ = (I + f (n + m)(n + m)ᵀ + g (n - m)(n - m)ᵀ)/a,   f = b/(2(a - b(1 + c))),   g = b/(2(a - b(1 - c)))
-    |C| = a^(D-2) (a - b(1 + c)) (a - b(1 - c))
+    C⁻¹ = (I + b/Δ (B n nᵀ + A m mᵀ + b c (n mᵀ + m nᵀ)))/a,   Δ = A B - b² c²,   |C| = a^(D-2) Δ
+
+The m of a source point is the same in all its pairs. A sum of C⁻¹ over them therefore needs those of the factors, of n
+and of n nᵀ only. Sums of traces are traces of sums; only tr C⁻² has a sum of its own.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ Int64 = NDArray[np.int64]
 CUTOFF = 6.0
 # The work of a pair besides that of finding it, in pairs.
 PAIR = 6
+# The pairs of a vector, or a multiple.
+LANES = 8
 
 
 class Noise(NamedTuple):
@@ -59,10 +63,8 @@ class Moments(NamedTuple):
 
     precision: Float64  # (6, N) Σ_j r C⁻¹: xx, yy, zz, xy, xz, yz
     force: Float64  # (3, N) Σ_j r C⁻¹ d
-    square: Float64  # (N,) Σ_j r ‖C⁻¹ d‖²
-    trace: Float64  # (N,) Σ_j r tr C⁻¹
-    trace_square: Float64  # (N,) Σ_j r tr C⁻²
     spread: Float64  # (6, N) Σ_j r (C⁻¹ d)(C⁻¹ d)ᵀ
+    trace_square: Float64  # (N,) Σ_j r tr C⁻²
 
 
 def empty_matches(count: int) -> Matches:
@@ -72,8 +74,7 @@ def empty_matches(count: int) -> Matches:
 
 def empty_moments(count: int) -> Moments:
     """Uninitialised arrays of `count` points."""
-    square, trace, trace_square = (np.empty(count) for _ in range(3))
-    return Moments(np.empty((6, count)), np.empty((3, count)), square, trace, trace_square, np.empty((6, count)))
+    return Moments(np.empty((6, count)), np.empty((3, count)), np.empty((6, count)), np.empty(count))
 
 
 def expect_patches(
@@ -115,88 +116,105 @@ def _expect_rows(
     peak: Float64,
     precision: Float64,
     force: Float64,
-    square: Float64,
-    trace: Float64,
-    trace_square: Float64,
     spread: Float64,
+    trace_square: Float64,
     first: int,
     pairs: int,
 ) -> int:
     """`expect_patches` of the rows from `first` on, until about `pairs` pairs are visited. Returns the next row."""
     size, count = grid.points.shape[1], x.shape[1]
     index, distance = np.empty(size, np.int32), np.empty(size)
-    a, b = sigma * sigma + tangential * tangential, tangential * tangential / 2
-    inverse_a, reach = 1.0 / a, 2 * cutoff * a
+    # The pairs of a row, side by side: the loop over them vectorises, as it has neither an index nor a branch.
+    along_x, along_y, along_z = np.empty(size + LANES), np.empty(size + LANES), np.empty(size + LANES)
+    normal_x, normal_y, normal_z = np.empty(size + LANES), np.empty(size + LANES), np.empty(size + LANES)
+    weight = np.empty(size + LANES)
+    b = tangential * tangential / 2
+    a = sigma * sigma + 2 * b
+    inverse_a, reach, root = 1.0 / a, 2 * cutoff * a, sigma * math.sqrt(a)
     for i in range(first, count):
         found, seen = neighbours(x, i, grid, reach, index, distance)
-        m0, m1, m2 = normals[0, i], normals[1, i], normals[2, i]
-        has_normal = m0 != 0.0 or m1 != 0.0 or m2 != 0.0
-        # Weights relative to the bin's, if that is the larger one, cannot overflow.
-        base = max(background[i], 0.0)
-        total, mass_i, largest, winner = math.exp(max(background[i] - base, -700.0)), 0.0, 0.0, UNMATCHED
-        xx, yy, zz, xy, xz, yz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        sxx, syy, szz, sxy, sxz, syz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        fx, fy, fz = 0.0, 0.0, 0.0
-        squares, traces, trace_squares = 0.0, 0.0, 0.0
+        x0, x1, x2 = x[0, i], x[1, i], x[2, i]
         for k in range(found):
             j = index[k]
-            n0, n1, n2 = grid_normals[0, j], grid_normals[1, j], grid_normals[2, j]
-            d0, d1, d2 = grid.points[0, j] - x[0, i], grid.points[1, j] - x[1, i], grid.points[2, j] - x[2, i]
-            c = n0 * m0 + n1 * m1 + n2 * m2
-            sign = 1.0 if c >= 0.0 else -1.0
-            c = c * sign
-            own, other = (m0 * d0 + m1 * d1 + m2 * d2) * sign, n0 * d0 + n1 * d1 + n2 * d2
-            with_normal = n0 != 0.0 or n1 != 0.0 or n2 != 0.0
-            low, high = a - b * (1.0 + c), a - b * (1.0 - c)
-            if not (with_normal and has_normal):
-                # With one normal, n + m and n - m are both that normal, and all other eigenvalues are a.
-                low, high = (a - b if with_normal or has_normal else a), a
-            inverse = 1.0 / (low * high)
-            f = b / 2 * high * inverse
-            g = b / 2 * low * inverse if with_normal and has_normal else f
-            along_u, along_v = f * (other + own), g * (other - own)
-            half = 0.5 * inverse_a * (distance[k] + along_u * (other + own) + along_v * (other - own))
-            if half > cutoff:
-                continue
-            u0, u1, u2 = n0 + sign * m0, n1 + sign * m1, n2 + sign * m2
-            v0, v1, v2 = n0 - sign * m0, n1 - sign * m1, n2 - sign * m2
-            p0 = (d0 + along_u * u0 + along_v * v0) * inverse_a
-            p1 = (d1 + along_u * u1 + along_v * v1) * inverse_a
-            p2 = (d2 + along_u * u2 + along_v * v2) * inverse_a
-            w = exp_of(-half - base) * math.sqrt(sigma * sigma * a * inverse)
-            total += w
+            along_x[k], along_y[k], along_z[k] = grid.points[0, j] - x0, grid.points[1, j] - x1, grid.points[2, j] - x2
+            normal_x[k], normal_y[k], normal_z[k] = grid_normals[0, j], grid_normals[1, j], grid_normals[2, j]
+        # Pairs out of reach fill the last vector.
+        full = (found + LANES - 1) // LANES * LANES
+        for k in range(found, full):
+            along_x[k], along_y[k], along_z[k] = 2 * math.sqrt(reach), 0.0, 0.0
+            normal_x[k], normal_y[k], normal_z[k] = 0.0, 0.0, 0.0
+        m0, m1, m2 = normals[0, i], normals[1, i], normals[2, i]
+        own = a - b if m0 != 0.0 or m1 != 0.0 or m2 != 0.0 else a  # B
+        inverse_own = 1.0 / own
+        # Weights relative to the bin's, if that is the larger one, cannot overflow.
+        base = max(background[i], 0.0)
+        mass_i, own_sum, cross_x, cross_y, cross_z = 0.0, 0.0, 0.0, 0.0, 0.0
+        xx, yy, zz, xy, xz, yz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        sxx, syy, szz, sxy, sxz, syz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        fx, fy, fz, trace_squares = 0.0, 0.0, 0.0, 0.0
+        for k in range(full):
+            d0, d1, d2 = along_x[k], along_y[k], along_z[k]
+            n0, n1, n2 = normal_x[k], normal_y[k], normal_z[k]
+            across_n, across_m = n0 * d0 + n1 * d1 + n2 * d2, m0 * d0 + m1 * d1 + m2 * d2
+            bc = b * (n0 * m0 + n1 * m1 + n2 * m2)
+            other = a - b if n0 * n0 + n1 * n1 + n2 * n2 > 0.5 else a  # A
+            # Δ. Without one of the normals c is 0; with both A is B, and this form loses fewer digits.
+            inverse = 1.0 / ((own - bc) * (own + bc) * (other * inverse_own))
+            scale = b * inverse
+            factor_n, factor_m, cross = scale * own, scale * other, scale * bc
+            # C⁻¹d = (d + u n + v m)/a.
+            u, v = factor_n * across_n + cross * across_m, cross * across_n + factor_m * across_m
+            half = 0.5 * inverse_a * (d0 * d0 + d1 * d1 + d2 * d2 + u * across_n + v * across_m)
+            w = exp_of(-half - base) * math.sqrt(inverse) * root
+            w = w if half <= cutoff else 0.0
+            weight[k] = w
             mass_i += w
-            if w > largest or (w == largest and winner > grid.order[j]):
-                largest, winner = w, grid.order[j]
-            xx += w * (1.0 + f * u0 * u0 + g * v0 * v0) * inverse_a
-            yy += w * (1.0 + f * u1 * u1 + g * v1 * v1) * inverse_a
-            zz += w * (1.0 + f * u2 * u2 + g * v2 * v2) * inverse_a
-            xy += w * (f * u0 * u1 + g * v0 * v1) * inverse_a
-            xz += w * (f * u0 * u2 + g * v0 * v2) * inverse_a
-            yz += w * (f * u1 * u2 + g * v1 * v2) * inverse_a
-            sxx += w * p0 * p0
-            syy += w * p1 * p1
-            szz += w * p2 * p2
-            sxy += w * p0 * p1
-            sxz += w * p0 * p2
-            syz += w * p1 * p2
-            fx += w * p0
-            fy += w * p1
-            fz += w * p2
-            squares += w * (p0 * p0 + p1 * p1 + p2 * p2)
-            traces += w * ((dimension - 2) * inverse_a + (low + high) * inverse)
-            trace_squares += w * (
-                (dimension - 2) * inverse_a * inverse_a + (low * low + high * high) * inverse * inverse
-            )
-        mass[i] = mass_i / total
-        evidence[i] = math.log(total) + base
-        best[i], peak[i] = winner, largest / total
-        precision[0, i], precision[1, i], precision[2, i] = xx / total, yy / total, zz / total
-        precision[3, i], precision[4, i], precision[5, i] = xy / total, xz / total, yz / total
-        spread[0, i], spread[1, i], spread[2, i] = sxx / total, syy / total, szz / total
-        spread[3, i], spread[4, i], spread[5, i] = sxy / total, sxz / total, syz / total
-        force[0, i], force[1, i], force[2, i] = fx / total, fy / total, fz / total
-        square[i], trace[i], trace_square[i] = squares / total, traces / total, trace_squares / total
+            own_sum += w * factor_m
+            cross_x += w * cross * n0
+            cross_y += w * cross * n1
+            cross_z += w * cross * n2
+            g0, g1, g2 = w * factor_n * n0, w * factor_n * n1, w * factor_n * n2
+            xx += g0 * n0
+            yy += g1 * n1
+            zz += g2 * n2
+            xy += g0 * n1
+            xz += g0 * n2
+            yz += g1 * n2
+            p0, p1, p2 = d0 + u * n0 + v * m0, d1 + u * n1 + v * m1, d2 + u * n2 + v * m2
+            f0, f1, f2 = w * p0, w * p1, w * p2
+            fx += f0
+            fy += f1
+            fz += f2
+            sxx += f0 * p0
+            syy += f1 * p1
+            szz += f2 * p2
+            sxy += f0 * p1
+            sxz += f0 * p2
+            syz += f1 * p2
+            trace = (other + own) * inverse
+            trace_squares += w * (trace * trace - 2 * inverse)
+        largest, winner = 0.0, UNMATCHED
+        for k in range(found):
+            if weight[k] > largest:
+                largest, winner = weight[k], grid.order[index[k]]
+            elif weight[k] == largest and largest > 0.0:
+                winner = min(winner, grid.order[index[k]])
+        total = math.exp(max(background[i] - base, -700.0)) + mass_i
+        inverse_total = 1.0 / total
+        mass[i], evidence[i] = mass_i * inverse_total, math.log(total) + base
+        best[i], peak[i] = winner, largest * inverse_total
+        share = inverse_a * inverse_total
+        precision[0, i] = (mass_i + xx + own_sum * m0 * m0 + 2 * cross_x * m0) * share
+        precision[1, i] = (mass_i + yy + own_sum * m1 * m1 + 2 * cross_y * m1) * share
+        precision[2, i] = (mass_i + zz + own_sum * m2 * m2 + 2 * cross_z * m2) * share
+        precision[3, i] = (xy + own_sum * m0 * m1 + cross_x * m1 + cross_y * m0) * share
+        precision[4, i] = (xz + own_sum * m0 * m2 + cross_x * m2 + cross_z * m0) * share
+        precision[5, i] = (yz + own_sum * m1 * m2 + cross_y * m2 + cross_z * m1) * share
+        force[0, i], force[1, i], force[2, i] = fx * share, fy * share, fz * share
+        trace_square[i] = ((dimension - 2) * mass_i * inverse_a * inverse_a + trace_squares) * inverse_total
+        share *= inverse_a
+        spread[0, i], spread[1, i], spread[2, i] = sxx * share, syy * share, szz * share
+        spread[3, i], spread[4, i], spread[5, i] = sxy * share, sxz * share, syz * share
         pairs -= seen + PAIR * found + ROW_PAIRS
         if pairs <= 0:
             return i + 1

@@ -21,7 +21,7 @@ from ..kernel.fitting import move
 from ..kinds import MAPS
 from ..model import LEAST_OUTLIERS, LOG_ROOT_TWO_PI, Model, Parameters
 from .expectation import CUTOFF, Matches, Moments, Noise, empty_matches, empty_moments, expect_patches
-from .motion import NoiseSums, fit_noise, free_numbers, moved_pose, normal_equations, turning
+from .motion import Sums, add_rows, fit_noise, free_numbers, moved_pose, no_sums
 from .scene import Scene
 
 Float64 = NDArray[np.float64]
@@ -73,9 +73,9 @@ class SurfaceMixture:
     def __init__(self, scene: Scene, model: Model, widest: float) -> None:
         self.model = model
         self.scene = scene
-        self._widest = widest
+        self.widest = widest
         self.free = free_numbers(scene.dimension, rotates=MAPS[model.kind].rotates)
-        """The numbers of the pose that may change, in the order of `motion.normal_equations`."""
+        """The numbers of the pose that may change, in the order of `motion.Sums`."""
         self._grid: Cells | None = None
         self._grid_side = 0.0
         self._grid_normals = scene.target_normals
@@ -86,22 +86,32 @@ class SurfaceMixture:
         scene, D = self.scene, self.scene.dimension
         count, targets = scene.source.shape[1], scene.target.shape[1]
         matches = empty_matches(count) if spare is None else spare.matches
-        within, matrix, vector, sums = np.zeros((D + 1, D + 1)), np.zeros((6, 6)), np.zeros(6), NoiseSums()
+        sums = no_sums()
         for block in self.blocks(at, matches):
-            extended = np.vstack([scene.source[:D, block.rows], np.ones(len(block.matches.mass))])
-            within += (extended * block.matches.mass) @ extended.T
-            more, force = normal_equations(block.moved, block.moments.precision, block.moments.force)
-            matrix, vector, sums = matrix + more, vector + force, sums.plus(block.moments)
-            vector[:3] += turning(block.normals, block.moments, scene.tangential).sum(1)
+            self.gather(sums, block)
+        some = [*range(D), 3]
+        within = sums.within[np.ix_(some, some)] if D < 3 else sums.within
         share = max(at.outliers, LEAST_OUTLIERS)
         value = float(matches.evidence.sum()) + count * (math.log((1 - share) / targets) - self._root(at.sigma))
+        after = self.renoised(at, sums)
+        after = after._replace(transform=moved_pose(at.transform, sums.matrix, sums.vector, self.free))
+        return SurfaceStep(at, after, value, within, matches)
+
+    def gather(self, sums: Sums, block: Block) -> None:
+        """Add the points of a block to the `sums`."""
+        source = np.ascontiguousarray(self.scene.source[:, block.rows])
+        parts = block.moved, block.normals, block.matches.mass, block.moments
+        add_rows(sums, source, *parts, self.scene.dimension, self.scene.tangential)
+
+    def renoised(self, at: Parameters, sums: Sums) -> Parameters:
+        """`at` with σ and the share of outliers after an M-step."""
         sigma, outliers = at.sigma, at.outliers
         if self.model.estimate_sigma:
-            sigma = min(fit_noise(sums, sigma), self._widest)
+            sigma = max(min(fit_noise(sums.noise, sigma), self.widest), self.scene.floor)
         if self.model.estimate_outliers:
-            outliers = min(max(1 - float(matches.mass.sum()) / count, LEAST_OUTLIERS), self.model.most_outliers)
-        after = Parameters(moved_pose(at.transform, matrix, vector, self.free), sigma, outliers)
-        return SurfaceStep(at, after, value, within, matches)
+            unmatched = 1 - float(sums.within[3, 3]) / self.scene.source.shape[1]
+            outliers = min(max(unmatched, LEAST_OUTLIERS), self.model.most_outliers)
+        return at._replace(sigma=sigma, outliers=outliers)
 
     def ascend(self, start: Parameters, *, tolerance: float, max_iterations: int, floor: float) -> None:
         """There are no compiled steps: see `climbing.mixture.Mixture.ascend`."""
@@ -136,7 +146,7 @@ class SurfaceMixture:
             rows = slice(first, first + BLOCK)
             part = out.rows(rows)
             some = len(part.mass)
-            if len(self._moments.square) != some:
+            if len(self._moments.trace_square) != some:
                 self._moments = empty_moments(some)
             moved, normals = np.zeros((3, some)), np.zeros((3, some))
             move(at.transform, np.ascontiguousarray(scene.source[:, rows]), moved)

@@ -51,6 +51,11 @@ class Scene(NamedTuple):
             chance=self.chance[which],
         )
 
+    def sample(self, count: int) -> Int64:
+        """At most `count` indices of source points, at even strides: neighbours of an even cloud stand together."""
+        size = self.source.shape[1]
+        return np.asarray(np.arange(min(count, size)) * size // min(count, size))
+
 
 class Given(NamedTuple):
     """Normals (3, N) that the caller knows, zeros for points without one; None for a cloud without any."""

@@ -37,8 +37,9 @@ COARSE = 1.4
 PROPOSED, CLIMBED = 14, 5
 # A named or given pose is annealed too if a larger share of points than this has no partner.
 ENOUGH_OUTLIERS = 0.5
-# The search ends if the best pose's score exceeds that of all others by this many nats for each point.
-CLEAR = 0.06
+# The search for any clouds is left out if the best pose's score exceeds that of all others by CLEAR nats for each
+# point, and the annealing too if it does by SURE.
+CLEAR, SURE = 0.06, 0.5
 
 
 def find_poses(
@@ -53,18 +54,21 @@ def find_poses(
     if problem.init_name != "auto":
         transform = named(problem, points) if isinstance(problem.init, str) else given(problem, points)
         name = start_name(problem)
-        # A pose that is right already must not be lost by annealing.
-        contest.add([_raw(problem, name, transform, scene, widest)])
+        # From between the keys the climb is short, and that from the start soon meets its end.
         contest.add(_between_keys(problem, scene, model, {name: transform}, poll))
+        # A pose that is right already must not be lost between the keys, nor by annealing.
+        contest.add([_raw(problem, name, transform, scene, widest)])
         if contest.best_first()[0].parameters.outliers > ENOUGH_OUTLIERS:
             near = near_start(points, kind, transform, name, last, poll)
             contest.add([_annealed(problem, near, scene, widest)])
         return contest.best_first()
     starts = {name: named(problem._replace(init=name), points) for name in ("identity", "centroid")}
+    contest.add(_between_keys(problem, scene, model, starts, poll))
+    if _lead(contest.best_first()) > SURE:
+        return contest.best_first()
     for name, transform in starts.items():
         contest.add([_annealed(problem, near_start(points, kind, transform, name, last, poll), scene, widest)])
-    contest.add(_between_keys(problem, scene, model, starts, poll))
-    if kind == RIGID and not _is_clear(contest.best_first()):
+    if kind == RIGID and _lead(contest.best_first()) < CLEAR:
         found = find_start(points, Pyramid(points), kind, poll)
         others = [found._replace(transform=transform) for transform in found.others]
         contest.add(_annealed(problem, one, scene, widest) for one in (found, *others))
@@ -97,9 +101,10 @@ def _proposed(source: Keys, target: Keys, side: float) -> list[Float64]:
     return [one.transform for one in found[:PROPOSED]]
 
 
-def _is_clear(found: list[Candidate]) -> bool:
+def _lead(found: list[Candidate]) -> float:
+    """The score of the best pose less that of all others, in nats for each point."""
     best, *others = found
-    return best.score - max([0.0, *(one.score for one in others)]) > CLEAR
+    return best.score - max([0.0, *(one.score for one in others)])
 
 
 def _annealed(problem: Problem, start: PoseStart, scene: Scene, widest: float) -> Candidate:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.em.climbing.climb import climb
+from service.em.kernel.fitting import rms_distance
 from service.em.kinds import RIGID
 from service.em.model import Model, Parameters
 from service.em.problem import Pose, Problem
@@ -72,7 +73,7 @@ def _degrees(transform: Float64, rotation: Float64) -> float:
 
 def _together(mixture: SurfaceMixture, at: Parameters, along: float = ALONG) -> Equations:
     """The equations with all points in one cell."""
-    return equations(mixture, at, np.zeros(mixture.scene.source.shape[1], np.int64), along)
+    return equations(mixture, at, np.zeros(mixture.scene.source.shape[1], np.int64), along)[0]
 
 
 def _cells(mixture: SurfaceMixture) -> NDArray[np.int64]:
@@ -98,8 +99,28 @@ def test_the_equations_hold_where_they_are_settled() -> None:
     assert after.max() < 0.01 * before.max()
     # The equations by cells are those of this pose.
     assert np.abs(pose.equations.scores.sum(0)).max() < 1e-6 * before.max()
-    again = equations(mixture, pose.at, _cells(mixture), ALONG)
+    again = equations(mixture, pose.at, _cells(mixture), ALONG)[0]
     np.testing.assert_allclose(pose.equations.scores, again.scores, atol=0.02 * np.abs(again.scores).max())
+
+
+def test_a_climb_on_a_sample_ends_in_the_basin_of_the_equations_of_all() -> None:
+    scene = _scene(0)
+    mixture, whole = _climbed(scene)
+    _, part = _climbed(scene.some(scene.sample(700)))
+    assert rms_distance(scene.source, part.transform, whole.transform) > 0.05 * whole.sigma
+    one, other = (settled(mixture, end, _cells(mixture)).at for end in (whole, part))
+    assert rms_distance(scene.source, one.transform, other.transform) < 0.03 * whole.sigma
+    # σ and the outliers are those of all points.
+    assert other.sigma == pytest.approx(whole.sigma, rel=0.02)
+    assert other.outliers == pytest.approx(whole.outliers, abs=0.01)
+
+
+def test_a_sample_is_even() -> None:
+    scene = _scene(0)
+    some = scene.sample(700)
+    assert len(some) == 700
+    assert set(np.diff(some)) <= {3, 4}
+    assert np.array_equal(scene.sample(10**6), np.arange(scene.source.shape[1]))
 
 
 @pytest.mark.parametrize("along", [ALONG, LIKELIHOOD])
@@ -119,7 +140,7 @@ def test_slopes_are_derivatives(along: float) -> None:
 
 def test_cells_share_the_sums() -> None:
     mixture, at = _climbed(_scene(2))
-    whole, parts = _together(mixture, at), equations(mixture, at, _cells(mixture), ALONG)
+    whole, parts = _together(mixture, at), equations(mixture, at, _cells(mixture), ALONG)[0]
     assert len(parts.scores) == 7
     np.testing.assert_allclose(parts.scores.sum(0), whole.scores[0], atol=1e-6 * np.abs(parts.scores).max())
     np.testing.assert_allclose(parts.slopes.sum(0), whole.slopes[0], rtol=1e-9, atol=1e-9 * whole.slopes.max())

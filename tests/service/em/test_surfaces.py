@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from service.em.climbing.climb import climb
+from service.em.kernel.fitting import rms_distance
 from service.em.kinds import RIGID
 from service.em.model import Model, Parameters
 from service.em.problem import Pose, Problem
 from service.em.register import register
-from service.em.surfaces.consensus import proposals
+from service.em.surfaces.candidates import Candidate, Contest
+from service.em.surfaces.consensus import _similarities, proposals
 from service.em.surfaces.equations import Equations, add
 from service.em.surfaces.features import even_side, keys, similar
 from service.em.surfaces.mixture import SurfaceMixture
-from service.em.surfaces.motion import turned, turning
+from service.em.surfaces.motion import no_sums, turned, turning
 from service.em.surfaces.patches import patches
 from service.em.surfaces.scene import Scene, of_patches
 from tests.problems.scenes.scene import Float64, any_rotation, direction, turn
@@ -89,7 +91,9 @@ def _likelihood_equations(mixture: SurfaceMixture, at: Parameters) -> tuple[Equa
     found, turns = Equations(np.zeros((1, 6)), np.zeros((1, 6, 6))), np.zeros(3)
     for block in mixture.blocks(at):
         add(found, block, np.zeros(block.moved.shape[1], np.int64), along=1.0)
-        turns += turning(block.normals, block.moments, mixture.scene.tangential).sum(1)
+        parts = block.moments.precision, block.moments.spread
+        for i in range(block.moved.shape[1]):
+            turns += turning(block.normals, *parts, i, mixture.scene.tangential**2 / 2)
     return found, turns
 
 
@@ -125,6 +129,19 @@ def test_scores_of_a_rotation_are_derivatives(dimension: int) -> None:
     axes = np.eye(3)[[2] if dimension == 2 else [0, 1, 2]] * width
     slope = [(value(axis) - value(-axis)) / (2 * width) for axis in axes]
     np.testing.assert_allclose((found.scores[0, :3] + turns)[-len(axes) :], slope, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_the_score_of_the_noise_is_a_derivative(dimension: int) -> None:
+    scene, at, width = _random_scene(dimension, 1), Parameters(_pose(dimension, 1), 0.8, 0.2), 1e-4
+    mixture, sums = SurfaceMixture(scene, _model(), 10.0), no_sums()
+    for block in mixture.blocks(at):
+        mixture.gather(sums, block)
+    values = [_written_out(scene, at._replace(sigma=math.sqrt(0.64 + off)))[0] for off in (-width, width)]
+    assert (sums.noise[0] - sums.noise[1]) / 2 == pytest.approx((values[1] - values[0]) / (2 * width), rel=0.02)
+    # Σ r tr C⁻² by the inequality of Cauchy and Schwarz, and by the largest eigenvalue of any C⁻¹, 1/σ².
+    _, traces, trace_squares = sums.noise
+    assert traces**2 / (dimension * sums.within[3, 3]) < trace_squares < traces / at.sigma**2
 
 
 def test_blocks_of_the_e_step_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +202,32 @@ def test_the_score_of_a_right_pose_exceeds_that_of_wrong_ones() -> None:
         assert mixture.score(end.last) < right - 0.3
 
 
+def test_a_candidate_stops_where_it_meets_an_earlier_end() -> None:
+    scene, steps = _surface_scene(*_object()), [0]
+
+    def poll() -> bool:
+        steps[0] += 1
+        return True
+
+    def climbed(contest: Contest, rotation: Float64) -> int:
+        before, start = steps[0], np.hstack([rotation, np.zeros((3, 1))])
+        contest.add([Candidate("given", Parameters(start, scene.tangential / 2, 0.3))])
+        return steps[0] - before
+
+    near, far = turn(np.array([0.04, -0.03, 0.02])), turn(np.array([0, 0, 2.0]))
+    both, alone = (Contest(scene, _model(), scene.tangential, poll) for _ in range(2))
+    first = climbed(both, np.eye(3))
+    assert 0 < climbed(both, near) < climbed(alone, near)
+    assert climbed(both, np.eye(3)) == 0
+    assert len(both.best_first()) == 1
+    assert climbed(both, far) > 0
+    assert first > 0
+    assert len(both.best_first()) == 2
+    # Both ways lead to one pose.
+    ends = [contest.best_first()[0].parameters.transform for contest in (both, alone)]
+    assert rms_distance(scene.source, *ends) < 0.5 * scene.tangential
+
+
 def test_patches_know_their_normals_and_solids_have_none() -> None:
     rng = np.random.default_rng(5)
     body = figure(rng)
@@ -225,6 +268,16 @@ def test_the_pose_that_a_tenth_of_the_pairs_agree_on_is_proposed() -> None:
     np.testing.assert_allclose(best.transform[:, :3], rotation, atol=0.05)
     assert 35 <= best.support <= 80
     assert proposals(source[:, :3], target[:, :3], 0.03, 0.1) == []
+
+
+def test_the_similarity_of_pairs_counts_those_that_fit_both() -> None:
+    rng = np.random.default_rng(11)
+    source, target = rng.uniform(-1, 1, (2, 3, 150))
+    target[:, :70] = source[:, :70]
+    one, other = (np.linalg.norm(cloud[:, :, None] - cloud[:, None], axis=0) for cloud in (source, target))
+    fits = ((np.abs(one - other) < 0.1) & (np.minimum(one, other) > 0.3)).astype(int)
+    np.testing.assert_array_equal(_similarities(source, target, 0.1, 0.3), fits * (fits @ fits))
+    assert fits.sum() > 70 * 50
 
 
 def test_an_exact_start_is_kept_in_the_plane() -> None:

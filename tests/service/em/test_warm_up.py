@@ -49,6 +49,11 @@ for (kind, record), dimension, (n, m), init in itertools.product(
             worker([registration(problem)])
         except InvalidInput:  # too few points for the transform
             continue
+# A scan, whose pose is found by features.
+x, y = np.divmod(np.arange(1800.0), 45)
+surface = np.stack([x, y, 4 * np.sin(x / 5) * np.cos(y / 6)], 1) + 0.05 * rng.normal(size=(1800, 3))
+turned = surface[1::2] @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
+worker([registration(Problem(surface[::2], turned, transform="rigid", noise="surface"))])
 print(json.dumps(sorted(variants() - before)))
 """
 
