@@ -43,9 +43,9 @@ class Server(NamedTuple):
         """Processor time so far of Latentserve's lanes, the threads that compute."""
         total = 0
         for pid in descendants(self.process.pid):
-            with suppress(OSError):
-                for thread in Path(f"/proc/{pid}/task").iterdir():
-                    name, _, fields = (thread / "stat").read_text().partition("(")[2].rpartition(")")
+            for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+                with suppress(OSError):  # the thread has ended
+                    name, _, fields = stat.read_text().partition("(")[2].rpartition(")")
                     # The fields that `processor_seconds` adds, without those of children.
                     total += sum(map(int, fields.split()[11:13])) if name.startswith("batcher-") else 0
         return total / TICKS

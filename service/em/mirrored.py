@@ -7,11 +7,13 @@ camera, is then registered by such a part. Its mirror image shows what a true fi
 
 from __future__ import annotations
 
+from ..errors import InvalidInput
 from .kinds import ROTATION_DIMENSIONS
 from .outcome import Outcome
 from .problem import Problem
 from .quality.tuning import VERDICT
 from .solving.weighted import register_weighted
+from .weights import positive
 
 REASON = "a mirror image of the source explains far more"
 
@@ -19,13 +21,18 @@ REASON = "a mirror image of the source explains far more"
 def against_mirror_image(problem: Problem, outcome: Outcome) -> Outcome:
     """The outcome of `problem`, doubtful if the mirror image of the source agrees with the target far better."""
     quality = outcome.quality
-    if quality is None or quality.verdict != "good" or not may_be_mirrored(problem):
+    if quality is None or quality.verdict != "good" or quality.evidence >= VERDICT.weak_evidence:
         return outcome
+    if (kept := positive(problem)) is not None:  # a point of weight 0 takes no part
+        problem = kept.problem
     count = len(problem.source)
-    if quality.evidence >= VERDICT.weak_evidence or count * quality.evidence >= VERDICT.weak_total:
+    if count * quality.evidence >= VERDICT.weak_total or not may_be_mirrored(problem):
         return outcome
-    other = register_weighted(_mirrored(problem)).quality
-    if other is None:
+    try:
+        other = register_weighted(_mirrored(problem)).quality
+    except InvalidInput:  # voxels may leave too few points of the mirror image
+        return outcome
+    if other is None:  # it was cancelled
         return outcome
     gain = count * (other.evidence - quality.evidence)
     if gain < VERDICT.clear or other.evidence < VERDICT.far_more * quality.evidence:

@@ -43,9 +43,7 @@ class Plan(NamedTuple):
     problem: Problem  # as `check` returns it
     engine: Engine
     cost: float  # pairs that one iteration visits
-    effort: (
-        float  # upper bound of the whole computation, in pairs x D x iterations, 2 to 3 ns each; it selects the lane
-    )
+    effort: float  # upper bound of the registration, in pairs x D x iterations, 2 to 3 ns each; it selects the lane
     key: Hashable  # plans with equal keys form a batch
 
 

@@ -28,9 +28,10 @@ class Record:
         self.record_path([at.transform])
         return True
 
-    def forget(self) -> None:
-        """Discard the steps of an iteration that begins anew."""
+    def forget(self, path: int) -> None:
+        """Discard the steps of an iteration that begins anew, and the path but for its first `path` transforms."""
         self.steps.clear()
+        del self.path[path:]
 
     def record_path(self, transforms: list[Float64]) -> None:
         """Record transforms (D, D + 1) for pictures only."""

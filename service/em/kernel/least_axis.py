@@ -15,6 +15,8 @@ Float64 = NDArray[np.float64]
 STEPS = 5
 # The variance across a line, relative to that along it, below which rounding would choose the axis.
 LINE = 1e-8
+# The least sum of the variances. That of a smaller one has no reciprocal.
+LEAST = 1e-290
 
 
 @always_inline
@@ -31,12 +33,12 @@ def least_axis(
     with λ from Rayleigh's quotient, because the polynomial has lost digits if one variance is much the largest.
     """
     total = xx + yy + zz
+    if not total > LEAST:
+        return 1.0, 0.0, 0.0, 0.0, 0.0, 0.0
     unit = 1.0 / total
     xx, yy, zz, xy, xz, yz = xx * unit, yy * unit, zz * unit, xy * unit, xz * unit, yz * unit
     minors = (xx * yy - xy * xy) + (xx * zz - xz * xz) + (yy * zz - yz * yz)
     if not minors > LINE:
-        if not total > 0.0:
-            return 1.0, 0.0, 0.0, 0.0, 0.0, 0.0
         u, v, w = -xy, xx, 0.0  # across the longest column
         if yy > xx and yy >= zz:
             u, v = -yy, xy
@@ -68,5 +70,8 @@ def _kernel(xx: float, yy: float, zz: float, xy: float, xz: float, yz: float) ->
         u, v, w = v, second, xy * xz - xx * yz
     elif abs(third) > abs(first):
         u, v, w = w, xy * xz - xx * yz, third
-    scale = 1.0 / math.sqrt(max(u * u + v * v + w * w, 1e-300))
+    square = u * u + v * v + w * w
+    if not square > LEAST:  # it maps all vectors to zero
+        return 1.0, 0.0, 0.0
+    scale = 1.0 / math.sqrt(square)
     return u * scale, v * scale, w * scale

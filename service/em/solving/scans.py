@@ -22,7 +22,7 @@ from .scan_pairs import side_of, surface_pairs
 
 # The widest kernel, in τ. A wider kernel than the smooth density gains nothing.
 WIDEST = 1.0
-# The climb ends at this tolerance, in σ, or at the caller's if that is larger: `settled` is exact from there.
+# The climb ends at this tolerance, in σ, or at the caller's if that is larger: `settled` goes on from there.
 TOLERANCE = 0.02
 # Source points of the climb.
 CLIMBED_POINTS = 4096
@@ -119,11 +119,12 @@ def _settled(
             accept=lambda at, value: record.keep(at, growth * value),
         )
 
+    path = len(record.path)
     end = on(sample, growth)
     pose = settled(mixture, end.parameters, cells)
     if growth != 1 and pose.along == LIKELIHOOD:
-        # The answer is the end of the climb, which must then be that of all points.
-        record.forget()
+        # The equations are tried again from the end of a climb on all points. If they fail, that is the answer.
+        record.forget(path)
         end = on(mixture, 1.0)
         pose = settled(mixture, end.parameters, cells)
     return end, pose

@@ -60,6 +60,7 @@ class Contest:
         self._scene, self._poll = _sampled(scene), poll
         self._mixture = SurfaceMixture(self._scene, model, widest)
         self._ends: list[Candidate] = []
+        self._has_met = False  # whether the last climb met an earlier end
         D = self._scene.dimension
         extended = np.vstack([self._scene.source[:D], np.ones(self._scene.source.shape[1])])
         self._moments = extended @ extended.T / len(extended.T)
@@ -70,6 +71,7 @@ class Contest:
         for one in candidates:
             if self._is_met(one.parameters):
                 continue
+            self._has_met = False
             end = climb(
                 self._mixture,
                 one.parameters,
@@ -78,7 +80,7 @@ class Contest:
                 floor=floor,
                 accept=self._going_on,
             )
-            if not self._is_met(end.parameters):
+            if not self._has_met and not self._is_met(end.parameters):
                 self._ends.append(Candidate(one.name, end.parameters, self._mixture.score(end.last)))
 
     def best_first(self) -> list[Candidate]:
@@ -93,7 +95,8 @@ class Contest:
 
     def _going_on(self, at: Parameters, _value: float) -> bool:
         self._poll()
-        return not self._is_met(at)
+        self._has_met = self._is_met(at)
+        return not self._has_met
 
     def _is_met(self, at: Parameters) -> bool:
         """Whether the pose moves the source apart from an earlier end by less than MET."""

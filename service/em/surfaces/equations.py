@@ -36,8 +36,8 @@ ALONG, LIKELIHOOD = 0.05, 1.0
 # Half the squared distance of the farthest pairs, in standard deviations. Each pair at the cutoff of the climb, 6,
 # moves the sums by a step, so that the slopes would be a fifth too steep where many patches are rough.
 CUTOFF = 9.0
-# Newton's method ends after a step by less than TOLERANCE σ: the next one would be half of it or less, where standard
-# errors of scans are about a tenth of σ. After MOST_STEPS, or MOST_WAY τ from its start, it failed.
+# Newton's method ends after a step by less than TOLERANCE σ: the next one would be half of it or less. With a quarter
+# of it the errors of scans are the same. After MOST_STEPS, or MOST_WAY τ from its start, it failed.
 TOLERANCE, MOST_STEPS, MOST_WAY = 0.02, 12, 1.0
 
 

@@ -20,6 +20,7 @@ from ..kernel.cells import Cells, cells
 from ..kernel.fitting import move
 from ..kinds import MAPS
 from ..model import LEAST_OUTLIERS, LOG_ROOT_TWO_PI, Model, Parameters
+from ..slices import pause
 from .expectation import CUTOFF, Matches, Moments, Noise, empty_matches, empty_moments, expect_patches
 from .motion import Sums, add_rows, fit_noise, free_numbers, moved_pose, no_sums
 from .scene import Scene
@@ -143,6 +144,7 @@ class SurfaceMixture:
         count = scene.source.shape[1]
         out = empty_matches(count) if out is None else out
         for first in range(0, count, BLOCK):
+            pause()
             rows = slice(first, first + BLOCK)
             part = out.rows(rows)
             some = len(part.mass)

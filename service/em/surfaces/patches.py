@@ -15,7 +15,6 @@ from ..kernel.tree import WAITING, Tree, around, tree
 from ..slices import ROW_PAIRS, in_slices
 
 Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 Int8 = NDArray[np.int8]
 
 # The neighbours that make a patch, by D, and the larger number if noise hides most patches among so few. The point
@@ -30,7 +29,7 @@ ROUGH = 0.5
 # Points that tell the share of sure patches with a standard error of .02, and how much less than asked for it must be
 # among them.
 FEW, MARGIN = 400, 0.08
-# What is known of a point: nothing sure yet; a sure patch; so many points in its own place that it never has one.
+# What is known of a point: nothing sure yet; a sure patch; that none is looked for, as where NEIGHBOURS have its place.
 OPEN, SETTLED, HOPELESS = 0, 1, 2
 # Distances that differ by this share are equal: those of a lattice are, but for their rounding.
 EQUAL = 1e-9
@@ -71,7 +70,7 @@ def patches_if_flat(points: Float64, dimension: int, least_flat: float) -> Patch
 
 
 def with_given(points: Float64, dimension: int, normals: Float64 | None, least_flat: float) -> Patches | None:
-    """The `patches` of a cloud, but where the unit `normals` (P, K) are not zero. Those count as sure."""
+    """The `patches` of a cloud, but the unit `normals` (P, K) where they are not zero. All count as sure then."""
     if normals is None:
         return patches_if_flat(points, dimension, least_flat)
     found = patches(points, dimension)
@@ -81,6 +80,7 @@ def with_given(points: Float64, dimension: int, normals: Float64 | None, least_f
 
 
 def _sorted(points: Float64, dimension: int) -> Tree:
+    """The tree of a cloud (P, K), K > 0."""
     cloud = np.zeros((AXES, points.shape[1]))
     cloud[:dimension] = points[:dimension]
     return tree(cloud)
@@ -134,7 +134,7 @@ def _fit_leaves(tree: Tree, most: int, dimension: int, normals: Float64, known: 
             while waits > 0 and reach < np.inf:
                 limit = MANY if turns < TURNS else count
                 found, work = around(tree, box, reach, limit, near, waiting)
-                turns += 1
+                turns += largest < np.inf
                 pairs -= work
                 if found > limit:
                     if together > 1:

@@ -52,7 +52,7 @@ class Scene(NamedTuple):
         )
 
     def sample(self, count: int) -> Int64:
-        """At most `count` indices of source points, at even strides: neighbours of an even cloud stand together."""
+        """At most `count` indices of source points, at even strides."""
         size = self.source.shape[1]
         return np.asarray(np.arange(min(count, size)) * size // min(count, size))
 

@@ -37,8 +37,8 @@ COARSE = 1.4
 PROPOSED, CLIMBED = 14, 5
 # A named or given pose is annealed too if a larger share of points than this has no partner.
 ENOUGH_OUTLIERS = 0.5
-# The search for any clouds is left out if the best pose's score exceeds that of all others by CLEAR nats for each
-# point, and the annealing too if it does by SURE.
+# Nats for each point by which the best pose's score exceeds that of all others. From CLEAR on the search for any clouds
+# is left out, and from SURE on the annealing too.
 CLEAR, SURE = 0.06, 0.5
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from service.em.mirrored import REASON, against_mirror_image
 from service.em.outcome import Outcome
 from service.em.problem import Problem
 from service.em.register import register
+from service.em.solving.weighted import register_weighted
+from service.errors import InvalidInput
 from tests.problems.poses import posed
 
 MIRROR = np.array([-1.0, 1, 1])
@@ -22,6 +25,20 @@ def weak(outcome: Outcome, evidence: float = 0.2) -> Outcome:
     assert outcome.quality is not None
     quality = outcome.quality._replace(verdict="good", reasons=(), evidence=evidence)
     return outcome._replace(quality=quality, warnings=())
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """The numbers of source points of all mirror images that are registered within the block."""
+    calls: list[int] = []
+
+    def spied(problem: Problem) -> Outcome:
+        calls.append(len(problem.source))
+        return register_weighted(problem)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("service.em.mirrored.register_weighted", spied)
+        yield calls
 
 
 def shell(dimension: int = 3, noise: float = 0.004) -> Problem:
@@ -46,21 +63,45 @@ def test_a_weak_fit_is_doubtful_if_the_mirror_image_fits_far_better(dimension: i
 
 def test_a_weak_fit_stays_good_if_the_mirror_image_fits_no_better() -> None:
     problem = check(shell())
-    found = weak(register(problem), 1.4)
-    assert against_mirror_image(problem, found) is found
+    found = weak(register(problem), 1.0)
+    with counted() as calls:
+        assert against_mirror_image(problem, found) is found
+    assert calls == [len(problem.source)]
 
 
 def test_a_cloud_that_is_its_own_mirror_image_stays_good() -> None:
     rng = np.random.default_rng(0)
     half = rng.normal(size=(60, 3)) + np.array([1.5, 0, 0])
     whole = np.concatenate([half, half * MIRROR])
-    problem = check(Problem(whole + 0.05 * rng.normal(size=whole.shape), whole, transform="rigid"))
+    problem = check(Problem(whole + 0.3 * rng.normal(size=whole.shape), whole, transform="rigid"))
     found = register(problem)
     assert found.quality is not None
-    assert found.quality.verdict == "good"
-    for evidence in (found.quality.evidence, 0.9 * found.quality.evidence):
-        kept = weak(found, evidence)
+    kept = weak(found, found.quality.evidence)
+    with counted() as calls:
         assert against_mirror_image(problem, kept) is kept
+    assert calls == [len(whole)]
+
+
+def test_points_of_weight_0_take_no_part() -> None:
+    sound = shell()
+    added = np.random.default_rng(3).uniform(-9, 9, size=(700, 3))
+    source = np.concatenate([sound.source * MIRROR, added])
+    weights = np.r_[np.ones(len(sound.source)), np.zeros(len(added))]
+    problem = check(sound._replace(source=source, source_weights=weights))
+    with counted() as calls:
+        doubted = against_mirror_image(problem, weak(register(problem), 0.3))
+    assert calls == [len(sound.source)]
+    assert doubted.warnings == (REASON,)
+
+
+def test_an_error_of_the_mirror_image_is_none_of_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_problem: Problem) -> Outcome:
+        raise InvalidInput("too few voxels", pointer="/sampling", allowed="smaller ones")
+
+    problem = check(shell())
+    found = weak(register(problem))
+    monkeypatch.setattr("service.em.mirrored.register_weighted", refused)
+    assert against_mirror_image(problem, found) is found
 
 
 def not_searched() -> Iterator[Problem]:

@@ -126,7 +126,7 @@ def test_distances_without_a_square_have_no_patches_and_an_end(unit: float) -> N
     assert np.isfinite(patches(np.hstack([points, _sheet(50, 0, np.random.default_rng(14))]), 3).normals).all()
 
 
-@pytest.mark.parametrize("count", range(13))
+@pytest.mark.parametrize("count", range(1, 13))
 def test_too_few_points_have_no_patches(count: int) -> None:
     found = patches(np.random.default_rng(5).normal(size=(3, count)), 3)
     assert found.flat == 0
