@@ -2,20 +2,20 @@
 
 A mirror image has the shape of the source, but no rotation makes it the source. Parts of a cloud may fit it
 nevertheless: points in a plane, and the outline of a ball. A source that was mirrored by mistake, such as one of a
-camera, is then registered by such a part. Its mirror image shows what a true fit of this cloud would be.
+camera, is then registered by such a part. Its mirror image shows what a true fit of this cloud would be. That of a scan
+is compared in `solving.scans`, by its features alone.
 """
 
 from __future__ import annotations
 
 from ..errors import InvalidInput
 from .kinds import ROTATION_DIMENSIONS
-from .outcome import Outcome
+from .outcome import Outcome, doubted
 from .problem import Problem
+from .quality.alternatives import MIRRORED
 from .quality.tuning import VERDICT
 from .solving.weighted import register_weighted
 from .weights import positive
-
-REASON = "a mirror image of the source explains far more"
 
 
 def against_mirror_image(problem: Problem, outcome: Outcome) -> Outcome:
@@ -37,10 +37,7 @@ def against_mirror_image(problem: Problem, outcome: Outcome) -> Outcome:
     gain = count * (other.evidence - quality.evidence)
     if gain < VERDICT.clear or other.evidence < VERDICT.far_more * quality.evidence:
         return outcome
-    return outcome._replace(
-        quality=quality._replace(verdict="doubtful", reasons=(*quality.reasons, REASON)),
-        warnings=(*outcome.warnings, REASON),
-    )
+    return doubted(outcome, MIRRORED)
 
 
 def may_be_mirrored(problem: Problem) -> bool:

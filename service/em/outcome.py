@@ -90,3 +90,11 @@ class Outcome(NamedTuple):
     path: tuple[Pose, ...] = ()  # all poses from the start on, with those of the annealing
     noise: Literal["isotropic", "surface"] = "isotropic"
     sampling: float | None = None  # edge length of the voxels, in the caller's unit; None if all points were used
+
+
+def doubted(outcome: Outcome, reason: str) -> Outcome:
+    """The outcome with the verdict doubtful, for this reason, which is also a warning. It has a quality."""
+    if outcome.quality is None:
+        raise ValueError("a cancelled problem has no verdict")
+    quality = outcome.quality._replace(verdict="doubtful", reasons=(*outcome.quality.reasons, reason))
+    return outcome._replace(quality=quality, warnings=(*outcome.warnings, reason))

@@ -21,6 +21,8 @@ from .tuning import POINTS, VERDICT
 
 Float64 = NDArray[np.float64]
 
+# The reason where a mirror image was registered.
+MIRRORED = "a mirror image of the source explains far more"
 # Clouds of more points and dimensions are not tried.
 MOST_POINTS, MOST_DIMENSIONS = 5000, 3
 # Extents of a ratio nearer to 1 are equal.

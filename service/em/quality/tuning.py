@@ -81,6 +81,8 @@ class VerdictTuning(NamedTuple):
     distinct: float = 0.5  # least share of distinct targets among the matches
     weak_evidence: float = 1.5  # nats of a source point below which a mirror image is registered, too
     weak_total: float = 200.0  # and nats of all source points below which it is
+    weak_score: float = 1.0  # nats of a source point of a scan below which its mirror image is compared
+    score_gain: float = 0.3  # and how many it must gain
     far_more: float = 1.5  # times the evidence of the answer that it must have to be the better explanation
     weak: float = 0.024  # information of each point below which a direction is tried
     step: float = 2.0  # the displacement with which it is tried, in spacings

@@ -7,8 +7,10 @@ from ..climbing.record import Record
 from ..coordinates import Frame
 from ..kinds import RIGID
 from ..model import MOST_OUTLIERS, Model, Parameters
-from ..outcome import Outcome, RunnerUp
+from ..outcome import Outcome, RunnerUp, doubted
 from ..problem import Problem
+from ..quality.alternatives import MIRRORED
+from ..quality.tuning import VERDICT
 from ..sampling.density import LEAST_POINTS
 from ..sampling.thinning import Thinned
 from ..surfaces.confidence import cells_of, surface_confidence
@@ -16,7 +18,7 @@ from ..surfaces.equations import LIKELIHOOD, Settled, settled
 from ..surfaces.mixture import SurfaceMixture, SurfaceStep
 from ..surfaces.normals import normals_of_voxels
 from ..surfaces.scene import Given, Scene, scene
-from ..surfaces.search import find_poses
+from ..surfaces.search import find_poses, mirrored_score
 from .pose_answers import ClimbEnd, outcome, pose_of
 from .scan_pairs import side_of, surface_pairs
 
@@ -84,7 +86,7 @@ def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene,
         runner_up = RunnerUp(pose_of(points, found[1].parameters.transform), gap)
     sure, last = surface_confidence(problem, points, mixture, pose)
     pairs = surface_pairs(problem, points, thin, scene, mixture, last, record.poll)
-    return outcome(
+    answer = outcome(
         problem,
         points,
         pose.at,
@@ -95,6 +97,13 @@ def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene,
         runner_up,
         most_outliers=model.most_outliers if model.estimate_outliers else None,
     )._replace(noise="surface", sampling=side_of(points, thin))
+    searched = problem.init_name == "auto" and scene.dimension == 3 and model.kind == RIGID
+    is_good = answer.quality is not None and answer.quality.verdict == "good"
+    if searched and is_good and best.score < VERDICT.weak_score:
+        other = mirrored_score(problem, scene, model, widest, record.poll)
+        if other > max(VERDICT.far_more * best.score, best.score + VERDICT.score_gain):
+            return doubted(answer, MIRRORED)
+    return answer
 
 
 def _settled(

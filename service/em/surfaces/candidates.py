@@ -59,7 +59,8 @@ class Contest:
     def __init__(self, scene: Scene, model: Model, widest: float, poll: Poll) -> None:
         self._scene, self._poll = _sampled(scene), poll
         self._mixture = SurfaceMixture(self._scene, model, widest)
-        self._ends: list[Candidate] = []
+        self.ends: list[Candidate] = []
+        """The ends so far."""
         self._has_met = False  # whether the last climb met an earlier end
         D = self._scene.dimension
         extended = np.vstack([self._scene.source[:D], np.ones(self._scene.source.shape[1])])
@@ -81,16 +82,16 @@ class Contest:
                 accept=self._going_on,
             )
             if not self._has_met and not self._is_met(end.parameters):
-                self._ends.append(Candidate(one.name, end.parameters, self._mixture.score(end.last)))
+                self.ends.append(Candidate(one.name, end.parameters, self._mixture.score(end.last)))
 
     def best_first(self) -> list[Candidate]:
         """The distinct ends, from the best to the worst."""
-        scores, transforms = zip(*((one.score, one.parameters.transform) for one in self._ends), strict=True)
+        scores, transforms = zip(*((one.score, one.parameters.transform) for one in self.ends), strict=True)
         kept: list[Candidate] = []
         for k in ranked(scores, transforms, TIE):
             apart = (rms_distance(self._scene.source, transforms[k], other.parameters.transform) for other in kept)
             if all(distance > SAME * self._scene.tangential for distance in apart):
-                kept.append(self._ends[k])
+                kept.append(self.ends[k])
         return kept
 
     def _going_on(self, at: Parameters, _value: float) -> bool:
@@ -100,9 +101,9 @@ class Contest:
 
     def _is_met(self, at: Parameters) -> bool:
         """Whether the pose moves the source apart from an earlier end by less than MET."""
-        if not self._ends:
+        if not self.ends:
             return False
-        off = np.stack([one.parameters.transform for one in self._ends]) - at.transform
+        off = np.stack([one.parameters.transform for one in self.ends]) - at.transform
         squares = ((off @ self._moments) * off).sum((1, 2))
         return bool(squares.min() < (MET * self._scene.tangential) ** 2)
 

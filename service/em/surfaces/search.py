@@ -75,6 +75,18 @@ def find_poses(
     return contest.best_first()
 
 
+def mirrored_score(problem: Problem, scene: Scene, model: Model, widest: float, poll: Poll) -> float:
+    """The score of the source's mirror image at the best pose that similar features propose; 0 if they propose none.
+
+    The arguments are those of `find_poses`, for a rigid transform in space.
+    """
+    mirror = np.array([[-1.0], [1.0], [1.0]])
+    image = scene._replace(source=mirror * scene.source, source_normals=mirror * scene.source_normals)
+    contest = Contest(image, model, widest, poll)
+    contest.add(_between_keys(problem, image, model, {}, poll))
+    return max([0.0, *(one.score for one in contest.ends)])
+
+
 def _between_keys(
     problem: Problem, scene: Scene, model: Model, starts: dict[str, Float64], poll: Poll
 ) -> Iterator[Candidate]:
@@ -88,6 +100,8 @@ def _between_keys(
     coarse = coarse._replace(tangential=COARSE * coarse.tangential)
     contest = Contest(coarse, model, coarse.tangential, poll)
     contest.add(_raw(problem, name, transform, coarse, coarse.tangential) for name, transform in poses)
+    if not contest.ends:
+        return
     for one in contest.best_first()[:CLIMBED]:
         sigma = FIRST_WIDTH * scene.tangential if problem.sigma is None else one.parameters.sigma
         yield one._replace(parameters=one.parameters._replace(sigma=sigma))

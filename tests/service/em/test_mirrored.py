@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from service.em.checks import check
-from service.em.mirrored import REASON, against_mirror_image
+from service.em.mirrored import against_mirror_image
 from service.em.outcome import Outcome
 from service.em.problem import Problem
+from service.em.quality.alternatives import MIRRORED
 from service.em.register import register
 from service.em.solving.weighted import register_weighted
 from service.errors import InvalidInput
@@ -57,7 +58,7 @@ def test_a_weak_fit_is_doubtful_if_the_mirror_image_fits_far_better(dimension: i
     doubted = against_mirror_image(problem, weak(found))
     assert doubted.quality is not None
     assert doubted.quality.verdict == "doubtful"
-    assert doubted.quality.reasons == doubted.warnings == (REASON,)
+    assert doubted.quality.reasons == doubted.warnings == (MIRRORED,)
     assert doubted.quality.evidence == 0.2
 
 
@@ -91,7 +92,7 @@ def test_points_of_weight_0_take_no_part() -> None:
     with counted() as calls:
         doubted = against_mirror_image(problem, weak(register(problem), 0.3))
     assert calls == [len(sound.source)]
-    assert doubted.warnings == (REASON,)
+    assert doubted.warnings == (MIRRORED,)
 
 
 def test_an_error_of_the_mirror_image_is_none_of_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:

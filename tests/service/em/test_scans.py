@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from service.em.problem import Problem
 from service.em.register import register, register_batch
 from service.formats.clouds.reading import read_cloud
-from tests.problems.scenes import SOUND
+from tests.problems.scenes import HOPELESS, SOUND
 from tests.problems.scenes.scene import Float64, Scene, any_rotation, direction, displaced, error, turn
 
 
@@ -142,3 +142,39 @@ def test_real_scans(real_data: Path, name: str, degrees: float, rotation: Any, t
     source, target = map(np.ascontiguousarray, _real(real_data, name))
     scene = Scene(name, "sound", source, target, np.asarray(rotation, float), np.asarray(translation, float))
     _check(scene, "auto", degrees, length)
+
+
+def test_where_the_equations_fail_the_climb_begins_anew_on_all_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = SOUND["indoors"](2)
+    problem = Problem(scene.source, scene.target, transform="rigid", init="identity", trace=True, path=True)
+    monkeypatch.setattr("service.em.surfaces.equations.MOST_STEPS", 0)
+    anew = register(problem)
+    monkeypatch.setattr("service.em.solving.scans.CLIMBED_POINTS", len(scene.source))
+    whole = register(problem)
+    assert anew.trace is not None
+    assert whole.trace is not None
+    assert anew.iterations == whole.iterations == len(anew.trace.sigma)
+    np.testing.assert_allclose(anew.trace.log_likelihood, whole.trace.log_likelihood, rtol=1e-9)
+    np.testing.assert_allclose(anew.translation, whole.translation, rtol=1e-9)
+    assert len(anew.path) == len(whole.path)
+
+
+@pytest.mark.parametrize("seed", [14011, 14022])
+def test_a_mirrored_scan_is_not_good(seed: int) -> None:
+    """Its walls or its ground fit, but its mirror image fits far better."""
+    scene = HOPELESS["mirrored"](seed)
+    found = register(Problem(scene.source, scene.target, transform="rigid"))
+    assert found.quality is not None
+    assert found.quality.verdict != "good"
+    mirrored = register(Problem(scene.source * np.array([-1.0, 1, 1]), scene.target, transform="rigid"))
+    assert mirrored.quality is not None
+    assert mirrored.quality.verdict == "good"
+    assert mirrored.quality.evidence > 1.5 * found.quality.evidence
+
+
+def test_little_overlap_is_good_although_its_evidence_is_little() -> None:
+    scene = SOUND["views"](14006)
+    found = register(Problem(scene.source, scene.target, transform="rigid"))
+    assert found.quality is not None
+    assert found.quality.evidence < 0.7
+    assert found.quality.verdict == "good"
