@@ -54,6 +54,7 @@ def outcome(
     *,
     moved: Float64 | None = None,
     most_outliers: float | None = None,
+    estimated: Frame | None = None,
 ) -> Outcome:
     """The outcome of a problem at its final `parameters`.
 
@@ -69,6 +70,7 @@ def outcome(
         warnings: warnings beyond those about the runner-up, the covariance, the normalisation and the quality.
         moved: (P, N) the source after a deformation, in the frame's order; None without one.
         most_outliers: the largest share of outliers that an estimate may take; None for a given share.
+        estimated: the frame of the points that the parameters were estimated from; None for all points.
     """
     pose = pose_of(points, parameters.transform)
     if moved is None:
@@ -106,7 +108,7 @@ def outcome(
         start=end.start,
         responsibilities=responsibilities,
         registered=registered,
-        trace=_trace(problem, points, record, parameters, sure.log_likelihood) if problem.trace else None,
+        trace=_trace(problem, estimated or points, record, parameters, sure.log_likelihood) if problem.trace else None,
         linear=pose.linear if problem.kind.fits_linear else None,
         rotation_covariance=sure.rotation,
         outlier_weight=parameters.outliers,

@@ -147,7 +147,17 @@ def _register_thinned(problem: Problem, points: Frame, thin: Thinned, record: Re
     warnings = _start_warnings(problem, thin.frame, start)
     most = model.most_outliers if model.estimate_outliers else None
     found = outcome(
-        problem, points, climbed.parameters, pairs, sure, record, end, runner_up, warnings, most_outliers=most
+        problem,
+        points,
+        climbed.parameters,
+        pairs,
+        sure,
+        record,
+        end,
+        runner_up,
+        warnings,
+        most_outliers=most,
+        estimated=thin.frame,
     )
     return found._replace(sampling=side_of(points, thin))
 

@@ -96,6 +96,7 @@ def register_scans(problem: Problem, points: Frame, thin: Thinned, scene: Scene,
         ClimbEnd(end.iterations, end.converged, best.name),
         runner_up,
         most_outliers=model.most_outliers if model.estimate_outliers else None,
+        estimated=thin.frame,
     )._replace(noise="surface", sampling=side_of(points, thin))
     searched = problem.init_name == "auto" and scene.dimension == 3 and model.kind == RIGID
     is_good = answer.quality is not None and answer.quality.verdict == "good"

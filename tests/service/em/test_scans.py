@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.em.choices import Noise
 from service.em.problem import Problem
 from service.em.register import register, register_batch
 from service.formats.clouds.reading import read_cloud
@@ -178,3 +179,18 @@ def test_little_overlap_is_good_although_its_evidence_is_little() -> None:
     assert found.quality is not None
     assert found.quality.evidence < 0.7
     assert found.quality.verdict == "good"
+
+
+@pytest.mark.parametrize("noise", ["surface", "isotropic"])
+def test_the_trace_of_voxels_changes_with_the_unit_as_the_log_likelihood_does(noise: Noise) -> None:
+    scene = SOUND["drive"](2)
+    problem = Problem(
+        scene.source, scene.target, transform="rigid", init="identity", noise=noise, sampling=0.5, trace=True
+    )
+    metres = register(problem)
+    millimetres = register(problem._replace(source=1000 * problem.source, target=1000 * problem.target, sampling=500.0))
+    assert metres.trace is not None
+    assert millimetres.trace is not None
+    offset = millimetres.log_likelihood - metres.log_likelihood
+    assert offset < -1000
+    np.testing.assert_allclose(millimetres.trace.log_likelihood - metres.trace.log_likelihood, offset, rtol=1e-3)
