@@ -65,10 +65,10 @@ def warm_up() -> None:
     _register()
 
 
-def _register() -> None:
-    """Run every kind of registration once, which needs all loops of registration."""
+def _register(*, interpreted: bool = False) -> None:
+    """Run every kind of registration once, which needs all loops of registration; nearly all if `interpreted`."""
     worker = em_worker.EmWorker()
-    for job in em_worker.warm_up_jobs():
+    for job in em_worker.warm_up_jobs(interpreted=interpreted):
         worker([job])
 
 
@@ -94,7 +94,7 @@ def compile_all(processes: int) -> None:
 
 
 def find_calls() -> Calls:
-    """All variants that the registrations of the warm-up use, in the order of their first calls."""
+    """The variants that all but the largest registration of the warm-up use, in the order of their first calls."""
     calls: Calls = {}
     stack: list[Variant] = []
 
@@ -118,7 +118,7 @@ def find_calls() -> Calls:
         return call
 
     with _replaced(recorder):
-        _register()
+        _register(interpreted=True)
     return calls
 
 

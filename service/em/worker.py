@@ -200,8 +200,16 @@ def _corners(dimension: int) -> Float64:
     return np.vstack([np.zeros(dimension), np.diag(2.0 ** np.arange(dimension)), np.ones(dimension)])
 
 
-def warm_up_jobs() -> list[RegisterJob]:
+def _surface(side: int) -> Float64:
+    """A wavy surface (side², 3)."""
+    x, y = np.divmod(np.arange(float(side * side)), side)
+    return np.stack([x, y, 3 * np.sin(10 * x / side) * np.cos(8 * y / side)], 1)
+
+
+def warm_up_jobs(*, interpreted: bool = False) -> list[RegisterJob]:
     """One small registration of every kind, which together compile all loops that registrations need.
+
+    Where the loops are `interpreted`, the surface that has features is left out: it would take minutes.
 
     Raises InvalidInput where `check` does.
     """
@@ -217,9 +225,7 @@ def warm_up_jobs() -> list[RegisterJob]:
     # Few of these points have a partner, so that all their triangles are compared.
     few, others = np.arange(7.0), np.array([[9.0, 1, 3], [1, 8, 2], [4, 4, 9]])
     few = np.stack([few, few**2 % 5, few**3 % 7], 1)
-    # A surface that has features, and evidence of surfaces.
-    x, y = np.divmod(np.arange(1600.0), 40)
-    surface = np.stack([x, y, 3 * np.sin(x / 4) * np.cos(y / 5)], 1)
+    surface, whole = (_surface(side) for side in (10, 40))
     problems = [
         Problem(point, point),
         Problem(point, point, sigma=1.0),
@@ -231,6 +237,7 @@ def warm_up_jobs() -> list[RegisterJob]:
         turned._replace(prior="free", sigma=0.1),
         turned._replace(noise="surface", sampling=0.01),
         Problem(surface[::2], surface[1::2], transform="rigid", noise="surface"),
+        *([] if interpreted else [Problem(whole[::2], whole[1::2], transform="rigid", noise="surface")]),
         Problem(many[:2], many, transform="rigid"),
         Problem(few, np.concatenate([few[:4], others]), transform="rigid"),
     ]

@@ -14,6 +14,7 @@ from ..kernel.least_axis import least_axis
 from ..kernel.spacing import spacing_between
 from ..kernel.truncated import exp_of, neighbours, squares_from
 from ..model import log_root
+from ..slices import blocks
 from .kernels import kernel, log_smooth
 from .tuning import SURFACE
 
@@ -57,7 +58,11 @@ def in_grid(points: Float64, dimension: int) -> Cloud:
 def patches(cloud: Cloud, of: Int64, dimension: int) -> Patches:
     """The patches about some points (n,) of the grid."""
     radius = SURFACE.radius * cloud.spacing
-    normals, variances, lean = _patches(cloud.grid, of, dimension, SURFACE.patch, radius)
+    found = [
+        _patches(cloud.grid, of[some], dimension, SURFACE.patch, radius)
+        for some in blocks(len(of), cloud.points.shape[1])
+    ]
+    normals, variances, lean = (np.concatenate(parts, -1) for parts in zip(*found, strict=True))
     return Patches(
         normals,
         variances[0] < SURFACE.flat * variances[1],
@@ -117,12 +122,22 @@ def _patches(grid: Cells, of: Int64, dimension: int, most: int, radius: float) -
     return normals, variances, lean
 
 
-@compiled
 def nearest(x: Float64, grid: Cells, limit: float) -> tuple[Float64, Int64]:
     """The distances (n,) from `x` (P, n) to the nearest points of the grid, and the indices of these there.
 
     The distance is infinite if no point is within about `limit`.
     """
+    # Far outliers make the cells so large that a point may visit all others.
+    found = [
+        _nearest(np.ascontiguousarray(x[:, some]), grid, limit) for some in blocks(x.shape[1], grid.points.shape[1])
+    ]
+    distance, index = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return distance, index
+
+
+@compiled
+def _nearest(x: Float64, grid: Cells, limit: float) -> tuple[Float64, Int64]:
+    """`nearest` of a few points."""
     count, size = x.shape[1], grid.points.shape[1]
     index, squares = np.empty(size, np.int32), np.empty(size)
     distance, out = np.empty(count), np.empty(count, np.int64)
