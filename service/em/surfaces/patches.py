@@ -198,7 +198,7 @@ def _settle(
 ) -> int:
     """Write the normal of a covariance, if it is that of a patch, into column `at`. Returns OPEN or SETTLED."""
     xx, yy, zz, xy, xz, yz = covariance
-    if dimension == 2:  # so that the third axis is none of the two of least variance
+    if dimension == 2:  # the third axis then has the largest variance
         zz = xx + yy
     u, v, w, least, middle, _ = least_axis(xx, yy, zz, xy, xz, yz)
     # Points on a line have no plane.
